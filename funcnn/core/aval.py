@@ -1,0 +1,48 @@
+"""What is known of a value without its numbers: shape and dtype; and the base of everything that stands in for one."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Aval(NamedTuple):
+    """Shape and dtype, the abstract value that shape rules take and give."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+
+class Tracer:
+    """A stand-in for an array, owned by the interpreter that made it."""
+
+    __slots__ = ("owner", "shape", "dtype")
+    __array_ufunc__ = None
+    weak = False
+
+    def __init__(self, owner, shape: tuple[int, ...], dtype: np.dtype):
+        self.owner, self.shape, self.dtype = owner, shape, dtype
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+
+class Missing(Tracer):
+    """A value that may not be read: freed, overwritten, donated or never kept. ``owner`` is the message of the error."""
+
+    __slots__ = ()

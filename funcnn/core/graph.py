@@ -1,0 +1,107 @@
+"""The recorded graph: one Node for each primitive application that gradients flow through.
+
+``loss.backward()`` and ``fn.grad`` build and walk the same nodes; they differ in whose boxes the nodes hold.
+"""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import Any
+
+from funcnn.core.aval import Missing
+from funcnn.core.errors import GradientError
+from funcnn.core.tensor import Cell, Tensor, version, wrap
+
+_sequence = count()
+
+
+class Node:
+    """A primitive application: what its vjp rule needs, and where each input's cotangent goes.
+
+    ``edges`` holds for each input None, ``(node, slot)``, or the leaf itself (a Tensor, or a tape's mark of an input).
+    """
+
+    __slots__ = ("prim", "params", "ins", "versions", "edges", "outs", "seq", "rebuild", "__weakref__")
+
+    def __init__(self, prim: Any, params: dict, ins: tuple[Tensor, ...], edges: tuple):
+        self.prim, self.params, self.edges = prim, params, edges
+        self.outs: tuple | None = None
+        self.seq = next(_sequence)
+        self.rebuild = False
+        self.versions: tuple | None
+        if "i" in prim.keeps:
+            self.ins: Any = ins
+            self.versions = tuple([0 if t._cell is None else t._cell.version for t in ins])
+        else:
+            self.ins = [(t._v.shape, t._v.dtype) for t in ins]
+            self.versions = None
+
+    @property
+    def name(self) -> str:
+        """PyTorch's style of name, ``AddBackward0``."""
+        return "".join(part.capitalize() for part in self.prim.name.split("_")) + "Backward0"
+
+    def __repr__(self) -> str:
+        return f"<{self.name}>"
+
+    def keep_outputs(self, results: list[Tensor]) -> None:
+        """Save the outputs of a user-level operation without a reference cycle: fresh boxes on the same storage."""
+        saved = []
+        for result in results:
+            if result._cell is None:
+                result._cell = Cell()
+            box = wrap(result._v)
+            box._cell = result._cell
+            saved.append((box, box._cell.version))
+        self.outs, self.rebuild = tuple(saved), True
+
+    def arguments(self) -> list[Tensor]:
+        """The inputs for the vjp rule; one that was overwritten since stands there as a value that may not be read."""
+        if self.ins is None:
+            raise GradientError(
+                f"backward: the saved values of {self.prim.name} were freed by an earlier backward(); "
+                "call that one with retain_graph=True to go through the graph twice"
+            )
+        if self.versions is None:
+            message = f"{self.prim.name}: its vjp reads an input that the primitive does not keep"
+            return [wrap(Missing(message, shape, dtype)) for shape, dtype in self.ins]
+        return [self._current(t, seen) for t, seen in zip(self.ins, self.versions, strict=True)]
+
+    def results(self, graph: bool) -> Any:
+        """The outputs for the vjp rule (connected to the graph when that is recorded), or None if not kept."""
+        if self.outs is None:
+            return None
+        if not self.rebuild:
+            outs = list(self.outs)
+        else:
+            outs = [self._current(box, seen) for box, seen in self.outs]
+            if graph:
+                outs = [self._connected(box, slot) for slot, box in enumerate(outs)]
+        return outs if self.prim.multiple else outs[0]
+
+    def _connected(self, box: Tensor, slot: int) -> Tensor:
+        fresh = wrap(box._v)
+        if box._v.dtype.kind == "f":
+            fresh._node, fresh._slot = self, slot
+        return fresh
+
+    def _current(self, box: Tensor, seen: int) -> Tensor:
+        if version(box) == seen:
+            return box
+        message = (
+            f"backward: a value of shape {tuple(box._v.shape)} that {self.prim.name} needs for its gradient was "
+            f"overwritten by an in-place operation (version {version(box)}, expected {seen}); "
+            "use the out-of-place form, or .clone() first"
+        )
+        return wrap(Missing(message, box._v.shape, box._v.dtype))
+
+    def free(self) -> None:
+        """Drop the saved values, after a backward pass that is not to be repeated."""
+        if self.prim.keeps:
+            self.ins = self.outs = None
+
+
+def track(t: Tensor) -> Any:
+    """The edge that leads to a user-level tensor."""
+    node = t._node
+    return (node, t._slot) if node is not None else t if t._rg else None

@@ -1,0 +1,62 @@
+"""The base of transformations that are interpreters: tape and batching give a primitive a new meaning on their tracers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from funcnn.core.aval import Tracer
+from funcnn.core.context import ctx, running
+from funcnn.core.tensor import Tensor, refresh, wrap
+
+
+class BoxTracer(Tracer):
+    """A tracer around a box of the next interpreter out."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, owner: Interpreter, value: Tensor, shape: tuple[int, ...]):
+        super().__init__(owner, shape, value._v.dtype)
+        self.value = value
+
+
+class Interpreter:
+    """One transformation in progress. ``outer`` is the one it runs inside; its own tracers carry it as owner."""
+
+    name = "a transformation"
+
+    def __init__(self) -> None:
+        self.outer = ctx.top
+        self.outer_grad = ctx.grad
+        self.depth = 1 if self.outer is None else self.outer.depth + 1
+
+    def owns(self, t: Tensor) -> bool:
+        """Whether the box holds a tracer of this interpreter."""
+        return isinstance(t._v, Tracer) and t._v.owner is self
+
+    def lower(self, ins: tuple) -> tuple[list[Tensor], list[bool]]:
+        """The boxes one level out, and which of the inputs were this interpreter's."""
+        for t in ins:
+            if t._view is not None:
+                refresh(t)
+        owned = [self.owns(t) for t in ins]
+        return [t._v.value if own else t for t, own in zip(ins, owned, strict=True)], owned
+
+    def box(self, value: Any) -> Tensor:
+        """A fresh box, marked as made inside this interpreter."""
+        box = wrap(value)
+        box._born = self.depth
+        return box
+
+    def passed(self, result: Any) -> Any:
+        """Results that do not depend on this interpreter's tracers, marked as made inside it."""
+        for box in result if isinstance(result, (list, tuple)) else (result,):
+            box._born = self.depth
+        return result
+
+    def outside(self) -> running:
+        """Bind to the next interpreter out."""
+        return running(self.outer, self.outer_grad and ctx.grad)
+
+    def bind(self, prim: Any, ins: tuple, params: dict) -> Any:
+        """The meaning of ``prim`` here."""
+        raise NotImplementedError(f"{type(self).__name__} must say what a primitive means")

@@ -1,0 +1,97 @@
+"""In-place writes: what a box, its aliases and its recorded history become when its value is replaced."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from funcnn.core.aval import Missing, Tracer
+from funcnn.core.context import ctx
+from funcnn.core.errors import DTypeError, GradientError, ShapeError, TracerError
+from funcnn.core.tensor import Cell, Tensor
+
+
+def assign(t: Tensor, new: Tensor, name: str) -> Tensor:
+    """Give ``t`` the value (and, when recording, the history) of ``new``, of the same shape and dtype; return ``t``.
+
+    Concrete memory is overwritten, so every alias sees it; a traced value is replaced, and the bases of a view are
+    rebuilt around it. ``name`` is the in-place operation, for errors.
+    """
+    _refuse(t, new, name)
+    _store(t, new)
+    if t._cell is None:
+        t._cell = Cell()
+    t._cell.version += 1
+    if ctx.grad:
+        t._node, t._slot = new._node, new._slot
+    if t._view is not None:
+        t._view.version = t._cell.version
+        _write_back(t)
+    return t
+
+
+def _refuse(t: Tensor, new: Tensor, name: str) -> None:
+    if isinstance(t._v, Missing):
+        raise TracerError(t._v.owner)
+    if t._v.shape != new._v.shape:
+        raise ShapeError(f"{name}: a result of shape {tuple(new._v.shape)} does not fit a tensor of {tuple(t._v.shape)}")
+    if t._v.dtype != new._v.dtype:
+        raise DTypeError(f"{name}: a result of dtype {new._v.dtype} cannot be stored in a tensor of {t._v.dtype}")
+    if ctx.grad and t.is_leaf and _wants_grad(t):
+        raise GradientError(
+            f"{name}: a leaf tensor that requires grad cannot be changed in place while recording; "
+            "use `with no_grad():` or its .data"
+        )
+    depth = _depth(new)
+    if depth > max(_depth(t), t._born):
+        raise TracerError(
+            f"{name}: a tensor made outside {new._v.owner.name} would be overwritten by a value traced inside it; "
+            "return the value (has_aux=True in grad) instead"
+        )
+    if isinstance(t._v, np.ndarray) and ctx.stage is None and not t._v.flags.writeable:
+        raise ShapeError(f"{name}: the memory is read-only (expanded, or from a read-only array); use .clone() first")
+
+
+def _wants_grad(t: Tensor) -> bool:
+    while t._view is not None and not t._view.detached:
+        if t._rg:
+            return True
+        t = t._view.base
+    return t._rg and t._view is None
+
+
+def _depth(t: Tensor) -> int:
+    return t._v.owner.depth if isinstance(t._v, Tracer) else 0
+
+
+def _store(t: Tensor, new: Tensor) -> None:
+    if isinstance(t._v, np.ndarray):
+        if ctx.stage is not None:
+            ctx.stage.write(t, new)
+            return
+        if isinstance(new._v, np.ndarray):
+            np.copyto(t._v, new._v)
+            return
+    t._v = new._v
+
+
+def _write_back(t: Tensor) -> None:
+    """Carry a write to a view on to its base: the value where memory is not shared, the history where one is kept."""
+    view = t._view
+    assert view is not None
+    base = view.source()
+    if base is None:
+        return
+    shared = isinstance(base._v, np.ndarray) and isinstance(t._v, np.ndarray) and ctx.stage is None
+    if view.detached:
+        if not shared:
+            _store(base, t)
+    elif not shared or (ctx.grad and (t._node is not None or base._node is not None)):
+        whole = view.prim.unview(base, t, **view.params)
+        if not shared:
+            _store(base, whole)
+        if ctx.grad:
+            base._node, base._slot = whole._node, whole._slot
+    if base._view is not None:
+        assert base._cell is not None
+        base._view.version = base._cell.version
+        _write_back(base)

@@ -1,0 +1,140 @@
+"""Primitive: one object with every rule of an operation; and what applying one means when nothing transforms it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from funcnn.core.aval import Missing
+from funcnn.core.context import ctx
+from funcnn.core.errors import GradientError, TracerError
+from funcnn.core.graph import Node, track
+from funcnn.core.tensor import Tensor, alias, refresh, wrap
+
+
+@dataclass(frozen=True)
+class Implementation:
+    """One way to compute a primitive: ``run(ins, outs, **params)`` fills ``outs``; ``when`` says whether it applies."""
+
+    run: Callable
+    when: Callable[..., bool] | None = None
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Primitive:
+    """An operation on arrays (positional) with static parameters (keyword). Every rule takes the same parameters.
+
+    name: also the operation's name in errors and ``grad_fn``.
+    shape: ``(*avals, **params) -> tuple[Aval, ...]``; raises on inputs that do not fit. Arrays serve as avals.
+    cpu, cuda: ordered implementations, the last one always applicable. A lone function is one implementation.
+    vjp: ``(g, ins, outs, **params) -> per input`` a cotangent, a thunk of one, or None. ``g`` and ``outs`` are lists for
+        ``multiple`` outputs (a ``g`` may be None there), single tensors otherwise. None: not differentiable.
+    batch: ``(n, ins, batched, **params) -> out(s)``, all with the batch on axis 0. None: a loop over the batch.
+    keeps: what the vjp reads the numbers of: "i" inputs, "o" outputs, "io" both, "" only shapes.
+    view: ``(array, **params) -> array`` sharing memory, in place of ``cpu``; ``unview(base, new, **params)`` writes back.
+    check: ``(ins, **params)`` raises on bad values (an index out of range) before a kernel runs.
+    """
+
+    name: str
+    shape: Callable[..., tuple]
+    cpu: Any = None
+    vjp: Callable | None = None
+    batch: Callable | None = None
+    cuda: Any = ()
+    keeps: str = "i"
+    multiple: bool = False
+    view: Callable | None = None
+    unview: Callable | None = None
+    check: Callable | None = None
+
+    def __post_init__(self) -> None:
+        for field in ("cpu", "cuda"):
+            given = getattr(self, field)
+            listed = (Implementation(given),) if callable(given) else tuple(given or ())
+            object.__setattr__(self, field, listed)
+
+    def __call__(self, *ins: Tensor, **params: Any) -> Any:
+        """Apply to tensors, in the current interpreter."""
+        top = ctx.top
+        out = bind(self, ins, params) if top is None else top.bind(self, ins, params)
+        return out if self.view is None else _mark_view(self, out, ins[0], params)
+
+    def __repr__(self) -> str:
+        return f"Primitive({self.name})"
+
+
+@np.errstate(all="ignore")
+def evaluate(prim: Primitive, values: list, params: dict) -> list:
+    """Compute on arrays: check, allocate the outputs by the shape rule, run the first implementation that applies."""
+    for value in values:
+        if type(value) is not np.ndarray:
+            raise TracerError(_unreadable(prim, value))
+    avals = prim.shape(*values, **params)
+    if prim.check is not None:
+        prim.check(values, **params)
+    if prim.view is not None:
+        return [prim.view(*values, **params)]
+    outs = [np.empty(aval.shape, aval.dtype) for aval in avals]
+    for implementation in prim.cpu:
+        if implementation.when is None or implementation.when(values, **params):
+            implementation.run(values, outs, **params)
+            return outs
+    raise AssertionError(f"{prim.name}: no implementation applies; the last one must be unconditional")
+
+
+def bind(prim: Primitive, ins: tuple, params: dict) -> Any:
+    """Apply outside every transformation: compute (or stage under ``jit``), and record for ``backward()``."""
+    stage = ctx.stage
+    recording = False
+    if ctx.grad:
+        for t in ins:
+            if t._view is not None:
+                refresh(t)
+            if t._rg or t._node is not None:
+                recording = True
+    values = evaluate(prim, [t._v for t in ins], params) if stage is None else stage.emit(prim, ins, params)
+    outs = [wrap(value) for value in values]
+    if recording:
+        _record(prim, ins, params, outs)
+    return outs if prim.multiple else outs[0]
+
+
+def _mark_view(prim: Primitive, out: Tensor, base: Tensor, params: dict) -> Tensor:
+    if isinstance(out._v, np.ndarray) and isinstance(base._v, np.ndarray) and not np.may_share_memory(out._v, base._v):
+        return out
+    return alias(out, base, prim, params)
+
+
+def _record(prim: Primitive, ins: tuple, params: dict, outs: list[Tensor]) -> None:
+    node = Node(prim, params, ins, tuple([track(t) for t in ins]))
+    if "o" in prim.keeps:
+        node.keep_outputs(outs)
+    for slot, out in enumerate(outs):
+        if out._v.dtype.kind == "f":
+            out._node, out._slot = node, slot
+
+
+def apply_vjp(node: Node, g: Any) -> tuple:
+    """The cotangents (or thunks) of a node's inputs. Raises ``GradientError`` where there is no derivative."""
+    prim = node.prim
+    if prim.vjp is None:
+        raise GradientError(f"backward: {prim.name} has no derivative; detach() its input if none is wanted")
+    try:
+        return prim.vjp(g, node.arguments(), node.results(ctx.grad), **node.params)
+    except TracerError as error:
+        if str(error).startswith("backward:"):
+            raise GradientError(str(error)) from None
+        raise
+
+
+def _unreadable(prim: Primitive, value: Any) -> str:
+    if isinstance(value, Missing):
+        return str(value.owner)
+    owner = getattr(getattr(value, "owner", None), "name", type(value).__name__)
+    return (
+        f"{prim.name}: got a tensor of shape {tuple(value.shape)} that was traced by {owner} and outlived it; "
+        "return it from the transformed function instead of storing it"
+    )

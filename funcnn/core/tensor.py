@@ -1,0 +1,194 @@
+"""The Tensor: a box around a value, which is a NumPy array or a tracer. Its operations are attached by ``ops.methods``.
+
+A box is what a user holds, mutates and differentiates; interpreters and rules see boxes too, made fresh for them.
+Attributes that are rarely set live on the class until they are, which keeps making a box cheap.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import numpy as np
+
+from funcnn.core.aval import Missing, Tracer
+from funcnn.core.context import ctx
+from funcnn.core.errors import DTypeError, GradientError, ShapeError, TracerError
+from funcnn.core.size import Size
+
+_new = object.__new__
+
+
+class Cell:
+    """A version counter, shared by every box that aliases one storage; an in-place operation raises it."""
+
+    __slots__ = ("version",)
+
+    def __init__(self) -> None:
+        self.version = 0
+
+
+class View:
+    """How an aliasing box was made from its base, so that writes reach the base and later reads see them."""
+
+    __slots__ = ("base", "prim", "params", "version", "detached")
+
+    def __init__(self, base: Any, prim: Any, params: dict, version: int, detached: bool):
+        self.base, self.prim, self.params = base, prim, params
+        self.version, self.detached = version, detached
+
+    def source(self) -> Tensor | None:
+        """The base box; a detached alias does not keep its base (and so its graph) alive."""
+        return self.base() if self.detached else self.base
+
+
+class Tensor:
+    """A multi-dimensional array with PyTorch's methods; differentiable, and traceable by the transformations."""
+
+    _v: Any
+    _node: Any = None  # the Node that made this value, when it is recorded for backward()
+    _slot: int = 0  # which output of that node
+    _rg: bool = False  # a leaf that wants .grad
+    _grad: Tensor | None = None
+    _cell: Cell | None = None
+    _view: View | None = None
+    _born: int = 0  # depth of the transformation inside which the box was made
+    __array_priority__ = 1000
+    __array_ufunc__ = None  # array + tensor is the tensor's business
+
+    @property
+    def shape(self) -> Size:
+        """The sizes, as a ``Size``."""
+        return Size(self._v.shape)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The element type, a NumPy dtype."""
+        return self._v.dtype
+
+    @property
+    def ndim(self) -> int:
+        """The number of dimensions."""
+        return len(self._v.shape)
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether ``backward()`` reaches this tensor."""
+        return self._rg or self._node is not None
+
+    @requires_grad.setter
+    def requires_grad(self, flag: bool) -> None:
+        self.requires_grad_(flag)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        """Ask for (or give up) gradients of this leaf, in place."""
+        if requires_grad and self._v.dtype.kind != "f":
+            raise DTypeError(f"requires_grad: only floating-point tensors can have gradients, got {self._v.dtype}")
+        if self._node is not None:
+            if not requires_grad:
+                raise GradientError("requires_grad: can only be turned off for a leaf; use .detach() for this one")
+            return self
+        self._rg = bool(requires_grad)
+        return self
+
+    @property
+    def is_leaf(self) -> bool:
+        """True when no recorded operation made this tensor."""
+        return self._node is None
+
+    @property
+    def grad_fn(self) -> Any:
+        """The recorded operation that made this tensor, or None."""
+        return self._node
+
+    @property
+    def grad(self) -> Tensor | None:
+        """The gradient gathered by ``backward()``, or None."""
+        stage = ctx.stage
+        return self._grad if stage is None else stage.read_grad(self)
+
+    @grad.setter
+    def grad(self, value: Tensor | None) -> None:
+        if value is not None:
+            if not isinstance(value, Tensor):
+                raise DTypeError(f"grad: expected a tensor or None, got {type(value).__name__}")
+            if value._v.shape != self._v.shape or value._v.dtype != self._v.dtype:
+                raise ShapeError(
+                    f"grad: expected {self._v.dtype} of shape {tuple(self._v.shape)}, "
+                    f"got {value._v.dtype} of shape {tuple(value._v.shape)}"
+                )
+        if ctx.stage is None:
+            self._grad = value
+        else:
+            ctx.stage.write_grad(self, value)
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __bool__(self) -> bool:
+        return bool(concrete(self, "bool() of", scalar=True))
+
+
+def wrap(value: Any, cls: type = Tensor) -> Tensor:
+    """A fresh box around a value."""
+    box = _new(cls)
+    box._v = value
+    return box
+
+
+def constant(array: np.ndarray) -> Tensor:
+    """A fresh box around numbers made here and now; under ``jit`` they are embedded in the program."""
+    if ctx.stage is not None:
+        array = ctx.stage.constant(array)
+    box = wrap(array)
+    if ctx.top is not None:
+        box._born = ctx.top.depth
+    return box
+
+
+def alias(box: Tensor, base: Tensor, prim: Any, params: dict, detached: bool = False) -> Tensor:
+    """Mark ``box`` as an alias of ``base``: a view made by ``prim``, or the same value without its history."""
+    if base._cell is None:
+        base._cell = Cell()
+    box._cell = base._cell
+    box._view = View(weakref.ref(base) if detached else base, prim, params, base._cell.version, detached)
+    return box
+
+
+def version(box: Tensor) -> int:
+    """How many in-place operations the storage has seen."""
+    return 0 if box._cell is None else box._cell.version
+
+
+def refresh(box: Tensor) -> Tensor:
+    """Bring a view up to date after its base, or a sibling view, was written in place."""
+    view = box._view
+    if view is None or box._cell is None or view.version == box._cell.version:
+        return box
+    base = view.source()
+    if base is not None:
+        fresh = view.prim(refresh(base), **view.params)
+        if ctx.stage is not None and isinstance(box._v, np.ndarray):
+            ctx.stage.refreshed(box, fresh._v)  # an outside box is not touched while tracing
+            return box
+        box._v = fresh._v
+        if not view.detached:
+            box._node, box._slot = fresh._node, fresh._slot
+    view.version = box._cell.version
+    return box
+
+
+def concrete(box: Tensor, what: str, scalar: bool = False) -> np.ndarray:
+    """The numbers in a box, for Python control flow, printing or NumPy. Raises ``TracerError`` for a traced value."""
+    value = box._v
+    if isinstance(value, Missing):
+        raise TracerError(value.owner)
+    if isinstance(value, Tracer) or ctx.stage is not None:
+        name = "jit" if ctx.stage is not None else value.owner.name
+        raise TracerError(
+            f"{what} a traced tensor of shape {tuple(value.shape)} and dtype {value.dtype}: its numbers are not known "
+            f"inside {name}. Use where()/clip() instead of if, compute it outside, or name the argument in static_argnums"
+        )
+    if scalar and value.size != 1:
+        raise ShapeError(f"{what} a tensor with {value.size} elements of shape {value.shape} is ambiguous; use any() or all()")
+    return value

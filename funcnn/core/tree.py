@@ -1,0 +1,142 @@
+"""Pytrees: nested dicts, lists, tuples, named tuples, None and registered classes, with tensors (or anything) as leaves.
+
+Dict order is kept as it stands, so that a rebuilt parameter tree has the key order of a ``state_dict``.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+from funcnn.core.errors import ShapeError
+
+
+class TreeDef(NamedTuple):
+    """The structure of a pytree: hashable, comparable, able to rebuild the tree."""
+
+    kind: Any
+    keys: tuple
+    children: tuple[TreeDef, ...]
+
+    def unflatten(self, leaves: Iterable) -> Any:
+        """The tree with these leaves, in flattening order."""
+        return self._build(iter(leaves))
+
+    def _build(self, leaves) -> Any:
+        if self.kind is LEAF:
+            return next(leaves)
+        parts = [child._build(leaves) for child in self.children]
+        return _REGISTRY[self.kind][1](self.kind, self.keys, parts)
+
+    @property
+    def num_leaves(self) -> int:
+        return 1 if self.kind is LEAF else sum(child.num_leaves for child in self.children)
+
+
+class LEAF:
+    """The kind of a leaf's TreeDef."""
+
+
+_LEAF = TreeDef(LEAF, (), ())
+_REGISTRY: dict[Any, tuple[Callable, Callable]] = {
+    dict: (lambda d: (tuple(d), list(d.values())), lambda kind, keys, parts: dict(zip(keys, parts, strict=True))),
+    list: (lambda x: ((), x), lambda kind, keys, parts: parts),
+    tuple: (lambda x: ((), x), lambda kind, keys, parts: tuple(parts)),
+    type(None): (lambda x: ((), ()), lambda kind, keys, parts: None),
+}
+_REGISTRY[OrderedDict] = (_REGISTRY[dict][0], lambda kind, keys, parts: OrderedDict(zip(keys, parts, strict=True)))
+
+
+def register(cls: type, flatten: Callable, unflatten: Callable) -> None:
+    """Make ``cls`` a pytree node: ``flatten(x) -> (keys, children)``, ``unflatten(cls, keys, children) -> x``."""
+    _REGISTRY[cls] = (flatten, unflatten)
+
+
+def _rules(x) -> tuple[Callable, Callable] | None:
+    kind = type(x)
+    if kind not in _REGISTRY and isinstance(x, tuple) and hasattr(x, "_fields"):
+        register(kind, lambda t: ((), t), lambda cls, keys, parts: cls(*parts))
+    return _REGISTRY.get(kind)
+
+
+def flatten(tree) -> tuple[list, TreeDef]:
+    """Leaves in order, and the structure."""
+    leaves: list = []
+    return leaves, _flatten(tree, leaves)
+
+
+def _flatten(tree, leaves: list) -> TreeDef:
+    rules = _rules(tree)
+    if rules is None:
+        leaves.append(tree)
+        return _LEAF
+    keys, parts = rules[0](tree)
+    return TreeDef(type(tree), keys, tuple(_flatten(part, leaves) for part in parts))
+
+
+def leaves(tree) -> list:
+    """The leaves of a tree in order."""
+    return flatten(tree)[0]
+
+
+def unflatten(treedef: TreeDef, leaves: Iterable) -> Any:
+    """The tree of this structure with these leaves."""
+    return treedef.unflatten(leaves)
+
+
+def flatten_as(treedef: TreeDef, tree, what: str = "tree") -> list:
+    """The subtrees of ``tree`` at the leaves of ``treedef``; dicts match by key. Raises ``ShapeError`` on a mismatch."""
+    out: list = []
+    _flatten_as(treedef, tree, out, what)
+    return out
+
+
+def _flatten_as(treedef: TreeDef, tree, out: list, what: str) -> None:
+    if treedef.kind is LEAF:
+        out.append(tree)
+        return
+    if issubclass(treedef.kind, dict) and isinstance(tree, dict) and set(tree) == set(treedef.keys):
+        parts: Any = [tree[key] for key in treedef.keys]
+    else:
+        rules = _rules(tree)
+        parts = rules[0](tree)[1] if rules and type(tree) is treedef.kind else None
+    if parts is None or len(parts) != len(treedef.children):
+        raise ShapeError(f"{what}: expected a {treedef.kind.__name__} with {_about(treedef)}, got {_describe(tree)}")
+    for child, part in zip(treedef.children, parts, strict=True):
+        _flatten_as(child, part, out, what)
+
+
+def _about(treedef: TreeDef) -> str:
+    return f"keys {list(treedef.keys)}" if treedef.keys else f"{len(treedef.children)} entries"
+
+
+def _describe(tree) -> str:
+    return f"a dict with keys {list(tree)}" if isinstance(tree, dict) else f"a {type(tree).__name__}"
+
+
+def map(f: Callable, tree, *rest) -> Any:  # noqa: A001  (JAX's name)
+    """``f`` over the leaves of ``tree`` and the matching subtrees of ``rest``."""
+    parts, treedef = flatten(tree)
+    columns = [flatten_as(treedef, other, "tree.map") for other in rest]
+    return treedef.unflatten([f(*row) for row in zip(parts, *columns, strict=True)])
+
+
+def paths(tree, prefix: str = "") -> list[tuple[str, Any]]:
+    """``(dotted path, leaf)`` pairs of a nested dict: the keys of a ``state_dict``."""
+    if not isinstance(tree, dict):
+        return [(prefix, tree)]
+    join = f"{prefix}." if prefix else ""
+    return [pair for key, part in tree.items() for pair in paths(part, f"{join}{key}")]
+
+
+def nest(flat: dict[str, Any]) -> dict:
+    """The inverse of ``paths``: dotted keys to nested dicts."""
+    tree: dict = {}
+    for path, leaf in flat.items():
+        *parents, last = path.split(".")
+        at = tree
+        for key in parents:
+            at = at.setdefault(key, {})
+        at[last] = leaf
+    return tree

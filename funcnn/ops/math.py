@@ -1,0 +1,164 @@
+"""Elementwise mathematics: rounding, exponentials, logarithms, powers, trigonometric, hyperbolic and error functions."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from funcnn.core.tensor import Tensor
+from funcnn.kernels.cpu import erf as erf_kernels
+from funcnn.ops.elementwise import add, binary, div, eq, ge, gt, logical_and, mul, neg, sub, unary, where
+
+_TWO_OVER_ROOT_PI = 2.0 / math.sqrt(math.pi)
+_LN2, _LN10 = math.log(2.0), math.log(10.0)
+
+
+def _flat(kernel: Any) -> Any:
+    """A kernel over flat contiguous arrays as an elementwise loop; half precision goes through float32."""
+
+    def loop(x: np.ndarray, out: np.ndarray) -> None:
+        wide = np.float32 if x.dtype == np.float16 else x.dtype
+        result = np.empty(x.size, wide)
+        kernel(np.array(x, wide, order="C").reshape(-1), result)
+        out[...] = result.reshape(x.shape)
+
+    return loop
+
+
+# ---- rounding ---------------------------------------------------------------------------------------------------------
+_step = {"keeps": "", "to_float": False, "kinds": "iuf"}
+ceil = unary("ceil", np.ceil, lambda g, x, o: mul(g, 0.0), "The next integer upwards.", **_step)
+floor = unary("floor", np.floor, lambda g, x, o: mul(g, 0.0), "The next integer downwards.", **_step)
+trunc = unary("trunc", np.trunc, lambda g, x, o: mul(g, 0.0), "The integer part, towards zero.", **_step)
+_round = unary("round", np.rint, lambda g, x, o: mul(g, 0.0), "The nearest integer, halves to even.", **_step)
+fix = trunc
+
+
+def round(input: Any, *, decimals: int = 0) -> Tensor:  # noqa: A001  (PyTorch's name)
+    """The nearest multiple of ``10 ** -decimals``, halves to even."""
+    if decimals == 0:
+        return _round(input)
+    scale = 10.0 ** abs(decimals)
+    return div(_round(mul(input, scale)), scale) if decimals > 0 else mul(_round(div(input, scale)), scale)
+
+
+round.primitive = _round.primitive  # type: ignore[attr-defined]
+
+
+def frac(input: Any) -> Tensor:
+    """``input - trunc(input)``."""
+    return sub(input, trunc(input))
+
+
+# ---- exponentials, logarithms, powers ---------------------------------------------------------------------------------
+exp = unary("exp", np.exp, lambda g, x, o: mul(g, o), "``e ** input``.", keeps="o")
+exp2 = unary("exp2", np.exp2, lambda g, x, o: mul(g, mul(o, _LN2)), "``2 ** input``.", keeps="o")
+expm1 = unary("expm1", np.expm1, lambda g, x, o: mul(g, add(o, 1.0)), "``e ** input - 1``, exact near 0.", keeps="o")
+log = unary("log", np.log, lambda g, x, o: div(g, x), "The natural logarithm.")
+log2 = unary("log2", np.log2, lambda g, x, o: div(g, mul(x, _LN2)), "The logarithm to base 2.")
+log10 = unary("log10", np.log10, lambda g, x, o: div(g, mul(x, _LN10)), "The logarithm to base 10.")
+log1p = unary("log1p", np.log1p, lambda g, x, o: div(g, add(x, 1.0)), "``log(1 + input)``, exact near 0.")
+sqrt = unary("sqrt", np.sqrt, lambda g, x, o: div(g, mul(o, 2.0)), "The square root.", keeps="o")
+rsqrt = unary(
+    "rsqrt",
+    lambda x, out: np.divide(1.0, np.sqrt(x, out), out),
+    lambda g, x, o: mul(mul(g, -0.5), mul(o, mul(o, o))),
+    "``1 / sqrt(input)``.",
+    keeps="o",
+)
+
+
+def _pow_loop(x: np.ndarray, y: np.ndarray, out: np.ndarray) -> None:
+    if x.dtype.kind == "i" and np.any(y < 0):
+        raise ValueError("pow: integers cannot be raised to negative integer powers; convert the base to float")
+    np.power(x, y, out)
+
+
+def _pow_dx(g: Tensor, x: Tensor, y: Tensor, o: Tensor) -> Tensor:
+    return where(eq(y, 0.0), 0.0, mul(g, mul(y, pow(x, sub(y, 1.0)))))
+
+
+def _pow_dy(g: Tensor, x: Tensor, y: Tensor, o: Tensor) -> Tensor:
+    return where(logical_and(eq(x, 0.0), ge(y, 0.0)), 0.0, mul(g, mul(o, log(x))))
+
+
+pow = binary("pow", _pow_loop, _pow_dx, _pow_dy, "``input ** exponent``.", keeps="io", kinds="iuf")  # noqa: A001
+logaddexp = binary(
+    "logaddexp",
+    np.logaddexp,
+    lambda g, x, y, o: mul(g, exp(sub(x, o))),
+    lambda g, x, y, o: mul(g, exp(sub(y, o))),
+    "``log(exp(input) + exp(other))`` without overflow.",
+    keeps="io",
+    to_float=True,
+)
+hypot = binary(
+    "hypot",
+    np.hypot,
+    lambda g, x, y, o: mul(g, div(x, o)),
+    lambda g, x, y, o: mul(g, div(y, o)),
+    "``sqrt(input**2 + other**2)`` without overflow.",
+    keeps="io",
+    to_float=True,
+)
+
+# ---- trigonometric and hyperbolic -------------------------------------------------------------------------------------
+sin = unary("sin", np.sin, lambda g, x, o: mul(g, cos(x)), "The sine of radians.")
+cos = unary("cos", np.cos, lambda g, x, o: neg(mul(g, sin(x))), "The cosine of radians.")
+tan = unary("tan", np.tan, lambda g, x, o: mul(g, add(mul(o, o), 1.0)), "The tangent of radians.", keeps="o")
+asin = unary("asin", np.arcsin, lambda g, x, o: div(g, sqrt(sub(1.0, mul(x, x)))), "The inverse sine, in radians.")
+acos = unary("acos", np.arccos, lambda g, x, o: neg(div(g, sqrt(sub(1.0, mul(x, x))))), "The inverse cosine, in radians.")
+atan = unary("atan", np.arctan, lambda g, x, o: div(g, add(mul(x, x), 1.0)), "The inverse tangent, in radians.")
+atan2 = binary(
+    "atan2",
+    np.arctan2,
+    lambda g, x, y, o: mul(g, div(y, add(mul(x, x), mul(y, y)))),
+    lambda g, x, y, o: neg(mul(g, div(x, add(mul(x, x), mul(y, y))))),
+    "The angle of the point (``other``, ``input``), in radians.",
+    to_float=True,
+)
+sinh = unary("sinh", np.sinh, lambda g, x, o: mul(g, cosh(x)), "The hyperbolic sine.")
+cosh = unary("cosh", np.cosh, lambda g, x, o: mul(g, sinh(x)), "The hyperbolic cosine.")
+tanh = unary("tanh", np.tanh, lambda g, x, o: mul(g, sub(1.0, mul(o, o))), "The hyperbolic tangent.", keeps="o")
+asinh = unary("asinh", np.arcsinh, lambda g, x, o: div(g, sqrt(add(mul(x, x), 1.0))), "The inverse hyperbolic sine.")
+acosh = unary("acosh", np.arccosh, lambda g, x, o: div(g, sqrt(sub(mul(x, x), 1.0))), "The inverse hyperbolic cosine.")
+atanh = unary("atanh", np.arctanh, lambda g, x, o: div(g, sub(1.0, mul(x, x))), "The inverse hyperbolic tangent.")
+
+# ---- the error function's family --------------------------------------------------------------------------------------
+erf = unary("erf", _flat(erf_kernels.erf), lambda g, x, o: mul(g, _bell(x)), "The error function.")
+erfc = unary("erfc", _flat(erf_kernels.erfc), lambda g, x, o: neg(mul(g, _bell(x))), "``1 - erf(input)``, exact in the tail.")
+erfinv = unary(
+    "erfinv",
+    _flat(erf_kernels.erfinv),
+    lambda g, x, o: div(g, _bell(o)),
+    "The inverse of ``erf`` on (-1, 1); infinite at the ends, NaN outside.",
+    keeps="o",
+)
+
+
+def _bell(x: Tensor) -> Tensor:
+    return mul(exp(neg(mul(x, x))), _TWO_OVER_ROOT_PI)
+
+
+# ---- activations with a loop of their own -----------------------------------------------------------------------------
+def _sigmoid(x: np.ndarray, out: np.ndarray) -> None:
+    np.negative(x, out)
+    np.exp(out, out)
+    np.add(out, 1.0, out)
+    np.reciprocal(out, out)
+
+
+sigmoid = unary(
+    "sigmoid", _sigmoid, lambda g, x, o: mul(g, mul(o, sub(1.0, o))), "``1 / (1 + exp(-input))``.", keeps="o"
+)
+relu = unary(
+    "relu",
+    lambda x, out: np.maximum(x, 0, out),
+    lambda g, x, o: where(gt(o, 0.0), g, 0.0),
+    "``max(0, input)``; the gradient at 0 is 0.",
+    keeps="o",
+    to_float=False,
+    kinds="iuf",
+)

@@ -1,0 +1,162 @@
+"""Reverse-mode differentiation: the one walk over recorded nodes, and ``Tensor.backward`` on top of it."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from funcnn.core.aval import Tracer
+from funcnn.core.context import ctx, running
+from funcnn.core.errors import DTypeError, GradientError, ShapeError
+from funcnn.core.graph import Node
+from funcnn.core.primitive import apply_vjp
+from funcnn.core.tensor import Tensor
+from funcnn.ops.creation import ones_like, zeros_like
+from funcnn.ops.elementwise import add
+
+
+class _Walk:
+    """Cotangents on their way from the roots to the leaves, newest node first."""
+
+    def __init__(self) -> None:
+        self.pending: dict[Node, list] = {}
+        self.heap: list[tuple[int, Node]] = []
+        self.leaves: dict[Any, Tensor] = {}
+
+    def send(self, edge: Any, g: Tensor) -> None:
+        """Add a cotangent to what an edge leads to."""
+        if not isinstance(edge, tuple):
+            held = self.leaves.get(edge)
+            self.leaves[edge] = g if held is None else add(held, g)
+            return
+        node, slot = edge
+        slots = self.pending.get(node)
+        if slots is None:
+            slots = self.pending[node] = []
+            heapq.heappush(self.heap, (-node.seq, node))
+        slots.extend([None] * (slot + 1 - len(slots)))
+        slots[slot] = g if slots[slot] is None else add(slots[slot], g)
+
+    def run(self, retain: bool) -> dict[Any, Tensor]:
+        """Go through every pending node once; what reached the leaves."""
+        while self.heap:
+            node = heapq.heappop(self.heap)[1]
+            cotangents = self.pending.pop(node)
+            for edge, g in zip(node.edges, _pull(node, cotangents), strict=True):
+                if edge is not None and g is not None:
+                    self.send(edge, g() if callable(g) else g)
+            if not retain:
+                node.free()
+        return self.leaves
+
+
+def _pull(node: Node, cotangents: list) -> Sequence:
+    return apply_vjp(node, _Padded(cotangents) if node.prim.multiple else cotangents[0])
+
+
+class _Padded(list):
+    """The cotangents of a many-output node; those that nothing reached read as None."""
+
+    def __getitem__(self, slot):  # type: ignore[override]
+        return super().__getitem__(slot) if slot < len(self) else None
+
+
+def walk(edges: Sequence, cotangents: Sequence[Tensor], retain: bool) -> dict[Any, Tensor]:
+    """Send ``cotangents`` into ``edges`` and gather, for each leaf reached, its sum."""
+    state = _Walk()
+    for edge, g in zip(edges, cotangents, strict=True):
+        if edge is not None:
+            state.send(edge, g)
+    return state.run(retain)
+
+
+def backward(
+    self: Tensor, gradient: Tensor | None = None, retain_graph: bool | None = None, create_graph: bool = False
+) -> None:
+    """Add the gradient of this tensor to ``.grad`` of every leaf that requires one.
+
+    gradient: the cotangent, of this tensor's shape; may be left out for a single element.
+    retain_graph: keep the saved values for another pass (default: ``create_graph``).
+    create_graph: record the backward pass itself, for higher derivatives.
+    Raises ``GradientError`` for a missing gradient, no graph, or a freed one.
+    """
+    if not self.requires_grad:
+        raise GradientError(f"backward: this tensor of shape {tuple(self.shape)} does not require grad and has no grad_fn")
+    if ctx.top is not None:
+        raise GradientError(f"backward: cannot be called inside {ctx.top.name}; use fn.grad there")
+    retain = create_graph if retain_graph is None else retain_graph
+    edge = self if self._node is None else (self._node, self._slot)
+    with running(None, create_graph):
+        g = _seed(self, gradient)
+        for leaf, total in walk([edge], [g], retain).items():
+            _accumulate(leaf, total, create_graph)
+
+
+def _seed(t: Tensor, gradient: Tensor | None) -> Tensor:
+    if gradient is None:
+        if t._v.size != 1:
+            raise GradientError(
+                f"backward: a gradient can only be left out for a single element, this tensor has shape {tuple(t.shape)}; "
+                "pass backward(gradient) of that shape, or reduce it first"
+            )
+        return ones_like(t)
+    if not isinstance(gradient, Tensor):
+        raise DTypeError(f"backward: gradient must be a tensor, got {type(gradient).__name__}")
+    if gradient.shape != t.shape:
+        raise ShapeError(f"backward: gradient of shape {tuple(gradient.shape)} for a tensor of {tuple(t.shape)}")
+    return gradient
+
+
+def _accumulate(leaf: Tensor, g: Tensor, create_graph: bool) -> None:
+    held = leaf.grad
+    if held is not None:
+        g = add(held, g)
+    elif isinstance(g._v, np.ndarray) and (g._view is not None or g._v.base is not None or not g._v.flags.writeable):
+        g = add(g, zeros_like(g))  # a view's memory belongs to another tensor
+    leaf.grad = g if create_graph or isinstance(g._v, Tracer) else g.detach()
+
+
+def gradients(
+    outputs, inputs, grad_outputs=None, retain_graph: bool | None = None, create_graph: bool = False, allow_unused=False
+) -> tuple:
+    """``torch.autograd.grad``: the gradients of ``outputs`` with respect to ``inputs``, leaving ``.grad`` alone."""
+    outs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
+    ins = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    given = [None] * len(outs) if grad_outputs is None else grad_outputs
+    given = [given] if isinstance(given, Tensor) else list(given)
+    retain = create_graph if retain_graph is None else retain_graph
+    edges = [t if t._node is None else (t._node, t._slot) for t in outs]
+    targets = [t if t._node is None else (t._node, t._slot) for t in ins]
+    with running(None, create_graph):
+        found = walk_to(edges, [_seed(t, g) for t, g in zip(outs, given, strict=True)], targets, retain)
+    for t, g in zip(ins, found, strict=True):
+        if g is None and not allow_unused:
+            raise GradientError(
+                f"grad: an input of shape {tuple(t.shape)} is not used by the outputs; pass allow_unused=True for None"
+            )
+    return tuple(found)
+
+
+def walk_to(edges: list, cotangents: list, targets: list, retain: bool) -> list:
+    """Like ``walk``, gathering what arrives at ``targets``, which may be inner points of the graph."""
+    state = _Walk()
+    reached: dict[Any, Tensor | None] = dict.fromkeys(targets)
+    send = state.send
+
+    def watch(edge: Any, g: Tensor) -> None:
+        if edge in reached:
+            held = reached[edge]
+            reached[edge] = g if held is None else add(held, g)
+        send(edge, g)
+
+    state.send = watch  # type: ignore[method-assign]
+    for edge, g in zip(edges, cotangents, strict=True):
+        watch(edge, g)
+    state.run(retain)
+    return [reached[target] for target in targets]
+
+
+Tensor.backward = backward  # type: ignore[attr-defined]

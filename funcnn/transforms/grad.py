@@ -1,0 +1,157 @@
+"""``vjp``, ``grad`` and ``value_and_grad``: an interpreter that records a function's primitives, then the walk back.
+
+References: Griewank and Walther, Evaluating Derivatives (2nd ed., 2008), ch. 3; JAX's ``grad`` for the interface.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any
+
+from funcnn.core import tree
+from funcnn.core.context import ctx, running
+from funcnn.core.errors import DTypeError, GradientError, ShapeError
+from funcnn.core.graph import Node
+from funcnn.core.interpreter import BoxTracer, Interpreter
+from funcnn.core.tensor import Tensor
+from funcnn.ops.creation import as_tensor, ones_like, zeros_like
+from funcnn.transforms.backward import walk
+
+
+class TapeTracer(BoxTracer):
+    """A value that depends on the function's inputs: ``edge`` leads to the node that made it, or is a leaf's own mark."""
+
+    __slots__ = ("edge",)
+
+    def __init__(self, owner: Tape, value: Tensor, edge: Any):
+        super().__init__(owner, value, value._v.shape)
+        self.edge = edge
+
+
+class Tape(Interpreter):
+    """Records every primitive that touches an input."""
+
+    name = "grad"
+
+    def bind(self, prim: Any, ins: tuple, params: dict) -> Any:
+        lowered, owned = self.lower(ins)
+        with self.outside():
+            result = prim(*lowered, **params)
+        if not ctx.grad or not any(owned):
+            return self.passed(result)
+        edges = tuple([t._v.edge if own else None for t, own in zip(ins, owned, strict=True)])
+        node = Node(prim, params, tuple(lowered), edges)
+        outs = result if prim.multiple else [result]
+        if "o" in prim.keeps:
+            node.outs = tuple(outs)
+        boxes = [self._box(node, slot, out) for slot, out in enumerate(outs)]
+        return boxes if prim.multiple else boxes[0]
+
+    def _box(self, node: Node, slot: int, out: Tensor) -> Tensor:
+        if out._v.dtype.kind != "f":
+            return self.passed(out)
+        return self.box(TapeTracer(self, out, (node, slot)))
+
+    def enter(self, t: Tensor) -> Tensor:
+        """An input of the function, as a box of this tape."""
+        return self.box(TapeTracer(self, t, object()))
+
+    def leave(self, t: Any) -> Any:
+        """An output's box one level out."""
+        return t._v.value if isinstance(t, Tensor) and self.owns(t) else t
+
+
+def vjp(f: Callable, *primals: Any, has_aux: bool = False) -> tuple:
+    """``(f(*primals), pullback)``, and ``aux`` third with ``has_aux``; ``pullback(g)`` is a tuple of input cotangents.
+
+    Inputs and outputs are pytrees of tensors. The pullback may be called more than once.
+    """
+    leaves, treedef = tree.flatten(primals)
+    lowered = [_differentiable(leaf, "vjp") for leaf in leaves]
+    tape = Tape()
+    boxes = [tape.enter(t) for t in lowered]
+    with running(tape, True):
+        result = f(*treedef.unflatten(boxes))
+    result, aux = _split_aux(result, has_aux, "vjp")
+    outs, outdef = tree.flatten(result)
+    outs = [out if isinstance(out, Tensor) else as_tensor(out) for out in outs]
+    edges = [out._v.edge if tape.owns(out) else None for out in outs]
+    values = [tape.leave(out) for out in outs]
+
+    def pullback(cotangents: Any) -> tuple:
+        given = [as_tensor(g) for g in tree.flatten_as(outdef, cotangents, "vjp: cotangents")]
+        for g, value in zip(given, values, strict=True):
+            if g.shape != value.shape:
+                raise ShapeError(f"vjp: cotangent of shape {tuple(g.shape)} for an output of {tuple(value.shape)}")
+        reached = walk(edges, given, retain=True)
+        return treedef.unflatten([_arrived(reached, box, t) for box, t in zip(boxes, lowered, strict=True)])
+
+    tail = (tree.map(tape.leave, aux),) if has_aux else ()
+    return (outdef.unflatten(values), pullback, *tail)
+
+
+def _arrived(reached: dict, box: Tensor, t: Tensor) -> Tensor:
+    g = reached.get(box._v.edge)
+    return zeros_like(t) if g is None else g
+
+
+def value_and_grad(f: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Callable:
+    """A function giving ``(f(...), gradient)``, where ``f`` returns a scalar (and ``aux`` second with ``has_aux``).
+
+    argnums: which positional argument(s) to differentiate; each may be a pytree. A sequence gives a tuple of gradients.
+    Raises ``GradientError`` when the value is not a scalar, ``DTypeError`` when an argument is not floating-point.
+    """
+
+    @wraps(f)
+    def value_and_gradient(*args: Any, **kwargs: Any) -> tuple:
+        chosen = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+        for position in chosen:
+            if not -len(args) <= position < len(args):
+                raise GradientError(f"grad: argnums={argnums} but {len(args)} positional arguments were given")
+        chosen = tuple(position % len(args) for position in chosen)
+
+        def of_chosen(*values: Any) -> Any:
+            full = list(args)
+            for position, value in zip(chosen, values, strict=True):
+                full[position] = value
+            return f(*full, **kwargs)
+
+        value, pullback, *aux = vjp(of_chosen, *[args[position] for position in chosen], has_aux=has_aux)
+        if not isinstance(value, Tensor) or value._v.size != 1 or value.ndim != 0:
+            got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+            raise GradientError(f"grad: the function must return a scalar, got {got}; reduce it, or use vjp")
+        if value._v.dtype.kind != "f":
+            raise DTypeError(f"grad: the function must return a floating-point scalar, got {value.dtype}")
+        gradient = pullback(ones_like(value))
+        gradient = gradient[0] if isinstance(argnums, int) else gradient
+        return ((value, aux[0]) if has_aux else value), gradient
+
+    return value_and_gradient
+
+
+def grad(f: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Callable:
+    """A function giving the gradient of ``f``, as ``value_and_grad`` without the value; ``(gradient, aux)`` with aux."""
+    both = value_and_grad(f, argnums, has_aux)
+
+    @wraps(f)
+    def gradient(*args: Any, **kwargs: Any) -> Any:
+        value, g = both(*args, **kwargs)
+        return (g, value[1]) if has_aux else g
+
+    return gradient
+
+
+def _differentiable(leaf: Any, name: str) -> Tensor:
+    t = as_tensor(leaf)
+    if t._v.dtype.kind != "f":
+        raise DTypeError(f"{name}: can only differentiate floating-point inputs, got {t.dtype}; convert with .float()")
+    return t
+
+
+def _split_aux(result: Any, has_aux: bool, name: str) -> tuple:
+    if not has_aux:
+        return result, None
+    if not isinstance(result, tuple) or len(result) != 2:
+        raise GradientError(f"{name}: has_aux=True needs a function returning (output, aux), got {type(result).__name__}")
+    return result

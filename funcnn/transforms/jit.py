@@ -1,0 +1,217 @@
+"""``jit``: trace a function once for each kind of input, then run its plan.
+
+Pure functions and imperative steps alike: boxes that the function reads are inputs of the plan, boxes that it writes are
+outputs, the random generator included. Met under another transformation, a jitted function is simply called, so that the
+outermost jit sees everything.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Callable, Sequence
+from functools import update_wrapper
+from typing import Any
+
+import numpy as np
+
+from funcnn.core import dtypes, tree
+from funcnn.core.aval import Missing
+from funcnn.core.context import ctx
+from funcnn.core.errors import TracerError
+from funcnn.core.tensor import Tensor, wrap
+from funcnn.transforms.plan import Plan, Static, Store
+from funcnn.transforms.staging import Place, Stage, is_live
+
+MANY_TRACES = 64
+
+
+class Jitted:
+    """A function that is traced and planned at its first call, and at each call with a new kind of input."""
+
+    def __init__(self, f: Callable, static: tuple[int, ...], static_names: tuple[str, ...], donated: tuple[int, ...]):
+        update_wrapper(self, f)
+        self.f, self.static, self.static_names, self.donated = f, static, static_names, donated
+        self.plans: dict[Any, list[Plan | None]] = {}
+        self.traces = 0
+        self.lock = threading.RLock()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if ctx.top is not None or ctx.stage is not None:
+            return self.f(*args, **kwargs)
+        call = _Call(self, args, kwargs)
+        plan = self._plan(call)
+        result = self.f(*args, **kwargs) if plan is None else plan.run(call.boxes)
+        for box in call.donated:
+            box._v = Missing(f"{self.__name__}: this tensor was donated to jit and may not be read again",
+                             box._v.shape, box._v.dtype)  # fmt: skip
+        return result
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        return self if instance is None else _Method(self, instance)
+
+    def program(self, *args: Any, **kwargs: Any) -> str:
+        """The traced equations for these arguments, as text."""
+        plan = self._plan(_Call(self, args, kwargs))
+        return "runs eagerly: its outputs carry gradients" if plan is None else str(plan)
+
+    def _plan(self, call: _Call) -> Plan | None:
+        """A plan that fits, traced if need be; None for a function whose outputs carry gradients to the outside."""
+        with self.lock:
+            known = self.plans.setdefault(call.key, [])
+            for position, plan in enumerate(known):
+                if plan is None or plan.fits(call.boxes):
+                    if position:
+                        known.insert(0, known.pop(position))
+                    return plan
+            self.traces += 1
+            if self.traces == MANY_TRACES:
+                warnings.warn(
+                    f"jit: {self.__name__} was traced {MANY_TRACES} times; its arguments or module state change at "
+                    "each call. Pass changing numbers as tensors, keep shapes fixed",
+                    stacklevel=3,
+                )
+            known.insert(0, _trace(self.f, call))
+            return known[0]
+
+
+class _Method:
+    """A jitted function bound to an instance, which is a static argument."""
+
+    def __init__(self, jitted: Jitted, instance: Any):
+        update_wrapper(self, jitted.f)
+        self.jitted, self.instance = jitted, instance
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.jitted(self.instance, *args, **kwargs)
+
+
+class _Call:
+    """The arguments of one call, sorted into boxes and static values, and the key that names their kind."""
+
+    def __init__(self, jitted: Jitted, args: tuple, kwargs: dict):
+        static = {position % len(args) for position in jitted.static if args}
+        given = [Static(a) if i in static else a for i, a in enumerate(args)]
+        named = {k: Static(v) if k in jitted.static_names else v for k, v in kwargs.items()}
+        self.leaves, self.treedef = tree.flatten((given, named))
+        self.boxes: list[Tensor] = []
+        self.weak: list[bool] = []
+        kinds = [self._kind(leaf, jitted) for leaf in self.leaves]
+        self.key = (self.treedef, tuple(kinds), ctx.grad, dtypes.default_float())
+        self.donated = [
+            leaf
+            for position in jitted.donated
+            for leaf in tree.leaves(args[position])
+            if isinstance(leaf, Tensor) and position % len(args) not in static
+        ]
+
+    def _kind(self, leaf: Any, jitted: Jitted) -> Any:
+        weak = isinstance(leaf, (int, float)) and not isinstance(leaf, bool)
+        if weak:
+            leaf = wrap(np.asarray(leaf, np.int64 if isinstance(leaf, int) else np.float64))
+        elif isinstance(leaf, (np.ndarray, np.generic)):
+            leaf = wrap(np.asarray(leaf, dtypes.as_dtype(leaf.dtype)))
+        if isinstance(leaf, Tensor):
+            if isinstance(leaf._v, Missing):
+                raise TracerError(str(leaf._v.owner))
+            self.boxes.append(leaf)
+            self.weak.append(weak)
+            return (leaf._v.shape, leaf._v.dtype, weak, leaf.requires_grad)
+        value = leaf.value if isinstance(leaf, Static) else leaf
+        try:
+            hash(value)
+        except TypeError:
+            raise TypeError(
+                f"jit: a static argument of {jitted.__name__} must be hashable, got {type(value).__name__}; "
+                "pass a tensor, a tuple or a hashable object"
+            ) from None
+        return (type(value), value)
+
+
+def _trace(f: Callable, call: _Call) -> Plan | None:
+    stage = Stage()
+    boxes = iter(call.boxes)
+    arguments = []
+    fresh: list[Tensor] = []
+    for leaf in call.leaves:
+        if isinstance(leaf, (Tensor, np.ndarray, np.generic)) or (
+            isinstance(leaf, (int, float)) and not isinstance(leaf, bool)
+        ):
+            position = len(fresh)
+            fresh.append(stage.argument(next(boxes), position, call.weak[position]))
+            arguments.append(fresh[-1])
+        else:
+            arguments.append(leaf.value if isinstance(leaf, Static) else leaf)
+    args, kwargs = call.treedef.unflatten(arguments)
+    ctx.stage = stage
+    try:
+        before = [box._v for box in fresh]
+        result = f(*args, **kwargs)
+        _refuse_aliases(stage, call.boxes, [b._v is not v for b, v in zip(fresh, before, strict=True)])
+        return _finish(stage, result, fresh, before)
+    finally:
+        ctx.stage = None
+        stage.restore()
+
+
+def _finish(stage: Stage, result: Any, fresh: list[Tensor], before: list) -> Plan | None:
+    leaves, treedef = tree.flatten(result)
+    written = [box for box in stage.held if id(box) in stage.written]
+    regraded = [stage.grads[key] for key in stage.regraded]
+    seen = [t for t in (*leaves, *written, *fresh, *regraded) if isinstance(t, Tensor)]
+    if any(is_live(t) for t in seen):
+        return None
+    outputs = [stage.read(leaf).index if isinstance(leaf, Tensor) else Static(leaf) for leaf in leaves]
+    stores = [Store(place, stage.values[key].index) for key, place in stage.written.items()]
+    for position, (box, old) in enumerate(zip(fresh, before, strict=True)):
+        if box._v is not old:
+            stores.append(Store(Place(None, position), stage.read(box).index))
+    return Plan(stage, outputs, treedef, stores + _grad_stores(stage))
+
+
+def _grad_stores(stage: Stage) -> list[Store]:
+    stores = []
+    first = {(p.arg, id(p.box)): entry.index for entry in stage.inputs if (p := entry.place) is not None and p.grad}
+    for key, held in stage.grads.items():
+        owner = stage.places[key]
+        initial = first.get((owner.arg, id(owner.box)))
+        index = None if held is None else stage.read(held).index
+        if key in stage.regraded:
+            stores.append(Store(stage.regraded[key], index, fresh=True))
+        elif initial is not None and index != initial:
+            stores.append(Store(Place(owner.box, owner.arg, grad=True), index))
+    return stores
+
+
+def _refuse_aliases(stage: Stage, boxes: list[Tensor], changed: list[bool]) -> None:
+    """An argument that the function also reaches from outside may not be written: the two would drift apart."""
+    for box, arg_changed in zip(boxes, changed, strict=True):
+        if id(box) in stage.places and (arg_changed or id(box) in stage.written):
+            raise TracerError(
+                f"jit: a tensor of shape {tuple(box.shape)} is an argument and is also reached from outside, and is "
+                "written in place; pass it one way only"
+            )
+
+
+def jit(
+    f: Callable | None = None,
+    *,
+    static_argnums: int | Sequence[int] = (),
+    static_argnames: str | Sequence[str] = (),
+    donate_argnums: int | Sequence[int] = (),
+) -> Any:
+    """``f`` traced once for each kind of input (shapes, dtypes, structure, static values) and then replayed.
+
+    static_argnums, static_argnames: arguments that are Python values to the function; each new value traces anew. Bools,
+        strings and other objects that are not tensors or numbers are static by themselves.
+    donate_argnums: arguments whose tensors the caller gives up; reading them afterwards raises.
+    Raises ``TracerError`` for Python control flow on a traced value.
+    """
+    if f is None:
+        return lambda g: jit(
+            g, static_argnums=static_argnums, static_argnames=static_argnames, donate_argnums=donate_argnums
+        )
+    static = (static_argnums,) if isinstance(static_argnums, int) else tuple(static_argnums)
+    names = (static_argnames,) if isinstance(static_argnames, str) else tuple(static_argnames)
+    donated = (donate_argnums,) if isinstance(donate_argnums, int) else tuple(donate_argnums)
+    return Jitted(f, static, names, donated)
