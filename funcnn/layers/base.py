@@ -1,0 +1,133 @@
+"""The Layer protocol: a frozen dataclass whose fields are PyTorch's constructor arguments, ``init`` and a pure call.
+
+    params, state = layer.init(key)
+    y, state = layer(params, state, x, training=True, key=key)
+
+The dotted paths of ``params`` and ``state`` are the keys of the module's ``state_dict``. In evaluation the very same
+``state`` object comes back. A composite (a dataclass with layers among its fields) gets ``init`` from here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any, ClassVar
+
+import numpy as np
+
+from funcnn.core import dtypes
+from funcnn.core.errors import FuncnnError
+from funcnn.core.tensor import Tensor
+from funcnn.ops.random import fold_in, split, uniform_from
+
+
+class KeyRequired(FuncnnError, ValueError):
+    """A layer that draws random numbers in training got no key."""
+
+
+def arg(doc: str, default: Any = MISSING) -> Any:
+    """A dataclass field for a constructor argument, documented here and nowhere else."""
+    return field(metadata={"doc": doc}) if default is MISSING else field(default=default, metadata={"doc": doc})
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Base of all pure layers."""
+
+    parameters: ClassVar[tuple[str, ...]] = ()  # names of the layer's own parameters, absent ones included
+    buffers: ClassVar[tuple[str, ...]] = ()  # names of the layer's own state
+    random: ClassVar[bool] = False  # draws random numbers in training
+
+    def children(self) -> dict[str, Layer]:
+        """The layers among the fields, by name."""
+        return {f.name: part for f in fields(self) if isinstance(part := getattr(self, f.name), Layer)}
+
+    def init(self, key: Tensor) -> tuple[dict, dict]:
+        """Fresh ``(params, state)``; a composite's are those of its layers, under their field names."""
+        parts = self.children()
+        if not parts:
+            return {}, {}
+        pairs = {n: part.init(k) for (n, part), k in zip(parts.items(), split(key, len(parts)), strict=True)}
+        return {n: pair[0] for n, pair in pairs.items()}, {n: pair[1] for n, pair in pairs.items()}
+
+    def __call__(self, params: dict, state: dict, *inputs: Any, training: bool = False, key: Any = None) -> tuple:
+        """``(output, state)``."""
+        raise NotImplementedError(f"{type(self).__name__} defines no __call__")
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether this layer, or one inside it, draws random numbers in training."""
+        return self.random or any(part.needs_key for part in self.children().values())
+
+    def key_for(self, training: bool, key: Tensor | None) -> Tensor:
+        """``key``, which training needs. Raises ``KeyRequired`` naming the layer."""
+        if key is None:
+            raise KeyRequired(f"{self!r} draws random numbers in training; call it with key=fn.random.key(...)")
+        return key
+
+    def extra_repr(self) -> str:
+        """What PyTorch prints between the parentheses."""
+        return ""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.extra_repr()})"
+
+
+def run_children(parts: list[tuple[str, Layer]], params: dict, state: dict, x: Any, training: bool, key: Any) -> tuple:
+    """Apply layers one after another; the state is copied only where a layer changed its own."""
+    after = state
+    for position, (name, part) in enumerate(parts):
+        own = state.get(name, {})
+        part_key = fold_in(key, position) if key is not None and training and part.needs_key else None
+        x, new = part(params.get(name, {}), own, x, training=training, key=part_key)
+        if new is not own:
+            after = {**after, name: new}
+    return x, after
+
+
+def signature_of(cls: type) -> str:
+    """The constructor as text, for documentation."""
+    shown = [f.name if f.default is MISSING else f"{f.name}={f.default!r}" for f in fields(cls)]  # type: ignore[arg-type]
+    return f"{cls.__name__}({', '.join(shown)})"
+
+
+def document(cls: type) -> type:
+    """Append the fields' documentation to the class's docstring."""
+    lines = [f"    {f.name}: {f.metadata['doc']}" for f in fields(cls) if "doc" in f.metadata]  # type: ignore[arg-type]
+    cls.__doc__ = "\n".join([(cls.__doc__ or "").rstrip(), "", "Arguments:", *lines])
+    return cls
+
+
+def ntuple(value: Any, n: int, what: str) -> tuple[int, ...]:
+    """An int for all of ``n`` dimensions, or one for each. Raises ``ValueError``."""
+    if isinstance(value, (int, np.integer)):
+        return (int(value),) * n
+    listed = tuple(int(v) for v in value)
+    if len(listed) == 1:
+        return listed * n
+    if len(listed) != n:
+        raise ValueError(f"{what}: expected an int or {n} ints, got {value!r}")
+    return listed
+
+
+def frozen_set(layer: Layer, **values: Any) -> None:
+    """Normalise fields of a frozen dataclass while it is being made."""
+    for name, value in values.items():
+        object.__setattr__(layer, name, value)
+
+
+def bounded(key: Tensor, shape: tuple[int, ...], bound: float, dtype: Any) -> Tensor:
+    """Uniform in [-bound, bound), PyTorch's default for weights."""
+    return uniform_from(key, shape, dtypes.default_float() if dtype is None else dtypes.as_dtype(dtype), -bound, bound)
+
+
+def float_dtype(dtype: Any) -> np.dtype:
+    """A layer's ``dtype`` argument, None meaning the default float."""
+    return dtypes.default_float() if dtype is None else dtypes.as_dtype(dtype)
+
+
+def positive(name: str, **sizes: Any) -> None:
+    """Raise ``ValueError`` for a size that is not a positive int."""
+    for what, value in sizes.items():
+        values = value if isinstance(value, tuple) else (value,)
+        if any(not isinstance(v, (int, np.integer)) or v <= 0 for v in values):
+            raise ValueError(f"{name}: {what} must be positive, got {value!r}")

@@ -1,0 +1,313 @@
+"""Module: the base of everything that holds parameters and has a ``forward``, with PyTorch's behaviour.
+
+What it holds is registered by assignment (here), walked (``traversal``), saved and loaded (``state``), wrapped by hooks
+(``hooks``) and can be swapped for other tensors, which makes any Module a pure function (``binding``).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from funcnn.core import dtypes
+from funcnn.core.context import ctx, running
+from funcnn.core.errors import TracerError
+from funcnn.core.mutation import assign
+from funcnn.core.tensor import Tensor
+from funcnn.nn.binding import bound, trees
+from funcnn.nn.hooks import Hooks
+from funcnn.nn.parameter import Buffer, Parameter
+from funcnn.nn.state import Stateful
+from funcnn.nn.traversal import Traversal
+from funcnn.ops.common import cast
+from funcnn.ops.creation import check_device, zeros_like
+from funcnn.ops.elementwise import detach
+
+_HOOK_TABLES = (
+    "_forward_pre_hooks", "_forward_hooks", "_state_dict_pre_hooks", "_state_dict_hooks",
+    "_load_state_dict_pre_hooks", "_load_state_dict_post_hooks",
+)  # fmt: skip
+_DEVICES = ("cpu", "cuda", "mps", "meta")
+
+
+class Module(Traversal, Hooks, Stateful):
+    """Base class of all modules: subclass it, assign parameters and submodules in ``__init__``, define ``forward``."""
+
+    training: bool
+    _tied: set[str] | None = None  # of a bound clone: names that stand for a tensor given elsewhere
+
+    def __init__(self) -> None:
+        self.__dict__.update(
+            training=True, _parameters={}, _buffers={}, _modules={}, _non_persistent_buffers_set=set()
+        )
+        self.__dict__.update({table: OrderedDict() for table in _HOOK_TABLES})
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """What the module computes; every subclass that is called defines it."""
+        raise NotImplementedError(f'Module [{type(self).__name__}] is missing the required "forward" function')
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if ctx.stage is not None and self._tied is None:
+            ctx.stage.guard((id(self), "structure"), self._watch())
+        if self._forward_pre_hooks or self._forward_hooks:
+            return self._call_hooked(args, kwargs)
+        return self.forward(*args, **kwargs)
+
+    # ---- registration -------------------------------------------------------------------------------------------------
+    def register_parameter(self, name: str, param: Parameter | None) -> None:
+        """Add a parameter; None reserves the name. Raises ``TypeError``, ``KeyError`` for a bad or taken name."""
+        self._check_name("parameter", "_parameters", name)
+        if param is not None and not isinstance(param, Parameter):
+            raise TypeError(
+                f"cannot assign '{type(param).__name__}' object to parameter '{name}' (nn.Parameter or None required)"
+            )
+        self._parameters[name] = param
+
+    def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
+        """Add a tensor that is state but not trained; ``persistent``: it belongs to ``state_dict``."""
+        self._check_name("buffer", "_buffers", name)
+        if tensor is not None and not isinstance(tensor, Tensor):
+            raise TypeError(
+                f"cannot assign '{type(tensor).__name__}' object to buffer '{name}' (Tensor or None required)"
+            )
+        self._buffers[name] = tensor
+        (self._non_persistent_buffers_set.discard if persistent else self._non_persistent_buffers_set.add)(name)
+
+    def add_module(self, name: str, module: Module | None) -> None:
+        """Add a submodule under a name that need not be an identifier."""
+        if module is not None and not isinstance(module, Module):
+            raise TypeError(f"{type(module).__name__} is not a Module subclass")
+        self._check_name("module", "_modules", name)
+        self._modules[name] = module
+
+    register_module = add_module
+
+    def _check_name(self, kind: str, table: str, name: str) -> None:
+        if table not in self.__dict__:
+            raise AttributeError(f"cannot assign {kind} before Module.__init__() call")
+        if not isinstance(name, str):
+            raise TypeError(f"{kind} name should be a string. Got {type(name).__name__}")
+        if "." in name:
+            raise KeyError(f'{kind} name can\'t contain ".", got: {name}')
+        if name == "":
+            raise KeyError(f'{kind} name can\'t be empty string ""')
+        if hasattr(self, name) and name not in self.__dict__[table]:
+            raise KeyError(f"attribute '{name}' already exists")
+
+    # ---- attributes ---------------------------------------------------------------------------------------------------
+    def __getattr__(self, name: str) -> Any:
+        held = self.__dict__
+        for table in ("_parameters", "_buffers", "_modules"):
+            if table in held and name in held[table]:
+                return held[table][name]
+        raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        held = self.__dict__
+        if isinstance(value, Parameter):
+            self._claim("parameters", name, "_parameters")
+            self.register_parameter(name, value)
+        elif name in held.get("_parameters", ()):
+            self._require_none(name, value, "parameter", "nn.Parameter or None")
+            held["_parameters"][name] = None
+        elif isinstance(value, Module):
+            self._claim("module", name, "_modules")
+            held["_modules"][name] = value
+        elif name in held.get("_modules", ()):
+            self._require_none(name, value, "child module", "nn.Module or None")
+            held["_modules"][name] = None
+        elif isinstance(value, Buffer):
+            self._claim("buffer", name, "_buffers")
+            self.register_buffer(name, value, value.persistent)
+        elif name in held.get("_buffers", ()):
+            if not isinstance(value, Tensor):
+                self._require_none(name, value, "buffer", "nn.Buffer, Tensor or None")
+            held["_buffers"][name] = value
+        else:
+            object.__setattr__(self, name, value)
+
+    def _require_none(self, name: str, value: Any, kind: str, expected: str) -> None:
+        if value is not None:
+            raise TypeError(f"cannot assign '{type(value).__name__}' as {kind} '{name}' ({expected} expected)")
+
+    def _claim(self, kind: str, name: str, table: str) -> None:
+        """Take a name away from whatever else holds it."""
+        held = self.__dict__
+        if table not in held:
+            raise AttributeError(f"cannot assign {kind} before Module.__init__() call")
+        held.pop(name, None)
+        for other in ("_parameters", "_buffers", "_modules"):
+            if other != table:
+                held[other].pop(name, None)
+        held["_non_persistent_buffers_set"].discard(name)
+
+    def __delattr__(self, name: str) -> None:
+        for table in (self._parameters, self._buffers, self._modules):
+            if name in table:
+                del table[name]
+                self._non_persistent_buffers_set.discard(name)
+                return
+        object.__delattr__(self, name)
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state)
+
+    def __dir__(self) -> list[str]:
+        names = {*dir(type(self)), *self.__dict__, *self._parameters, *self._buffers, *self._modules}
+        return sorted(name for name in names if not name[:1].isdigit())
+
+    # ---- modes --------------------------------------------------------------------------------------------------------
+    def train(self, mode: bool = True) -> Any:
+        """Set training (or, with False, evaluation) mode here and below; return the module."""
+        if not isinstance(mode, bool):
+            raise ValueError(f"training mode is expected to be boolean, got {mode!r}")
+        self.training = mode
+        for child in self.children():
+            child.train(mode)
+        return self
+
+    def eval(self) -> Any:
+        """Set evaluation mode here and below; return the module."""
+        return self.train(False)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Any:
+        """Ask for, or give up, gradients of all parameters; return the module."""
+        for param in self.parameters():
+            param.requires_grad_(requires_grad)
+        return self
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Drop the gradients of all parameters, or with ``set_to_none=False`` overwrite them with zeros."""
+        for param in self.parameters():
+            held = param.grad
+            if set_to_none:
+                param.grad = None
+            elif held is not None:
+                held._node, held._rg = None, False
+                with running(ctx.top, False):
+                    assign(held, zeros_like(held), "zero_")
+
+    # ---- dtypes and devices -------------------------------------------------------------------------------------------
+    def to(self, *args: Any, dtype: Any = None, device: Any = None, non_blocking: bool = False) -> Any:
+        """Convert floating-point parameters and buffers in place, to a dtype or that of a tensor; return the module.
+
+        device: may be given and must be ``cpu``. Raises ``TypeError`` for a dtype that is not floating-point.
+        """
+        for arg in args:
+            if isinstance(arg, Tensor):
+                dtype = arg.dtype
+            elif isinstance(arg, str) and arg.split(":")[0] in _DEVICES:
+                device = arg
+            elif arg is not None and not isinstance(arg, bool):
+                dtype = arg
+        if device is not None:
+            check_device(device)
+        if dtype is None:
+            return self
+        wanted = dtypes.as_dtype(dtype)
+        if wanted.kind != "f":
+            raise TypeError(f"to: a module can only be converted to a floating-point dtype, got {wanted}")
+        return self._apply(lambda t: cast(t, wanted) if t._v.dtype.kind == "f" else t)
+
+    def type(self, dst_type: Any) -> Any:
+        """Convert all parameters and buffers, integer ones included; return the module."""
+        wanted = dtypes.as_dtype(dst_type)
+        return self._apply(lambda t: cast(t, wanted))
+
+    def half(self) -> Any:
+        """``to(float16)``."""
+        return self.to(dtypes.float16)
+
+    def float(self) -> Any:
+        """``to(float32)``."""
+        return self.to(dtypes.float32)
+
+    def double(self) -> Any:
+        """``to(float64)``."""
+        return self.to(dtypes.float64)
+
+    def cpu(self) -> Any:
+        """The module itself: its memory is the CPU's."""
+        return self
+
+    def _apply(self, fn: Callable[[Tensor], Tensor]) -> Any:
+        """Replace every parameter's value (and gradient) and every buffer by ``fn`` of it; parameters keep their boxes."""
+        for child in self.children():
+            child._apply(fn)
+        for param in self._parameters.values():
+            if param is not None:
+                _rebind(param, fn)
+        for name, buffer in self._buffers.items():
+            if buffer is not None:
+                self._buffers[name] = fn(buffer)
+        return self
+
+    # ---- text ---------------------------------------------------------------------------------------------------------
+    def _get_name(self) -> str:
+        return type_name(self)
+
+    def extra_repr(self) -> str:
+        """What ``repr`` shows between the parentheses besides submodules; may have several lines."""
+        return ""
+
+    def __repr__(self) -> str:
+        extra = self.extra_repr()
+        own = extra.split("\n") if extra else []
+        below = [f"({name}): {indented(repr(child))}" for name, child in self._modules.items()]
+        if len(own) == 1 and not below:
+            return f"{self._get_name()}({own[0]})"
+        return block(self._get_name(), own + below)
+
+    # ---- transformations ----------------------------------------------------------------------------------------------
+    def _structure(self) -> tuple:
+        """The Python-level facts that a trace of this module depends on: mode, identities, hooks, frozen parameters."""
+        params = [id(p) if p is None or p._rg else -id(p) for p in self._parameters.values()]
+        rest = [id(t) for t in (*self._buffers.values(), *self._modules.values())]
+        return (self.training, params, rest, [*self._forward_pre_hooks], [*self._forward_hooks])
+
+    def _watch(self) -> Callable[[], tuple]:
+        # What is compared by id must not be freed, or a new object could get the same id.
+        held = (*self._parameters.values(), *self._buffers.values(), *self._modules.values())
+
+        def read(held: tuple = held) -> tuple:
+            return self._structure()
+
+        return read
+
+    def _trees(self) -> tuple[dict, dict]:
+        """``(params, state)``, see ``binding.trees``."""
+        return trees(self)
+
+    def _bound(self, params: dict, state: dict) -> Any:
+        """A clone that holds these tensors, see ``binding.bound``."""
+        return bound(self, params, state)
+
+
+def type_name(module: Any) -> str:
+    """The name of an object's class; inside Module, ``type`` is the method."""
+    return module.__class__.__name__
+
+
+def indented(text: str) -> str:
+    """A submodule's repr, its lines after the first two columns in."""
+    return text.replace("\n", "\n  ")
+
+
+def block(name: str, lines: list[str]) -> str:
+    """``name(...)`` with one entry a line."""
+    return f"{name}(\n  " + "\n  ".join(lines) + "\n)" if lines else f"{name}()"
+
+
+def _rebind(param: Tensor, fn: Callable[[Tensor], Tensor]) -> None:
+    """Give a parameter's box another value, of another dtype if need be; its old memory is left alone."""
+    new = fn(detach(param))
+    if new._v is param._v:
+        return
+    if ctx.stage is not None or not isinstance(new._v, np.ndarray):
+        raise TracerError("to: a module cannot be converted inside a transformation; convert it before calling jit or grad")
+    param._v, param._cell, param._view = new._v, None, None
+    if param._grad is not None:
+        param._grad = detach(fn(param._grad))

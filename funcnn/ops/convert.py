@@ -1,0 +1,270 @@
+"""Tensors to and from the outside: Python numbers and lists, NumPy, DLPack, dtypes and devices, copies and pickles."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from funcnn.core import dtypes
+from funcnn.core.aval import Missing, Tracer
+from funcnn.core.context import ctx
+from funcnn.core.errors import DTypeError, GradientError, ShapeError
+from funcnn.core.format import format_tensor
+from funcnn.core.mutation import assign
+from funcnn.core.size import Size
+from funcnn.core.tensor import Cell, Tensor, concrete, constant, wrap
+from funcnn.ops import random
+from funcnn.ops.common import cast, numel, size_args, to_tensor
+from funcnn.ops.creation import check_device, empty, from_sequence_or_array, full, ones, zeros
+from funcnn.ops.elementwise import clone, detach
+
+
+class device(str):
+    """Where a tensor's memory is; only ``cpu`` here. Prints as ``device(type='cpu')``."""
+
+    def __new__(cls, name: Any = "cpu", index: int | None = None) -> device:
+        check_device(name)
+        return super().__new__(cls, "cpu")
+
+    @property
+    def type(self) -> str:
+        """The kind of device."""
+        return str(self)
+
+    def __repr__(self) -> str:
+        return f"device(type='{self.type}')"
+
+
+def _new_tensor(cls: type, *args: Any) -> Tensor:
+    """``Tensor(2, 3)``: uninitialised, of the default dtype; ``Tensor([1, 2])``: from data. Prefer ``tensor``/``empty``."""
+    if len(args) == 1 and not isinstance(args[0], (int, np.integer)):
+        return wrap(from_sequence_or_array(args[0], dtypes.default_float())._v, cls)
+    return wrap(empty(size_args(args))._v, cls)
+
+
+def item(self: Tensor) -> Any:
+    """The only element, as a Python number. Raises ``ShapeError`` for more than one."""
+    return concrete(self, "item() of", scalar=True).item()
+
+
+def tolist(self: Tensor) -> Any:
+    """Nested lists of Python numbers."""
+    return concrete(self, "tolist() of").tolist()
+
+
+def numpy(self: Tensor) -> np.ndarray:
+    """The values as a NumPy array on the same memory. Raises ``GradientError`` for a tensor that requires grad."""
+    if self.requires_grad:
+        raise GradientError("numpy: the tensor requires grad and an array cannot; use .detach().numpy()")
+    array = concrete(self, "numpy() of")
+    if self._cell is None:
+        self._cell = Cell()
+    return array
+
+
+def _array(self: Tensor, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    array = numpy(self)
+    if copy is False and dtype is not None and np.dtype(dtype) != array.dtype:
+        raise ValueError(f"__array__: a copy is needed to convert {array.dtype} to {np.dtype(dtype)}")
+    return np.array(array, dtype=dtype, copy=copy or (dtype is not None and np.dtype(dtype) != array.dtype) or None)
+
+
+def _dlpack(self: Tensor, **kwargs: Any) -> Any:
+    return numpy(self).__dlpack__(**kwargs)
+
+
+def to(self: Tensor, *args: Any, dtype: Any = None, device: Any = None, copy: bool = False, **ignored: Any) -> Tensor:
+    """In another dtype (or that of another tensor); ``device`` may only be cpu. The tensor itself where nothing changes."""
+    for arg in args:
+        if isinstance(arg, Tensor):
+            dtype = arg._v.dtype
+        elif isinstance(arg, str) and arg.split(":")[0] in ("cpu", "cuda", "mps", "meta"):
+            device = arg
+        elif arg is not None and not isinstance(arg, bool):
+            dtype = arg
+    if device is not None:
+        check_device(device)
+    unknown = set(ignored) - {"non_blocking", "memory_format"}
+    if unknown:
+        raise TypeError(f"to: unexpected arguments {sorted(unknown)}")
+    out = self if dtype is None else cast(self, dtypes.as_dtype(dtype))
+    return clone(out) if copy and out is self else out
+
+
+def size(self: Tensor, dim: int | None = None) -> Any:
+    """The ``Size``, or the size of one dimension."""
+    return self.shape if dim is None else self.shape[dim]
+
+
+def _repr(self: Tensor) -> str:
+    value = self._v
+    if isinstance(value, Missing):
+        return f"Tensor(unreadable: {value.owner})"
+    if isinstance(value, Tracer) or ctx.stage is not None:
+        name = value.owner.name if isinstance(value, Tracer) else "jit"
+        return f"Tensor(traced by {name}, shape={tuple(value.shape)}, dtype={value.dtype})"
+    suffixes = (f"grad_fn={self._node!r}",) if self._node is not None else ("requires_grad=True",) if self._rg else ()
+    return format_tensor(value, suffixes=suffixes)
+
+
+def _format(self: Tensor, spec: str) -> str:
+    return format(item(self), spec) if spec and self.ndim == 0 else repr(self)
+
+
+def _length(self: Tensor) -> int:
+    if self.ndim == 0:
+        raise TypeError("len() of a 0-d tensor")
+    return self._v.shape[0]
+
+
+def _iterate(self: Tensor) -> Any:
+    if self.ndim == 0:
+        raise TypeError("iteration over a 0-d tensor")
+    return iter([self[i] for i in range(self._v.shape[0])])  # type: ignore[index]
+
+
+def _contains(self: Tensor, value: Any) -> bool:
+    return bool((self == value).any())  # type: ignore[attr-defined]
+
+
+def _as_int(self: Tensor) -> int:
+    return int(concrete(self, "int() of", scalar=True).item())
+
+
+def _as_index(self: Tensor) -> int:
+    array = concrete(self, "an index from", scalar=True)
+    if array.dtype.kind not in "biu":
+        raise DTypeError(f"only integer tensors of one element can be an index, got {array.dtype}")
+    return int(array.item())
+
+
+def _as_float(self: Tensor) -> float:
+    return float(concrete(self, "float() of", scalar=True).item())
+
+
+def _deepcopy(self: Tensor, memo: dict) -> Tensor:
+    if id(self) in memo:
+        return memo[id(self)]
+    if self._node is not None:
+        raise GradientError("deepcopy: only leaf tensors can be copied deeply; use .detach().clone()")
+    out = wrap(concrete(self, "deepcopy of").copy(), type(self))
+    out._rg = self._rg
+    out._grad = None if self._grad is None else clone(detach(self._grad))
+    memo[id(self)] = out
+    return out
+
+
+def _rebuild(cls: type, array: np.ndarray, requires_grad: bool) -> Tensor:
+    out = wrap(array, cls)
+    out._rg = requires_grad
+    return out
+
+
+def _reduce(self: Tensor, protocol: Any) -> tuple:
+    return _rebuild, (type(self), np.ascontiguousarray(concrete(self, "pickle of")), self._rg)
+
+
+def _get_data(self: Tensor) -> Tensor:
+    return detach(self)
+
+
+def _set_data(self: Tensor, value: Any) -> None:
+    new = to_tensor(value)
+    if ctx.stage is not None or ctx.top is not None or tuple(new._v.shape) == tuple(self._v.shape):
+        saved, ctx.grad = ctx.grad, False
+        try:
+            assign(self, cast(new, self._v.dtype), "data")
+        finally:
+            ctx.grad = saved
+        if ctx.stage is not None or ctx.top is not None:
+            return
+    self._v = new._v
+
+
+def _strides(self: Tensor, dim: int | None = None) -> Any:
+    """Elements to skip for the next index of each dimension (of a traced tensor: as if contiguous)."""
+    value = self._v
+    if isinstance(value, np.ndarray):
+        steps = tuple(step // value.itemsize for step in value.strides)
+    else:
+        steps = tuple(numel(value.shape[i + 1 :]) for i in range(value.ndim))
+    return steps if dim is None else steps[dim]
+
+
+def _drawn(name: str, draw: Any) -> Any:
+    def method(self: Tensor, *args: Any, generator: Any = None, **kwargs: Any) -> Tensor:
+        return assign(self, cast(draw(self, random.draw_key(generator), *args, **kwargs), self._v.dtype), name)
+
+    method.__name__, method.__doc__ = name, f"Fill in place with random numbers (``{name}``)."
+    return method
+
+
+def _float_dtype(t: Tensor) -> np.dtype:
+    return t._v.dtype if t._v.dtype.kind == "f" else dtypes.default_float()
+
+
+def _normal(t: Tensor, key: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
+    return random.normal_from(key, tuple(t._v.shape), _float_dtype(t)) * std + mean  # type: ignore[operator]
+
+
+def _uniform(t: Tensor, key: Tensor, a: float = 0.0, b: float = 1.0) -> Tensor:
+    return random.uniform_from(key, tuple(t._v.shape), _float_dtype(t), a, b)
+
+
+def _integers(t: Tensor, key: Tensor, low: int = 0, to: int | None = None) -> Tensor:
+    low, high = (0, low) if to is None and low else (low, to if to is not None else 2**31 - 1)
+    if high <= low:
+        raise ShapeError(f"random_: expected low < high, got [{low}, {high})")
+    return random.randint_from(key, tuple(t._v.shape), low, high)
+
+
+def _bernoulli(t: Tensor, key: Tensor, p: float = 0.5) -> Tensor:
+    return _uniform(t, key) < p  # type: ignore[operator]
+
+
+def _attach() -> None:
+    methods: dict[str, Any] = {
+        "item": item, "tolist": tolist, "numpy": numpy, "__array__": _array, "__dlpack__": _dlpack, "to": to, "size": size,
+        "__dlpack_device__": lambda self: (1, 0), "dim": lambda self: self.ndim, "ndimension": lambda self: self.ndim,
+        "numel": lambda self: numel(self._v.shape), "nelement": lambda self: numel(self._v.shape), "stride": _strides,
+        "element_size": lambda self: self._v.dtype.itemsize, "is_floating_point": lambda self: self._v.dtype.kind == "f",
+        "is_contiguous": lambda self: not isinstance(self._v, np.ndarray) or self._v.flags.c_contiguous,
+        "cpu": lambda self: self, "type_as": lambda self, other: to(self, other), "__repr__": _repr, "__format__": _format,
+        "__len__": _length, "__iter__": _iterate, "__contains__": _contains, "__int__": _as_int, "__index__": _as_index,
+        "__float__": _as_float, "__deepcopy__": _deepcopy, "__reduce_ex__": _reduce, "__new__": staticmethod(_new_tensor),
+        "normal_": _drawn("normal_", _normal), "uniform_": _drawn("uniform_", _uniform),
+        "random_": _drawn("random_", _integers), "bernoulli_": _drawn("bernoulli_", _bernoulli),
+        "data_ptr": lambda self: concrete(self, "data_ptr() of").ctypes.data, "is_cuda": False,
+        "detach_": lambda self: _detach_inplace(self),
+    }  # fmt: skip
+    named = {"float": dtypes.float32, "double": dtypes.float64, "half": dtypes.float16, "long": dtypes.int64,
+             "int": dtypes.int32, "short": dtypes.int16, "char": dtypes.int8, "byte": dtypes.uint8, "bool": dtypes.bool_}  # fmt: skip
+    for name, dtype in named.items():
+        methods[name] = lambda self, dtype=dtype: cast(self, dtype)
+    makers = {"new_zeros": zeros, "new_ones": ones, "new_empty": empty}
+    for name, make in makers.items():
+        methods[name] = lambda self, *sizes, make=make, dtype=None, **kw: make(
+            *sizes, dtype=self._v.dtype if dtype is None else dtype, **kw
+        )
+    methods["new_full"] = lambda self, shape, value, dtype=None, **kw: full(
+        shape, value, dtype=self._v.dtype if dtype is None else dtype, **kw
+    )
+    methods["new_tensor"] = lambda self, data, dtype=None: constant(
+        np.array(from_sequence_or_array(data, self._v.dtype if dtype is None else dtypes.as_dtype(dtype))._v)
+    )
+    for name, method in methods.items():
+        setattr(Tensor, name, method)
+    Tensor.data = property(_get_data, _set_data)  # type: ignore[attr-defined]
+    Tensor.device = property(lambda self: device("cpu"))  # type: ignore[attr-defined]
+    Tensor.nbytes = property(lambda self: numel(self._v.shape) * self._v.dtype.itemsize)  # type: ignore[attr-defined]
+    Tensor.itemsize = property(lambda self: self._v.dtype.itemsize)  # type: ignore[attr-defined]
+
+
+def _detach_inplace(t: Tensor) -> Tensor:
+    t._node, t._rg = None, False
+    return t
+
+
+_attach()
+__all__ = ["Size", "device"]

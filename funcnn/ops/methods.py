@@ -1,0 +1,141 @@
+"""PyTorch's methods and operators, put on ``Tensor`` from the functions of ``ops``: one table, no second definition."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from funcnn.core import dtypes
+from funcnn.core.errors import DTypeError
+from funcnn.core.mutation import assign
+from funcnn.core.tensor import Tensor
+from funcnn.ops import elementwise, index, join, math, matmul, movement, reduce, scan, scatter, softmax, sort
+from funcnn.ops import triangle, windows
+from funcnn.ops.common import broadcast, cast, to_tensor
+from funcnn.ops.movement import expand
+
+# Every name is a function whose first argument is the tensor; a trailing "_" asks for the in-place form as well.
+METHODS: dict[Any, str] = {
+    elementwise: """add_ sub_ mul_ div_ floor_divide_ remainder_ fmod_ maximum minimum fmax fmin neg_ abs_ sign_ positive
+        square_ reciprocal_ eq ne lt le gt ge logical_and_ logical_or_ logical_xor_ logical_not_ bitwise_and_ bitwise_or_
+        bitwise_xor_ bitwise_not_ bitwise_left_shift_ bitwise_right_shift_ isnan isinf isfinite clamp_ clip_ clone detach
+        isclose lerp_""",
+    math: """ceil_ floor_ trunc_ round_ frac_ fix_ exp_ exp2_ expm1_ log_ log2_ log10_ log1p_ sqrt_ rsqrt_ pow_ logaddexp
+        hypot_ sin_ cos_ tan_ asin_ acos_ atan_ atan2_ sinh_ cosh_ tanh_ asinh_ acosh_ atanh_ erf_ erfc_ erfinv_ sigmoid_
+        relu_""",
+    reduce: """sum mean var std prod max min amax amin argmax argmin any all logsumexp norm count_nonzero nansum nanmean
+        median aminmax""",
+    scan: "cumsum_ cumprod_",
+    movement: """reshape view flatten unflatten squeeze_ unsqueeze_ transpose_ t_ permute movedim swapaxes expand expand_as
+        broadcast_to select narrow diagonal ravel contiguous""",
+    join: """split chunk tensor_split unbind repeat tile repeat_interleave flip fliplr flipud roll rot90""",
+    index: "gather index_select index_put_ take take_along_dim masked_select nonzero",
+    scatter: "scatter_ scatter_add_ index_add_ index_copy_ index_fill_ masked_fill_ masked_scatter_",
+    triangle: "tril_ triu_ diag diag_embed",
+    windows: "unfold",
+    matmul: "matmul mm bmm mv dot outer addmm_ baddbmm_ inner trace",
+    softmax: "softmax log_softmax",
+    sort: "sort argsort topk kthvalue",
+}
+
+
+def _alike(out: Any, like: Tensor, name: str) -> Tensor:
+    """A result as what an in-place operation stores: the tensor's own shape and dtype. Raises ``DTypeError``."""
+    out = to_tensor(out)
+    if dtypes.kind(out._v.dtype) > dtypes.kind(like._v.dtype):
+        raise DTypeError(f"{name}: a result of {out.dtype} cannot be stored in a tensor of {like.dtype}; convert it first")
+    return cast(out, like._v.dtype)
+
+
+def inplace(f: Callable, name: str) -> Callable:
+    """The in-place form of ``f``: its result replaces the tensor's value."""
+
+    def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return assign(self, _alike(f(self, *args, **kwargs), self, name), name)
+
+    method.__name__ = method.__qualname__ = name
+    method.__doc__ = f"In-place form of ``{name[:-1]}``."
+    return method
+
+
+def reflected(f: Callable, name: str) -> Callable:
+    """``other op self`` for the operators Python calls that way round."""
+
+    def method(self: Tensor, other: Any) -> Tensor:
+        return f(other, self)
+
+    method.__name__ = name
+    return method
+
+
+def compared(f: Callable, name: str) -> Callable:
+    """``==`` and its kin; other types than tensors, arrays and numbers are left to Python."""
+
+    def method(self: Tensor, other: Any) -> Any:
+        if isinstance(other, (Tensor, int, float, np.ndarray, np.generic)):
+            return f(self, other)
+        return NotImplemented
+
+    method.__name__ = name
+    return method
+
+
+_OPERATORS = {
+    "add": elementwise.add, "sub": elementwise.sub, "mul": elementwise.mul, "truediv": elementwise.true_divide,
+    "floordiv": elementwise.floor_divide, "mod": elementwise.remainder, "pow": math.pow, "matmul": matmul.matmul,
+    "and": elementwise.bitwise_and, "or": elementwise.bitwise_or, "xor": elementwise.bitwise_xor,
+    "lshift": elementwise.bitwise_left_shift, "rshift": elementwise.bitwise_right_shift,
+}  # fmt: skip
+
+
+def fill_(self: Tensor, value: Any) -> Tensor:
+    """Every element becomes ``value`` (a number or a 0-d tensor)."""
+    filled = expand(_alike(to_tensor(value), self, "fill_"), tuple(self._v.shape))
+    return assign(self, filled, "fill_")
+
+
+def zero_(self: Tensor) -> Tensor:
+    """Every element becomes 0."""
+    return fill_(self, False)
+
+
+def copy_(self: Tensor, src: Any) -> Tensor:
+    """Take over the values of ``src``, broadcast and converted to this dtype."""
+    source = cast(to_tensor(src), self._v.dtype)
+    shape = broadcast("copy_", tuple(source._v.shape), tuple(self._v.shape))
+    source = expand(source, shape) if tuple(source._v.shape) != shape else source
+    return assign(self, source, "copy_")
+
+
+def _attach() -> None:
+    for module, names in METHODS.items():
+        for listed in names.split():
+            name = listed.rstrip("_")
+            f = getattr(module, name)
+            setattr(Tensor, name, f)
+            if listed.endswith("_"):
+                setattr(Tensor, listed, inplace(f, listed))
+    for name, f in _OPERATORS.items():
+        setattr(Tensor, f"__{name}__", f)
+        setattr(Tensor, f"__r{name}__", reflected(f, f"__r{name}__"))
+        setattr(Tensor, f"__i{name}__", inplace(f, f"{name}_"))
+    for name in ("eq", "ne", "lt", "le", "gt", "ge"):
+        setattr(Tensor, f"__{name}__", compared(getattr(elementwise, name), f"__{name}__"))
+        setattr(Tensor, f"{name}_", inplace(getattr(elementwise, name), f"{name}_"))
+    single: dict[str, Any] = {
+        "__neg__": elementwise.neg, "__pos__": elementwise.positive, "__abs__": elementwise.abs,
+        "__invert__": elementwise.bitwise_not, "__getitem__": index.getitem, "__setitem__": index.setitem,
+        "negative": elementwise.neg, "absolute": elementwise.abs, "multiply": elementwise.mul, "subtract": elementwise.sub,
+        "divide": elementwise.div, "true_divide": elementwise.true_divide, "swapdims": movement.swapaxes,
+        "concat": join.cat, "fill_": fill_, "zero_": zero_, "copy_": copy_,
+    }  # fmt: skip
+    for name, f in single.items():
+        setattr(Tensor, name, f)
+    Tensor.T = builtins.property(lambda self: movement.permute(self, tuple(range(self.ndim))[::-1]))  # type: ignore[attr-defined]
+    Tensor.mT = builtins.property(lambda self: movement.transpose(self, -2, -1))  # type: ignore[attr-defined]
+
+
+_attach()

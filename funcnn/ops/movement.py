@@ -1,0 +1,332 @@
+"""Movement: the same elements under another shape, mostly without copying.
+
+The four primitives (reshape, permute, expand, slice) are views: they share memory, and say by ``unview`` how a write to
+the view changes its base. Everything else here is made of them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from funcnn.core.aval import Aval
+from funcnn.core.errors import ShapeError
+from funcnn.core.primitive import Primitive
+from funcnn.core.tensor import Tensor
+from funcnn.ops.common import normalize_dim, numel, size_args, to_tensor, unbroadcast
+
+
+# ---- reshape ----------------------------------------------------------------------------------------------------------
+def _reshape_shape(x: Any, shape: tuple) -> tuple:
+    if numel(tuple(x.shape)) != numel(shape):
+        raise ShapeError(f"reshape: shape {shape} does not fit the {x.size} elements of shape {tuple(x.shape)}")
+    return (Aval(shape, x.dtype),)
+
+
+reshape_p = Primitive(
+    "reshape",
+    _reshape_shape,
+    view=lambda x, shape: x.reshape(shape),
+    unview=lambda base, new, shape: reshape(new, base._v.shape),
+    vjp=lambda g, ins, o, shape: (reshape(g, ins[0]._v.shape),),
+    batch=lambda n, ins, batched, shape: reshape_p(ins[0], shape=(n, *shape)),
+    keeps="",
+)
+
+
+def reshape(input: Any, *shape: Any) -> Tensor:
+    """The same elements in row-major order under another shape; one size may be -1. A view where memory allows."""
+    x = to_tensor(input)
+    sizes = size_args(shape)
+    if -1 in sizes:
+        known = numel(tuple(s for s in sizes if s != -1))
+        if sizes.count(-1) > 1 or known == 0 or x._v.size % known:
+            raise ShapeError(f"reshape: shape {sizes} does not fit the {x._v.size} elements of shape {tuple(x.shape)}")
+        sizes = tuple(x._v.size // known if s == -1 else s for s in sizes)
+    elif any(s < 0 for s in sizes):
+        raise ShapeError(f"reshape: sizes must not be negative, got {sizes}")
+    return reshape_p(x, shape=sizes)
+
+
+def view(input: Tensor, *shape: Any) -> Tensor:
+    """As ``reshape``; with a dtype of the same item size, the same bits read as that dtype is not offered."""
+    return reshape(input, *shape)
+
+
+def flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Tensor:
+    """Dimensions ``start_dim`` to ``end_dim`` merged into one; a 0-d tensor becomes 1-d."""
+    x = to_tensor(input)
+    start, end = normalize_dim("flatten", start_dim, x.ndim), normalize_dim("flatten", end_dim, x.ndim)
+    if start > end:
+        raise ShapeError(f"flatten: start_dim {start_dim} comes after end_dim {end_dim}")
+    shape = tuple(x._v.shape)
+    merged = (*shape[:start], numel(shape[start : end + 1]), *shape[end + 1 :])
+    return x if merged == shape else reshape_p(x, shape=merged)
+
+
+def ravel(input: Any) -> Tensor:
+    """All elements in one dimension."""
+    return reshape(input, (-1,)) if to_tensor(input)._v.size else reshape(input, (0,))
+
+
+def unflatten(input: Any, dim: int, sizes: Any) -> Tensor:
+    """Dimension ``dim`` split into ``sizes``, one of which may be -1."""
+    x = to_tensor(input)
+    dim = normalize_dim("unflatten", dim, x.ndim)
+    shape = tuple(x._v.shape)
+    sizes = tuple(int(s) for s in sizes)
+    if -1 in sizes:
+        known = numel(tuple(s for s in sizes if s != -1))
+        sizes = tuple((shape[dim] // known if known else 0) if s == -1 else s for s in sizes)
+    if numel(sizes) != shape[dim]:
+        raise ShapeError(f"unflatten: sizes {sizes} do not multiply to dimension {dim} of shape {shape}")
+    return reshape_p(x, shape=(*shape[:dim], *sizes, *shape[dim + 1 :]))
+
+
+def squeeze(input: Any, dim: Any = None) -> Tensor:
+    """Without the dimensions of size 1, or those of them named by ``dim``."""
+    x = to_tensor(input)
+    shape = tuple(x._v.shape)
+    listed = range(len(shape)) if dim is None else (dim,) if isinstance(dim, int) else dim
+    drop = {normalize_dim("squeeze", d, x.ndim) for d in listed}
+    return reshape_p(x, shape=tuple(s for i, s in enumerate(shape) if not (i in drop and s == 1)))
+
+
+def unsqueeze(input: Any, dim: int) -> Tensor:
+    """With a dimension of size 1 inserted at ``dim``."""
+    x = to_tensor(input)
+    dim = normalize_dim("unsqueeze", dim, x.ndim + 1)
+    shape = tuple(x._v.shape)
+    return reshape_p(x, shape=(*shape[:dim], 1, *shape[dim:]))
+
+
+# ---- permute ----------------------------------------------------------------------------------------------------------
+def _inverse(dims: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(sorted(range(len(dims)), key=dims.__getitem__))
+
+
+permute_p = Primitive(
+    "permute",
+    shape=lambda x, dims: (Aval(tuple(x.shape[d] for d in dims), x.dtype),),
+    view=lambda x, dims: x.transpose(dims),
+    unview=lambda base, new, dims: permute_p(new, dims=_inverse(dims)),
+    vjp=lambda g, ins, o, dims: (permute_p(g, dims=_inverse(dims)),),
+    batch=lambda n, ins, batched, dims: permute_p(ins[0], dims=(0, *(d + 1 for d in dims))),
+    keeps="",
+)
+
+
+def permute(input: Any, *dims: Any) -> Tensor:
+    """The dimensions in another order."""
+    x = to_tensor(input)
+    listed = size_args(dims)
+    order = tuple(normalize_dim("permute", d, x.ndim) for d in listed)
+    if sorted(order) != list(range(x.ndim)):
+        raise ShapeError(f"permute: {listed} does not name each of the {x.ndim} dimensions of {tuple(x.shape)} once")
+    return permute_p(x, dims=order)
+
+
+def transpose(input: Any, dim0: int, dim1: int) -> Tensor:
+    """Two dimensions exchanged."""
+    x = to_tensor(input)
+    a, b = normalize_dim("transpose", dim0, x.ndim), normalize_dim("transpose", dim1, x.ndim)
+    order = list(range(x.ndim))
+    if order:
+        order[a], order[b] = order[b], order[a]
+    return permute_p(x, dims=tuple(order))
+
+
+swapaxes = transpose
+
+
+def t(input: Any) -> Tensor:
+    """The transpose of a matrix; vectors and scalars as they are."""
+    x = to_tensor(input)
+    if x.ndim > 2:
+        raise ShapeError(f"t: expected at most 2 dimensions, got shape {tuple(x.shape)}; use .mT or transpose(dim0, dim1)")
+    return permute_p(x, dims=tuple(range(x.ndim))[::-1])
+
+
+def movedim(input: Any, source: Any, destination: Any) -> Tensor:
+    """Dimensions ``source`` moved to ``destination``, the others keeping their order."""
+    x = to_tensor(input)
+    sources = (source,) if isinstance(source, int) else tuple(source)
+    targets = (destination,) if isinstance(destination, int) else tuple(destination)
+    if len(sources) != len(targets):
+        raise ShapeError(f"movedim: source {source} and destination {destination} differ in length")
+    sources = tuple(normalize_dim("movedim", d, x.ndim) for d in sources)
+    targets = tuple(normalize_dim("movedim", d, x.ndim) for d in targets)
+    if len(set(sources)) != len(sources) or len(set(targets)) != len(targets):
+        raise ShapeError(f"movedim: a dimension appears twice in {source} or {destination}")
+    rest = iter(d for d in range(x.ndim) if d not in sources)
+    placed = dict(zip(targets, sources, strict=True))
+    return permute_p(x, dims=tuple(placed[d] if d in placed else next(rest) for d in range(x.ndim)))
+
+
+# ---- expand -----------------------------------------------------------------------------------------------------------
+def _expand_shape(x: Any, shape: tuple) -> tuple:
+    lead = len(shape) - x.ndim
+    if lead < 0 or any(d not in (1, s) for d, s in zip(x.shape, shape[lead:], strict=True)):
+        raise ShapeError(f"expand: shape {tuple(x.shape)} cannot be expanded to {shape}; only sizes of 1 can grow")
+    return (Aval(shape, x.dtype),)
+
+
+def _expand_unview(base: Tensor, new: Tensor, shape: tuple) -> Tensor:
+    raise ShapeError(f"an expanded tensor of shape {shape} shares elements and cannot be written in place; .clone() it")
+
+
+def _expand_batch(n: int, ins: list, batched: list, shape: tuple) -> Tensor:
+    x = ins[0]
+    lead = len(shape) - (x.ndim - 1)
+    own = tuple(x._v.shape)
+    return expand_p(reshape(x, (own[0], *(1,) * lead, *own[1:])), shape=(n, *shape))
+
+
+expand_p = Primitive(
+    "expand",
+    _expand_shape,
+    view=lambda x, shape: np.broadcast_to(x, shape),
+    unview=_expand_unview,
+    vjp=lambda g, ins, o, shape: (unbroadcast(g, ins[0]._v.shape),),
+    batch=_expand_batch,
+    keeps="",
+)
+
+
+def expand(input: Any, *sizes: Any) -> Tensor:
+    """Dimensions of size 1 repeated to ``sizes`` without copying; -1 keeps a size, new dimensions come first."""
+    x = to_tensor(input)
+    listed = size_args(sizes)
+    lead = len(listed) - x.ndim
+    if lead < 0 or any(s == -1 for s in listed[:lead]):
+        raise ShapeError(f"expand: sizes {listed} for shape {tuple(x.shape)}: too few, or -1 for a new dimension")
+    return expand_p(x, shape=tuple(x._v.shape[i - lead] if s == -1 else s for i, s in enumerate(listed)))
+
+
+def expand_as(input: Any, other: Tensor) -> Tensor:
+    """``input`` expanded to the shape of ``other``."""
+    return expand(input, tuple(other._v.shape))
+
+
+def broadcast_to(input: Any, size: Any) -> Tensor:
+    """As ``expand``."""
+    return expand(input, tuple(size))
+
+
+# ---- slice ------------------------------------------------------------------------------------------------------------
+def _slices(starts: tuple, stops: tuple, steps: tuple) -> tuple:
+    return tuple(slice(a, b, c) for a, b, c in zip(starts, stops, steps, strict=True))
+
+
+def _slice_sizes(starts: tuple, stops: tuple, steps: tuple) -> tuple[int, ...]:
+    return tuple(max(0, -(-(b - a) // c)) for a, b, c in zip(starts, stops, steps, strict=True))
+
+
+def _slice_batch(n: int, ins: list, batched: list, starts: tuple, stops: tuple, steps: tuple) -> Tensor:
+    return slice_p(ins[0], starts=(0, *starts), stops=(n, *stops), steps=(1, *steps))
+
+
+slice_p = Primitive(
+    "slice",
+    shape=lambda x, starts, stops, steps: (Aval(_slice_sizes(starts, stops, steps), x.dtype),),
+    view=lambda x, starts, stops, steps: x[_slices(starts, stops, steps)],
+    unview=lambda base, new, **where: slice_put_p(base, new, **where),
+    vjp=lambda g, ins, o, **where: (slice_place(g, ins[0], where),),
+    batch=_slice_batch,
+    keeps="",
+)
+
+
+def slice_place(g: Tensor, like: Tensor, where: dict) -> Tensor:
+    """``g`` at the slice's place in zeros of the shape of ``like``."""
+    from funcnn.ops.creation import zeros
+
+    return slice_put_p(zeros(tuple(like._v.shape), dtype=like._v.dtype), g, **where)
+
+
+def _slice_put(ins: list, outs: list, starts: tuple, stops: tuple, steps: tuple) -> None:
+    np.copyto(outs[0], ins[0])
+    outs[0][_slices(starts, stops, steps)] = ins[1]
+
+
+def _slice_put_shape(base: Any, new: Any, starts: tuple, stops: tuple, steps: tuple) -> tuple:
+    if tuple(new.shape) != _slice_sizes(starts, stops, steps) or new.dtype != base.dtype:
+        raise ShapeError(f"slice: a value {tuple(new.shape)} does not fit {_slice_sizes(starts, stops, steps)}")
+    return (base,)
+
+
+def _slice_put_vjp(g: Tensor, ins: list, o: Tensor, **where: Any) -> tuple:
+    from funcnn.ops.creation import zeros
+
+    new = ins[1]
+    hole = zeros(tuple(new._v.shape), dtype=new._v.dtype)
+    return lambda: slice_put_p(g, hole, **where), lambda: slice_p(g, **where)
+
+
+def _slice_put_batch(n: int, ins: list, batched: list, starts: tuple, stops: tuple, steps: tuple) -> Tensor:
+    base, new = (x if b else expand(x, (n, *x._v.shape)) for x, b in zip(ins, batched, strict=True))
+    return slice_put_p(base, new, starts=(0, *starts), stops=(n, *stops), steps=(1, *steps))
+
+
+slice_put_p = Primitive(
+    "slice_put", _slice_put_shape, cpu=_slice_put, vjp=_slice_put_vjp, batch=_slice_put_batch, keeps=""
+)
+
+
+def slice_dim(x: Tensor, dim: int, start: int, stop: int, step: int = 1) -> Tensor:
+    """``x[start:stop:step]`` along one dimension, for bounds already within range and ``step`` positive."""
+    shape = tuple(x._v.shape)
+    starts, stops, steps = [0] * len(shape), list(shape), [1] * len(shape)
+    starts[dim], stops[dim], steps[dim] = start, stop, step
+    return slice_p(x, starts=tuple(starts), stops=tuple(stops), steps=tuple(steps))
+
+
+def narrow(input: Any, dim: int, start: int, length: int) -> Tensor:
+    """``length`` elements of dimension ``dim`` from ``start`` on. Raises ``IndexError``."""
+    x = to_tensor(input)
+    dim = normalize_dim("narrow", dim, x.ndim)
+    size = x._v.shape[dim]
+    first = start + size if start < 0 else start
+    if length < 0 or not 0 <= first <= size - length:
+        raise IndexError(f"narrow: start {start} and length {length} do not fit dimension {dim} of size {size}")
+    return slice_dim(x, dim, first, first + length)
+
+
+def select(input: Any, dim: int, index: int) -> Tensor:
+    """The slice at ``index`` of dimension ``dim``, without that dimension. Raises ``IndexError``."""
+    x = to_tensor(input)
+    if x.ndim == 0:
+        raise IndexError("select: a 0-d tensor cannot be indexed; use .item() for its number")
+    dim = normalize_dim("select", dim, x.ndim)
+    size = x._v.shape[dim]
+    if not -size <= index < size:
+        raise IndexError(f"select: index {index} is out of range for dimension {dim} of size {size}")
+    first = int(index) % size
+    cut = slice_dim(x, dim, first, first + 1)
+    shape = tuple(x._v.shape)
+    return reshape_p(cut, shape=shape[:dim] + shape[dim + 1 :])
+
+
+def contiguous(input: Tensor) -> Tensor:
+    """The tensor itself where its memory is in row-major order (or it is traced), else a copy that is."""
+    if isinstance(input._v, np.ndarray) and not input._v.flags.c_contiguous:
+        from funcnn.ops.elementwise import clone
+
+        return clone(input)
+    return input
+
+
+def diagonal(input: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
+    """The diagonal of the matrices in dimensions ``dim1`` and ``dim2``, as the last dimension."""
+    x = to_tensor(input)
+    a, b = normalize_dim("diagonal", dim1, x.ndim), normalize_dim("diagonal", dim2, x.ndim)
+    if a == b:
+        raise ShapeError(f"diagonal: dim1 and dim2 must differ, got {dim1} and {dim2}")
+    x = movedim(x, (a, b), (-2, -1))
+    *lead, rows, cols = x._v.shape
+    length = max(0, min(rows, cols - offset) if offset >= 0 else min(rows + offset, cols))
+    flat = reshape(x, (*lead, rows * cols))
+    first = offset if offset >= 0 else -offset * cols
+    stop = min(first + (cols + 1) * length, rows * cols) if length else first
+    return slice_dim(flat, len(lead), min(first, rows * cols), max(stop, min(first, rows * cols)), cols + 1)

@@ -1,0 +1,127 @@
+"""Writing at computed places: scatter, index_add and their kin; each gives a copy (methods add the in-place forms)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from funcnn.core import dtypes
+from funcnn.core.errors import DTypeError, ShapeError
+from funcnn.core.primitive import Primitive
+from funcnn.core.tensor import Tensor
+from funcnn.ops.common import all_batched, broadcast, cast, normalize_dim, to_tensor
+from funcnn.ops.creation import zeros
+from funcnn.ops.elementwise import mul, true_divide, where
+from funcnn.ops.index import gather_p, in_positive_range, index_put_p, mesh, nonzero
+from funcnn.ops.index import masked_fill as masked_fill  # noqa: PLC0414  (a method of this family)
+from funcnn.ops.movement import expand, movedim, reshape, slice_dim
+
+
+def _scatter_shape(base: Any, index: Any, src: Any, dim: int, mode: str) -> tuple:
+    small = all(i <= s for d, (i, s) in enumerate(zip(index.shape, base.shape, strict=False)) if d != dim)
+    if len(index.shape) != len(base.shape) or tuple(src.shape) != tuple(index.shape) or not small:
+        raise ShapeError(
+            f"scatter: index {tuple(index.shape)} and src {tuple(src.shape)} must agree, have the rank of "
+            f"{tuple(base.shape)} and be no larger except in dimension {dim}"
+        )
+    if src.dtype != base.dtype or index.dtype.kind not in "iu":
+        raise DTypeError(f"scatter: src {src.dtype} for {base.dtype}, index {index.dtype}; convert with .to(dtype)")
+    return (base,)
+
+
+def _scatter(ins: list, outs: list, dim: int, mode: str) -> None:
+    base, index, src = ins
+    np.copyto(outs[0], base)
+    where_ = mesh(index, dim)
+    if mode == "set":
+        outs[0][where_] = src
+    else:
+        (np.add if mode == "add" else np.multiply).at(outs[0], where_, src)
+
+
+def _scatter_vjp(g: Tensor, ins: list, o: Tensor, dim: int, mode: str) -> tuple:
+    base, index, src = ins
+    if mode == "add":
+        return g, None, lambda: gather_p(g, index, dim=dim)
+    if mode == "set":
+        hole = zeros(tuple(src._v.shape), dtype=src._v.dtype)
+        return lambda: scatter_p(g, index, hole, dim=dim, mode="set"), None, lambda: gather_p(g, index, dim=dim)
+    ratio = mul(g, o)  # the product without one factor; like PyTorch's, defined where the factors are not zero
+    return (
+        lambda: true_divide(ratio, where(base == 0.0, 1.0, base)),
+        None,
+        lambda: true_divide(gather_p(ratio, index, dim=dim), src),
+    )
+
+
+scatter_p = Primitive(
+    "scatter",
+    _scatter_shape,
+    cpu=_scatter,
+    vjp=_scatter_vjp,
+    batch=lambda n, ins, batched, dim, mode: scatter_p(*all_batched(n, ins, batched), dim=dim + 1, mode=mode),
+    keeps="io",
+    check=lambda ins, dim, mode: in_positive_range("scatter", ins[1], ins[0].shape[dim], dim),
+)
+
+
+def scatter(input: Any, dim: int, index: Any, src: Any = None, *, value: Any = None, reduce: str | None = None) -> Tensor:
+    """A copy with ``out[index[i][j]][j] = src[i][j]`` (for dim 0); ``reduce`` "add" or "multiply" combines instead."""
+    x, index = to_tensor(input), to_tensor(index)
+    if reduce not in (None, "add", "multiply"):
+        raise ValueError(f"scatter: reduce must be None, 'add' or 'multiply', got {reduce!r}")
+    source = to_tensor(value if src is None else src)
+    source = expand(cast(source, x._v.dtype), tuple(index._v.shape)) if source.ndim == 0 else source
+    dim = normalize_dim("scatter", dim, x.ndim)
+    if source.ndim == index.ndim:
+        for d, size in enumerate(index._v.shape):
+            if source._v.shape[d] > size:
+                source = slice_dim(source, d, 0, size)
+    return scatter_p(x, index, source, dim=dim, mode=reduce or "set")
+
+
+def scatter_add(input: Any, dim: int, index: Any, src: Any) -> Tensor:
+    """A copy with ``out[index[i][j]][j] += src[i][j]`` (for dim 0)."""
+    return scatter(input, dim, index, src, reduce="add")
+
+
+def _along(input: Any, dim: int, index: Any, source: Any, accumulate: bool, name: str) -> Tensor:
+    x, index = to_tensor(input), to_tensor(index)
+    dim = normalize_dim(name, dim, x.ndim)
+    front = movedim(x, dim, 0)
+    wanted = (index._v.size, *front._v.shape[1:])
+    source = cast(to_tensor(source), x._v.dtype)
+    source = expand(source, wanted) if source.ndim == 0 else movedim(source, dim, 0)
+    if tuple(source._v.shape) != tuple(wanted):
+        raise ShapeError(f"{name}: source of shape {tuple(source.shape)} (dimension {dim} first), expected {tuple(wanted)}")
+    flat = reshape(index, (index._v.size,))
+    return movedim(index_put_p(front, source, cast(flat, dtypes.int64), accumulate=accumulate), 0, dim)
+
+
+def index_add(input: Any, dim: int, index: Any, source: Any, *, alpha: float = 1) -> Tensor:
+    """A copy with ``alpha * source[i]`` added to slice ``index[i]`` of dimension ``dim``."""
+    return _along(input, dim, index, source if alpha == 1 else mul(source, alpha), True, "index_add")
+
+
+def index_copy(input: Any, dim: int, index: Any, source: Any) -> Tensor:
+    """A copy with slice ``index[i]`` of dimension ``dim`` replaced by ``source[i]``."""
+    return _along(input, dim, index, source, False, "index_copy")
+
+
+def index_fill(input: Any, dim: int, index: Any, value: Any) -> Tensor:
+    """A copy with the slices ``index`` of dimension ``dim`` filled with a number."""
+    return _along(input, dim, index, value, False, "index_fill")
+
+
+def masked_scatter(input: Any, mask: Any, source: Any) -> Tensor:
+    """A copy with the elements of ``source``, in order, where ``mask`` holds."""
+    x, mask = to_tensor(input), to_tensor(mask)
+    shape = broadcast("masked_scatter", tuple(x._v.shape), tuple(mask._v.shape))
+    places = nonzero(expand(mask, shape), as_tuple=True)
+    count = places[0]._v.size
+    source = to_tensor(source)
+    if source._v.size < count:
+        raise ShapeError(f"masked_scatter: source has {source._v.size} elements for {count} places")
+    flat = slice_dim(reshape(cast(source, x._v.dtype), (source._v.size,)), 0, 0, count)
+    return index_put_p(expand(x, shape), flat, *places, accumulate=False)
