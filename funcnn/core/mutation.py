@@ -7,7 +7,8 @@ import numpy as np
 from funcnn.core.aval import Missing, Tracer
 from funcnn.core.context import ctx
 from funcnn.core.errors import DTypeError, GradientError, ShapeError, TracerError
-from funcnn.core.tensor import Cell, Tensor
+from funcnn.core.graph import Node
+from funcnn.core.tensor import Cell, Tensor, wrap
 
 
 def assign(t: Tensor, new: Tensor, name: str) -> Tensor:
@@ -17,6 +18,8 @@ def assign(t: Tensor, new: Tensor, name: str) -> Tensor:
     rebuilt around it. ``name`` is the in-place operation, for errors.
     """
     _refuse(t, new, name)
+    if ctx.grad and new._node is not None:
+        _preserve(t, new._node)
     _store(t, new)
     if t._cell is None:
         t._cell = Cell()
@@ -33,10 +36,12 @@ def _refuse(t: Tensor, new: Tensor, name: str) -> None:
     if isinstance(t._v, Missing):
         raise TracerError(t._v.owner)
     if t._v.shape != new._v.shape:
-        raise ShapeError(f"{name}: a result of shape {tuple(new._v.shape)} does not fit a tensor of {tuple(t._v.shape)}")
+        raise ShapeError(
+            f"{name}: a result of shape {tuple(new._v.shape)} does not fit a tensor of {tuple(t._v.shape)}"
+        )
     if t._v.dtype != new._v.dtype:
         raise DTypeError(f"{name}: a result of dtype {new._v.dtype} cannot be stored in a tensor of {t._v.dtype}")
-    if ctx.grad and t.is_leaf and _wants_grad(t):
+    if ctx.grad and _wants_grad(t):
         raise GradientError(
             f"{name}: a leaf tensor that requires grad cannot be changed in place while recording; "
             "use `with no_grad():` or its .data"
@@ -52,11 +57,21 @@ def _refuse(t: Tensor, new: Tensor, name: str) -> None:
 
 
 def _wants_grad(t: Tensor) -> bool:
-    while t._view is not None and not t._view.detached:
-        if t._rg:
-            return True
+    """Whether a write to ``t`` would change a leaf that wants a gradient: itself or, for a view, one of its bases."""
+    while not t._rg and t._view is not None and not t._view.detached:
         t = t._view.base
-    return t._rg and t._view is None
+    return t._rg
+
+
+def _preserve(t: Tensor, node: Node) -> None:
+    """Let the operation that overwrites its own input keep the old value, where its derivative reads inputs."""
+    if node.versions is None or not any(box is t for box in node.ins):
+        return
+    value = t._v if ctx.stage is None else ctx.stage.read(t)
+    old = wrap(value.copy() if isinstance(value, np.ndarray) else value)
+    old._node, old._slot = t._node, t._slot
+    node.versions = tuple([0 if box is t else seen for box, seen in zip(node.ins, node.versions, strict=True)])
+    node.ins = tuple([old if box is t else box for box in node.ins])
 
 
 def _depth(t: Tensor) -> int:

@@ -122,12 +122,7 @@ def apply_vjp(node: Node, g: Any) -> tuple:
     prim = node.prim
     if prim.vjp is None:
         raise GradientError(f"backward: {prim.name} has no derivative; detach() its input if none is wanted")
-    try:
-        return prim.vjp(g, node.arguments(), node.results(ctx.grad), **node.params)
-    except TracerError as error:
-        if str(error).startswith("backward:"):
-            raise GradientError(str(error)) from None
-        raise
+    return prim.vjp(g, node.arguments(), node.results(ctx.grad), **node.params)
 
 
 def _unreadable(prim: Primitive, value: Any) -> str:

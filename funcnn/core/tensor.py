@@ -20,12 +20,16 @@ _new = object.__new__
 
 
 class Cell:
-    """A version counter, shared by every box that aliases one storage; an in-place operation raises it."""
+    """A version counter, common to every box that aliases one storage; an in-place operation raises it.
 
-    __slots__ = ("version",)
+    ``shared``: something besides one box sees the memory (a view, an array outside), so writes must go to that memory.
+    """
+
+    __slots__ = ("version", "shared")
 
     def __init__(self) -> None:
         self.version = 0
+        self.shared = False
 
 
 class View:
@@ -148,11 +152,17 @@ def constant(array: np.ndarray) -> Tensor:
 
 def alias(box: Tensor, base: Tensor, prim: Any, params: dict, detached: bool = False) -> Tensor:
     """Mark ``box`` as an alias of ``base``: a view made by ``prim``, or the same value without its history."""
-    if base._cell is None:
-        base._cell = Cell()
-    box._cell = base._cell
+    box._cell = share(base)
     box._view = View(weakref.ref(base) if detached else base, prim, params, base._cell.version, detached)
     return box
+
+
+def share(box: Tensor) -> Cell:
+    """Note that something besides ``box`` sees its memory; its cell."""
+    if box._cell is None:
+        box._cell = Cell()
+    box._cell.shared = True
+    return box._cell
 
 
 def version(box: Tensor) -> int:

@@ -74,7 +74,7 @@ class PReLU(Layer):
     """``x`` above 0, a learned slope times ``x`` below (He et al., arXiv:1502.01852, section 2.1)."""
 
     num_parameters: int = arg("1, or one slope for each channel (dimension 1)", 1)
-    init_value: float = arg("the first slope", 0.25)
+    init_value: float = arg("the first slope", 0.25, torch="init")
     device: Any = arg("cpu or None", None)
     dtype: Any = arg("dtype of the parameter, None for the default float", None)
     parameters: ClassVar[tuple[str, ...]] = ("weight",)

@@ -24,9 +24,13 @@ class KeyRequired(FuncnnError, ValueError):
     """A layer that draws random numbers in training got no key."""
 
 
-def arg(doc: str, default: Any = MISSING) -> Any:
-    """A dataclass field for a constructor argument, documented here and nowhere else."""
-    return field(metadata={"doc": doc}) if default is MISSING else field(default=default, metadata={"doc": doc})
+def arg(doc: str, default: Any = MISSING, **metadata: Any) -> Any:
+    """A dataclass field for a constructor argument, documented here and nowhere else.
+
+    torch: the argument's name in PyTorch, where a field cannot have it.
+    """
+    known = {"doc": doc, **metadata}
+    return field(metadata=known) if default is MISSING else field(default=default, metadata=known)
 
 
 @dataclass(frozen=True)

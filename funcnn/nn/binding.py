@@ -69,13 +69,15 @@ class _Binder:
         _refuse_extra(params, (*module._parameters, *module._modules), path)
         _refuse_extra(state, (*module._buffers, *module._modules), path)
         new.__dict__["_modules"] = {
-            name: None if child is None else self.clone(child, params.get(name, {}), state.get(name, {}), f"{path}{name}.")
+            name: None
+            if child is None
+            else self.clone(child, params.get(name, {}), state.get(name, {}), f"{path}{name}.")
             for name, child in module._modules.items()
         }
         return new
 
     def _fill(self, held: dict, given: dict, path: str, tied: set[str]) -> dict:
-        filled = {}
+        filled: dict[str, Any] = {}
         for name, box in held.items():
             if box is None:
                 filled[name] = None
@@ -84,7 +86,9 @@ class _Binder:
                 tied.add(name)
                 filled[name] = self.given[id(box)]
             elif name not in given:
-                raise ShapeError(f"pure: no tensor was given for {path}{name}; the trees must have every key of the module's")
+                raise ShapeError(
+                    f"pure: no tensor was given for {path}{name}; the trees must have every key of the module's"
+                )
             else:
                 filled[name] = self.given[id(box)] = given[name]
         return filled

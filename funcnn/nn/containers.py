@@ -73,7 +73,7 @@ class _Indexed(Module):
     def extend(self, modules: Iterable[Module]) -> Any:
         """Add several modules at the end; return the container."""
         if not isinstance(modules, Iterable):
-            raise TypeError(f"{self._get_name()}.extend: expected an iterable of modules, got {modules.__class__.__name__}")
+            raise TypeError(f"{self._get_name()}.extend: expected an iterable of modules, got {type(modules).__name__}")
         for module in list(modules):
             self.append(module)
         return self
@@ -81,7 +81,7 @@ class _Indexed(Module):
     def insert(self, index: int, module: Module) -> Any:
         """Put a module before position ``index``, -n..n; return the container. Keys become positions."""
         if not isinstance(module, Module):
-            raise TypeError(f"{self._get_name()}.insert: expected a Module, got {module.__class__.__name__}")
+            raise TypeError(f"{self._get_name()}.insert: expected a Module, got {type(module).__name__}")
         if not -len(self) <= index <= len(self):
             raise IndexError(f"Index out of range: {index}")
         modules = list(self)
@@ -102,8 +102,8 @@ class Sequential(_Indexed):
     def __init__(self, *args: Any) -> None:
         super().__init__()
         named = len(args) == 1 and isinstance(args[0], OrderedDict)
-        for name, module in args[0].items() if named else enumerate(args):
-            self.add_module(name if named else str(name), module)
+        for name, module in args[0].items() if named else ((str(i), m) for i, m in enumerate(args)):
+            self.add_module(name, module)
 
     def forward(self, input: Any) -> Any:
         """The output of the last module."""
@@ -137,7 +137,7 @@ class Sequential(_Indexed):
 
     def _factor(self, times: Any) -> int:
         if not isinstance(times, int):
-            raise TypeError(f"unsupported operand type(s) for *: {self._get_name()} and {times.__class__.__name__}")
+            raise TypeError(f"unsupported operand type(s) for *: {self._get_name()} and {type(times).__name__}")
         if times <= 0:
             raise ValueError(f"Non-positive multiplication factor {times} for {self._get_name()}")
         return times
@@ -272,7 +272,7 @@ class ParameterList(Module):
     def extend(self, values: Iterable[Any]) -> Any:
         """Add several values at the end; return the list."""
         if not isinstance(values, Iterable) or isinstance(values, Tensor):
-            raise TypeError(f"ParameterList.extend: expected an iterable of values, got {values.__class__.__name__}")
+            raise TypeError(f"ParameterList.extend: expected an iterable of values, got {type(values).__name__}")
         for value in list(values):
             self.append(value)
         return self
@@ -308,7 +308,7 @@ class ParameterDict(Module):
 
     def _checked(self, key: Any) -> str:
         if not isinstance(key, str):
-            raise TypeError(f"ParameterDict: keys must be strings, got {key!r} of type {key.__class__.__name__}")
+            raise TypeError(f"ParameterDict: keys must be strings, got {key!r} of type {type(key).__name__}")
         return key
 
     def __len__(self) -> int:
@@ -353,6 +353,8 @@ class ParameterDict(Module):
 
     def popitem(self) -> tuple[str, Any]:
         """Remove and return the last ``(name, value)`` pair."""
+        if not self._keys:
+            raise KeyError("popitem: the ParameterDict is empty")
         key = next(reversed(self._keys))
         return key, self.pop(key)
 

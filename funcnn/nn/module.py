@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from funcnn.core import dtypes
+from funcnn.core.aval import Tracer
 from funcnn.core.context import ctx, running
 from funcnn.core.errors import TracerError
 from funcnn.core.mutation import assign
@@ -40,9 +41,7 @@ class Module(Traversal, Hooks, Stateful):
     _tied: set[str] | None = None  # of a bound clone: names that stand for a tensor given elsewhere
 
     def __init__(self) -> None:
-        self.__dict__.update(
-            training=True, _parameters={}, _buffers={}, _modules={}, _non_persistent_buffers_set=set()
-        )
+        self.__dict__.update(training=True, _parameters={}, _buffers={}, _modules={}, _non_persistent_buffers_set=set())
         self.__dict__.update({table: OrderedDict() for table in _HOOK_TABLES})
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -100,9 +99,10 @@ class Module(Traversal, Hooks, Stateful):
     # ---- attributes ---------------------------------------------------------------------------------------------------
     def __getattr__(self, name: str) -> Any:
         held = self.__dict__
-        for table in ("_parameters", "_buffers", "_modules"):
-            if table in held and name in held[table]:
-                return held[table][name]
+        if "_parameters" in held:  # absent before __init__ and while unpickling
+            for table in (held["_parameters"], held["_buffers"], held["_modules"]):
+                if name in table:
+                    return table[name]
         raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -120,11 +120,11 @@ class Module(Traversal, Hooks, Stateful):
             self._require_none(name, value, "child module", "nn.Module or None")
             held["_modules"][name] = None
         elif isinstance(value, Buffer):
-            self._claim("buffer", name, "_buffers")
             self.register_buffer(name, value, value.persistent)
         elif name in held.get("_buffers", ()):
             if not isinstance(value, Tensor):
                 self._require_none(name, value, "buffer", "nn.Buffer, Tensor or None")
+            self._refuse_escape(name, value)
             held["_buffers"][name] = value
         else:
             object.__setattr__(self, name, value)
@@ -132,6 +132,16 @@ class Module(Traversal, Hooks, Stateful):
     def _require_none(self, name: str, value: Any, kind: str, expected: str) -> None:
         if value is not None:
             raise TypeError(f"cannot assign '{type(value).__name__}' as {kind} '{name}' ({expected} expected)")
+
+    def _refuse_escape(self, name: str, value: Any) -> None:
+        """A traced value must not stay behind in a module from outside; a bound clone is thrown away with its trace."""
+        held = self._buffers[name]
+        outside = held is not None and isinstance(held._v, np.ndarray) and self._tied is None
+        if outside and value is not None and isinstance(value._v, Tracer):
+            raise TracerError(
+                f"{type(self).__name__}: buffer '{name}' was made outside {value._v.owner.name} and would keep a tensor "
+                f"traced inside it; write the values with self.{name}.copy_(...), or make the module pure first"
+            )
 
     def _claim(self, kind: str, name: str, table: str) -> None:
         """Take a name away from whatever else holds it."""
@@ -247,7 +257,7 @@ class Module(Traversal, Hooks, Stateful):
 
     # ---- text ---------------------------------------------------------------------------------------------------------
     def _get_name(self) -> str:
-        return type_name(self)
+        return type(self).__name__
 
     def extra_repr(self) -> str:
         """What ``repr`` shows between the parentheses besides submodules; may have several lines."""
@@ -286,11 +296,6 @@ class Module(Traversal, Hooks, Stateful):
         return bound(self, params, state)
 
 
-def type_name(module: Any) -> str:
-    """The name of an object's class; inside Module, ``type`` is the method."""
-    return module.__class__.__name__
-
-
 def indented(text: str) -> str:
     """A submodule's repr, its lines after the first two columns in."""
     return text.replace("\n", "\n  ")
@@ -307,7 +312,9 @@ def _rebind(param: Tensor, fn: Callable[[Tensor], Tensor]) -> None:
     if new._v is param._v:
         return
     if ctx.stage is not None or not isinstance(new._v, np.ndarray):
-        raise TracerError("to: a module cannot be converted inside a transformation; convert it before calling jit or grad")
+        raise TracerError(
+            "to: a module cannot be converted inside a transformation; convert it before calling jit or grad"
+        )
     param._v, param._cell, param._view = new._v, None, None
     if param._grad is not None:
         param._grad = detach(fn(param._grad))

@@ -238,7 +238,9 @@ def _overrides(module: Any, method: str) -> bool:
 def _key_messages(found: IncompatibleKeys) -> list[str]:
     named = (("Missing", found.missing_keys), ("Unexpected", found.unexpected_keys))
     return [
-        f"{what} key(s) in state_dict: {', '.join(chr(34) + key + chr(34) for key in keys)}. " for what, keys in named if keys
+        f"{what} key(s) in state_dict: {', '.join(chr(34) + key + chr(34) for key in keys)}. "
+        for what, keys in named
+        if keys
     ]
 
 

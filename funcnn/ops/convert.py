@@ -13,7 +13,8 @@ from funcnn.core.errors import DTypeError, GradientError, ShapeError
 from funcnn.core.format import format_tensor
 from funcnn.core.mutation import assign
 from funcnn.core.size import Size
-from funcnn.core.tensor import Cell, Tensor, concrete, constant, wrap
+from funcnn.core.tensor import Tensor, concrete, constant, share, wrap
+from funcnn.ops import generator as generators
 from funcnn.ops import random
 from funcnn.ops.common import cast, numel, size_args, to_tensor
 from funcnn.ops.creation import check_device, empty, from_sequence_or_array, full, ones, zeros
@@ -58,8 +59,7 @@ def numpy(self: Tensor) -> np.ndarray:
     if self.requires_grad:
         raise GradientError("numpy: the tensor requires grad and an array cannot; use .detach().numpy()")
     array = concrete(self, "numpy() of")
-    if self._cell is None:
-        self._cell = Cell()
+    share(self)
     return array
 
 
@@ -194,7 +194,7 @@ def _strides(self: Tensor, dim: int | None = None) -> Any:
 
 def _drawn(name: str, draw: Any) -> Any:
     def method(self: Tensor, *args: Any, generator: Any = None, **kwargs: Any) -> Tensor:
-        return assign(self, cast(draw(self, random.draw_key(generator), *args, **kwargs), self._v.dtype), name)
+        return assign(self, cast(draw(self, generators.draw_key(generator), *args, **kwargs), self._v.dtype), name)
 
     method.__name__, method.__doc__ = name, f"Fill in place with random numbers (``{name}``)."
     return method

@@ -10,7 +10,7 @@ import numpy as np
 from funcnn.core import dtypes
 from funcnn.core.context import ctx
 from funcnn.core.errors import DTypeError, ShapeError
-from funcnn.core.tensor import Tensor, constant
+from funcnn.core.tensor import Tensor, constant, share
 from funcnn.ops.common import cast, from_sequence, size_args, to_tensor
 
 
@@ -47,9 +47,7 @@ def from_numpy(array: np.ndarray) -> Tensor:
         raise TypeError(f"from_numpy: expected a numpy.ndarray, got {type(array).__name__}; use tensor(...)")
     out = constant(array if dtypes.as_dtype(array.dtype).isnative else array.astype(array.dtype.newbyteorder("=")))
     if ctx.stage is None:
-        from funcnn.core.tensor import Cell
-
-        out._cell = Cell()
+        share(out)
     return out
 
 

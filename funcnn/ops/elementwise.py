@@ -367,3 +367,18 @@ def lerp(input: Any, end: Any, weight: Any) -> Tensor:
 def cast_like(x: Tensor, like: Tensor) -> Tensor:
     """``x`` in the dtype of ``like``."""
     return cast(x, like._v.dtype)
+
+
+def allclose(input: Any, other: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> bool:
+    """Whether all elements are close, as a Python bool; see ``isclose``."""
+    from funcnn.ops.reduce import all as all_
+
+    return bool(all_(isclose(input, other, rtol, atol, equal_nan)))
+
+
+def equal(input: Any, other: Any) -> bool:
+    """Whether two tensors have one shape and equal elements, as a Python bool."""
+    from funcnn.ops.reduce import all as all_
+
+    x, y = to_tensor(input), to_tensor(other)
+    return tuple(x._v.shape) == tuple(y._v.shape) and bool(all_(eq(x, y)))

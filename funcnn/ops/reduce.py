@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -14,11 +15,11 @@ from funcnn.core.errors import DTypeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.ops.common import cast, floating, normalize_dim, normalize_dims, numel, to_tensor
-from funcnn.ops.creation import require_floating
+from funcnn.ops.creation import ones_like, require_floating
 from funcnn.ops.elementwise import abs as abs_
 from funcnn.ops.elementwise import eq, isnan, isfinite, logical_or, mul, ne, square, sub, true_divide, where
 from funcnn.ops.math import exp, log, pow, sqrt
-from funcnn.ops.movement import expand_p, movedim, reshape, reshape_p
+from funcnn.ops.movement import expand_p, permute_p, reshape, reshape_p, slice_dim
 
 
 class ValuesIndices(NamedTuple):
@@ -54,7 +55,7 @@ def _reduction(name: str, loop: Callable, vjp: Callable | None, keeps: str, dtyp
     """A primitive reducing over ``axes``. ``loop(array, axes, out)``; ``empty``: defined for no elements at all."""
 
     def shape(x: Any, axes: tuple) -> tuple:
-        if not empty and any(x.shape[a] == 0 for a in axes):
+        if not empty and builtins.any(x.shape[a] == 0 for a in axes):
             raise IndexError(f"{name}: cannot reduce dimension(s) {axes} of shape {tuple(x.shape)}: there is no element")
         return (Aval(dropped(tuple(x.shape), axes), dtype or x.dtype),)
 
@@ -144,7 +145,6 @@ def std_mean(
 def _prod_vjp(g: Tensor, ins: list, o: Tensor, axes: tuple) -> tuple:
     """The product of all other elements: products from the left times products from the right, right also at zeros."""
     from funcnn.ops.join import cat, flip
-    from funcnn.ops.movement import slice_dim
     from funcnn.ops.scan import cumprod
 
     x = ins[0]
@@ -152,14 +152,12 @@ def _prod_vjp(g: Tensor, ins: list, o: Tensor, axes: tuple) -> tuple:
     rest = dropped(shape, axes)
     lead = tuple(i for i in range(len(shape)) if i not in axes)
     order = (*lead, *axes)
-    from funcnn.ops.movement import permute_p
-
     count = numel(tuple(shape[a] for a in axes))
     rows = reshape_p(permute_p(x, dims=order), shape=(*rest, count))
     if count == 0:
         return (x,)
     last = len(rest)
-    edge = add_one(slice_dim(rows, last, 0, 1))
+    edge = ones_like(slice_dim(rows, last, 0, 1))
     left = cat([edge, slice_dim(cumprod(rows, last), last, 0, count - 1)], last)
     back = flip(rows, (last,))
     right = flip(cat([edge, slice_dim(cumprod(back, last), last, 0, count - 1)], last), (last,))
@@ -167,13 +165,6 @@ def _prod_vjp(g: Tensor, ins: list, o: Tensor, axes: tuple) -> tuple:
     wide = reshape_p(others, shape=tuple(shape[d] for d in order))
     inverse = tuple(sorted(range(len(order)), key=order.__getitem__))
     return (permute_p(wide, dims=inverse),)
-
-
-def add_one(like: Tensor) -> Tensor:
-    """Ones of the shape of ``like``."""
-    from funcnn.ops.creation import ones_like
-
-    return ones_like(like)
 
 
 prod_p = _reduction("prod", lambda x, axes, out: np.prod(x, axis=axes, out=out), _prod_vjp, keeps="i")
@@ -360,8 +351,3 @@ def trace(input: Any) -> Tensor:
     from funcnn.ops.movement import diagonal
 
     return sum(diagonal(input))
-
-
-def moved_last(x: Tensor, dim: int) -> Tensor:
-    """``x`` with ``dim`` as its last dimension."""
-    return x if dim == x.ndim - 1 else movedim(x, dim, -1)

@@ -10,12 +10,12 @@ import numpy as np
 
 from funcnn.core.aval import Tracer
 from funcnn.core.context import ctx, running
-from funcnn.core.errors import DTypeError, GradientError, ShapeError
+from funcnn.core.errors import DTypeError, GradientError, ShapeError, TracerError
 from funcnn.core.graph import Node
 from funcnn.core.primitive import apply_vjp
 from funcnn.core.tensor import Tensor
-from funcnn.ops.creation import ones_like, zeros_like
-from funcnn.ops.elementwise import add
+from funcnn.ops.creation import ones_like
+from funcnn.ops.elementwise import add, clone, detach
 
 
 class _Walk:
@@ -44,13 +44,20 @@ class _Walk:
         """Go through every pending node once; what reached the leaves."""
         while self.heap:
             node = heapq.heappop(self.heap)[1]
-            cotangents = self.pending.pop(node)
-            for edge, g in zip(node.edges, _pull(node, cotangents), strict=True):
-                if edge is not None and g is not None:
-                    self.send(edge, g() if callable(g) else g)
+            try:
+                self._through(node, self.pending.pop(node))
+            except TracerError as error:  # a saved value that may not be read says so in this way
+                if str(error).startswith("backward:"):
+                    raise GradientError(str(error)) from None
+                raise
             if not retain:
                 node.free()
         return self.leaves
+
+    def _through(self, node: Node, cotangents: list) -> None:
+        for edge, g in zip(node.edges, _pull(node, cotangents), strict=True):
+            if edge is not None and g is not None:
+                self.send(edge, g() if callable(g) else g)
 
 
 def _pull(node: Node, cotangents: list) -> Sequence:
@@ -83,16 +90,19 @@ def backward(
     create_graph: record the backward pass itself, for higher derivatives.
     Raises ``GradientError`` for a missing gradient, no graph, or a freed one.
     """
-    if not self.requires_grad:
-        raise GradientError(f"backward: this tensor of shape {tuple(self.shape)} does not require grad and has no grad_fn")
     if ctx.top is not None:
         raise GradientError(f"backward: cannot be called inside {ctx.top.name}; use fn.grad there")
+    if not self.requires_grad:
+        raise GradientError(
+            f"backward: this tensor of shape {tuple(self.shape)} does not require grad and has no grad_fn"
+        )
     retain = create_graph if retain_graph is None else retain_graph
     edge = self if self._node is None else (self._node, self._slot)
     with running(None, create_graph):
         g = _seed(self, gradient)
+        taken = {id(g._v)}
         for leaf, total in walk([edge], [g], retain).items():
-            _accumulate(leaf, total, create_graph)
+            _accumulate(leaf, total, create_graph, taken)
 
 
 def _seed(t: Tensor, gradient: Tensor | None) -> Tensor:
@@ -110,13 +120,17 @@ def _seed(t: Tensor, gradient: Tensor | None) -> Tensor:
     return gradient
 
 
-def _accumulate(leaf: Tensor, g: Tensor, create_graph: bool) -> None:
+def _accumulate(leaf: Tensor, g: Tensor, create_graph: bool, taken: set[int]) -> None:
+    """Add to a leaf's gradient; ``taken`` are the values that the caller or another leaf has already."""
     held = leaf.grad
     if held is not None:
         g = add(held, g)
-    elif isinstance(g._v, np.ndarray) and (g._view is not None or g._v.base is not None or not g._v.flags.writeable):
-        g = add(g, zeros_like(g))  # a view's memory belongs to another tensor
-    leaf.grad = g if create_graph or isinstance(g._v, Tracer) else g.detach()
+    elif id(g._v) in taken or (
+        isinstance(g._v, np.ndarray) and (g._view is not None or g._v.base is not None or not g._v.flags.writeable)
+    ):
+        g = clone(g)  # a view's memory belongs to another tensor
+    taken.add(id(g._v))
+    leaf.grad = g if create_graph or isinstance(g._v, Tracer) else detach(g)
 
 
 def gradients(
@@ -156,6 +170,7 @@ def walk_to(edges: list, cotangents: list, targets: list, retain: bool) -> list:
     for edge, g in zip(edges, cotangents, strict=True):
         watch(edge, g)
     state.run(retain)
+    del state.send  # type: ignore[method-assign]  # a cycle through ``watch`` otherwise
     return [reached[target] for target in targets]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from funcnn.core.primitive import evaluate
-from funcnn.core.tensor import Tensor, wrap
+from funcnn.core.tensor import Cell, Tensor, wrap
 from funcnn.core.tree import TreeDef
 from funcnn.transforms.staging import Equation, Input, Place, Stage
 
@@ -144,7 +144,9 @@ def _put(store: Store, array: np.ndarray | None, args: list) -> None:
     box: Tensor = owner._grad if store.place.grad else owner  # type: ignore[assignment]
     assert array is not None
     if box._cell is None:
-        box._v = array
-    else:
+        box._cell = Cell()
+    if box._cell.shared:
         np.copyto(box._v, array)
-        box._cell.version += 1
+    else:
+        box._v = array
+    box._cell.version += 1

@@ -1,0 +1,49 @@
+"""funcnn: a JIT-compiled functional neural-network framework. Tensor functions have PyTorch's names, transformations JAX's."""
+
+from __future__ import annotations
+
+from funcnn import ops as _ops
+from funcnn.core import tree
+from funcnn.core.dtypes import (
+    bool_,
+    float16,
+    float32,
+    float64,
+    int8,
+    int16,
+    int32,
+    int64,
+    promote_types,
+    set_default_dtype,
+    uint8,
+    uint16,
+    uint32,
+    uint64,
+)
+from funcnn.core.dtypes import default_float as get_default_dtype
+from funcnn.core.errors import DTypeError, FuncnnError, GradientError, ShapeError, TracerError
+from funcnn.core.format import set_printoptions
+from funcnn.core.size import Size
+from funcnn.core.tensor import Tensor
+from funcnn.ops.convert import device
+from funcnn.transforms import autograd
+from funcnn.transforms.grad import grad, value_and_grad, vjp
+from funcnn.transforms.grad_mode import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
+from funcnn.transforms.jit import jit
+from funcnn.transforms.vmap import vmap
+
+from funcnn import layers, nn, optim, random  # isort: skip  (they stand on what is above)
+
+__version__ = "0.1.0"
+
+double, half, long, short = float64, float16, int64, int16
+int, float, bool = int32, float32, bool_  # noqa: A001  (PyTorch's names, as dtypes)
+globals().update(_ops.public())
+
+__all__ = [
+    "DTypeError", "FuncnnError", "GradientError", "ShapeError", "Size", "Tensor", "TracerError", "autograd", "bool",
+    "bool_", "device", "double", "enable_grad", "float", "float16", "float32", "float64", "get_default_dtype", "grad",
+    "half", "inference_mode", "int", "int16", "int32", "int64", "int8", "is_grad_enabled", "jit", "layers", "long", "nn",
+    "no_grad", "optim", "promote_types", "random", "set_default_dtype", "set_grad_enabled", "set_printoptions", "short",
+    "tree", "uint16", "uint32", "uint64", "uint8", "value_and_grad", "vjp", "vmap", *_ops.public(),
+]  # fmt: skip

@@ -1,0 +1,74 @@
+"""Softmax, log-softmax and cross-entropy along the middle axis of (outer, n, inner) arrays.
+
+Three passes over a row of n: its maximum, the sum of exponentials below it, the result. Taking the maximum out keeps
+exponentials at most 1. A row of minus infinities gives NaN, as in PyTorch.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from funcnn.kernels.cpu.compile import kernel
+
+
+@kernel
+def row_top(x, o, s):
+    """The largest of a row; NaN wins."""
+    top = x[o, 0, s]
+    for i in range(1, x.shape[1]):
+        if x[o, i, s] > top or x[o, i, s] != x[o, i, s]:
+            top = x[o, i, s]
+    return top
+
+
+@kernel
+def softmax_forward(x, y):
+    """y = exp(x - max) / sum(exp(x - max)) along axis 1."""
+    for o in range(x.shape[0]):
+        for s in range(x.shape[2]):
+            top = row_top(x, o, s)
+            total = np.float64(0)
+            for i in range(x.shape[1]):
+                e = np.exp(x[o, i, s] - top)
+                y[o, i, s] = e
+                total += e
+            for i in range(x.shape[1]):
+                y[o, i, s] /= total
+
+
+@kernel
+def log_softmax_forward(x, y):
+    """y = x - max - log(sum(exp(x - max))) along axis 1."""
+    for o in range(x.shape[0]):
+        for s in range(x.shape[2]):
+            top = row_top(x, o, s)
+            total = np.float64(0)
+            for i in range(x.shape[1]):
+                total += np.exp(x[o, i, s] - top)
+            shift = np.log(total)
+            for i in range(x.shape[1]):
+                y[o, i, s] = x[o, i, s] - top - shift
+
+
+@kernel
+def cross_entropy_forward(x, target, loss, logp, ignore_index):
+    """logp = log_softmax(x) along axis 1, loss[n, s] = -logp[n, target[n, s], s]; 0 where the target is ignored."""
+    log_softmax_forward(x, logp)
+    for n in range(x.shape[0]):
+        for s in range(x.shape[2]):
+            t = target[n, s]
+            loss[n, s] = 0 if t == ignore_index else -logp[n, t, s]
+
+
+@kernel
+def cross_entropy_grad(logp, target, dloss, dx, ignore_index):
+    """dx = (exp(logp) - onehot(target)) * dloss; 0 where the target is ignored."""
+    for n in range(logp.shape[0]):
+        for s in range(logp.shape[2]):
+            t = target[n, s]
+            if t == ignore_index:
+                dx[n, :, s] = 0
+                continue
+            for c in range(logp.shape[1]):
+                dx[n, c, s] = np.exp(logp[n, c, s]) * dloss[n, s]
+            dx[n, t, s] -= dloss[n, s]

@@ -1,0 +1,169 @@
+"""``nn`` modules generated from the pure layers: signature, docstring, repr, parameters, buffers and forward.
+
+A generated module holds a layer and its own slice of the parameter and state trees; ``forward`` is the layer's call on
+them, and what the layer returns as new state is written into the buffers.
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import MISSING, fields, replace
+from typing import Any
+
+from funcnn.core.context import ctx, running
+from funcnn.core.mutation import assign
+from funcnn.core.tensor import Tensor
+from funcnn.layers.base import Layer
+from funcnn.nn.module import Module
+from funcnn.nn.parameter import Parameter
+from funcnn.ops.common import to_tensor
+from funcnn.ops.elementwise import clone, detach
+from funcnn.ops.generator import next_key
+
+
+class LayerModule(Module):
+    """A module that applies a layer. Of a composite layer, the layers inside are its submodules."""
+
+    _layer: Layer
+
+    def _adopt(self, layer: Layer, params: dict, state: dict) -> None:
+        """Register a layer's parameters, buffers and inner layers."""
+        object.__setattr__(self, "_layer", layer)
+        inner = layer.children()
+        for name in dict.fromkeys((*layer.parameters, *(n for n in params if n not in inner))):
+            self.register_parameter(name, Parameter(params[name]) if name in params else None)
+        for name in dict.fromkeys((*layer.buffers, *(n for n in state if n not in inner))):
+            self.register_buffer(name, detach(to_tensor(state[name])) if state.get(name) is not None else None)
+        for name, part in inner.items():
+            self.add_module(name, module(part, params.get(name, {}), state.get(name, {})))
+
+    def _trees_of(self) -> tuple[dict, dict]:
+        params: dict = {k: v for k, v in self._parameters.items() if v is not None}
+        state: dict = {k: v for k, v in self._buffers.items() if v is not None}
+        for name, part in self._modules.items():
+            if isinstance(part, LayerModule):
+                params[name], state[name] = part._trees_of()
+        return params, state
+
+    def forward(self, *inputs: Any) -> Any:
+        """The layer's output; its new state goes into the buffers."""
+        params, state = self._trees_of()
+        layer = self._layer
+        key = next_key() if self.training and layer.needs_key else None
+        output, after = layer(params, state, *inputs, training=self.training, key=key)
+        if after is not state:
+            with running(ctx.top, False):
+                self._store(after)
+        return output
+
+    def _store(self, state: dict) -> None:
+        for name, value in state.items():
+            part = self._modules.get(name)
+            if isinstance(part, LayerModule):
+                part._store(value)
+            elif value is not self._buffers[name]:
+                assign(self._buffers[name], value, f"{type(self).__name__}.{name}")  # type: ignore[arg-type]
+
+    def _structure(self) -> tuple:
+        return (*super()._structure(), id(self._layer))
+
+    def extra_repr(self) -> str:
+        """As the layer prints."""
+        return "" if self._modules else self._layer.extra_repr()
+
+    def _get_name(self) -> str:
+        return type(self._layer).__name__
+
+
+def _option(name: str) -> property:
+    """A constructor argument as an attribute; setting it replaces the (frozen) layer."""
+
+    def get(self: LayerModule) -> Any:
+        return getattr(self._layer, name)
+
+    def put(self: LayerModule, value: Any) -> None:
+        object.__setattr__(self, "_layer", replace(self._layer, **{name: value}))
+
+    return property(get, put)
+
+
+def signature(layer: type) -> inspect.Signature:
+    """PyTorch's constructor signature, from the layer's fields."""
+    kinds = inspect.Parameter
+    shown = []
+    for f in fields(layer):
+        default = kinds.empty if f.default is MISSING else f.default
+        shown.append(kinds(torch_name(f), kinds.POSITIONAL_OR_KEYWORD, default=default, annotation=f.type))
+    return inspect.Signature(shown)
+
+
+def torch_name(f: Any) -> str:
+    """The argument's name in PyTorch, where the field could not have it."""
+    return f.metadata.get("torch", f.name)
+
+
+def generate(layer: type) -> type[LayerModule]:
+    """The module class for a pure layer."""
+    shape = signature(layer)
+    names = {torch_name(f): f.name for f in fields(layer)}
+
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        Module.__init__(self)
+        made = layer(*args, **{names.get(k, k): v for k, v in kwargs.items()})
+        self._adopt(made, *made.init(next_key() if made.parameters else None))
+
+    body: dict[str, Any] = {
+        "__init__": __init__,
+        "__doc__": layer.__doc__,
+        "__module__": "funcnn.nn",
+        "_layer_type": layer,
+    }
+    if names:
+        __init__.__signature__ = shape.replace(  # type: ignore[attr-defined]
+            parameters=[inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY), *shape.parameters.values()]
+        )
+        body["__signature__"] = shape
+    for given, name in names.items():
+        if given not in (*layer.parameters, *layer.buffers, "device", "dtype"):  # type: ignore[attr-defined]
+            body[given] = _option(name)
+    return type(layer.__name__, (LayerModule,), body)
+
+
+_classes: dict[type, type[LayerModule]] = {}
+
+
+def generated(layer: type) -> type[LayerModule]:
+    """The generated class of a layer type, made at its first use."""
+    if layer not in _classes:
+        _classes[layer] = generate(layer)
+    return _classes[layer]
+
+
+def module(layer: Any, params: dict, state: dict) -> Module:
+    """A module for a pure layer that owns copies of ``params`` and ``state``; the inverse of ``pure``.
+
+    For the layer that ``pure`` made of a module: a copy of that module.
+    """
+    from funcnn.layers import Sequential as PureSequential
+    from funcnn.nn.containers import Sequential
+    from funcnn.nn.pure import ModuleLayer
+
+    if isinstance(layer, ModuleLayer):
+        return layer.restored(params, state)
+    if isinstance(layer, PureSequential):
+        out: Module = Sequential()
+        for name, part in layer.layers:
+            out.add_module(name, module(part, params.get(name, {}), state.get(name, {})))
+        return out
+    made: LayerModule = generated(type(layer)).__new__(generated(type(layer)))
+    Module.__init__(made)
+    made._adopt(layer, _copied(params), _copied(state))
+    return made
+
+
+def _copied(tree: dict) -> dict:
+    return {k: _copied(v) if isinstance(v, dict) else _own(v) for k, v in tree.items()}
+
+
+def _own(value: Any) -> Tensor:
+    return clone(detach(to_tensor(value)))

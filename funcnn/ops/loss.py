@@ -1,0 +1,289 @@
+"""Losses. ``reduction`` is "mean", "sum" or "none"; targets that are class indices are checked against the classes."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+
+from funcnn.core import dtypes
+from funcnn.core.aval import Aval
+from funcnn.core.errors import DTypeError, ShapeError
+from funcnn.core.primitive import Primitive
+from funcnn.core.tensor import Tensor, constant
+from funcnn.kernels.cpu import softmax as kernels
+from funcnn.ops.common import all_batched, cast, fold, numel, require_same_dtype, to_tensor, unfold_batch
+from funcnn.ops.elementwise import abs as abs_
+from funcnn.ops.elementwise import add, clamp, eq, lt, mul, ne, neg, square, sub, true_divide, where
+from funcnn.ops.index import gather, index_p
+from funcnn.ops.math import exp, log, log1p
+from funcnn.ops.movement import reshape, unsqueeze
+from funcnn.ops.reduce import mean
+from funcnn.ops.reduce import sum as sum_
+from funcnn.ops.softmax import log_softmax, total
+
+
+def reduced(loss: Tensor, reduction: str, name: str) -> Tensor:
+    """Apply a reduction. Raises ``ValueError`` for an unknown one."""
+    if reduction == "mean":
+        return mean(loss)
+    if reduction == "sum":
+        return sum_(loss)
+    if reduction == "none":
+        return loss
+    raise ValueError(f"{name}: reduction must be 'mean', 'sum' or 'none', got {reduction!r}")
+
+
+# ---- cross-entropy on class indices: one fused primitive and its gradient ----------------------------------------------------
+def _in_classes(name: str, target: np.ndarray, classes: int, ignore_index: int) -> None:
+    bad = ((target < 0) | (target >= classes)) & (target != ignore_index)
+    if bad.any():
+        raise IndexError(
+            f"{name}: target {target[bad].flat[0]} is out of range for {classes} classes "
+            f"(0 to {classes - 1}; ignore_index is {ignore_index})"
+        )
+
+
+def _entropy_shape(x: Any, target: Any, ignore_index: int) -> tuple:
+    if x.dtype.kind != "f":
+        raise DTypeError(f"cross_entropy: expected floating-point logits, got {x.dtype}; convert with .float()")
+    return Aval(tuple(target.shape), x.dtype), Aval(tuple(x.shape), x.dtype)
+
+
+def _entropy(ins: list, outs: list, ignore_index: int) -> None:
+    x, target = (np.ascontiguousarray(a) for a in ins)
+    if x.size:
+        kernels.cross_entropy_forward(x, target, *outs, ignore_index)
+
+
+def _entropy_vjp(g: list, ins: list, outs: list, ignore_index: int) -> tuple:
+    logp, target = outs[1], ins[1]
+
+    def dx() -> Tensor:
+        whole = None if g[0] is None else entropy_grad_p(logp, target, g[0], ignore_index=ignore_index)
+        if g[1] is None:
+            return whole  # type: ignore[return-value]
+        through = sub(g[1], mul(exp(logp), total(g[1], 1)))
+        return through if whole is None else add(whole, through)
+
+    return dx, None
+
+
+def _entropy_grad(ins: list, outs: list, ignore_index: int) -> None:
+    logp, target, dloss = (np.ascontiguousarray(a) for a in ins)
+    kernels.cross_entropy_grad(logp, target, dloss, outs[0], ignore_index)
+
+
+def _entropy_grad_vjp(g: Tensor, ins: list, o: Tensor, ignore_index: int) -> tuple:
+    logp, target, dloss = ins
+    classes = reshape(constant(np.arange(logp._v.shape[1])), (1, -1, 1))
+    counted = cast(ne(target, ignore_index), logp._v.dtype)
+    p, hot = exp(logp), cast(eq(classes, unsqueeze(target, 1)), logp._v.dtype)
+    return (
+        lambda: mul(mul(g, p), unsqueeze(mul(dloss, counted), 1)),
+        None,
+        lambda: mul(sum_(mul(g, sub(p, hot)), 1), counted),
+    )
+
+
+def _entropy_batch(n: int, ins: list, batched: list, ignore_index: int) -> list:
+    outs = entropy_p(*[fold(t) for t in all_batched(n, ins, batched)], ignore_index=ignore_index)
+    return [unfold_batch(out, n) for out in outs]
+
+
+def _entropy_grad_batch(n: int, ins: list, batched: list, ignore_index: int) -> Tensor:
+    return unfold_batch(entropy_grad_p(*[fold(t) for t in all_batched(n, ins, batched)], ignore_index=ignore_index), n)
+
+
+entropy_p = Primitive(
+    "cross_entropy", _entropy_shape, _entropy, vjp=_entropy_vjp, batch=_entropy_batch, keeps="io", multiple=True,
+    check=lambda ins, ignore_index: _in_classes("cross_entropy", ins[1], ins[0].shape[1], ignore_index),
+)  # fmt: skip
+entropy_grad_p = Primitive(
+    "cross_entropy_grad",
+    shape=lambda logp, target, dloss, ignore_index: (Aval(tuple(logp.shape), logp.dtype),),
+    cpu=_entropy_grad,
+    vjp=_entropy_grad_vjp,
+    batch=_entropy_grad_batch,
+)
+
+# Targets that passed the check, as they were: an operation of its own, so that it is checked at every run under jit.
+classes_p = Primitive(
+    "nll_loss",
+    shape=lambda target, classes, ignore_index: (target,),
+    cpu=lambda ins, outs, classes, ignore_index: np.copyto(outs[0], ins[0]),
+    batch=lambda n, ins, batched, **params: classes_p(ins[0], **params),
+    check=lambda ins, classes, ignore_index: _in_classes("nll_loss", ins[0], classes, ignore_index),
+)
+
+
+def _class_shapes(name: str, x: Tensor, target: Tensor) -> tuple[Tensor, Tensor, tuple]:
+    """Input as (N, C, S), indices as (N, S), and the shape of a loss for each index."""
+    if target._v.dtype.kind not in "iu":
+        raise DTypeError(f"{name}: expected integer class indices, got {target.dtype}; convert with .long()")
+    shape, classes = tuple(target._v.shape), tuple(x._v.shape)
+    if x.ndim == 0 or classes[: 1 if x.ndim > 1 else 0] + classes[2 if x.ndim > 1 else 1 :] != shape:
+        raise ShapeError(f"{name}: input of shape {classes} needs a target of shape "
+                         f"{classes[:1] + classes[2:] if x.ndim > 1 else ()}, got {shape}")  # fmt: skip
+    n, c = (classes[0], classes[1]) if x.ndim > 1 else (1, classes[0])
+    s = numel(classes[2:])
+    return reshape(x, (n, c, s)), cast(reshape(target, (n, s)), dtypes.int64), shape
+
+
+def cross_entropy(
+    input: Any, target: Any, weight: Any = None, size_average: Any = None, ignore_index: int = -100, reduce: Any = None,
+    reduction: str = "mean", label_smoothing: float = 0.0,
+) -> Tensor:  # fmt: skip
+    """``-log(softmax(input)[target])`` for logits (N, C, ...) or (C,), and class indices (N, ...) or probabilities.
+
+    weight: one for each class; the mean then divides by the weights of the targets. ignore_index: a target that does not
+    count. label_smoothing: the share of the target spread evenly over all classes.
+    Raises ``IndexError`` for a class out of range, ``ShapeError`` and ``DTypeError`` for what does not fit.
+    """
+    x, t = to_tensor(input), to_tensor(target)
+    if not 0.0 <= label_smoothing <= 1.0:
+        raise ValueError(f"cross_entropy: label_smoothing must be between 0 and 1, got {label_smoothing}")
+    if t._v.dtype.kind == "f":
+        return _probability_entropy(x, t, weight, reduction, label_smoothing)
+    rows, index, shape = _class_shapes("cross_entropy", x, t)
+    if weight is not None or label_smoothing:
+        return _smoothed(rows, index, shape, weight, ignore_index, reduction, label_smoothing)
+    loss = entropy_p(rows, index, ignore_index=int(ignore_index))[0]
+    if reduction != "mean":
+        return reduced(reshape(loss, shape), reduction, "cross_entropy")
+    count = sum_(ne(index, ignore_index))
+    return true_divide(sum_(loss), cast(count, x._v.dtype))
+
+
+def _smoothed(rows: Tensor, index: Tensor, shape: tuple, weight: Any, ignore_index: int, reduction: str, share: float) -> Tensor:
+    loss, counts = _nll(log_softmax(rows, 1), index, weight, ignore_index)
+    if share:
+        logp = log_softmax(rows, 1)
+        classes = logp._v.shape[1]
+        weighted = logp if weight is None else mul(logp, reshape(weight, (classes, 1)))
+        even = where(eq(index, ignore_index), 0.0, neg(sum_(weighted, 1)))
+        loss = add(mul(loss, 1.0 - share), mul(even, share / classes))
+    if reduction == "mean":
+        return true_divide(sum_(loss), sum_(counts))
+    return reduced(reshape(loss, shape), reduction, "cross_entropy")
+
+
+def _probability_entropy(x: Tensor, t: Tensor, weight: Any, reduction: str, share: float) -> Tensor:
+    if x._v.shape != t._v.shape:
+        raise ShapeError(f"cross_entropy: probabilities of shape {tuple(t.shape)} for logits of {tuple(x.shape)}")
+    require_same_dtype("cross_entropy", x, t)
+    dim = 1 if x.ndim > 1 else 0
+    classes = x._v.shape[dim]
+    logp = log_softmax(x, dim)
+    if share:
+        t = add(mul(t, 1.0 - share), share / classes)
+    if weight is not None:
+        logp = mul(logp, reshape(weight, (classes, *(1,) * (x.ndim - dim - 1))))
+    loss = neg(sum_(mul(logp, t), dim))
+    if reduction == "mean":
+        return true_divide(sum_(loss), max(loss._v.size, 1))
+    return reduced(loss, reduction, "cross_entropy")
+
+
+def _nll(logp: Tensor, index: Tensor, weight: Any, ignore_index: int) -> tuple[Tensor, Tensor]:
+    """Loss and weight of each target, for logp (N, C, S) and index (N, S)."""
+    index = classes_p(index, classes=logp._v.shape[1], ignore_index=int(ignore_index))
+    ignored = eq(index, ignore_index)
+    safe = where(ignored, 0, index)
+    picked = reshape(gather(logp, 1, unsqueeze(safe, 1)), tuple(index._v.shape))
+    counts = cast(ne(index, ignore_index), logp._v.dtype)
+    if weight is not None:
+        w = to_tensor(weight)
+        if tuple(w._v.shape) != (logp._v.shape[1],):
+            raise ShapeError(f"nll_loss: expected a weight for each of {logp._v.shape[1]} classes, got {tuple(w.shape)}")
+        counts = mul(counts, index_p(w, safe))
+    return where(ignored, 0.0, neg(mul(picked, counts))), counts
+
+
+def nll_loss(
+    input: Any, target: Any, weight: Any = None, size_average: Any = None, ignore_index: int = -100, reduce: Any = None,
+    reduction: str = "mean",
+) -> Tensor:  # fmt: skip
+    """``-input[target]`` for log-probabilities (N, C, ...) or (C,) and class indices (N, ...)."""
+    rows, index, shape = _class_shapes("nll_loss", to_tensor(input), to_tensor(target))
+    loss, counts = _nll(rows, index, weight, ignore_index)
+    if reduction == "mean":
+        return true_divide(sum_(loss), sum_(counts))
+    return reduced(reshape(loss, shape), reduction, "nll_loss")
+
+
+# ---- regression -------------------------------------------------------------------------------------------------------
+def _paired(name: str, input: Any, target: Any) -> tuple[Tensor, Tensor]:
+    x, t = to_tensor(input), to_tensor(target)
+    if x._v.shape != t._v.shape:
+        warnings.warn(
+            f"{name}: target of shape {tuple(t.shape)} is broadcast against input of shape {tuple(x.shape)}; "
+            "this is rarely meant",
+            stacklevel=3,
+        )
+    return x, t
+
+
+def mse_loss(input: Any, target: Any, size_average: Any = None, reduce: Any = None, reduction: str = "mean") -> Tensor:
+    """``(input - target) ** 2``."""
+    return reduced(square(sub(*_paired("mse_loss", input, target))), reduction, "mse_loss")
+
+
+def l1_loss(input: Any, target: Any, size_average: Any = None, reduce: Any = None, reduction: str = "mean") -> Tensor:
+    """``|input - target|``."""
+    return reduced(abs_(sub(*_paired("l1_loss", input, target))), reduction, "l1_loss")
+
+
+def smooth_l1_loss(input: Any, target: Any, reduction: str = "mean", beta: float = 1.0) -> Tensor:
+    """``0.5 d**2 / beta`` where ``d = |input - target| < beta``, else ``d - 0.5 beta``."""
+    if beta < 0:
+        raise ValueError(f"smooth_l1_loss: beta must not be negative, got {beta}")
+    if beta == 0:
+        return l1_loss(input, target, reduction=reduction)
+    return true_divide(huber_loss(input, target, reduction, beta), beta)
+
+
+def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 1.0) -> Tensor:
+    """``0.5 d**2`` where ``d = |input - target| < delta``, else ``delta * (d - 0.5 delta)``."""
+    d = abs_(sub(*_paired("huber_loss", input, target)))
+    loss = where(lt(d, delta), mul(square(d), 0.5), mul(sub(d, 0.5 * delta), delta))
+    return reduced(loss, reduction, "huber_loss")
+
+
+# ---- binary and divergence ----------------------------------------------------------------------------------------------
+def binary_cross_entropy(input: Any, target: Any, weight: Any = None, reduction: str = "mean") -> Tensor:
+    """``-(t log p + (1 - t) log(1 - p))``, the logarithms held above -100."""
+    p, t = to_tensor(input), to_tensor(target)
+    if p._v.shape != t._v.shape:
+        raise ShapeError(f"binary_cross_entropy: input {tuple(p.shape)} and target {tuple(t.shape)} must have one shape")
+    loss = neg(add(mul(t, clamp(log(p), -100.0)), mul(sub(1.0, t), clamp(log(sub(1.0, p)), -100.0))))
+    return reduced(loss if weight is None else mul(loss, weight), reduction, "binary_cross_entropy")
+
+
+def binary_cross_entropy_with_logits(
+    input: Any, target: Any, weight: Any = None, reduction: str = "mean", pos_weight: Any = None
+) -> Tensor:
+    """``binary_cross_entropy(sigmoid(input), target)`` without overflow; ``pos_weight`` scales the positive term."""
+    x, t = to_tensor(input), to_tensor(target)
+    if x._v.shape != t._v.shape:
+        raise ShapeError(
+            f"binary_cross_entropy_with_logits: input {tuple(x.shape)} and target {tuple(t.shape)} must have one shape"
+        )
+    softplus_neg = add(clamp(neg(x), 0.0), log1p(exp(neg(abs_(x)))))  # log(1 + exp(-x))
+    scale = 1.0 if pos_weight is None else add(mul(sub(pos_weight, 1.0), t), 1.0)
+    loss = add(mul(sub(1.0, t), x), mul(softplus_neg, scale))
+    return reduced(loss if weight is None else mul(loss, weight), reduction, "binary_cross_entropy_with_logits")
+
+
+def kl_div(input: Any, target: Any, reduction: str = "mean", log_target: bool = False) -> Tensor:
+    """``target * (log(target) - input)`` for log-probabilities ``input``; "batchmean" divides by the batch size."""
+    x, t = to_tensor(input), to_tensor(target)
+    if log_target:
+        loss = mul(exp(t), sub(t, x))
+    else:
+        positive = where(eq(t, 0.0), 1.0, t)
+        loss = sub(where(eq(t, 0.0), 0.0, mul(t, log(positive))), mul(t, x))
+    if reduction == "batchmean":
+        return true_divide(sum_(loss), x._v.shape[0])
+    return reduced(loss, reduction, "kl_div")

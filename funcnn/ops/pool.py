@@ -1,0 +1,194 @@
+"""Max and average pooling over one to three spatial dimensions, with their gradients as primitives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from funcnn.core import dtypes
+from funcnn.core.aval import Aval
+from funcnn.core.errors import DTypeError, ShapeError
+from funcnn.core.primitive import Primitive
+from funcnn.core.tensor import Tensor
+from funcnn.kernels.cpu import pool as kernels
+from funcnn.ops.common import all_batched, fold, to_tensor, unfold_batch
+from funcnn.ops.conv import per_dim
+from funcnn.ops.movement import reshape
+
+
+def pooled_sizes(space: tuple, size: tuple, stride: tuple, padding: tuple, dilation: tuple, ceil_mode: bool) -> tuple[int, ...]:
+    """Output sizes; with ``ceil_mode`` a last window may run over the edge, if it starts inside input or left padding."""
+    out = []
+    for s, k, t, p, d in zip(space, size, stride, padding, dilation, strict=True):
+        reach = s + 2 * p - d * (k - 1) - 1
+        count = (-(-reach // t) if ceil_mode else reach // t) + 1
+        out.append(count - 1 if ceil_mode and (count - 1) * t >= s + p else count)
+    return tuple(out)
+
+
+def _three(value: tuple, fill: int) -> tuple[int, ...]:
+    return (fill,) * (3 - len(value)) + tuple(value)
+
+
+def _images(array: np.ndarray) -> np.ndarray:
+    """(N, C, *S) as contiguous (N*C, D, H, W)."""
+    n, c, *space = array.shape
+    return np.ascontiguousarray(array).reshape(n * c, *_three(tuple(space), 1))
+
+
+# ---- max pooling ------------------------------------------------------------------------------------------------------
+def _max_shape(x: Any, size: tuple, stride: tuple, padding: tuple, dilation: tuple, ceil_mode: bool) -> tuple:
+    space = pooled_sizes(tuple(x.shape[2:]), size, stride, padding, dilation, ceil_mode)
+    _require_outputs(f"max_pool{len(size)}d", x, space, size)
+    shape = (*x.shape[:2], *space)
+    return Aval(shape, x.dtype), Aval(shape, dtypes.int64)
+
+
+def _require_outputs(name: str, x: Any, space: tuple, size: tuple) -> None:
+    if any(s <= 0 for s in space):
+        raise ShapeError(f"{name}: a window of {size} does not fit an input of shape {tuple(x.shape)}: output would be {space}")
+
+
+def _max(ins: list, outs: list, size: tuple, stride: tuple, padding: tuple, dilation: tuple, ceil_mode: bool) -> None:
+    if outs[0].size:
+        where = _three(size, 1), _three(stride, 1), _three(padding, 0), _three(dilation, 1)
+        kernels.max_pool_forward(_images(ins[0]), _images(outs[0]), _images(outs[1]), *where)
+
+
+def _max_vjp(g: list, ins: list, outs: list, **where: Any) -> tuple:
+    return (lambda: pool_scatter_p(g[0], outs[1], size=tuple(ins[0]._v.shape[2:])),)
+
+
+def _max_batch(n: int, ins: list, batched: list, **where: Any) -> list:
+    return [unfold_batch(out, n) for out in max_pool_p(fold(ins[0]), **where)]
+
+
+max_pool_p = Primitive("max_pool", _max_shape, _max, vjp=_max_vjp, batch=_max_batch, keeps="o", multiple=True)
+
+
+def _scatter(ins: list, outs: list, size: tuple) -> None:
+    kernels.pool_scatter(_images(ins[0]), _images(ins[1]), _images(outs[0]))
+
+
+def _gather(ins: list, outs: list) -> None:
+    kernels.pool_gather(_images(ins[0]), _images(ins[1]), _images(outs[0]))
+
+
+def _folded(prim: Callable, n: int, ins: list, batched: list, **params: Any) -> Tensor:
+    return unfold_batch(prim(*[fold(t) for t in all_batched(n, ins, batched)], **params), n)
+
+
+pool_scatter_p = Primitive(
+    "pool_scatter",
+    shape=lambda dy, index, size: (Aval((*dy.shape[:2], *size), dy.dtype),),
+    cpu=_scatter,
+    vjp=lambda g, ins, o, size: (lambda: pool_gather_p(g, ins[1]), None),
+    batch=lambda n, ins, batched, size: _folded(pool_scatter_p, n, ins, batched, size=size),
+)
+pool_gather_p = Primitive(
+    "pool_gather",
+    shape=lambda x, index: (Aval(tuple(index.shape), x.dtype),),
+    cpu=_gather,
+    vjp=lambda g, ins, o: (lambda: pool_scatter_p(g, ins[1], size=tuple(ins[0]._v.shape[2:])), None),
+    batch=lambda n, ins, batched: _folded(pool_gather_p, n, ins, batched),
+)
+
+
+# ---- average pooling --------------------------------------------------------------------------------------------------
+def _avg_shape(x: Any, size: tuple, stride: tuple, padding: tuple, ceil_mode: bool, include: bool, divisor: int) -> tuple:
+    space = pooled_sizes(tuple(x.shape[2:]), size, stride, padding, (1,) * len(size), ceil_mode)
+    _require_outputs(f"avg_pool{len(size)}d", x, space, size)
+    return (Aval((*x.shape[:2], *space), x.dtype),)
+
+
+def _avg(ins: list, outs: list, size: tuple, stride: tuple, padding: tuple, ceil_mode: bool, include: bool, divisor: int) -> None:
+    if outs[0].size:
+        where = _three(size, 1), _three(stride, 1), _three(padding, 0)
+        kernels.avg_pool_forward(_images(ins[0]), _images(outs[0]), *where, include, divisor)
+
+
+def _avg_grad(ins: list, outs: list, space: tuple, size: tuple, stride: tuple, padding: tuple, ceil_mode: bool,
+              include: bool, divisor: int) -> None:  # fmt: skip
+    where = _three(size, 1), _three(stride, 1), _three(padding, 0)
+    kernels.avg_pool_grad(_images(ins[0]), _images(outs[0]), *where, include, divisor)
+
+
+avg_pool_p = Primitive(
+    "avg_pool",
+    _avg_shape,
+    cpu=_avg,
+    vjp=lambda g, ins, o, **where: (avg_pool_grad_p(g, space=tuple(ins[0]._v.shape[2:]), **where),),
+    batch=lambda n, ins, batched, **where: _folded(avg_pool_p, n, ins, batched, **where),
+    keeps="",
+)
+avg_pool_grad_p = Primitive(
+    "avg_pool_grad",
+    shape=lambda dy, space, **where: (Aval((*dy.shape[:2], *space), dy.dtype),),
+    cpu=_avg_grad,
+    vjp=lambda g, ins, o, space, **where: (avg_pool_p(g, **where),),
+    batch=lambda n, ins, batched, **where: _folded(avg_pool_grad_p, n, ins, batched, **where),
+    keeps="",
+)
+
+
+# ---- public -----------------------------------------------------------------------------------------------------------
+def _prepared(name: str, n: int, input: Any, kernel_size: Any, stride: Any, padding: Any) -> tuple:
+    x = to_tensor(input)
+    if x.ndim not in (n + 1, n + 2):
+        raise ShapeError(
+            f"{name}: expected an input of {n + 2} dimensions (N, C, ...) or {n + 1} (C, ...), got shape {tuple(x.shape)}"
+        )
+    if x._v.dtype.kind != "f":
+        raise DTypeError(f"{name}: expected a floating-point tensor, got {x.dtype}; convert with .float()")
+    size = per_dim(name, "kernel_size", kernel_size, n)
+    step = size if stride is None or stride == () else per_dim(name, "stride", stride, n)
+    border = per_dim(name, "padding", padding, n, least=0)
+    if any(2 * p > k for p, k in zip(border, size, strict=True)):
+        raise ShapeError(f"{name}: padding {border} must be at most half of kernel_size {size}")
+    single = x.ndim == n + 1
+    return (reshape(x, (1, *x._v.shape)) if single else x), size, step, border, single
+
+
+def _max_pool(n: int, doc: str) -> Callable:
+    name = f"max_pool{n}d"
+
+    def pool(
+        input: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False,
+        return_indices: bool = False,
+    ) -> Any:  # fmt: skip
+        x, size, step, border, single = _prepared(name, n, input, kernel_size, stride, padding)
+        spread = per_dim(name, "dilation", dilation, n)
+        outs = max_pool_p(x, size=size, stride=step, padding=border, dilation=spread, ceil_mode=bool(ceil_mode))
+        y, index = (reshape(out, out._v.shape[1:]) if single else out for out in outs)
+        return (y, index) if return_indices else y
+
+    pool.__name__ = pool.__qualname__ = name
+    pool.__doc__ = doc
+    return pool
+
+
+def _avg_pool(n: int, doc: str) -> Callable:
+    name = f"avg_pool{n}d"
+
+    def pool(
+        input: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
+        count_include_pad: bool = True, divisor_override: int | None = None,
+    ) -> Tensor:  # fmt: skip
+        x, size, step, border, single = _prepared(name, n, input, kernel_size, stride, padding)
+        if divisor_override == 0:
+            raise ValueError(f"{name}: divisor_override must not be 0")
+        y = avg_pool_p(x, size=size, stride=step, padding=border, ceil_mode=bool(ceil_mode),
+                       include=bool(count_include_pad), divisor=divisor_override or 0)  # fmt: skip
+        return reshape(y, y._v.shape[1:]) if single else y
+
+    pool.__name__ = pool.__qualname__ = name
+    pool.__doc__ = doc
+    return pool
+
+
+_MAX = "The largest of each window of (N, C, *spatial); with ``return_indices`` also its flat index. Padding never wins."
+_AVG = "The mean of each window of (N, C, *spatial), padded with zeros that ``count_include_pad`` counts or not."
+max_pool1d, max_pool2d, max_pool3d = (_max_pool(n, _MAX) for n in (1, 2, 3))
+avg_pool1d, avg_pool2d, avg_pool3d = (_avg_pool(n, _AVG) for n in (1, 2, 3))

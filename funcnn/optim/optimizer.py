@@ -1,0 +1,186 @@
+"""PyTorch's optimizer classes, generated from the update rules."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar
+
+import numpy as np
+
+from funcnn.core.context import ctx, running
+from funcnn.core.errors import GradientError
+from funcnn.core.mutation import assign
+from funcnn.core.tensor import Tensor, wrap
+from funcnn.optim.rules import ADAM, ADAMW, SGD as SGD_RULE, Rule
+
+_IGNORED = ("foreach", "capturable", "differentiable", "fused")  # how PyTorch computes, not what
+
+
+class Optimizer:
+    """Parameters in groups, their slots, and ``step()``. ``params``: tensors, or dicts with "params" and own options."""
+
+    rule: ClassVar[Rule]
+
+    def __init__(self, params: Any, lr: Any = None, **options: Any):
+        name = type(self).__name__
+        unknown = set(options) - set(self.rule.defaults) - set(_IGNORED)
+        if unknown:
+            raise TypeError(f"{name}: unexpected arguments {sorted(unknown)}; expected {list(self.rule.defaults)}")
+        given = {k: v for k, v in options.items() if k not in _IGNORED}
+        self.defaults = {**self.rule.defaults, **({} if lr is None else {"lr": lr}), **given}
+        self.rule.check(self.defaults)
+        self.param_groups: list[dict[str, Any]] = []
+        self.state: defaultdict[Tensor, dict[str, Tensor]] = defaultdict(dict)
+        if isinstance(params, Tensor):
+            raise TypeError(f"{name}: params must be an iterable of tensors or dicts, got a tensor")
+        listed = [p[1] if isinstance(p, tuple) else p for p in params]
+        if not listed:
+            raise ValueError(f"{name}: got an empty parameter list")
+        for group in listed if isinstance(listed[0], dict) else [{"params": listed}]:
+            self.add_param_group(group)
+
+    def add_param_group(self, param_group: dict) -> None:
+        """Optimize more parameters, with options of their own."""
+        group = {**param_group}
+        params = group["params"]
+        group["params"] = [params] if isinstance(params, Tensor) else list(params)
+        held = {id(p) for other in self.param_groups for p in other["params"]}
+        for p in group["params"]:
+            if not isinstance(p, Tensor):
+                raise TypeError(f"{type(self).__name__}: can only optimize tensors, got {type(p).__name__}")
+            if not p.is_leaf:
+                raise ValueError(f"{type(self).__name__}: can only optimize leaf tensors, got one made by {p.grad_fn}")
+            if id(p) in held:
+                raise ValueError(f"{type(self).__name__}: a parameter of shape {tuple(p.shape)} is in two groups")
+        for key, value in self.defaults.items():
+            group.setdefault(key, value)
+        self.rule.check(group)
+        self.param_groups.append(group)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Drop the gradients, or fill them with zeros."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                g = p.grad
+                if g is not None:
+                    p.grad = None if set_to_none else wrap(_zeros(g))
+
+    def step(self, closure: Callable | None = None) -> Any:
+        """Update every parameter that has a gradient; ``closure``, if given, computes the loss first."""
+        loss = None
+        if closure is not None:
+            with running(ctx.top, True):
+                loss = closure()
+        if ctx.top is not None:
+            raise GradientError(f"{type(self).__name__}.step: not inside {ctx.top.name}; use the pure optimizers there")
+        if ctx.stage is not None:
+            ctx.stage.guard((id(self), "options"), self._options)
+        with running(ctx.top, False):
+            for position, group in enumerate(self.param_groups):
+                hyper = self._hyper(position, group)
+                for p in group["params"]:
+                    g = p.grad
+                    if g is not None:
+                        self._update(p, g, hyper, group)
+        return loss
+
+    def _update(self, p: Tensor, g: Tensor, hyper: dict, group: dict) -> None:
+        slots = self.state[p]
+        if not slots:
+            slots.update(self._first_slots(p, group))
+        new, after = self.rule.step(g, slots, p, hyper)
+        assign(p, new, f"{type(self).__name__}.step")
+        for name, value in after.items():
+            if value is not slots[name]:
+                assign(slots[name], value, f"{type(self).__name__}.step")
+
+    def _first_slots(self, p: Tensor, group: dict) -> dict:
+        """Slots are boxes from outside even when the first step is being traced: made now, lifted as inputs."""
+        stage, ctx.stage = ctx.stage, None
+        try:
+            return self.rule.init(p, group)
+        finally:
+            ctx.stage = stage
+
+    def _hyper(self, position: int, group: dict) -> dict:
+        """The group's options; under ``jit`` the numbers are read at each call."""
+        hyper = {k: v for k, v in group.items() if k != "params"}
+        if ctx.stage is None:
+            return hyper
+        for key in ("lr", "weight_decay", "momentum"):
+            if type(hyper.get(key)) is float and hyper[key] != 0.0:
+                hyper[key] = ctx.stage.number((id(self), position, key), lambda key=key: group[key])
+        return hyper
+
+    def _options(self) -> tuple:
+        """What a trace depends on: the parameters, and the options that are not numbers or are zero."""
+        return tuple(
+            (
+                tuple(map(id, group["params"])),
+                tuple(
+                    (k, v == 0.0 if type(v) is float and k in ("lr", "weight_decay", "momentum") else v)
+                    for k, v in group.items()
+                    if k != "params" and not isinstance(v, Tensor)
+                ),
+            )
+            for group in self.param_groups
+        )
+
+    def state_dict(self) -> dict:
+        """``{"state": {index: slots}, "param_groups": [...]}``, parameters by their index, as in PyTorch."""
+        order = self._order()
+        groups = [
+            {**{k: v for k, v in group.items() if k != "params"}, "params": [order[id(p)] for p in group["params"]]}
+            for group in self.param_groups
+        ]
+        return {"state": {order[id(p)]: dict(slots) for p, slots in self.state.items() if slots}, "param_groups": groups}
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Take over slots and options. Raises ``ValueError``, changing nothing, when the groups do not match."""
+        given = state_dict["param_groups"]
+        sizes = [len(group["params"]) for group in self.param_groups]
+        if [len(group["params"]) for group in given] != sizes:
+            raise ValueError(f"{type(self).__name__}: the loaded state has other parameter groups than {sizes}")
+        mine = [p for group in self.param_groups for p in group["params"]]
+        theirs = [index for group in given for index in group["params"]]
+        loaded: dict[Tensor, dict] = {}
+        for index, p in zip(theirs, mine, strict=True):
+            if index in state_dict["state"]:
+                loaded[p] = {k: _slot(v, p, k) for k, v in state_dict["state"][index].items() if v is not None}
+        for group, other in zip(self.param_groups, given, strict=True):
+            group.update({k: v for k, v in other.items() if k != "params"})
+        self.state = defaultdict(dict, loaded)
+
+    def _order(self) -> dict[int, int]:
+        params: Iterable[Tensor] = (p for group in self.param_groups for p in group["params"])
+        return {id(p): i for i, p in enumerate(params)}
+
+    def __repr__(self) -> str:
+        lines = [f"{type(self).__name__} ("]
+        for i, group in enumerate(self.param_groups):
+            lines.append(f"Parameter Group {i}")
+            lines += [f"    {key}: {group[key]}" for key in sorted(group) if key != "params"]
+        return "\n".join([*lines, ")"])
+
+
+def _zeros(g: Tensor) -> Any:
+    from funcnn.ops.creation import zeros_like
+
+    return zeros_like(g)._v
+
+
+def _slot(value: Any, p: Tensor, name: str) -> Tensor:
+    array = np.array(value.detach().numpy() if hasattr(value, "detach") else value)
+    if array.shape not in ((), tuple(p._v.shape)):
+        raise ValueError(f"optimizer state: {name} of shape {array.shape} for a parameter of {tuple(p.shape)}")
+    return wrap(array.astype(p._v.dtype if array.shape else np.float32))
+
+
+def _generate(name: str, rule: Rule, doc: str) -> type[Optimizer]:
+    return type(name, (Optimizer,), {"rule": rule, "__doc__": doc, "__module__": __name__})
+
+
+SGD = _generate("SGD", SGD_RULE, "Stochastic gradient descent; see ``optim.sgd``.")
+Adam = _generate("Adam", ADAM, "Adam; see ``optim.adam``.")
+AdamW = _generate("AdamW", ADAMW, "Adam with decoupled weight decay; see ``optim.adamw``.")

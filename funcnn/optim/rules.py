@@ -1,0 +1,132 @@
+"""Update rules: what one step does to one parameter, written once for the pure optimizers and for the classes.
+
+A rule is a pure function of the gradient, the parameter's slots, the parameter and the hyperparameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from funcnn.core import dtypes
+from funcnn.core.tensor import Tensor, constant
+from funcnn.ops.common import cast
+from funcnn.ops.creation import zeros_like
+from funcnn.ops.elementwise import add, eq, maximum, mul, neg, sub, true_divide, where
+from funcnn.ops.math import pow, sqrt
+
+Hyper = dict[str, Any]
+Slots = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """``defaults``: hyperparameters in PyTorch's order; ``init(p, hyper)`` the first slots; ``step`` one update."""
+
+    name: str
+    defaults: dict[str, Any]
+    init: Callable[[Tensor, Hyper], Slots]
+    step: Callable[[Tensor, Slots, Tensor, Hyper], tuple[Tensor, Slots]]
+    check: Callable[[Hyper], None]
+
+
+def _counter() -> Tensor:
+    return constant(np.zeros((), np.float32))
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float))
+
+
+def refuse(name: str, hyper: Hyper, **tests: Callable[[Any], bool]) -> None:
+    """Raise ``ValueError`` for a hyperparameter whose test fails."""
+    for key, test in tests.items():
+        values = hyper[key] if isinstance(hyper[key], (tuple, list)) else (hyper[key],)
+        if not all(test(v) for v in values if _number(v)):
+            raise ValueError(f"{name}: invalid {key}: {hyper[key]!r}")
+
+
+# ---- SGD --------------------------------------------------------------------------------------------------------------
+def _sgd_init(p: Tensor, hyper: Hyper) -> Slots:
+    slots = {"momentum_buffer": zeros_like(p)} if hyper["momentum"] != 0 else {}
+    return {**slots, "step": _counter()} if slots and hyper["dampening"] != 0 else slots
+
+
+def _sgd_step(g: Tensor, slots: Slots, p: Tensor, hyper: Hyper) -> tuple[Tensor, Slots]:
+    """v = momentum * v + (1 - dampening) * g (the first v is g itself); p = p - lr * v (Sutskever et al., 2013)."""
+    g = neg(g) if hyper["maximize"] else g
+    if not _is_zero(hyper["weight_decay"]):
+        g = add(g, mul(p, hyper["weight_decay"]))
+    if "momentum_buffer" in slots:
+        held = mul(slots["momentum_buffer"], hyper["momentum"])
+        if "step" in slots:
+            damped = mul(g, sub(1.0, hyper["dampening"]))
+            velocity = where(eq(slots["step"], 0.0), g, add(held, damped))
+            slots = {"momentum_buffer": velocity, "step": add(slots["step"], 1.0)}
+        else:
+            velocity = add(held, g)
+            slots = {"momentum_buffer": velocity}
+        g = add(g, mul(velocity, hyper["momentum"])) if hyper["nesterov"] else velocity
+    return sub(p, mul(g, hyper["lr"])), slots
+
+
+def _sgd_check(hyper: Hyper) -> None:
+    refuse("SGD", hyper, lr=lambda v: v >= 0, momentum=lambda v: v >= 0, weight_decay=lambda v: v >= 0)
+    if hyper["nesterov"] and (hyper["momentum"] == 0 or hyper["dampening"] != 0):
+        raise ValueError("SGD: nesterov needs a momentum and no dampening")
+
+
+def _is_zero(value: Any) -> bool:
+    return _number(value) and value == 0
+
+
+# ---- Adam and AdamW ---------------------------------------------------------------------------------------------------
+def _adam_init(p: Tensor, hyper: Hyper) -> Slots:
+    slots = {"step": _counter(), "exp_avg": zeros_like(p), "exp_avg_sq": zeros_like(p)}
+    return {**slots, "max_exp_avg_sq": zeros_like(p)} if hyper["amsgrad"] else slots
+
+
+def _adam_step(g: Tensor, slots: Slots, p: Tensor, hyper: Hyper) -> tuple[Tensor, Slots]:
+    """Adam (Kingma and Ba, arXiv:1412.6980, algorithm 1); weight decay decoupled for AdamW (arXiv:1711.05101)."""
+    (beta1, beta2), lr, decay = hyper["betas"], hyper["lr"], hyper["weight_decay"]
+    g = neg(g) if hyper["maximize"] else g
+    if not _is_zero(decay):
+        if hyper["decoupled_weight_decay"]:
+            p = mul(p, sub(1.0, mul(lr, decay)) if isinstance(lr, Tensor) or isinstance(decay, Tensor) else 1.0 - lr * decay)
+        else:
+            g = add(g, mul(p, decay))
+    step = add(slots["step"], 1.0)
+    wide = cast(step, dtypes.float64)
+    m = add(mul(slots["exp_avg"], beta1), mul(g, sub(1.0, beta1) if isinstance(beta1, Tensor) else 1.0 - beta1))
+    v = add(mul(slots["exp_avg_sq"], beta2), mul(mul(g, g), sub(1.0, beta2) if isinstance(beta2, Tensor) else 1.0 - beta2))
+    new = {"step": step, "exp_avg": m, "exp_avg_sq": v}
+    if "max_exp_avg_sq" in slots:
+        v = new["max_exp_avg_sq"] = maximum(slots["max_exp_avg_sq"], v)
+    rate = true_divide(lr, sub(1.0, pow(beta1, wide)))
+    scale = sqrt(sub(1.0, pow(beta2, wide)))
+    denominator = add(true_divide(sqrt(v), scale), hyper["eps"])
+    return sub(p, mul(true_divide(m, denominator), rate)), new
+
+
+def _adam_check(hyper: Hyper) -> None:
+    refuse(
+        "Adam", hyper, lr=lambda v: v >= 0, eps=lambda v: v >= 0, weight_decay=lambda v: v >= 0, betas=lambda v: 0 <= v < 1
+    )
+
+
+_ADAM = {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0, "amsgrad": False, "maximize": False}
+
+SGD = Rule(
+    "sgd",
+    {"lr": 1e-3, "momentum": 0.0, "dampening": 0.0, "weight_decay": 0.0, "nesterov": False, "maximize": False},
+    _sgd_init,
+    _sgd_step,
+    _sgd_check,
+)
+ADAM = Rule("adam", {**_ADAM, "decoupled_weight_decay": False}, _adam_init, _adam_step, _adam_check)
+ADAMW = Rule(
+    "adamw", {**_ADAM, "weight_decay": 1e-2, "decoupled_weight_decay": True}, _adam_init, _adam_step, _adam_check
+)

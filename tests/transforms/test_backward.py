@@ -1,0 +1,467 @@
+"""``backward()``: PyTorch's semantics of leaves, graphs, in-place operations and memory."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from typing import Any
+
+import numpy as np
+import pytest
+
+import funcnn.ops.methods  # noqa: F401  (attaches the operators)
+from funcnn.core.context import running
+from funcnn.core.errors import DTypeError, GradientError, ShapeError
+from funcnn.core.tensor import Tensor
+from funcnn.ops import elementwise as e
+from funcnn.ops import index, movement
+from funcnn.ops import math as m
+from funcnn.ops.creation import as_tensor
+from funcnn.ops.reduce import sum as sum_
+from funcnn.transforms.backward import gradients
+
+
+def no_grad() -> running:
+    """No recording in this block."""
+    return running(None, False)
+
+
+def leaf(*values: float, dtype: str = "float64") -> Tensor:
+    """A leaf that wants a gradient."""
+    return as_tensor(np.array(values, dtype)).requires_grad_()
+
+
+def const(*values: float) -> Tensor:
+    """A float64 tensor."""
+    return as_tensor(np.array(values, "float64"))
+
+
+def numbers(t: Tensor | None) -> list:
+    """The values of a tensor as a list."""
+    assert t is not None
+    return t._v.tolist()
+
+
+# ---- leaves and accumulation ------------------------------------------------------------------------------------------
+def test_gradients_add_up_until_they_are_cleared() -> None:
+    x = leaf(1.0, 2.0)
+    sum_(x * x).backward()
+    assert numbers(x.grad) == [2.0, 4.0]
+    sum_(x * 3.0).backward()
+    assert numbers(x.grad) == [5.0, 7.0]
+    x.grad = None
+    sum_(x * 3.0).backward()
+    assert numbers(x.grad) == [3.0, 3.0]
+
+
+def test_accumulation_does_not_change_a_gradient_that_was_taken_away() -> None:
+    x = leaf(1.0, 2.0)
+    sum_(x * 2.0).backward()
+    before = x.grad
+    sum_(x * 2.0).backward()
+    assert numbers(x.grad) == [4.0, 4.0] and numbers(before) in ([2.0, 2.0], [4.0, 4.0])
+
+
+def test_gradient_memory_belongs_to_its_leaf_alone() -> None:
+    x, y, g = leaf(1.0, 2.0), leaf(3.0, 4.0), const(1.0, 1.0)
+    (x + y).backward(g)
+    x.grad.mul_(10.0)
+    assert numbers(y.grad) == [1.0, 1.0] and numbers(g) == [1.0, 1.0]
+
+
+def test_gradient_of_a_view_of_the_cotangent_is_a_copy() -> None:
+    x, g = leaf(1.0, 2.0), as_tensor(np.array([[1.0, 2.0]]))
+    movement.reshape(x, (1, 2)).backward(g)
+    x.grad.mul_(10.0)
+    assert numbers(g) == [[1.0, 2.0]]
+
+
+def test_only_leaves_that_ask_get_a_gradient() -> None:
+    x, y = leaf(2.0), const(3.0)
+    middle = x * y
+    sum_(middle * middle).backward()
+    assert numbers(x.grad) == [36.0] and y.grad is None and middle.grad is None
+    assert x.is_leaf and not middle.is_leaf and middle.requires_grad and not y.requires_grad
+    assert repr(middle.grad_fn) == "<MulBackward0>"
+
+
+def test_a_leaf_is_its_own_root() -> None:
+    x = leaf(2.0)
+    x.backward()
+    x.backward(const(3.0))
+    assert numbers(x.grad) == [4.0]
+
+
+def test_gradient_argument_weighs_the_outputs() -> None:
+    x = leaf(1.0, 2.0)
+    (x * x).backward(const(10.0, 100.0))
+    assert numbers(x.grad) == [20.0, 400.0]
+
+
+def test_shared_subgraphs_are_walked_once() -> None:
+    x = leaf(1.5)
+    y = x
+    for _ in range(60):  # 2**60 paths
+        y = y + y
+    sum_(y).backward()
+    assert numbers(x.grad) == [2.0**60]
+
+
+def test_diamond_of_different_depths() -> None:
+    x = leaf(0.5, 2.0)
+    a = x * x
+    b = m.exp(a)
+    sum_(a * b + b * x + a).backward()
+    v = np.array([0.5, 2.0])
+    ev = np.exp(v * v)
+    expected = 2 * v * ev + v * v * ev * 2 * v + ev + v * ev * 2 * v + 2 * v
+    np.testing.assert_allclose(x.grad._v, expected, 1e-13)
+
+
+def test_long_chains_do_not_recurse() -> None:
+    x = leaf(1.0)
+    y = x
+    for _ in range(5000):
+        y = y * 1.0001
+    y.backward()
+    np.testing.assert_allclose(x.grad._v, [1.0001**5000], 1e-9)
+    del y
+
+
+def test_long_graphs_are_freed_without_recursion() -> None:
+    y = leaf(1.0)
+    for _ in range(50_000):
+        y = y + 1.0
+    del y  # a recursive destructor would overflow the C stack here
+
+
+# ---- graphs freed and kept --------------------------------------------------------------------------------------------
+def test_second_backward_needs_retain_graph() -> None:
+    x = leaf(3.0)
+    y = x * x
+    y.backward(retain_graph=True)
+    y.backward()
+    assert numbers(x.grad) == [12.0]
+    with pytest.raises(GradientError, match="mul were freed by an earlier backward.*retain_graph=True"):
+        y.backward()
+    assert numbers(x.grad) == [12.0]
+
+
+def test_part_of_a_graph_that_was_freed() -> None:
+    x = leaf(3.0)
+    shared = m.exp(x)
+    (shared * 2.0).backward()
+    with pytest.raises(GradientError, match="freed"):
+        (shared * 3.0).backward()
+
+
+def test_create_graph_gives_second_and_third_derivatives() -> None:
+    x = leaf(2.0)
+    (x * x * x * x).backward(create_graph=True)
+    first = x.grad
+    x.grad = None
+    first.backward(create_graph=True)
+    second = x.grad
+    x.grad = None
+    second.backward()
+    assert (numbers(first), numbers(second), numbers(x.grad)) == ([32.0], [48.0], [48.0])
+    assert not x.grad.requires_grad
+
+
+def test_double_backward_through_saved_outputs() -> None:
+    for f, df, ddf in (
+        (m.exp, np.exp, np.exp),
+        (m.tanh, lambda v: 1 - np.tanh(v) ** 2, lambda v: -2 * np.tanh(v) * (1 - np.tanh(v) ** 2)),
+        (m.sqrt, lambda v: 0.5 / np.sqrt(v), lambda v: -0.25 * v**-1.5),
+    ):
+        x, v = leaf(0.7, 1.3), np.array([0.7, 1.3])
+        (g,) = gradients(sum_(f(x)), x, create_graph=True)
+        np.testing.assert_allclose(g._v, df(v), 1e-13)
+        (gg,) = gradients(sum_(g), x)
+        np.testing.assert_allclose(gg._v, ddf(v), 1e-12)
+
+
+def test_gradient_penalty() -> None:
+    w, x = leaf(0.3, -0.4), leaf(1.0, 2.0)
+    (g,) = gradients(sum_(m.tanh(w * x)), x, create_graph=True)
+    sum_(g * g).backward()
+    wv, xv = np.array([0.3, -0.4]), np.array([1.0, 2.0])
+    t = np.tanh(wv * xv)
+    s = 1 - t * t
+    np.testing.assert_allclose(w.grad._v, 2 * wv * s * s + (wv * s) * 2 * wv * (-2 * t * s * xv), 1e-12)
+
+
+def test_gradients_with_respect_to_inner_points_and_several_outputs() -> None:
+    x = leaf(2.0)
+    y = x * x
+    z = y * 3.0
+    gy, gx = gradients([z, y], [y, x], [const(1.0), const(10.0)])
+    assert numbers(gy) == [13.0] and numbers(gx) == [52.0] and x.grad is None
+    unused = leaf(1.0)
+    with pytest.raises(GradientError, match="allow_unused=True"):
+        gradients(x * x, unused)
+    assert gradients(x * x, unused, allow_unused=True) == (None,)
+
+
+# ---- refusals ---------------------------------------------------------------------------------------------------------
+def test_non_scalar_without_a_gradient() -> None:
+    with pytest.raises(GradientError, match=r"single element, this tensor has shape \(2,\)"):
+        (leaf(1.0, 2.0) * 2.0).backward()
+
+
+def test_no_graph() -> None:
+    with pytest.raises(GradientError, match="does not require grad"):
+        const(1.0).backward()
+
+
+def test_wrong_gradients() -> None:
+    y = leaf(1.0, 2.0) * 2.0
+    with pytest.raises(ShapeError, match=r"gradient of shape \(3,\) for a tensor of \(2,\)"):
+        y.backward(const(1.0, 2.0, 3.0))
+    with pytest.raises(DTypeError, match="gradient must be a tensor, got list"):
+        y.backward([1.0, 2.0])  # type: ignore[arg-type]
+
+
+def test_integers_have_no_gradients() -> None:
+    with pytest.raises(DTypeError, match="only floating-point tensors can have gradients, got int64"):
+        as_tensor(np.array([1, 2])).requires_grad_()
+    whole = e.floor_divide(as_tensor(np.array([5, 7])), 2)
+    assert not whole.requires_grad and not e.gt(leaf(1.0), 0.0).requires_grad
+
+
+def test_requires_grad_of_a_result_cannot_be_turned_off() -> None:
+    y = leaf(1.0) * 2.0
+    with pytest.raises(GradientError, match="detach"):
+        y.requires_grad_(False)
+
+
+def test_wrong_grad_is_refused() -> None:
+    x = leaf(1.0, 2.0)
+    with pytest.raises(ShapeError, match=r"grad: expected float64 of shape \(2,\)"):
+        x.grad = const(1.0)
+    with pytest.raises(DTypeError, match="grad: expected a tensor or None"):
+        x.grad = 1.0  # type: ignore[assignment]
+
+
+# ---- constants --------------------------------------------------------------------------------------------------------
+def test_detach_and_stop_gradient_are_constants() -> None:
+    x = leaf(3.0)
+    (x * x.detach() + e.stop_gradient(x * x)).backward()
+    assert numbers(x.grad) == [3.0]
+    assert not x.detach().requires_grad and x.detach()._v is x._v
+
+
+def test_no_grad_records_nothing() -> None:
+    x = leaf(3.0)
+    with no_grad():
+        y = x * x
+        inside = m.exp(y)
+    assert not y.requires_grad and not inside.requires_grad
+    (x * y).backward()
+    assert numbers(x.grad) == [9.0]
+
+
+# ---- in place ---------------------------------------------------------------------------------------------------------
+def test_leaf_cannot_be_changed_in_place_while_recording() -> None:
+    x = leaf(1.0, 2.0)
+    for change in (lambda: x.add_(1.0), lambda: x.zero_(), lambda: x.__setitem__(0, 5.0), lambda: x[0:1].mul_(2.0)):
+        with pytest.raises(GradientError, match="leaf tensor that requires grad cannot be changed in place"):
+            change()
+    with no_grad():
+        x.add_(1.0)
+    x.detach().mul_(2.0)
+    assert numbers(x) == [4.0, 6.0]
+    sum_(x * x).backward()
+    assert numbers(x.grad) == [8.0, 12.0]
+
+
+def test_overwritten_input_is_detected() -> None:
+    x = leaf(1.0, 2.0)
+    y = x * 3.0
+    z = sum_(y * y)
+    y.add_(1.0)
+    with pytest.raises(GradientError, match=r"mul needs for its gradient was overwritten .*version 1, expected 0"):
+        z.backward()
+
+
+def test_overwritten_output_is_detected() -> None:
+    x = leaf(1.0, 2.0)
+    y = m.exp(x)
+    z = sum_(y)
+    y.add_(1.0)
+    with pytest.raises(GradientError, match="exp needs for its gradient was overwritten"):
+        z.backward()
+
+
+def test_overwriting_through_a_view_or_detached_alias_is_detected() -> None:
+    for alias in (lambda y: y[0:1], lambda y: movement.reshape(y, (1, 2)), lambda y: y.detach()):
+        x = leaf(1.0, 2.0)
+        y = x * 3.0
+        z = sum_(y * y)
+        with no_grad():
+            alias(y).mul_(0.0)
+        with pytest.raises(GradientError, match="overwritten"):
+            z.backward()
+
+
+def test_overwriting_what_is_not_needed_is_allowed() -> None:
+    x = leaf(1.0, 2.0)
+    y = x * 3.0
+    z = sum_(y + 1.0)  # addition keeps no values
+    y.mul_(0.0)
+    z.backward()
+    assert numbers(x.grad) == [3.0, 3.0]
+
+
+def test_in_place_operations_are_recorded() -> None:
+    x = leaf(1.0, 2.0)
+    y = x * 1.0
+    y.mul_(3.0)
+    y += x
+    y.exp_()
+    sum_(y).backward()
+    np.testing.assert_allclose(x.grad._v, 4 * np.exp([4.0, 8.0]), 1e-13)
+
+
+def test_constant_takes_on_history_in_place() -> None:
+    x, y = leaf(1.0, 2.0), const(10.0, 10.0)
+    y.mul_(x)
+    assert y.requires_grad
+    sum_(y * x).backward()
+    assert numbers(x.grad) == [20.0, 40.0]
+
+
+def test_write_through_a_view_reaches_the_history_of_its_base() -> None:
+    x = leaf(1.0, 2.0, 3.0)
+    y = x * 2.0
+    part = y[0:2]
+    part.mul_(10.0)
+    assert numbers(y) == [20.0, 40.0, 6.0]
+    (y * const(1.0, 2.0, 3.0)).backward(const(1.0, 1.0, 1.0))
+    assert numbers(x.grad) == [20.0, 40.0, 6.0]
+
+
+def test_view_taken_earlier_sees_a_write_to_its_base() -> None:
+    x = leaf(1.0, 2.0, 3.0)
+    y = x * 2.0
+    part = y[1:]
+    y.mul_(5.0)
+    assert numbers(part) == [20.0, 30.0]
+    sum_(part * part).backward()
+    assert numbers(x.grad) == [0.0, 400.0, 600.0]
+
+
+def test_sibling_views_share_history() -> None:
+    x = leaf(1.0, 2.0, 3.0)
+    y = x * 2.0
+    one, two = y[0:2], y[1:3]
+    one.mul_(10.0)
+    sum_(two).backward()
+    assert numbers(x.grad) == [0.0, 20.0, 2.0]
+
+
+def test_view_of_a_view_and_a_transpose() -> None:
+    x = as_tensor(np.arange(6.0).reshape(2, 3)).requires_grad_()
+    y = x * 1.0
+    inner = movement.transpose(y, 0, 1)[1:][0]
+    inner.mul_(7.0)
+    expected = np.ones((2, 3))
+    expected[:, 1] = 7.0
+    sum_(y).backward()
+    np.testing.assert_array_equal(x.grad._v, expected)
+    np.testing.assert_array_equal(y._v, np.arange(6.0).reshape(2, 3) * expected)
+
+
+def test_assignment_by_index_is_recorded() -> None:
+    x, v = leaf(1.0, 2.0, 3.0), leaf(5.0)
+    y = x * 2.0
+    y[1:2] = v * v
+    (y * const(1.0, 10.0, 100.0)).backward(const(1.0, 1.0, 1.0))
+    assert numbers(x.grad) == [2.0, 0.0, 200.0] and numbers(v.grad) == [100.0]
+
+
+def test_in_place_matches_torch() -> None:
+    torch = pytest.importorskip("torch")
+
+    def run(x: Any, w: Any) -> Any:
+        y = x * w
+        a, b = y[0], y[:, 1]
+        a.mul_(w)
+        b.add_(a[0])
+        y[1] = y[0] * 2.0
+        y.sin_()
+        return (y * x).sum()
+
+    arrays = np.random.default_rng(0).standard_normal((2, 3)), np.random.default_rng(1).standard_normal(3)
+    ours = [as_tensor(a.copy()).requires_grad_() for a in arrays]
+    theirs = [torch.from_numpy(a.copy()).requires_grad_() for a in arrays]
+    run(*ours).backward()
+    run(*theirs).backward()
+    for one, two in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(one.grad._v, two.grad.numpy(), 1e-12)
+
+
+# ---- memory -----------------------------------------------------------------------------------------------------------
+@pytest.fixture
+def _no_collector() -> Any:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("_no_collector")
+def test_graphs_are_freed_without_the_collector() -> None:
+    x = leaf(1.0, 2.0)
+    seen = []
+    for build in (
+        lambda: m.exp(x) * x,
+        lambda: m.sigmoid(m.tanh(x)),
+        lambda: movement.reshape(x * 2.0, (2, 1))[0],
+        lambda: e.where(e.gt(x, 1.0), x, m.exp(x)),
+        lambda: index.getitem(x * x, 0),
+    ):
+        y = build()
+        seen += [weakref.ref(y), weakref.ref(y.grad_fn)]
+        loss = sum_(y)
+        seen += [weakref.ref(loss), weakref.ref(loss.grad_fn)]
+        loss.backward(retain_graph=True)
+        loss.backward()
+        del y, loss
+    assert [ref() for ref in seen] == [None] * len(seen)
+
+
+@pytest.mark.usefixtures("_no_collector")
+def test_in_place_graphs_are_freed_without_the_collector() -> None:
+    x = leaf(1.0, 2.0)
+    y = x * 3.0
+    y.mul_(x)
+    part = y[0:1]
+    part.add_(x[1:])
+    seen = [weakref.ref(t) for t in (y, part, y.grad_fn)]
+    sum_(y).backward()
+    del y, part
+    assert [ref() for ref in seen] == [None] * 3
+
+
+@pytest.mark.usefixtures("_no_collector")
+def test_second_order_graphs_are_freed_without_the_collector() -> None:
+    x = leaf(1.0, 2.0)
+    (g,) = gradients(sum_(m.exp(x) * x), x, create_graph=True)
+    seen = [weakref.ref(g), weakref.ref(g.grad_fn)]
+    gradients(sum_(g * g), x)
+    del g
+    assert [ref() for ref in seen] == [None, None]
+
+
+@pytest.mark.usefixtures("_no_collector")
+def test_backward_frees_saved_values_while_the_result_lives() -> None:
+    x = leaf(1.0, 2.0)
+    y = m.exp(x)
+    big = y * y
+    ref = weakref.ref(y)
+    loss = sum_(big)
+    del y, big
+    assert ref() is not None
+    loss.backward()
+    assert ref() is None
