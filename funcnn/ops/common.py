@@ -71,8 +71,6 @@ def _ranked(arg: Any) -> tuple[np.dtype, int]:
         if getattr(value, "weak", False):
             return (dtypes.default_float() if value.dtype.kind == "f" else value.dtype), 0
         return dtypes.as_dtype(value.dtype), 2 if value.ndim else 1
-    if isinstance(arg, np.generic):
-        return dtypes.as_dtype(arg.dtype), 1
     if isinstance(arg, (list, tuple)):
         raise DTypeError(f"expected a tensor or a number, got a {type(arg).__name__}; use tensor(...)")
     return dtypes.scalar_dtype(arg), 0

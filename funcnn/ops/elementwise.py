@@ -201,11 +201,11 @@ fmod = binary(
     check=_no_zero,
 )
 maximum = binary(
-    "maximum", np.maximum, lambda g, x, y, o: _ties(g, x, y, gt(x, y)), lambda g, x, y, o: _ties(g, x, y, gt(y, x)),
+    "maximum", lambda x, y, out: np.maximum(x, y, out=out), lambda g, x, y, o: _ties(g, x, y, gt(x, y)), lambda g, x, y, o: _ties(g, x, y, gt(y, x)),
     "The larger of two; NaN wins; ties share the gradient.",
 )  # fmt: skip
 minimum = binary(
-    "minimum", np.minimum, lambda g, x, y, o: _ties(g, x, y, lt(x, y)), lambda g, x, y, o: _ties(g, x, y, lt(y, x)),
+    "minimum", lambda x, y, out: np.minimum(x, y, out=out), lambda g, x, y, o: _ties(g, x, y, lt(x, y)), lambda g, x, y, o: _ties(g, x, y, lt(y, x)),
     "The smaller of two; NaN wins; ties share the gradient.",
 )  # fmt: skip
 fmax = binary(
@@ -301,8 +301,8 @@ def clamp(input: Any, min: Any = None, max: Any = None) -> Tensor:  # noqa: A002
     bounds = [bound for bound in (min, max) if bound is not None]
     x, *limits = promoted("clamp", x, *bounds)
     if min is not None:
-        x = where(lt(x, limits[0]), limits[0], x)
-    return x if max is None else where(gt(x, limits[-1]), limits[-1], x)
+        x = where(logical_or(ge(x, limits[0]), isnan(x)), x, limits[0])  # a NaN bound wins, as a NaN element does
+    return x if max is None else where(logical_or(le(x, limits[-1]), isnan(x)), x, limits[-1])
 
 
 clip = clamp

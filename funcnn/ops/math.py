@@ -9,7 +9,7 @@ import numpy as np
 
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu import erf as erf_kernels
-from funcnn.ops.elementwise import add, binary, div, eq, ge, gt, logical_and, mul, neg, sub, unary, where
+from funcnn.ops.elementwise import add, binary, div, eq, ge, le, logical_and, mul, neg, sub, unary, where
 
 _TWO_OVER_ROOT_PI = 2.0 / math.sqrt(math.pi)
 _LN2, _LN10 = math.log(2.0), math.log(10.0)
@@ -84,6 +84,12 @@ def _pow_dy(g: Tensor, x: Tensor, y: Tensor, o: Tensor) -> Tensor:
     return where(logical_and(eq(x, 0.0), ge(y, 0.0)), 0.0, mul(g, mul(o, log(x))))
 
 
+def _over_square(a: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """``a / (x**2 + y**2)``, 0 at the origin."""
+    length = add(mul(x, x), mul(y, y))
+    return where(eq(length, 0.0), 0.0, div(a, length))
+
+
 pow = binary("pow", _pow_loop, _pow_dx, _pow_dy, "``input ** exponent``.", keeps="io", kinds="iuf")  # noqa: A001
 logaddexp = binary(
     "logaddexp",
@@ -114,8 +120,8 @@ atan = unary("atan", np.arctan, lambda g, x, o: div(g, add(mul(x, x), 1.0)), "Th
 atan2 = binary(
     "atan2",
     np.arctan2,
-    lambda g, x, y, o: mul(g, div(y, add(mul(x, x), mul(y, y)))),
-    lambda g, x, y, o: neg(mul(g, div(x, add(mul(x, x), mul(y, y))))),
+    lambda g, x, y, o: mul(g, _over_square(y, x, y)),
+    lambda g, x, y, o: neg(mul(g, _over_square(x, x, y))),
     "The angle of the point (``other``, ``input``), in radians.",
     to_float=True,
 )
@@ -155,8 +161,8 @@ sigmoid = unary(
 )
 relu = unary(
     "relu",
-    lambda x, out: np.maximum(x, 0, out),
-    lambda g, x, o: where(gt(o, 0.0), g, 0.0),
+    lambda x, out: np.maximum(x, 0, out=out),
+    lambda g, x, o: where(le(o, 0.0), 0.0, g),
     "``max(0, input)``; the gradient at 0 is 0.",
     keeps="o",
     to_float=False,

@@ -1,4 +1,4 @@
-"""``grad``, ``vmap`` and ``jit`` inside one another: every order of depth three, closures, and per-example gradients."""
+"""``grad``, ``vmap`` and ``jit`` inside one another: every order of depth three, closures, escapes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import funcnn.ops.methods  # noqa: F401  (attaches the operators)
 from funcnn.core import tree
 from funcnn.core.errors import GradientError, TracerError
 from funcnn.core.tensor import Tensor
-from funcnn.ops import conv, elementwise, join, loss, math, matmul, movement, pool, reduce
+from funcnn.ops import elementwise, join, math, matmul, reduce
 from funcnn.ops.creation import as_tensor, zeros_like
 from funcnn.transforms.grad import grad, value_and_grad, vjp
 from funcnn.transforms.jit import jit
@@ -89,7 +89,7 @@ FUNCTIONS: dict[str, tuple[Callable, list[Callable]]] = {
 ORDERS = ["-".join(order) for order in product(("grad", "vmap", "jit"), repeat=3)]
 
 
-def _compose(f: Callable, order: str, transforms: dict[str, Callable]) -> Callable:
+def compose(f: Callable, order: str, transforms: dict[str, Callable]) -> Callable:
     """``f`` under the transformations named, the last one innermost."""
     for name in reversed(order.split("-")):
         f = transforms[name](f)
@@ -111,7 +111,7 @@ OURS = {"grad": lambda f: grad(lambda x: reduce.sum(f(x))), "vmap": vmap, "jit":
 def test_every_nesting_against_closed_forms(order: str, name: str) -> None:
     f, derivatives = FUNCTIONS[name]
     w = as_tensor(W)
-    nested = _compose(lambda x: f(fn, x, w), order, OURS)
+    nested = compose(lambda x: f(fn, x, w), order, OURS)
     for seed in (0, 0, 1):  # a compiled function meets the second call, and other numbers
         x = _points(order, seed)
         got = nested(as_tensor(x))
@@ -130,8 +130,8 @@ def test_every_nesting_against_torch(order: str, name: str) -> None:
         "jit": lambda f: f,
     }
     x, w = _points(order, 2), W
-    expected = _compose(lambda x: f(torch, x, torch.from_numpy(w)), order, theirs)(torch.from_numpy(x))
-    got = _compose(lambda x: f(fn, x, as_tensor(w)), order, OURS)(as_tensor(x))
+    expected = compose(lambda x: f(torch, x, torch.from_numpy(w)), order, theirs)(torch.from_numpy(x))
+    got = compose(lambda x: f(fn, x, as_tensor(w)), order, OURS)(as_tensor(x))
     np.testing.assert_allclose(got._v, expected.numpy(), 1e-11, 1e-12)
 
 
@@ -148,7 +148,10 @@ def test_perturbations_are_not_confused() -> None:
     """Siskind and Pearlmutter, Perturbation Confusion and Referential Transparency (IFL 2005), section 2."""
     assert grad(lambda x: x * grad(lambda y: x + y)(_scalar(1.0)))(_scalar(1.0))._v == 1.0
     assert grad(lambda x: x * grad(lambda y: x * y)(_scalar(2.0)))(_scalar(3.0))._v == 6.0
-    inner = lambda x: grad(lambda y: x * y * y)(x)  # noqa: E731  (2 x^2)
+
+    def inner(x: Tensor) -> Tensor:
+        return grad(lambda y: x * y * y)(x)  # 2 x^2
+
     for outer in (lambda f: f, jit):
         assert grad(outer(inner))(_scalar(3.0))._v == 12.0
         assert grad(grad(outer(lambda x: x * inner(x))))(_scalar(3.0))._v == 36.0
@@ -324,105 +327,10 @@ def test_jacobian_and_hessian_by_batching_cotangents() -> None:
 
 
 def test_stop_gradient_under_every_transformation() -> None:
-    f = lambda x: elementwise.stop_gradient(x * x) * x  # noqa: E731
+    def f(x: Tensor) -> Tensor:
+        return elementwise.stop_gradient(x * x) * x
+
     for g in (grad(f), jit(grad(f)), grad(jit(f)), lambda x: vmap(grad(f))(x.reshape(1))[0]):
         assert g(_scalar(3.0))._v == 9.0
     assert grad(grad(f))(_scalar(3.0))._v == 0.0
     assert zeros_like(_scalar(1.0))._v == tree.leaves(grad(lambda x: elementwise.stop_gradient(x))(_scalar(3.0)))[0]._v
-
-
-# ---- per-example gradients of a small CNN -----------------------------------------------------------------------------
-SHAPES = {"c1": (3, 1, 3, 3), "b1": (3,), "c2": (4, 3, 3, 3), "b2": (4,), "fc": (5, 4), "b3": (5,)}
-
-
-def _weights(seed: int = 0) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    return {name: 0.5 * rng.standard_normal(shape) for name, shape in SHAPES.items()}
-
-
-def _images(n: int = 3) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(9)
-    return rng.standard_normal((n, 1, 8, 8)), rng.integers(0, 5, n)
-
-
-def _network(f: Any, flatten: Callable, p: dict, x: Any, target: Any) -> Any:
-    """The loss of one image; ``f`` is a namespace with torch.nn.functional's names."""
-    y = f.max_pool2d(f.relu(f.conv2d(x[None], p["c1"], p["b1"], padding=1)), 2)
-    y = f.max_pool2d(f.relu(f.conv2d(y, p["c2"], p["b2"])), 2)
-    return f.cross_entropy(f.linear(flatten(y, 1), p["fc"], p["b3"]), target[None])
-
-
-def _loss(p: dict, x: Tensor, target: Tensor) -> Tensor:
-    f = SimpleNamespace(**{**vars(conv), **vars(pool), **vars(math), **vars(loss), **vars(matmul)})
-    return _network(f, movement.flatten, p, x, target)
-
-
-def _torch_per_example(second: bool = False) -> dict[str, np.ndarray]:
-    torch = pytest.importorskip("torch")
-    p = {name: torch.from_numpy(w) for name, w in _weights().items()}
-    x, target = map(torch.from_numpy, _images())
-
-    def of_one(p: dict, x: Any, t: Any) -> Any:
-        return _network(torch.nn.functional, torch.flatten, p, x, t)
-
-    def penalty(p: dict, x: Any, t: Any) -> Any:
-        return sum((g * g).sum() for g in torch.func.grad(of_one)(p, x, t).values())
-
-    found = torch.func.vmap(torch.func.grad(penalty if second else of_one), in_dims=(None, 0, 0))(p, x, target)
-    return {name: g.numpy() for name, g in found.items()}
-
-
-def _tensors(arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:
-    return {name: as_tensor(array) for name, array in arrays.items()}
-
-
-@pytest.mark.parametrize("order", ["vmap-grad", "jit-vmap-grad", "vmap-jit-grad", "vmap-grad-jit", "jit-vmap-jit-grad"])
-def test_per_example_gradients_of_a_cnn(order: str) -> None:
-    transforms = {"grad": grad, "jit": jit, "vmap": lambda f: vmap(f, in_axes=(None, 0, 0))}
-    run = _compose(_loss, order, transforms)
-    x, target = map(as_tensor, _images())
-    for _ in range(2):
-        got = run(_tensors(_weights()), x, target)
-        for name, expected in _torch_per_example().items():
-            np.testing.assert_allclose(got[name]._v, expected, 1e-9, 1e-11, err_msg=name)
-
-
-def test_per_example_gradients_add_up_to_the_gradient_of_the_batch() -> None:
-    images, targets = _images()
-    x, target, p = as_tensor(images), as_tensor(targets), _tensors(_weights())
-    each = vmap(grad(_loss), in_axes=(None, 0, 0))(p, x, target)
-    whole = grad(lambda p: reduce.sum(vmap(lambda x, t: _loss(p, x, t))(x, target)))(p)
-    loop = [grad(_loss)(p, as_tensor(images[i]), as_tensor(targets[i])) for i in range(len(images))]
-    for name in SHAPES:
-        np.testing.assert_allclose(each[name]._v.sum(0), whole[name]._v, 1e-10, 1e-12)
-        np.testing.assert_allclose(each[name]._v, np.stack([one[name]._v for one in loop]), 1e-10, 1e-12)
-
-
-def test_a_model_for_each_example() -> None:
-    """Weights, images and targets all mapped: an ensemble. Batched weights of a convolution are its hard case."""
-    images, targets = _images()
-    many = [_weights(seed) for seed in range(3)]
-    stacked = {name: as_tensor(np.stack([p[name] for p in many])) for name in SHAPES}
-    for run in (vmap(grad(_loss)), jit(vmap(grad(_loss)))):
-        got = run(stacked, as_tensor(images), as_tensor(targets))
-        for i, p in enumerate(many):
-            one = grad(_loss)(_tensors(p), as_tensor(images[i]), as_tensor(targets[i]))
-            for name in SHAPES:
-                np.testing.assert_allclose(got[name]._v[i], one[name]._v, 1e-10, 1e-12, err_msg=name)
-
-
-@pytest.mark.parametrize("order", ["vmap-grad", "jit-vmap-grad"])
-def test_per_example_gradient_penalties_of_a_cnn(order: str) -> None:
-    """A derivative of a derivative for each image: second order through convolution, pooling and cross-entropy."""
-
-    def penalty(p: dict, x: Tensor, t: Tensor) -> Tensor:
-        squares = [reduce.sum(g * g) for g in grad(_loss)(p, x, t).values()]
-        total = squares[0]
-        for square in squares[1:]:
-            total = total + square
-        return total
-
-    transforms = {"grad": grad, "jit": jit, "vmap": lambda f: vmap(f, in_axes=(None, 0, 0))}
-    got = _compose(penalty, order, transforms)(_tensors(_weights()), *map(as_tensor, _images()))
-    for name, expected in _torch_per_example(second=True).items():
-        np.testing.assert_allclose(got[name]._v, expected, 1e-8, 1e-10, err_msg=name)

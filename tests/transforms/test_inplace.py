@@ -1,0 +1,226 @@
+"""In-place operations under ``backward()``: what is recorded, detected and refused; and what a graph keeps alive."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from typing import Any
+
+import numpy as np
+import pytest
+
+import funcnn.ops.methods  # noqa: F401  (attaches the operators)
+from funcnn.core.errors import GradientError
+from funcnn.ops import elementwise as e
+from funcnn.ops import index, movement
+from funcnn.ops import math as m
+from funcnn.ops.creation import as_tensor
+from funcnn.ops.reduce import sum as sum_
+from funcnn.transforms.backward import gradients
+from tests.transforms.test_backward import const, leaf, no_grad, numbers
+
+
+# ---- in place ---------------------------------------------------------------------------------------------------------
+def test_leaf_cannot_be_changed_in_place_while_recording() -> None:
+    x = leaf(1.0, 2.0)
+    for change in (lambda: x.add_(1.0), lambda: x.zero_(), lambda: x.__setitem__(0, 5.0), lambda: x[0:1].mul_(2.0)):
+        with pytest.raises(GradientError, match="leaf tensor that requires grad cannot be changed in place"):
+            change()
+    with no_grad():
+        x.add_(1.0)
+    x.detach().mul_(2.0)
+    assert numbers(x) == [4.0, 6.0]
+    sum_(x * x).backward()
+    assert numbers(x.grad) == [8.0, 12.0]
+
+
+def test_overwritten_input_is_detected() -> None:
+    x = leaf(1.0, 2.0)
+    y = x * 3.0
+    z = sum_(y * y)
+    y.add_(1.0)
+    with pytest.raises(GradientError, match=r"mul needs for its gradient was overwritten .*version 1, expected 0"):
+        z.backward()
+
+
+def test_overwritten_output_is_detected() -> None:
+    x = leaf(1.0, 2.0)
+    y = m.exp(x)
+    z = sum_(y)
+    y.add_(1.0)
+    with pytest.raises(GradientError, match="exp needs for its gradient was overwritten"):
+        z.backward()
+
+
+def test_overwriting_through_a_view_or_detached_alias_is_detected() -> None:
+    for alias in (lambda y: y[0:1], lambda y: movement.reshape(y, (1, 2)), lambda y: y.detach()):
+        x = leaf(1.0, 2.0)
+        y = x * 3.0
+        z = sum_(y * y)
+        with no_grad():
+            alias(y).mul_(0.0)
+        with pytest.raises(GradientError, match="overwritten"):
+            z.backward()
+
+
+def test_overwriting_what_is_not_needed_is_allowed() -> None:
+    x = leaf(1.0, 2.0)
+    y = x * 3.0
+    z = sum_(y + 1.0)  # addition keeps no values
+    y.mul_(0.0)
+    z.backward()
+    assert numbers(x.grad) == [3.0, 3.0]
+
+
+def test_in_place_operations_are_recorded() -> None:
+    x = leaf(1.0, 2.0)
+    y = x * 1.0
+    y.mul_(3.0)
+    y += x
+    y.exp_()
+    sum_(y).backward()
+    np.testing.assert_allclose(x.grad._v, 4 * np.exp([4.0, 8.0]), 1e-13)
+
+
+def test_constant_takes_on_history_in_place() -> None:
+    x, y = leaf(1.0, 2.0), const(10.0, 10.0)
+    y.mul_(x)
+    assert y.requires_grad
+    sum_(y * x).backward()
+    assert numbers(x.grad) == [20.0, 40.0]
+
+
+def test_write_through_a_view_reaches_the_history_of_its_base() -> None:
+    x = leaf(1.0, 2.0, 3.0)
+    y = x * 2.0
+    part = y[0:2]
+    part.mul_(10.0)
+    assert numbers(y) == [20.0, 40.0, 6.0]
+    (y * const(1.0, 2.0, 3.0)).backward(const(1.0, 1.0, 1.0))
+    assert numbers(x.grad) == [20.0, 40.0, 6.0]
+
+
+def test_view_taken_earlier_sees_a_write_to_its_base() -> None:
+    x = leaf(1.0, 2.0, 3.0)
+    y = x * 2.0
+    part = y[1:]
+    y.mul_(5.0)
+    assert numbers(part) == [20.0, 30.0]
+    sum_(part * part).backward()
+    assert numbers(x.grad) == [0.0, 400.0, 600.0]
+
+
+def test_sibling_views_share_history() -> None:
+    x = leaf(1.0, 2.0, 3.0)
+    y = x * 2.0
+    one, two = y[0:2], y[1:3]
+    one.mul_(10.0)
+    sum_(two).backward()
+    assert numbers(x.grad) == [0.0, 20.0, 2.0]
+
+
+def test_view_of_a_view_and_a_transpose() -> None:
+    x = as_tensor(np.arange(6.0).reshape(2, 3)).requires_grad_()
+    y = x * 1.0
+    inner = movement.transpose(y, 0, 1)[1:][0]
+    inner.mul_(7.0)
+    expected = np.ones((2, 3))
+    expected[:, 1] = 7.0
+    sum_(y).backward()
+    np.testing.assert_array_equal(x.grad._v, expected)
+    np.testing.assert_array_equal(y._v, np.arange(6.0).reshape(2, 3) * expected)
+
+
+def test_assignment_by_index_is_recorded() -> None:
+    x, v = leaf(1.0, 2.0, 3.0), leaf(5.0)
+    y = x * 2.0
+    y[1:2] = v * v
+    (y * const(1.0, 10.0, 100.0)).backward(const(1.0, 1.0, 1.0))
+    assert numbers(x.grad) == [2.0, 0.0, 200.0] and numbers(v.grad) == [100.0]
+
+
+def test_in_place_matches_torch() -> None:
+    torch = pytest.importorskip("torch")
+
+    def run(x: Any, w: Any) -> Any:
+        y = x * w
+        a, b = y[0], y[:, 1]
+        a.mul_(w)
+        b.add_(a[0])
+        y[1] = y[0] * 2.0
+        y.sin_()
+        return (y * x).sum()
+
+    arrays = np.random.default_rng(0).standard_normal((2, 3)), np.random.default_rng(1).standard_normal(3)
+    ours = [as_tensor(a.copy()).requires_grad_() for a in arrays]
+    theirs = [torch.from_numpy(a.copy()).requires_grad_() for a in arrays]
+    run(*ours).backward()
+    run(*theirs).backward()
+    for one, two in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(one.grad._v, two.grad.numpy(), 1e-12)
+
+
+# ---- memory -----------------------------------------------------------------------------------------------------------
+@pytest.fixture
+def _no_collector() -> Any:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("_no_collector")
+def test_graphs_are_freed_without_the_collector() -> None:
+    x = leaf(1.0, 2.0)
+    seen = []
+    for build in (
+        lambda: m.exp(x) * x,
+        lambda: m.sigmoid(m.tanh(x)),
+        lambda: movement.reshape(x * 2.0, (2, 1))[0],
+        lambda: e.where(e.gt(x, 1.0), x, m.exp(x)),
+        lambda: index.getitem(x * x, 0),
+    ):
+        y = build()
+        seen += [weakref.ref(y), weakref.ref(y.grad_fn)]
+        loss = sum_(y)
+        seen += [weakref.ref(loss), weakref.ref(loss.grad_fn)]
+        loss.backward(retain_graph=True)
+        loss.backward()
+        del y, loss
+    assert [ref() for ref in seen] == [None] * len(seen)
+
+
+@pytest.mark.usefixtures("_no_collector")
+def test_in_place_graphs_are_freed_without_the_collector() -> None:
+    x = leaf(1.0, 2.0)
+    y = x * 3.0
+    y.mul_(x)
+    part = y[0:1]
+    part.add_(x[1:])
+    seen = [weakref.ref(t) for t in (y, part, y.grad_fn)]
+    sum_(y).backward()
+    del y, part
+    assert [ref() for ref in seen] == [None] * 3
+
+
+@pytest.mark.usefixtures("_no_collector")
+def test_second_order_graphs_are_freed_without_the_collector() -> None:
+    x = leaf(1.0, 2.0)
+    (g,) = gradients(sum_(m.exp(x) * x), x, create_graph=True)
+    seen = [weakref.ref(g), weakref.ref(g.grad_fn)]
+    gradients(sum_(g * g), x)
+    del g
+    assert [ref() for ref in seen] == [None, None]
+
+
+@pytest.mark.usefixtures("_no_collector")
+def test_backward_frees_saved_values_while_the_result_lives() -> None:
+    x = leaf(1.0, 2.0)
+    y = m.exp(x)
+    big = y * y
+    ref = weakref.ref(y)
+    loss = sum_(big)
+    del y, big
+    assert ref() is not None
+    loss.backward()
+    assert ref() is None
