@@ -240,6 +240,5 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
     shape = tuple(p._v.size for p in parts)
     grids = [expand(reshape(p, (1,) * i + (-1,) + (1,) * (len(parts) - i - 1)), shape) for i, p in enumerate(parts)]
     if swap:
-        grids = [movedim(grid, (0, 1), (1, 0)) for grid in grids]
         grids[0], grids[1] = grids[1], grids[0]
     return tuple(grids)

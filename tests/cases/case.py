@@ -38,10 +38,11 @@ class Arr:
 class Case:
     """fn: applied to funcnn tensors; may return a tensor or a tuple of them.
 
-    numpy, torch: the same on NumPy arrays and on torch tensors; at least one must be given.
+    numpy, torch: the same on NumPy arrays and on torch tensors; at least one must be given. NumPy's floats are float64.
     grad: whether gradients (first and second order, float64) are checked for the floating inputs.
+    second: a row without a second derivative must refuse one with a ``GradientError``.
     vmap: whether batching is checked against a loop over examples. jit: whether jit is checked against eager.
-    rtol: for values, by default 1e-5 in float32 and 1e-12 in float64.
+    rtol: for values (and atol too), by default 1e-5 in float32 and 1e-12 in float64.
     """
 
     id: str

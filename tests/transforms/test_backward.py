@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-import funcnn.ops.methods  # noqa: F401  (attaches the operators)
-from funcnn.core.context import running
+from funcnn import no_grad
 from funcnn.core.errors import DTypeError, GradientError, ShapeError
 from funcnn.core.tensor import Tensor
 from funcnn.ops import elementwise as e
@@ -15,11 +14,6 @@ from funcnn.ops import movement
 from funcnn.ops.creation import as_tensor
 from funcnn.ops.reduce import sum as sum_
 from funcnn.transforms.backward import gradients
-
-
-def no_grad() -> running:
-    """No recording in this block."""
-    return running(None, False)
 
 
 def leaf(*values: float, dtype: str = "float64") -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-import funcnn.ops.methods  # noqa: F401  (attaches the operators)
+from funcnn import no_grad
 from funcnn.core.errors import GradientError
 from funcnn.ops import elementwise as e
 from funcnn.ops import index, movement
@@ -17,7 +17,7 @@ from funcnn.ops import math as m
 from funcnn.ops.creation import as_tensor
 from funcnn.ops.reduce import sum as sum_
 from funcnn.transforms.backward import gradients
-from tests.transforms.test_backward import const, leaf, no_grad, numbers
+from tests.transforms.test_backward import const, leaf, numbers
 
 
 # ---- in place ---------------------------------------------------------------------------------------------------------

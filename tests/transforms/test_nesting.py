@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import product
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-import funcnn.ops.methods  # noqa: F401  (attaches the operators)
+import funcnn as fn
 from funcnn.core import tree
 from funcnn.core.errors import GradientError, TracerError
 from funcnn.core.tensor import Tensor
-from funcnn.ops import elementwise, join, math, matmul, reduce
+from funcnn.ops import elementwise, math, matmul, reduce
 from funcnn.ops.creation import as_tensor, zeros_like
 from funcnn.transforms.grad import grad, value_and_grad, vjp
 from funcnn.transforms.jit import jit
 from funcnn.transforms.vmap import vmap
 
-fn = SimpleNamespace(**{**vars(elementwise), **vars(math), **vars(join), **vars(matmul), **vars(reduce)})
 W = np.array([0.5, -1.0, 2.0])
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-import funcnn.ops.methods  # noqa: F401  (attaches the operators)
+import funcnn  # noqa: F401  (attaches the operators)
 from funcnn.core.tensor import Tensor
 from funcnn.ops import conv, loss, math, matmul, movement, pool, reduce
 from funcnn.ops.creation import as_tensor

@@ -1,12 +1,17 @@
 """How kernels are compiled: lazily, once per machine, into a directory of funcnn's own.
 
-``@kernel`` only notes the function, so importing a kernel file costs nothing and does not import Numba. The first call of
-any kernel of a file replaces all of that file's kernels by Numba dispatchers. The cache directory's name carries a hash
-of every kernel source: Numba looks only at the file that a kernel stands in, and would miss an edit in a helper's file.
+``@kernel`` and ``@device_function`` only note the function, so importing a kernel file costs nothing and does not import
+Numba. The first call makes a Numba dispatcher of a copy of the function in whose globals the helpers it names are
+dispatchers too; other threads see it when it is complete. The copy keeps code, module and name, so Numba's cache hits in
+later processes (a closure over a dispatcher never would).
+
+The cache directory's name carries a hash of every kernel source: Numba looks only at the file that a kernel stands in,
+and would miss an edit in a helper's file.
 """
 
 from __future__ import annotations
 
+import dis
 import hashlib
 import os
 import sys
@@ -14,51 +19,61 @@ import tempfile
 import threading
 import warnings
 from collections.abc import Callable
-from functools import update_wrapper
+from functools import cache, update_wrapper
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 FASTMATH = {"nsz", "arcp", "contract", "afn", "reassoc"}  # NaN and inf survive, unlike with fastmath=True
 _lock = threading.RLock()
-_directory: list[str | None] = []
 
 
 class Kernel:
-    """A function that becomes a Numba dispatcher when it, or a kernel of its file, is first called."""
+    """A function that becomes a Numba dispatcher when it, or a kernel that uses it, is first called."""
 
-    def __init__(self, function: Callable):
+    def __init__(self, function: FunctionType):
         update_wrapper(self, function)
         self.function = function
         self.compiled: Any = None
 
     def __call__(self, *args: Any) -> Any:
         if self.compiled is None:
-            with _lock:
-                _compile_file(self.function.__globals__)
+            self.dispatcher()
         return self.compiled(*args)
 
+    def dispatcher(self) -> Any:
+        """The dispatcher, made on first use after those of the helpers that the function names."""
+        with _lock:
+            if self.compiled is None:
+                self.compiled = _dispatcher(rebound(self.function, Kernel.dispatcher))
+            return self.compiled
 
-def kernel(function: Callable) -> Kernel:
+
+def kernel(function: Callable) -> Any:
     """Declare a kernel: it takes C-contiguous writable arrays and numbers, and fills the output arrays it is given."""
     return Kernel(function)
 
 
-def _compile_file(names: dict[str, Any]) -> None:
-    """Turn every kernel among a module's names, its own and imported ones, into a dispatcher bound to that name."""
-    for name, value in list(names.items()):
-        if isinstance(value, Kernel):
-            if value.compiled is None:
-                value.compiled = _dispatcher(value.function)
-                if value.function.__globals__ is not names:
-                    _compile_file(value.function.__globals__)
-            names[name] = value.compiled
+def device_function(function: Callable) -> Any:
+    """Declare a helper that kernels call; when it handles numbers only, CUDA kernels may call it too."""
+    return Kernel(function)
 
 
-def _dispatcher(function: Callable) -> Any:
+def rebound(function: Any, turn: Callable) -> Any:
+    """A copy of a function in whose globals ``turn`` has replaced the lazy objects that its code names."""
+    names = dict(function.__globals__)
+    for name in {step.argval for step in dis.get_instructions(function) if step.opname == "LOAD_GLOBAL"}:
+        if isinstance(names.get(name), Kernel):
+            names[name] = turn(names[name])
+    copy = FunctionType(function.__code__, names, function.__name__, function.__defaults__, function.__closure__)
+    return update_wrapper(copy, function)
+
+
+def _dispatcher(function: Any) -> Any:
     import numba
 
     directory = cache_directory()
-    options = {"nogil": True, "error_model": "numpy", "fastmath": FASTMATH}
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": FASTMATH}
     if directory is None:
         return numba.njit(function, **options)
     saved = numba.config.CACHE_DIR
@@ -69,19 +84,13 @@ def _dispatcher(function: Callable) -> Any:
         numba.config.CACHE_DIR = saved
 
 
+@cache
 def cache_directory() -> str | None:
     """Where compiled kernels are kept: ``$FUNCNN_CACHE_DIR`` or the user's cache; None, with one warning, if unwritable."""
-    if not _directory:
-        _directory.append(_find_directory())
-        _log_compiles()
-    return _directory[0]
-
-
-def _find_directory() -> str | None:
+    _log_compiles()
     root = os.environ.get("FUNCNN_CACHE_DIR")
     try:
-        base = Path(root) if root else _user_cache() / "funcnn"
-        path = base / sources_hash()
+        path = (Path(root) if root else _user_cache() / "funcnn") / sources_hash()
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
             return str(path)
@@ -107,8 +116,9 @@ def sources_hash() -> str:
     import numba
 
     digest = hashlib.sha256(f"{numba.__version__} {sys.version}".encode())
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.name.encode() + path.read_bytes())
+    kernels = Path(__file__).parent.parent
+    for path in sorted(kernels.rglob("*.py")):
+        digest.update(str(path.relative_to(kernels)).encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 
 
@@ -119,11 +129,12 @@ def _log_compiles() -> None:
     from numba.core import event
 
     class Log(event.Listener):
-        def on_start(self, happening: Any) -> None:
-            data = happening.data
-            print(f"funcnn: compiling {data['dispatcher'].py_func.__name__}{data['args']}", file=sys.stderr)
+        def on_start(self, event: Any) -> None:
+            function = event.data["dispatcher"].py_func
+            if function.__module__.startswith("funcnn."):  # users' own kernels raise this event too
+                print(f"funcnn: compiling {function.__name__}{event.data['args']}", file=sys.stderr)
 
-        def on_end(self, happening: Any) -> None:
-            pass
+        def on_end(self, event: Any) -> None:
+            """Nothing to report."""
 
     event.register("numba:compile", Log())

@@ -1,7 +1,8 @@
 """Normalisation of (N, C, S) arrays over N and S for each C: batch norm as it stands, layer norm with N = 1.
 
-Forward: one pass for the mean, one for the squared deviations from it, one to write, so a large mean costs no digits.
-Backward: one pass for two dot products, one to write. Sums are kept in float64, row by row.
+Forward: one pass for the mean, one for the squared deviations from it, one to write, so a large mean costs no digits:
+6 flops and 3 reads, 1 write a number. Backward: one pass for two dot products, one to write: 8 flops, 4 reads, 1 write.
+A channel is finished before the next is begun, so later passes find rows of it in the cache. Sums are kept in float64.
 """
 
 from __future__ import annotations

@@ -1,22 +1,23 @@
 """Softmax, log-softmax and cross-entropy along the middle axis of (outer, n, inner) arrays.
 
-Three passes over a row of n: its maximum, the sum of exponentials below it, the result. Taking the maximum out keeps
-exponentials at most 1. A row of minus infinities gives NaN, as in PyTorch.
+Three passes over a row of n: its maximum, the sum of exponentials below it (in float64), the result. Taking the maximum
+out keeps exponentials at most 1. The exponentials, one a number, are the cost; a row stays in the first-level cache. A row
+of minus infinities, and one with plus infinity or NaN, gives NaN, as in PyTorch. Empty rows are left alone.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from funcnn.kernels.cpu.compile import kernel
+from funcnn.kernels.cpu.compile import device_function, kernel
 
 
-@kernel
+@device_function
 def row_top(x, o, s):
     """The largest of a row; NaN wins."""
-    top = x[o, 0, s]
-    for i in range(1, x.shape[1]):
-        if x[o, i, s] > top or x[o, i, s] != x[o, i, s]:
+    top = x.dtype.type(-np.inf)
+    for i in range(x.shape[1]):
+        if x[o, i, s] > top or np.isnan(x[o, i, s]):
             top = x[o, i, s]
     return top
 
@@ -27,11 +28,11 @@ def softmax_forward(x, y):
     for o in range(x.shape[0]):
         for s in range(x.shape[2]):
             top = row_top(x, o, s)
-            total = np.float64(0)
             for i in range(x.shape[1]):
-                e = np.exp(x[o, i, s] - top)
-                y[o, i, s] = e
-                total += e
+                y[o, i, s] = np.exp(x[o, i, s] - top)
+            total = np.float64(0)
+            for i in range(x.shape[1]):  # no store in a loop that adds: its order may not depend on where y lies
+                total += y[o, i, s]
             for i in range(x.shape[1]):
                 y[o, i, s] /= total
 
