@@ -37,7 +37,7 @@ from funcnn import layers, nn, optim, random  # isort: skip  (they stand on what
 __version__ = "0.1.0"
 
 double, half, long, short = float64, float16, int64, int16
-int, float, bool = int32, float32, bool_  # noqa: A001  (PyTorch's names, as dtypes)
+int, float, bool = int32, float32, bool_
 globals().update(_ops.public())
 
 __all__ = [

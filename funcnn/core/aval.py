@@ -26,7 +26,7 @@ class Aval(NamedTuple):
 class Tracer:
     """A stand-in for an array, owned by the interpreter that made it."""
 
-    __slots__ = ("owner", "shape", "dtype")
+    __slots__ = ("dtype", "owner", "shape")
     __array_ufunc__ = None
     weak = False
 

@@ -20,7 +20,7 @@ ctx = Context()
 class running:
     """``with running(top, grad)``: bind primitives to ``top``, as an interpreter does for its lowered values."""
 
-    __slots__ = ("top", "grad", "saved")
+    __slots__ = ("grad", "saved", "top")
 
     def __init__(self, top, grad: bool):
         self.top, self.grad = top, grad

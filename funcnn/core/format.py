@@ -64,13 +64,16 @@ def _number_format(values: np.ndarray, options: Options) -> tuple[Callable[[floa
     if options.sci_mode is not None:
         scientific = options.sci_mode
     if scientific:
-        write = lambda v: f"{v:.{digits}e}"  # noqa: E731
+        write = lambda v: f"{v:.{digits}e}"
     elif whole:
-        write = lambda v: _point(f"{v:.0f}", v)  # noqa: E731
+        write = lambda v: _point(f"{v:.0f}", v)
     else:
-        write = lambda v: f"{v:.{digits}f}"  # noqa: E731
+        write = lambda v: f"{v:.{digits}f}"
     shown = wide[np.isfinite(wide) & (wide != 0)]
-    return write, max(max(len(write(v)) for v in shown.flat), max((len(write(v)) for v in wide.flat if not np.isfinite(v)), default=0) if whole else 0)
+    return write, max(
+        max(len(write(v)) for v in shown.flat),
+        max((len(write(v)) for v in wide.flat if not np.isfinite(v)), default=0) if whole else 0,
+    )
 
 
 def _point(text: str, value: float) -> str:
@@ -78,7 +81,7 @@ def _point(text: str, value: float) -> str:
 
 
 def _vector(values: np.ndarray, indent: int, options: Options, summarize: bool, write: Callable, width: int) -> str:
-    item = lambda v: write(v).rjust(width)  # noqa: E731
+    item = lambda v: write(v).rjust(width)
     edge = options.edgeitems
     if summarize and len(values) > 2 * edge:
         shown = [*(item(v) for v in values[:edge]), " ...", *(item(v) for v in values[-edge:])]
@@ -95,7 +98,7 @@ def _nested(values: np.ndarray, indent: int, options: Options, summarize: bool, 
     if values.ndim == 1:
         return _vector(values, indent, options, summarize, write, width)
     edge = options.edgeitems
-    inner = lambda part: _nested(part, indent + 1, options, summarize, write, width)  # noqa: E731
+    inner = lambda part: _nested(part, indent + 1, options, summarize, write, width)
     if summarize and len(values) > 2 * edge:
         parts = [*(inner(v) for v in values[:edge]), "...", *(inner(v) for v in values[-edge:])]
     else:

@@ -21,7 +21,7 @@ class Node:
     ``edges`` holds for each input None, ``(node, slot)``, or the leaf itself (a Tensor, or a tape's mark of an input).
     """
 
-    __slots__ = ("prim", "params", "ins", "versions", "edges", "outs", "seq", "rebuild", "__weakref__")
+    __slots__ = ("__weakref__", "edges", "ins", "outs", "params", "prim", "rebuild", "seq", "versions")
 
     def __init__(self, prim: Any, params: dict, ins: tuple[Tensor, ...], edges: tuple):
         self.prim, self.params, self.edges = prim, params, edges

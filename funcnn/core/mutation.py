@@ -8,7 +8,7 @@ from funcnn.core.aval import Missing, Tracer
 from funcnn.core.context import ctx
 from funcnn.core.errors import DTypeError, GradientError, ShapeError, TracerError
 from funcnn.core.graph import Node
-from funcnn.core.tensor import Cell, Tensor, wrap
+from funcnn.core.tensor import Cell, Tensor, refresh, version, wrap
 
 
 def assign(t: Tensor, new: Tensor, name: str) -> Tensor:
@@ -17,6 +17,7 @@ def assign(t: Tensor, new: Tensor, name: str) -> Tensor:
     Concrete memory is overwritten, so every alias sees it; a traced value is replaced, and the bases of a view are
     rebuilt around it. ``name`` is the in-place operation, for errors.
     """
+    refresh(new)
     _refuse(t, new, name)
     if ctx.grad and new._node is not None:
         _preserve(t, new._node)
@@ -65,13 +66,16 @@ def _wants_grad(t: Tensor) -> bool:
 
 def _preserve(t: Tensor, node: Node) -> None:
     """Let the operation that overwrites its own input keep the old value, where its derivative reads inputs."""
-    if node.versions is None or not any(box is t for box in node.ins):
+    if node.versions is None:
+        return
+    current = [box is t and seen == version(t) for box, seen in zip(node.ins, node.versions, strict=True)]
+    if not any(current):
         return
     value = t._v if ctx.stage is None else ctx.stage.read(t)
     old = wrap(value.copy() if isinstance(value, np.ndarray) else value)
     old._node, old._slot = t._node, t._slot
-    node.versions = tuple([0 if box is t else seen for box, seen in zip(node.ins, node.versions, strict=True)])
-    node.ins = tuple([old if box is t else box for box in node.ins])
+    node.ins = tuple([old if same else box for box, same in zip(node.ins, current, strict=True)])
+    node.versions = tuple([0 if same else seen for seen, same in zip(node.versions, current, strict=True)])
 
 
 def _depth(t: Tensor) -> int:

@@ -103,9 +103,20 @@ def bind(prim: Primitive, ins: tuple, params: dict) -> Any:
 
 
 def _mark_view(prim: Primitive, out: Tensor, base: Tensor, params: dict) -> Tensor:
-    if isinstance(out._v, np.ndarray) and isinstance(base._v, np.ndarray) and not np.may_share_memory(out._v, base._v):
-        return out
-    return alias(out, base, prim, params)
+    if isinstance(out._v, np.ndarray) and isinstance(base._v, np.ndarray):
+        shares = np.may_share_memory(out._v, base._v)
+    else:  # a reshape of a transposed tensor is a copy, traced or not
+        layout = None if base._view is None else _layout(base)
+        shares = layout is None or np.may_share_memory(prim.view(layout, **params), layout)  # type: ignore[misc]
+    return alias(out, base, prim, params) if shares else out
+
+
+def _layout(box: Tensor) -> np.ndarray:
+    """An array with the strides that a traced box would have: fresh memory, seen through its views."""
+    source = None if box._view is None else box._view.source()
+    if source is None or isinstance(box._v, np.ndarray):
+        return box._v if isinstance(box._v, np.ndarray) else np.empty(box._v.shape, np.bool_)
+    return box._view.prim.view(_layout(source), **box._view.params)
 
 
 def _record(prim: Primitive, ins: tuple, params: dict, outs: list[Tensor]) -> None:

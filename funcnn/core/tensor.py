@@ -25,7 +25,7 @@ class Cell:
     ``shared``: something besides one box sees the memory (a view, an array outside), so writes must go to that memory.
     """
 
-    __slots__ = ("version", "shared")
+    __slots__ = ("shared", "version")
 
     def __init__(self) -> None:
         self.version = 0
@@ -35,7 +35,7 @@ class Cell:
 class View:
     """How an aliasing box was made from its base, so that writes reach the base and later reads see them."""
 
-    __slots__ = ("base", "prim", "params", "version", "detached")
+    __slots__ = ("base", "detached", "params", "prim", "version")
 
     def __init__(self, base: Any, prim: Any, params: dict, version: int, detached: bool):
         self.base, self.prim, self.params = base, prim, params
@@ -188,6 +188,13 @@ def refresh(box: Tensor) -> Tensor:
     return box
 
 
+def refresh_all(results: list) -> None:
+    """Bring the views among a function's results up to date, while its interpreter is still the current one."""
+    for result in results:
+        if isinstance(result, Tensor):
+            refresh(result)
+
+
 def concrete(box: Tensor, what: str, scalar: bool = False) -> np.ndarray:
     """The numbers in a box, for Python control flow, printing or NumPy. Raises ``TracerError`` for a traced value."""
     value = box._v
@@ -200,5 +207,7 @@ def concrete(box: Tensor, what: str, scalar: bool = False) -> np.ndarray:
             f"inside {name}. Use where()/clip() instead of if, compute it outside, or name the argument in static_argnums"
         )
     if scalar and value.size != 1:
-        raise ShapeError(f"{what} a tensor with {value.size} elements of shape {value.shape} is ambiguous; use any() or all()")
+        raise ShapeError(
+            f"{what} a tensor with {value.size} elements of shape {value.shape} is ambiguous; use any() or all()"
+        )
     return value

@@ -115,7 +115,7 @@ def _describe(tree) -> str:
     return f"a dict with keys {list(tree)}" if isinstance(tree, dict) else f"a {type(tree).__name__}"
 
 
-def map(f: Callable, tree, *rest) -> Any:  # noqa: A001  (JAX's name)
+def map(f: Callable, tree, *rest) -> Any:
     """``f`` over the leaves of ``tree`` and the matching subtrees of ``rest``."""
     parts, treedef = flatten(tree)
     columns = [flatten_as(treedef, other, "tree.map") for other in rest]

@@ -82,7 +82,9 @@ class CrossEntropyLoss(_Loss):
     ignore_index: int = arg("target value that does not count", -100)
     reduce: bool | None = arg("deprecated, see reduction", None)
     reduction: str = arg("'none', 'mean' or 'sum'", "mean")
-    label_smoothing: float = arg("share of the target spread evenly over all classes (Szegedy et al., arXiv:1512.00567)", 0.0)
+    label_smoothing: float = arg(
+        "share of the target spread evenly over all classes (Szegedy et al., arXiv:1512.00567)", 0.0
+    )
     buffers: ClassVar[tuple[str, ...]] = ("weight",)
 
     def init(self, key: Tensor) -> tuple[dict, dict]:

@@ -77,7 +77,9 @@ class BatchNormNd(Layer):
             wanted = " or ".join(f"{rank}-d" for rank in self.ranks)
             raise ShapeError(f"{name}: expected {wanted} input (N, C, ...), got shape {tuple(x.shape)}")
         if x.shape[1] != self.num_features:
-            raise ShapeError(f"{name}: expected {self.num_features} channels in dimension 1, got shape {tuple(x.shape)}")
+            raise ShapeError(
+                f"{name}: expected {self.num_features} channels in dimension 1, got shape {tuple(x.shape)}"
+            )
 
     def extra_repr(self) -> str:
         return (
@@ -121,4 +123,6 @@ class LayerNorm(Layer):
         return norm.layer_norm(x, self.normalized_shape, params.get("weight"), params.get("bias"), self.eps), state
 
     def extra_repr(self) -> str:
-        return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}, bias={self.bias}"
+        return (
+            f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}, bias={self.bias}"
+        )

@@ -5,8 +5,31 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-from funcnn.ops import convert, creation, elementwise, generator, index, join, math, matmul, methods, movement
-from funcnn.ops import activation, conv, loss, norm, pad, pool, reduce, scan, scatter, softmax, sort, triangle, windows
+from funcnn.ops import (
+    activation,
+    conv,
+    convert,
+    creation,
+    elementwise,
+    generator,
+    index,
+    join,
+    loss,
+    math,
+    matmul,
+    methods,
+    movement,
+    norm,
+    pad,
+    pool,
+    reduce,
+    scan,
+    scatter,
+    softmax,
+    sort,
+    triangle,
+    windows,
+)
 
 # What ``import funcnn`` offers beside the classes: PyTorch's top-level functions, each where its family stands.
 PUBLIC: dict[ModuleType, str] = {

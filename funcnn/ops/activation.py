@@ -41,7 +41,9 @@ def prelu(input: Any, weight: Any) -> Tensor:
     x, w = to_tensor(input), to_tensor(weight)
     if w._v.size != 1:
         if x.ndim < 2 or x._v.shape[1] != w._v.size:
-            raise ShapeError(f"prelu: {w._v.size} weights for an input of shape {tuple(x.shape)}; expected one per channel")
+            raise ShapeError(
+                f"prelu: {w._v.size} weights for an input of shape {tuple(x.shape)}; expected one per channel"
+            )
         w = reshape(w, (w._v.size, *(1,) * (x.ndim - 2)))
     return where(gt(x, 0.0), x, mul(x, w))
 

@@ -170,7 +170,9 @@ def normalize_dim(name: str, dim: int, ndim: int) -> int:
     if isinstance(dim, bool) or not isinstance(dim, (int, np.integer)):
         raise DTypeError(f"{name}: dim must be an int, got {type(dim).__name__}")
     if not -bound <= dim < bound:
-        raise IndexError(f"{name}: dimension {dim} is out of range for {ndim} dimensions; expected {-bound}..{bound - 1}")
+        raise IndexError(
+            f"{name}: dimension {dim} is out of range for {ndim} dimensions; expected {-bound}..{bound - 1}"
+        )
     return int(dim) % bound
 
 

@@ -25,7 +25,8 @@ from funcnn.ops.pad import pad
 def out_sizes(space: tuple, kernel: tuple, stride: tuple, padding: tuple, dilation: tuple) -> tuple[int, ...]:
     """``floor((in + 2 padding - dilation (kernel - 1) - 1) / stride) + 1`` for each dimension."""
     return tuple(
-        (s + 2 * p - d * (k - 1) - 1) // t + 1 for s, k, t, p, d in zip(space, kernel, stride, padding, dilation, strict=True)
+        (s + 2 * p - d * (k - 1) - 1) // t + 1
+        for s, k, t, p, d in zip(space, kernel, stride, padding, dilation, strict=True)
     )
 
 
@@ -75,7 +76,9 @@ def _volume(array: np.ndarray) -> np.ndarray:
 
 
 def _run(kernel: Callable) -> Callable:
-    def run(ins: list, outs: list, stride: tuple, padding: tuple, dilation: tuple, groups: int, size: Any = None) -> None:
+    def run(
+        ins: list, outs: list, stride: tuple, padding: tuple, dilation: tuple, groups: int, size: Any = None
+    ) -> None:
         if outs[0].size:
             where = _three(stride, 1), _three(padding, 0), _three(dilation, 1)
             kernel(_volume(ins[0]), _volume(ins[1]), _volume(outs[0]), *where, groups)
@@ -134,9 +137,7 @@ def _weight_grad_batch(n: int, ins: list, batched: list, groups: int, **where: A
     return unfold_batch(conv_weight_grad_p(x, dy, groups=n * groups, **where), n)
 
 
-conv_p = Primitive(
-    "conv", _conv_shape, _run(lambda *a: kernels.conv_forward(*a)), vjp=_conv_vjp, batch=_conv_batch
-)
+conv_p = Primitive("conv", _conv_shape, _run(lambda *a: kernels.conv_forward(*a)), vjp=_conv_vjp, batch=_conv_batch)
 conv_input_grad_p = Primitive(
     "conv_input_grad",
     _input_grad_shape,
@@ -185,7 +186,9 @@ def _finished(name: str, y: Tensor, bias: Any, single: bool) -> Tensor:
     return reshape(y, y._v.shape[1:]) if single else y
 
 
-def _convolve(n: int, input: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, groups: int) -> Tensor:
+def _convolve(
+    n: int, input: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, groups: int
+) -> Tensor:
     name = f"conv{n}d"
     x, w, single = _prepared(name, n, input, weight)
     stride, dilation = per_dim(name, "stride", stride, n), per_dim(name, "dilation", dilation, n)
@@ -207,7 +210,15 @@ def _convolve(n: int, input: Any, weight: Any, bias: Any, stride: Any, padding: 
 
 
 def _transpose(
-    n: int, input: Any, weight: Any, bias: Any, stride: Any, padding: Any, output_padding: Any, groups: int, dilation: Any
+    n: int,
+    input: Any,
+    weight: Any,
+    bias: Any,
+    stride: Any,
+    padding: Any,
+    output_padding: Any,
+    groups: int,
+    dilation: Any,
 ) -> Tensor:
     name = f"conv_transpose{n}d"
     x, w, single = _prepared(name, n, input, weight)

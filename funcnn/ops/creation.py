@@ -142,7 +142,9 @@ def arange(*bounds: Any, dtype: Any = None, device: Any = None, requires_grad: b
     whole = all(isinstance(b, (int, np.integer)) for b in (start, end, step))
     dtype = (dtypes.int64 if whole else dtypes.default_float()) if dtype is None else dtypes.as_dtype(dtype)
     count = math.ceil((end - start) / step)
-    return _made((start + step * np.arange(count, dtype=np.int64 if whole else np.float64)).astype(dtype), device, requires_grad)
+    return _made(
+        (start + step * np.arange(count, dtype=np.int64 if whole else np.float64)).astype(dtype), device, requires_grad
+    )
 
 
 def linspace(

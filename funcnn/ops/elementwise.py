@@ -107,7 +107,12 @@ def binary(
     )
 
     def function(input: Any, other: Any) -> Tensor:
-        if isinstance(input, Tensor) and isinstance(other, Tensor) and input._v.dtype is other._v.dtype and not to_float:
+        if (
+            isinstance(input, Tensor)
+            and isinstance(other, Tensor)
+            and input._v.dtype is other._v.dtype
+            and not to_float
+        ):
             return prim(input, other)
         x, y = promoted(name, input, other)
         return prim(floating(x), floating(y)) if to_float else prim(x, y)
@@ -148,12 +153,16 @@ logical_xor = binary("logical_xor", np.logical_xor, None, None, "Just one true (
 logical_not = unary("logical_not", np.logical_not, None, "Not true (zero).", to_float=False, dtype=dtypes.bool_)
 bitwise_and = binary("bitwise_and", np.bitwise_and, None, None, "Bitwise and of integers or bools.", kinds="biu")
 bitwise_or = binary("bitwise_or", np.bitwise_or, None, None, "Bitwise or of integers or bools.", kinds="biu")
-bitwise_xor = binary("bitwise_xor", np.bitwise_xor, None, None, "Bitwise exclusive or of integers or bools.", kinds="biu")
+bitwise_xor = binary(
+    "bitwise_xor", np.bitwise_xor, None, None, "Bitwise exclusive or of integers or bools.", kinds="biu"
+)
 bitwise_not = unary("bitwise_not", np.invert, None, "Bitwise not of integers or bools.", to_float=False, kinds="biu")
 bitwise_left_shift = binary("bitwise_left_shift", np.left_shift, None, None, "``input << other``.", kinds="iu")
 bitwise_right_shift = binary("bitwise_right_shift", np.right_shift, None, None, "``input >> other``.", kinds="iu")
 isnan = unary("isnan", np.isnan, None, "Where the element is NaN.", to_float=False, dtype=dtypes.bool_)
-isinf = unary("isinf", np.isinf, None, "Where the element is plus or minus infinity.", to_float=False, dtype=dtypes.bool_)
+isinf = unary(
+    "isinf", np.isinf, None, "Where the element is plus or minus infinity.", to_float=False, dtype=dtypes.bool_
+)
 isfinite = unary("isfinite", np.isfinite, None, "Where the element is finite.", to_float=False, dtype=dtypes.bool_)
 
 # ---- arithmetic -------------------------------------------------------------------------------------------------------
@@ -221,7 +230,7 @@ fmin = binary(
     "The smaller of two, the number where one is NaN.",
 )  # fmt: skip
 neg = unary("neg", np.negative, lambda g, x, o: neg(g), "``-input``.", keeps="", to_float=False, kinds="iuf")
-abs = unary("abs", np.absolute, lambda g, x, o: mul(g, sign(x)), "``|input|``.", to_float=False)  # noqa: A001
+abs = unary("abs", np.absolute, lambda g, x, o: mul(g, sign(x)), "``|input|``.", to_float=False)
 sign = unary("sign", np.sign, lambda g, x, o: mul(g, 0.0), "-1, 0 or 1.", keeps="", to_float=False, kinds="iuf")
 positive = unary("positive", np.positive, lambda g, x, o: g, "``+input``.", keeps="", to_float=False, kinds="iuf")
 square = unary("square", np.square, lambda g, x, o: mul(g, mul(x, 2.0)), "``input ** 2``.", to_float=False, kinds="iuf")
@@ -293,7 +302,7 @@ def where(condition: Any, input: Any = None, other: Any = None) -> Any:
     return where_p(condition, *promoted("where", input, other))
 
 
-def clamp(input: Any, min: Any = None, max: Any = None) -> Tensor:  # noqa: A002  (PyTorch's names)
+def clamp(input: Any, min: Any = None, max: Any = None) -> Tensor:
     """``input`` limited to ``[min, max]``; a bound may be None, a number or a tensor. The gradient passes at a bound."""
     if min is None and max is None:
         raise ValueError("clamp: at least one of min and max must be given")

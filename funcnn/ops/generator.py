@@ -79,7 +79,9 @@ def next_key() -> Tensor:
     if held is None:
         return default_generator.next_key()
     if held[0] is None:
-        raise NoKey("a random number is drawn inside a pure function without a key; pass key=fn.random.key(...) to the call")
+        raise NoKey(
+            "a random number is drawn inside a pure function without a key; pass key=fn.random.key(...) to the call"
+        )
     held[1] += 1
     return fold_in(held[0], held[1])
 
@@ -138,12 +140,16 @@ def _made(t: Tensor, device: Any, requires_grad: bool) -> Tensor:
     return detach(t).requires_grad_() if requires_grad else t
 
 
-def rand(*size: Any, generator: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def rand(
+    *size: Any, generator: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
     """Uniform in [0, 1), of shape ``size``."""
     return _made(uniform_from(draw_key(generator), _sizes(size), _float(dtype)), device, requires_grad)
 
 
-def randn(*size: Any, generator: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def randn(
+    *size: Any, generator: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
     """Standard normal, of shape ``size``."""
     return _made(normal_from(draw_key(generator), _sizes(size), _float(dtype)), device, requires_grad)
 

@@ -328,7 +328,9 @@ def index_select(input: Any, dim: int, index: Any) -> Tensor:
     x, index = to_tensor(input), to_tensor(index)
     dim = normalize_dim("index_select", dim, x.ndim)
     if index.ndim > 1 or index._v.dtype.kind not in "iu":
-        raise IndexError(f"index_select: expected a vector of integers, got {index.dtype} of shape {tuple(index.shape)}")
+        raise IndexError(
+            f"index_select: expected a vector of integers, got {index.dtype} of shape {tuple(index.shape)}"
+        )
     out = index_p(movedim(x, dim, 0) if dim else x, reshape(index, (-1,) if index._v.size else (0,)))
     return movedim(out, 0, dim) if dim else out
 
@@ -379,7 +381,9 @@ def _one_hot(ins: list, outs: list, classes: int) -> None:
 
 def _one_hot_check(ins: list, classes: int) -> None:
     if ins[0].size and (ins[0].min() < 0 or ins[0].max() >= classes):
-        raise IndexError(f"one_hot: class {int(ins[0].max())} or {int(ins[0].min())} is out of range for {classes} classes")
+        raise IndexError(
+            f"one_hot: class {int(ins[0].max())} or {int(ins[0].min())} is out of range for {classes} classes"
+        )
 
 
 def _one_hot_shape(x: Any, classes: int) -> tuple:

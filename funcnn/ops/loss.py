@@ -156,7 +156,9 @@ def cross_entropy(
     return true_divide(sum_(loss), cast(count, x._v.dtype))
 
 
-def _smoothed(rows: Tensor, index: Tensor, shape: tuple, weight: Any, ignore_index: int, reduction: str, share: float) -> Tensor:
+def _smoothed(
+    rows: Tensor, index: Tensor, shape: tuple, weight: Any, ignore_index: int, reduction: str, share: float
+) -> Tensor:
     loss, counts = _nll(log_softmax(rows, 1), index, weight, ignore_index)
     if share:
         logp = log_softmax(rows, 1)
@@ -196,7 +198,9 @@ def _nll(logp: Tensor, index: Tensor, weight: Any, ignore_index: int) -> tuple[T
     if weight is not None:
         w = to_tensor(weight)
         if tuple(w._v.shape) != (logp._v.shape[1],):
-            raise ShapeError(f"nll_loss: expected a weight for each of {logp._v.shape[1]} classes, got {tuple(w.shape)}")
+            raise ShapeError(
+                f"nll_loss: expected a weight for each of {logp._v.shape[1]} classes, got {tuple(w.shape)}"
+            )
         counts = mul(counts, index_p(w, safe))
     return where(ignored, 0.0, neg(mul(picked, counts))), counts
 
@@ -256,7 +260,9 @@ def binary_cross_entropy(input: Any, target: Any, weight: Any = None, reduction:
     """``-(t log p + (1 - t) log(1 - p))``, the logarithms held above -100."""
     p, t = to_tensor(input), to_tensor(target)
     if p._v.shape != t._v.shape:
-        raise ShapeError(f"binary_cross_entropy: input {tuple(p.shape)} and target {tuple(t.shape)} must have one shape")
+        raise ShapeError(
+            f"binary_cross_entropy: input {tuple(p.shape)} and target {tuple(t.shape)} must have one shape"
+        )
     loss = neg(add(mul(t, clamp(log(p), -100.0)), mul(sub(1.0, t), clamp(log(sub(1.0, p)), -100.0))))
     return reduced(loss if weight is None else mul(loss, weight), reduction, "binary_cross_entropy")
 

@@ -36,7 +36,7 @@ _round = unary("round", np.rint, lambda g, x, o: mul(g, 0.0), "The nearest integ
 fix = trunc
 
 
-def round(input: Any, *, decimals: int = 0) -> Tensor:  # noqa: A001  (PyTorch's name)
+def round(input: Any, *, decimals: int = 0) -> Tensor:
     """The nearest multiple of ``10 ** -decimals``, halves to even."""
     if decimals == 0:
         return _round(input)
@@ -90,7 +90,7 @@ def _over_square(a: Tensor, x: Tensor, y: Tensor) -> Tensor:
     return where(eq(length, 0.0), 0.0, div(a, length))
 
 
-pow = binary("pow", _pow_loop, _pow_dx, _pow_dy, "``input ** exponent``.", keeps="io", kinds="iuf")  # noqa: A001
+pow = binary("pow", _pow_loop, _pow_dx, _pow_dy, "``input ** exponent``.", keeps="io", kinds="iuf")
 logaddexp = binary(
     "logaddexp",
     np.logaddexp,
@@ -115,7 +115,9 @@ sin = unary("sin", np.sin, lambda g, x, o: mul(g, cos(x)), "The sine of radians.
 cos = unary("cos", np.cos, lambda g, x, o: neg(mul(g, sin(x))), "The cosine of radians.")
 tan = unary("tan", np.tan, lambda g, x, o: mul(g, add(mul(o, o), 1.0)), "The tangent of radians.", keeps="o")
 asin = unary("asin", np.arcsin, lambda g, x, o: div(g, sqrt(sub(1.0, mul(x, x)))), "The inverse sine, in radians.")
-acos = unary("acos", np.arccos, lambda g, x, o: neg(div(g, sqrt(sub(1.0, mul(x, x))))), "The inverse cosine, in radians.")
+acos = unary(
+    "acos", np.arccos, lambda g, x, o: neg(div(g, sqrt(sub(1.0, mul(x, x))))), "The inverse cosine, in radians."
+)
 atan = unary("atan", np.arctan, lambda g, x, o: div(g, add(mul(x, x), 1.0)), "The inverse tangent, in radians.")
 atan2 = binary(
     "atan2",
@@ -134,7 +136,9 @@ atanh = unary("atanh", np.arctanh, lambda g, x, o: div(g, sub(1.0, mul(x, x))), 
 
 # ---- the error function's family --------------------------------------------------------------------------------------
 erf = unary("erf", _flat(erf_kernels.erf), lambda g, x, o: mul(g, _bell(x)), "The error function.")
-erfc = unary("erfc", _flat(erf_kernels.erfc), lambda g, x, o: neg(mul(g, _bell(x))), "``1 - erf(input)``, exact in the tail.")
+erfc = unary(
+    "erfc", _flat(erf_kernels.erfc), lambda g, x, o: neg(mul(g, _bell(x))), "``1 - erf(input)``, exact in the tail."
+)
 erfinv = unary(
     "erfinv",
     _flat(erf_kernels.erfinv),

@@ -14,7 +14,7 @@ from funcnn.ops.common import aligned, broadcast, normalize_dim, numel, require_
 from funcnn.ops.elementwise import add, mul
 from funcnn.ops.movement import diagonal, expand, permute, reshape, transpose, unsqueeze
 from funcnn.ops.reduce import sum as sum_
-from funcnn.ops.reduce import trace as trace  # noqa: PLC0414  (listed with the matrix functions)
+from funcnn.ops.reduce import trace as trace
 
 
 def _matmul_shape(x: Any, y: Any) -> tuple:
@@ -69,7 +69,9 @@ def matmul(input: Any, other: Any) -> Tensor:
     """
     x, y = to_tensor(input), to_tensor(other)
     if x.ndim == 0 or y.ndim == 0:
-        raise ShapeError(f"matmul: expected at least 1 dimension on both sides, got {tuple(x.shape)} and {tuple(y.shape)}")
+        raise ShapeError(
+            f"matmul: expected at least 1 dimension on both sides, got {tuple(x.shape)} and {tuple(y.shape)}"
+        )
     left, right = x.ndim == 1, y.ndim == 1
     if left and right:
         return dot(x, y)
@@ -156,7 +158,9 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Tensor:
 def tensordot(a: Any, b: Any, dims: Any = 2) -> Tensor:
     """Sums of products over ``dims``: a number of last against first dimensions, or two lists that pair up."""
     a, b = to_tensor(a), to_tensor(b)
-    pairs = (list(range(a.ndim - dims, a.ndim)), list(range(dims))) if isinstance(dims, int) else [list(d) for d in dims]
+    pairs = (
+        (list(range(a.ndim - dims, a.ndim)), list(range(dims))) if isinstance(dims, int) else [list(d) for d in dims]
+    )
     left = [normalize_dim("tensordot", d, a.ndim) for d in pairs[0]]
     right = [normalize_dim("tensordot", d, b.ndim) for d in pairs[1]]
     sizes = [[t._v.shape[d] for d in ds] for t, ds in ((a, left), (b, right))]
@@ -176,7 +180,10 @@ def einsum(equation: str, *operands: Any) -> Tensor:
 
     Repeated labels take diagonals; without "->" the output has the labels that occur once, sorted.
     """
-    tensors = [to_tensor(t) for t in (operands[0] if len(operands) == 1 and isinstance(operands[0], (list, tuple)) else operands)]
+    tensors = [
+        to_tensor(t)
+        for t in (operands[0] if len(operands) == 1 and isinstance(operands[0], (list, tuple)) else operands)
+    ]
     inputs, output = _parse(equation.replace(" ", ""), tensors)
     terms = [_single(labels, t) for labels, t in zip(inputs, tensors, strict=True)]
     while len(terms) > 1:

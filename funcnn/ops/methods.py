@@ -12,8 +12,21 @@ from funcnn.core import dtypes
 from funcnn.core.errors import DTypeError
 from funcnn.core.mutation import assign
 from funcnn.core.tensor import Tensor
-from funcnn.ops import elementwise, index, join, math, matmul, movement, reduce, scan, scatter, softmax, sort
-from funcnn.ops import triangle, windows
+from funcnn.ops import (
+    elementwise,
+    index,
+    join,
+    math,
+    matmul,
+    movement,
+    reduce,
+    scan,
+    scatter,
+    softmax,
+    sort,
+    triangle,
+    windows,
+)
 from funcnn.ops.common import broadcast, cast, to_tensor
 from funcnn.ops.movement import expand
 
@@ -46,7 +59,9 @@ def _alike(out: Any, like: Tensor, name: str) -> Tensor:
     """A result as what an in-place operation stores: the tensor's own shape and dtype. Raises ``DTypeError``."""
     out = to_tensor(out)
     if dtypes.kind(out._v.dtype) > dtypes.kind(like._v.dtype):
-        raise DTypeError(f"{name}: a result of {out.dtype} cannot be stored in a tensor of {like.dtype}; convert it first")
+        raise DTypeError(
+            f"{name}: a result of {out.dtype} cannot be stored in a tensor of {like.dtype}; convert it first"
+        )
     return cast(out, like._v.dtype)
 
 

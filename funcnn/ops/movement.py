@@ -144,7 +144,9 @@ def t(input: Any) -> Tensor:
     """The transpose of a matrix; vectors and scalars as they are."""
     x = to_tensor(input)
     if x.ndim > 2:
-        raise ShapeError(f"t: expected at most 2 dimensions, got shape {tuple(x.shape)}; use .mT or transpose(dim0, dim1)")
+        raise ShapeError(
+            f"t: expected at most 2 dimensions, got shape {tuple(x.shape)}; use .mT or transpose(dim0, dim1)"
+        )
     return permute_p(x, dims=tuple(range(x.ndim))[::-1])
 
 

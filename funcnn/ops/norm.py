@@ -145,7 +145,9 @@ def batch_norm_training(x: Any, weight: Any, bias: Any, eps: float) -> tuple[Ten
     n, c, *space = x._v.shape
     count = n * numel(tuple(space))
     if count < 2:
-        raise ShapeError(f"batch_norm: training needs more than 1 value per channel, got an input of shape {tuple(x.shape)}")
+        raise ShapeError(
+            f"batch_norm: training needs more than 1 value per channel, got an input of shape {tuple(x.shape)}"
+        )
     y, mean, _, var = normalize_p(reshape(x, (n, c, numel(tuple(space)))), eps=float(eps))
     return _affine(reshape(y, x._v.shape), weight, bias, shape), mean, mul(var, count / (count - 1))
 

@@ -35,7 +35,9 @@ def _pad_vjp(g: Tensor, ins: list, o: Tensor, widths: tuple, value: float) -> tu
 
 pad_p = Primitive(
     "pad",
-    shape=lambda x, widths, value: (Aval(tuple(s + a + b for s, (a, b) in zip(x.shape, widths, strict=True)), x.dtype),),
+    shape=lambda x, widths, value: (
+        Aval(tuple(s + a + b for s, (a, b) in zip(x.shape, widths, strict=True)), x.dtype),
+    ),
     cpu=_pad,
     vjp=_pad_vjp,
     batch=lambda n, ins, batched, widths, value: pad_p(ins[0], widths=((0, 0), *widths), value=value),

@@ -18,7 +18,9 @@ from funcnn.ops.conv import per_dim
 from funcnn.ops.movement import reshape
 
 
-def pooled_sizes(space: tuple, size: tuple, stride: tuple, padding: tuple, dilation: tuple, ceil_mode: bool) -> tuple[int, ...]:
+def pooled_sizes(
+    space: tuple, size: tuple, stride: tuple, padding: tuple, dilation: tuple, ceil_mode: bool
+) -> tuple[int, ...]:
     """Output sizes; with ``ceil_mode`` a last window may run over the edge, if it starts inside input or left padding."""
     out = []
     for s, k, t, p, d in zip(space, size, stride, padding, dilation, strict=True):
@@ -48,7 +50,9 @@ def _max_shape(x: Any, size: tuple, stride: tuple, padding: tuple, dilation: tup
 
 def _require_outputs(name: str, x: Any, space: tuple, size: tuple) -> None:
     if any(s <= 0 for s in space):
-        raise ShapeError(f"{name}: a window of {size} does not fit an input of shape {tuple(x.shape)}: output would be {space}")
+        raise ShapeError(
+            f"{name}: a window of {size} does not fit an input of shape {tuple(x.shape)}: output would be {space}"
+        )
 
 
 def _max(ins: list, outs: list, size: tuple, stride: tuple, padding: tuple, dilation: tuple, ceil_mode: bool) -> None:
@@ -97,13 +101,17 @@ pool_gather_p = Primitive(
 
 
 # ---- average pooling --------------------------------------------------------------------------------------------------
-def _avg_shape(x: Any, size: tuple, stride: tuple, padding: tuple, ceil_mode: bool, include: bool, divisor: int) -> tuple:
+def _avg_shape(
+    x: Any, size: tuple, stride: tuple, padding: tuple, ceil_mode: bool, include: bool, divisor: int
+) -> tuple:
     space = pooled_sizes(tuple(x.shape[2:]), size, stride, padding, (1,) * len(size), ceil_mode)
     _require_outputs(f"avg_pool{len(size)}d", x, space, size)
     return (Aval((*x.shape[:2], *space), x.dtype),)
 
 
-def _avg(ins: list, outs: list, size: tuple, stride: tuple, padding: tuple, ceil_mode: bool, include: bool, divisor: int) -> None:
+def _avg(
+    ins: list, outs: list, size: tuple, stride: tuple, padding: tuple, ceil_mode: bool, include: bool, divisor: int
+) -> None:
     if outs[0].size:
         where = _three(size, 1), _three(stride, 1), _three(padding, 0)
         kernels.avg_pool_forward(_images(ins[0]), _images(outs[0]), *where, include, divisor)
@@ -188,7 +196,9 @@ def _avg_pool(n: int, doc: str) -> Callable:
     return pool
 
 
-_MAX = "The largest of each window of (N, C, *spatial); with ``return_indices`` also its flat index. Padding never wins."
+_MAX = (
+    "The largest of each window of (N, C, *spatial); with ``return_indices`` also its flat index. Padding never wins."
+)
 _AVG = "The mean of each window of (N, C, *spatial), padded with zeros that ``count_include_pad`` counts or not."
 max_pool1d, max_pool2d, max_pool3d = (_max_pool(n, _MAX) for n in (1, 2, 3))
 avg_pool1d, avg_pool2d, avg_pool3d = (_avg_pool(n, _AVG) for n in (1, 2, 3))

@@ -35,7 +35,9 @@ def _words(key: np.ndarray, stream: int, count: int) -> np.ndarray:
 
 def _key_shape(name: str, key: Any) -> None:
     if tuple(key.shape) != (2,) or key.dtype != dtypes.uint32:
-        raise ShapeError(f"{name}: expected a key (uint32 of shape (2,)), got {key.dtype}{tuple(key.shape)}; see random.key")
+        raise ShapeError(
+            f"{name}: expected a key (uint32 of shape (2,)), got {key.dtype}{tuple(key.shape)}; see random.key"
+        )
 
 
 def _bits_shape(key: Any, shape: tuple) -> tuple:

@@ -17,7 +17,7 @@ from funcnn.core.tensor import Tensor
 from funcnn.ops.common import cast, floating, normalize_dim, normalize_dims, numel, to_tensor
 from funcnn.ops.creation import ones_like, require_floating
 from funcnn.ops.elementwise import abs as abs_
-from funcnn.ops.elementwise import eq, isnan, isfinite, logical_or, mul, ne, square, sub, true_divide, where
+from funcnn.ops.elementwise import eq, isfinite, isnan, logical_or, mul, ne, square, sub, true_divide, where
 from funcnn.ops.math import exp, log, pow, sqrt
 from funcnn.ops.movement import expand_p, permute_p, reshape, reshape_p, slice_dim
 
@@ -51,12 +51,16 @@ def spread(g: Tensor, shape: tuple[int, ...], axes: tuple[int, ...]) -> Tensor:
     return expand_p(reshape_p(g, shape=kept(shape, axes)), shape=tuple(shape))
 
 
-def _reduction(name: str, loop: Callable, vjp: Callable | None, keeps: str, dtype: Any = None, empty: bool = True) -> Primitive:
+def _reduction(
+    name: str, loop: Callable, vjp: Callable | None, keeps: str, dtype: Any = None, empty: bool = True
+) -> Primitive:
     """A primitive reducing over ``axes``. ``loop(array, axes, out)``; ``empty``: defined for no elements at all."""
 
     def shape(x: Any, axes: tuple) -> tuple:
         if not empty and builtins.any(x.shape[a] == 0 for a in axes):
-            raise IndexError(f"{name}: cannot reduce dimension(s) {axes} of shape {tuple(x.shape)}: there is no element")
+            raise IndexError(
+                f"{name}: cannot reduce dimension(s) {axes} of shape {tuple(x.shape)}: there is no element"
+            )
         return (Aval(dropped(tuple(x.shape), axes), dtype or x.dtype),)
 
     prim = Primitive(
@@ -86,7 +90,7 @@ sum_p = _reduction(
 )
 
 
-def sum(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:  # noqa: A001
+def sum(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """The sum over ``dim``; bools and integers add up as int64."""
     x = to_tensor(input)
     if dtype is not None:
@@ -108,12 +112,16 @@ def mean(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = Non
     return mul(sum(x, dim, keepdim), 1.0 / count if count else math.nan)
 
 
-def var(input: Any, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: Any = None) -> Tensor:
+def var(
+    input: Any, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: Any = None
+) -> Tensor:
     """The variance over ``dim``: squared deviations from the mean over ``count - correction`` (default 1)."""
     return var_mean(input, dim, unbiased, keepdim, correction=correction)[0]
 
 
-def std(input: Any, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: Any = None) -> Tensor:
+def std(
+    input: Any, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: Any = None
+) -> Tensor:
     """The square root of ``var``."""
     return sqrt(var(input, dim, unbiased, keepdim, correction=correction))
 
@@ -272,12 +280,12 @@ def _extremum(input: Any, dim: Any, keepdim: bool, pair: tuple, whole: Callable)
     return ValuesIndices(reshape_p(values, shape=shape), reshape_p(where_, shape=shape))
 
 
-def max(input: Any, dim: Any = None, keepdim: bool = False) -> Any:  # noqa: A001
+def max(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
     """The largest of all; with ``dim``: ``(values, indices)`` along it; with a tensor: the elementwise maximum."""
     return _extremum(input, dim, keepdim, (argmax_p,), amax)
 
 
-def min(input: Any, dim: Any = None, keepdim: bool = False) -> Any:  # noqa: A001
+def min(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
     """The smallest of all; with ``dim``: ``(values, indices)`` along it; with a tensor: the elementwise minimum."""
     return _extremum(input, dim, keepdim, (argmin_p,), amin)
 
@@ -298,12 +306,12 @@ any_p = _reduction("any", lambda x, axes, out: np.any(x, axis=axes, out=out), No
 all_p = _reduction("all", lambda x, axes, out: np.all(x, axis=axes, out=out), None, "", dtype=dtypes.bool_)
 
 
-def any(input: Any, dim: Any = None, keepdim: bool = False) -> Tensor:  # noqa: A001
+def any(input: Any, dim: Any = None, keepdim: bool = False) -> Tensor:
     """Whether some element over ``dim`` is true (non-zero)."""
     return reduce(any_p, to_tensor(input), dim, keepdim)
 
 
-def all(input: Any, dim: Any = None, keepdim: bool = False) -> Tensor:  # noqa: A001
+def all(input: Any, dim: Any = None, keepdim: bool = False) -> Tensor:
     """Whether every element over ``dim`` is true (non-zero)."""
     return reduce(all_p, to_tensor(input), dim, keepdim)
 

@@ -14,7 +14,7 @@ from funcnn.ops.common import all_batched, broadcast, cast, normalize_dim, to_te
 from funcnn.ops.creation import zeros
 from funcnn.ops.elementwise import mul, true_divide, where
 from funcnn.ops.index import gather_p, in_positive_range, index_put_p, mesh, nonzero
-from funcnn.ops.index import masked_fill as masked_fill  # noqa: PLC0414  (a method of this family)
+from funcnn.ops.index import masked_fill as masked_fill
 from funcnn.ops.movement import expand, movedim, reshape, slice_dim
 
 
@@ -66,7 +66,9 @@ scatter_p = Primitive(
 )
 
 
-def scatter(input: Any, dim: int, index: Any, src: Any = None, *, value: Any = None, reduce: str | None = None) -> Tensor:
+def scatter(
+    input: Any, dim: int, index: Any, src: Any = None, *, value: Any = None, reduce: str | None = None
+) -> Tensor:
     """A copy with ``out[index[i][j]][j] = src[i][j]`` (for dim 0); ``reduce`` "add" or "multiply" combines instead."""
     x, index = to_tensor(input), to_tensor(index)
     if reduce not in (None, "add", "multiply"):
@@ -94,7 +96,9 @@ def _along(input: Any, dim: int, index: Any, source: Any, accumulate: bool, name
     source = cast(to_tensor(source), x._v.dtype)
     source = expand(source, wanted) if source.ndim == 0 else movedim(source, dim, 0)
     if tuple(source._v.shape) != tuple(wanted):
-        raise ShapeError(f"{name}: source of shape {tuple(source.shape)} (dimension {dim} first), expected {tuple(wanted)}")
+        raise ShapeError(
+            f"{name}: source of shape {tuple(source.shape)} (dimension {dim} first), expected {tuple(wanted)}"
+        )
     flat = reshape(index, (index._v.size,))
     return movedim(index_put_p(front, source, cast(flat, dtypes.int64), accumulate=accumulate), 0, dim)
 

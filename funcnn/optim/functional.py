@@ -51,7 +51,10 @@ def _factory(rule: Rule, doc: str) -> Callable[..., PureOptimizer]:
     positional.__doc__ = doc
     kinds = inspect.Parameter
     positional.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [kinds(k, kinds.POSITIONAL_OR_KEYWORD if k == "lr" else kinds.KEYWORD_ONLY, default=v) for k, v in rule.defaults.items()]
+        [
+            kinds(k, kinds.POSITIONAL_OR_KEYWORD if k == "lr" else kinds.KEYWORD_ONLY, default=v)
+            for k, v in rule.defaults.items()
+        ]
     )
     return positional
 

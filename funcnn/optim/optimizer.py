@@ -12,7 +12,8 @@ from funcnn.core.context import ctx, running
 from funcnn.core.errors import GradientError
 from funcnn.core.mutation import assign
 from funcnn.core.tensor import Tensor, wrap
-from funcnn.optim.rules import ADAM, ADAMW, SGD as SGD_RULE, Rule
+from funcnn.optim.rules import ADAM, ADAMW, Rule
+from funcnn.optim.rules import SGD as SGD_RULE
 
 _IGNORED = ("foreach", "capturable", "differentiable", "fused")  # how PyTorch computes, not what
 
@@ -134,7 +135,10 @@ class Optimizer:
             {**{k: v for k, v in group.items() if k != "params"}, "params": [order[id(p)] for p in group["params"]]}
             for group in self.param_groups
         ]
-        return {"state": {order[id(p)]: dict(slots) for p, slots in self.state.items() if slots}, "param_groups": groups}
+        return {
+            "state": {order[id(p)]: dict(slots) for p, slots in self.state.items() if slots},
+            "param_groups": groups,
+        }
 
     def load_state_dict(self, state_dict: dict) -> None:
         """Take over slots and options. Raises ``ValueError``, changing nothing, when the groups do not match."""

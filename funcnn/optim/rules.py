@@ -95,13 +95,17 @@ def _adam_step(g: Tensor, slots: Slots, p: Tensor, hyper: Hyper) -> tuple[Tensor
     g = neg(g) if hyper["maximize"] else g
     if not _is_zero(decay):
         if hyper["decoupled_weight_decay"]:
-            p = mul(p, sub(1.0, mul(lr, decay)) if isinstance(lr, Tensor) or isinstance(decay, Tensor) else 1.0 - lr * decay)
+            p = mul(
+                p, sub(1.0, mul(lr, decay)) if isinstance(lr, Tensor) or isinstance(decay, Tensor) else 1.0 - lr * decay
+            )
         else:
             g = add(g, mul(p, decay))
     step = add(slots["step"], 1.0)
     wide = cast(step, dtypes.float64)
     m = add(mul(slots["exp_avg"], beta1), mul(g, sub(1.0, beta1) if isinstance(beta1, Tensor) else 1.0 - beta1))
-    v = add(mul(slots["exp_avg_sq"], beta2), mul(mul(g, g), sub(1.0, beta2) if isinstance(beta2, Tensor) else 1.0 - beta2))
+    v = add(
+        mul(slots["exp_avg_sq"], beta2), mul(mul(g, g), sub(1.0, beta2) if isinstance(beta2, Tensor) else 1.0 - beta2)
+    )
     new = {"step": step, "exp_avg": m, "exp_avg_sq": v}
     if "max_exp_avg_sq" in slots:
         v = new["max_exp_avg_sq"] = maximum(slots["max_exp_avg_sq"], v)
@@ -113,7 +117,12 @@ def _adam_step(g: Tensor, slots: Slots, p: Tensor, hyper: Hyper) -> tuple[Tensor
 
 def _adam_check(hyper: Hyper) -> None:
     refuse(
-        "Adam", hyper, lr=lambda v: v >= 0, eps=lambda v: v >= 0, weight_decay=lambda v: v >= 0, betas=lambda v: 0 <= v < 1
+        "Adam",
+        hyper,
+        lr=lambda v: v >= 0,
+        eps=lambda v: v >= 0,
+        weight_decay=lambda v: v >= 0,
+        betas=lambda v: 0 <= v < 1,
     )
 
 

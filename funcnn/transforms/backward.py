@@ -13,7 +13,7 @@ from funcnn.core.context import ctx, running
 from funcnn.core.errors import DTypeError, GradientError, ShapeError, TracerError
 from funcnn.core.graph import Node
 from funcnn.core.primitive import apply_vjp
-from funcnn.core.tensor import Tensor
+from funcnn.core.tensor import Tensor, refresh, refresh_all
 from funcnn.ops.creation import ones_like
 from funcnn.ops.elementwise import add, clone, detach
 
@@ -92,6 +92,8 @@ def backward(
     """
     if ctx.top is not None:
         raise GradientError(f"backward: cannot be called inside {ctx.top.name}; use fn.grad there")
+    with running(None, True):
+        refresh(self)
     if not self.requires_grad:
         raise GradientError(
             f"backward: this tensor of shape {tuple(self.shape)} does not require grad and has no grad_fn"
@@ -142,6 +144,8 @@ def gradients(
     given = [None] * len(outs) if grad_outputs is None else grad_outputs
     given = [given] if isinstance(given, Tensor) else list(given)
     retain = create_graph if retain_graph is None else retain_graph
+    with running(None, True):
+        refresh_all([*outs, *ins])
     edges = [t if t._node is None else (t._node, t._slot) for t in outs]
     targets = [t if t._node is None else (t._node, t._slot) for t in ins]
     with running(None, create_graph):

@@ -14,7 +14,7 @@ from funcnn.core.context import ctx, running
 from funcnn.core.errors import DTypeError, GradientError, ShapeError
 from funcnn.core.graph import Node
 from funcnn.core.interpreter import BoxTracer, Interpreter
-from funcnn.core.tensor import Tensor
+from funcnn.core.tensor import Tensor, refresh_all
 from funcnn.ops.creation import as_tensor, ones_like, zeros_like
 from funcnn.transforms.backward import walk
 
@@ -73,6 +73,7 @@ def vjp(f: Callable, *primals: Any, has_aux: bool = False) -> tuple:
     boxes = [tape.enter(t) for t in lowered]
     with running(tape, True):
         result = f(*treedef.unflatten(boxes))
+        refresh_all(tree.leaves(result))
     result, aux = _split_aux(result, has_aux, "vjp")
     outs, outdef = tree.flatten(result)
     outs = [out if isinstance(out, Tensor) else as_tensor(out) for out in outs]
@@ -153,5 +154,7 @@ def _split_aux(result: Any, has_aux: bool, name: str) -> tuple:
     if not has_aux:
         return result, None
     if not isinstance(result, tuple) or len(result) != 2:
-        raise GradientError(f"{name}: has_aux=True needs a function returning (output, aux), got {type(result).__name__}")
+        raise GradientError(
+            f"{name}: has_aux=True needs a function returning (output, aux), got {type(result).__name__}"
+        )
     return result

@@ -9,7 +9,7 @@ from typing import Any
 from funcnn.core.context import ctx
 
 
-class set_grad_enabled:  # noqa: N801  (PyTorch's name)
+class set_grad_enabled:
     """Record operations for gradients or not: at once, within ``with``, or for a decorated function."""
 
     def __init__(self, mode: bool):
@@ -61,13 +61,13 @@ class _Mode:
         return _wrapped(f, self.mode)
 
 
-class no_grad(_Mode):  # noqa: N801  (PyTorch's name)
+class no_grad(_Mode):
     """Within, nothing is recorded: results do not require grad. Also a decorator."""
 
     mode = False
 
 
-class enable_grad(_Mode):  # noqa: N801  (PyTorch's name)
+class enable_grad(_Mode):
     """Within, operations are recorded again, inside a ``no_grad``. Also a decorator."""
 
     mode = True

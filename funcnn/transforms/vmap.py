@@ -11,7 +11,7 @@ from funcnn.core.aval import Aval
 from funcnn.core.context import ctx, running
 from funcnn.core.errors import ShapeError
 from funcnn.core.interpreter import BoxTracer, Interpreter
-from funcnn.core.tensor import Tensor
+from funcnn.core.tensor import Tensor, refresh_all
 from funcnn.ops.creation import as_tensor, zeros
 from funcnn.ops.join import stack
 from funcnn.ops.movement import expand, movedim, select
@@ -94,7 +94,8 @@ def vmap(f: Callable, in_axes: Any = 0, out_axes: Any = 0) -> Callable:
         ]
         with running(batch, ctx.grad):
             result = f(*treedef.unflatten(moved), **kwargs)
-        outs, outdef = tree.flatten(result)
+            outs, outdef = tree.flatten(result)
+            refresh_all(outs)
         ends = _spread(out_axes, result)
         return outdef.unflatten([batch.leave(out, axis) for out, axis in zip(outs, ends, strict=True)])
 

@@ -79,6 +79,6 @@ def agree(question) -> None:
     for lib in (OURS, theirs()):
         try:
             answers.append(question(lib))
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             answers.append(type(error))
     assert answers[0] == answers[1]

@@ -301,5 +301,5 @@ def test_arguments_that_make_no_sense() -> None:
     with pytest.raises(ValueError, match="pow: integers cannot be raised to negative"):
         m.pow(_t(2, dtype="int64"), -1)
     for wrong in ("1", None, [1.0, 2.0], object()):
-        with pytest.raises(DTypeError, match="add: expected a (number or a tensor|tensor or a number), got"):
+        with pytest.raises(DTypeError, match=r"add: expected a (number or a tensor|tensor or a number), got"):
             e.add(x, wrong)

@@ -132,7 +132,7 @@ def test_second_backward_needs_retain_graph() -> None:
     y.backward(retain_graph=True)
     y.backward()
     assert numbers(x.grad) == [12.0]
-    with pytest.raises(GradientError, match="mul were freed by an earlier backward.*retain_graph=True"):
+    with pytest.raises(GradientError, match=r"mul were freed by an earlier backward.*retain_graph=True"):
         y.backward()
     assert numbers(x.grad) == [12.0]
 

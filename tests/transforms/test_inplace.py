@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import funcnn
 from funcnn import no_grad
 from funcnn.core.errors import GradientError
 from funcnn.ops import elementwise as e
@@ -224,3 +225,44 @@ def test_backward_frees_saved_values_while_the_result_lives() -> None:
     assert ref() is not None
     loss.backward()
     assert ref() is None
+
+
+# ---- views that a write to their base left behind ---------------------------------------------------------------------
+def _stale(x: Any) -> tuple:
+    """Values of views taken before their base was written: returned, copied, and the base itself."""
+    y = x * 2.0
+    part, flat = y[0:2], y.reshape(-1)
+    y.mul_(x)
+    flat.copy_(flat)
+    part[0] = 5.0
+    return part, flat, y
+
+
+def test_views_are_up_to_date_wherever_they_are_returned() -> None:
+    x = np.array([3.0, 4.0, 5.0])
+    expected = [[5.0, 32.0], [5.0, 32.0, 50.0], [5.0, 32.0, 50.0]]
+    t = as_tensor(x)
+    assert [numbers(out) for out in _stale(t)] == expected
+    assert [numbers(out) for out in funcnn.jit(_stale)(t)] == expected
+    assert [numbers(out) for out in funcnn.vjp(_stale, t)[0]] == expected
+    assert [numbers(out[0]) for out in funcnn.vmap(_stale)(as_tensor(x[None]))] == expected
+
+
+def test_gradients_of_views_written_since() -> None:
+    weights = [const(1.0, 1.0), const(0.0, 0.0, 0.0), const(0.0, 0.0, 0.0)]
+    x = leaf(3.0, 4.0, 5.0)
+    (g,) = funcnn.vjp(_stale, x.detach())[1](tuple(weights))
+    assert numbers(g) == [0.0, 16.0, 0.0]
+    _stale(x)[0].backward(weights[0])
+    assert numbers(x.grad) == [0.0, 16.0, 0.0]
+    assert numbers(gradients(_stale(x)[0], x, weights[0])[0]) == [0.0, 16.0, 0.0]
+
+
+def test_only_the_value_an_operation_itself_overwrites_is_kept() -> None:
+    x, w = leaf(1.0, 2.0), const(3.0, 4.0)
+    y = x * 1.0
+    z = y * w * y
+    y[0] = 7.0
+    y.copy_(z)
+    with pytest.raises(GradientError, match="overwritten"):
+        sum_(y).backward()

@@ -235,7 +235,7 @@ def test_python_control_flow() -> None:
     for name, traced in (("vmap", vmap(f)), ("jit", jit(vmap(grad(f)))), ("vmap", vmap(grad(f)))):
         with pytest.raises(TracerError, match=f"(?s)bool.. of a traced tensor.*{name}.*where"):
             traced(_t(1.0, -1.0))
-    with pytest.raises(TracerError, match="bool.. of a traced tensor.*jit"):
+    with pytest.raises(TracerError, match=r"bool.. of a traced tensor.*jit"):
         jit(f)(_scalar(1.0))
 
 

@@ -81,24 +81,26 @@ def unfold(x, patch, start, stop, taps, pixels, stride, padding, dilation):
     for r in range(C * A * I * J):
         c, a, i, j = r // (A * I * J), r // (I * J) % A, r // J % I, r % J
         base = j * dilation[2] - padding[2]
-        t = start
-        while t < stop:  # one piece of an output row after the other
-            q0 = t % Q
+        first, last = first_pixel(base, sw), last_pixel(base, sw, W)
+        t, o, p, q0 = start, start // (P * Q), start // Q % P, start % Q
+        while t < stop:  # one piece of an output row after the other, counting up as divisions cost more than the copy
             q1 = min(Q, q0 + stop - t)
-            d = t // (P * Q) * stride[0] + a * dilation[0] - padding[0]
-            h = t // Q % P * stride[1] + i * dilation[1] - padding[1]
+            d = o * stride[0] + a * dilation[0] - padding[0]
+            h = p * stride[1] + i * dilation[1] - padding[1]
             out = patch[r, t - start : t - start + q1 - q0]
             if d < 0 or d >= D or h < 0 or h >= H:
                 out[:] = 0
             else:
-                lo = min(max(q0, first_pixel(base, sw)), q1)
-                hi = max(min(q1, last_pixel(base, sw, W)), lo)
+                lo = min(max(q0, first), q1)
+                hi = max(min(q1, last), lo)
                 out[: lo - q0] = 0
                 row = x[c, d, h]
                 for q in range(lo, hi):
                     out[q - q0] = row[q * sw + base]
                 out[hi - q0 :] = 0
-            t += q1 - q0
+            t, p, q0 = t + q1 - q0, p + 1, 0
+            if p == P:
+                o, p = o + 1, 0
 
 
 @device_function
@@ -111,18 +113,20 @@ def fold(patch, dx, start, stop, taps, pixels, stride, padding, dilation):
     for r in range(C * A * I * J):
         c, a, i, j = r // (A * I * J), r // (I * J) % A, r // J % I, r % J
         base = j * dilation[2] - padding[2]
-        t = start
+        first, last = first_pixel(base, sw), last_pixel(base, sw, W)
+        t, o, p, q0 = start, start // (P * Q), start // Q % P, start % Q
         while t < stop:
-            q0 = t % Q
             q1 = min(Q, q0 + stop - t)
-            d = t // (P * Q) * stride[0] + a * dilation[0] - padding[0]
-            h = t // Q % P * stride[1] + i * dilation[1] - padding[1]
+            d = o * stride[0] + a * dilation[0] - padding[0]
+            h = p * stride[1] + i * dilation[1] - padding[1]
             if 0 <= d < D and 0 <= h < H:
                 source = patch[r, t - start : t - start + q1 - q0]
                 row = dx[c, d, h]
-                for q in range(max(q0, first_pixel(base, sw)), min(q1, last_pixel(base, sw, W))):
+                for q in range(max(q0, first), min(q1, last)):
                     row[q * sw + base] += source[q - q0]
-            t += q1 - q0
+            t, p, q0 = t + q1 - q0, p + 1, 0
+            if p == P:
+                o, p = o + 1, 0
 
 
 @kernel

@@ -1,7 +1,7 @@
 """The only module that imports ``numba.cuda``, and only when a CUDA kernel is first launched.
 
-``@kernel`` declares a kernel as ``kernels.cpu.compile`` does for the CPU: lazily, with helpers found through the names in
-the kernel's code. The scalar ``device_function`` helpers of the CPU kernels are compiled anew for the GPU, so both run
+``@kernel`` declares a kernel as ``kernels.cpu.compile`` does for the CPU: lazily, with helpers found through the names
+in the kernel's code. The scalar ``device_function`` helpers of the CPU kernels are compiled anew for the GPU, so both run
 the same source. In a kernel ``cuda`` means ``numba.cuda``.
 """
 
@@ -19,7 +19,7 @@ _lock = threading.RLock()
 
 
 class _Module:
-    """Stands for ``numba.cuda`` among a kernel file's names; a kernel is compiled with the module itself in its place."""
+    """Stands for ``numba.cuda`` in a kernel file; kernels are compiled with the module itself in its place."""
 
     def __getattr__(self, name: str) -> Any:
         from numba import cuda as module

@@ -1,0 +1,185 @@
+"""How kernels are compiled: lazily, once for all processes, without a cache or a compiler, from several threads."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from funcnn.kernels.cpu import conv, erf, norm, philox, pool, softmax
+from funcnn.kernels.cpu.compile import device_function, kernel
+
+ROOT = Path(__file__).parents[2]
+MODULES = ["compile", "conv", "erf", "norm", "philox", "pool", "softmax"]
+
+
+def python(code, *args, **env):
+    """Run a script in a process of its own; what it printed and what it wrote to stderr."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("NUMBA_", "FUNCNN_"))}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, args)],
+        env={**inherited, "PYTHONPATH": str(ROOT), **{name: str(value) for name, value in env.items()}},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout, done.stderr
+
+
+def everything(dtype="float64"):
+    """One small result of every kernel."""
+    rng = np.random.default_rng(0)
+    made = {}
+
+    def array(*shape):
+        return rng.standard_normal(shape).astype(dtype)
+
+    def run(name, kernel, outs, ins, *args):
+        kernel(*ins, *outs, *args)
+        made.update({f"{name} {i}": out for i, out in enumerate(outs)})
+
+    where = ((1, 2, 1), (0, 1, 1), (1, 1, 2), 2)
+    x, w, dy = array(1, 4, 1, 4, 5), array(2, 2, 1, 2, 2), array(1, 2, 1, 3, 5)
+    run("conv", conv.conv_forward, [np.empty_like(dy)], [x, w], *where)
+    run("input grad", conv.conv_input_grad, [np.empty_like(x)], [dy, w], *where)
+    run("weight grad", conv.conv_weight_grad, [np.empty_like(w)], [x, dy], *where)
+    x, dy, window = array(2, 1, 4, 5), array(2, 1, 2, 3), ((1, 3, 2), (1, 2, 2), (0, 1, 1))
+    run("max", pool.max_pool_forward, [np.empty_like(dy), np.empty(dy.shape, np.int64)], [x], *window, (1, 1, 1))
+    run("scatter", pool.pool_scatter, [np.empty_like(x)], [dy, made["max 1"]])
+    run("gather", pool.pool_gather, [np.empty_like(dy)], [x, made["max 1"]])
+    run("avg", pool.avg_pool_forward, [np.empty_like(dy)], [x], *window, False, 0)
+    run("avg grad", pool.avg_pool_grad, [np.empty_like(x)], [dy], *window, True, 0)
+    x, target = array(2, 3, 4), np.array([[0, 1, 2, -100], [2, 2, 1, 0]])
+    run("norm", norm.normalize_forward, [np.empty_like(x), *(np.empty(3, dtype) for _ in range(3))], [x], 1e-5)
+    run("norm grad", norm.normalize_grad, [np.empty_like(x)], [array(2, 3, 4), made["norm 0"], made["norm 2"]])
+    run("softmax", softmax.softmax_forward, [np.empty_like(x)], [x])
+    run("entropy", softmax.cross_entropy_forward, [np.empty((2, 4), dtype), np.empty_like(x)], [x, target], -100)
+    run("entropy grad", softmax.cross_entropy_grad, [np.empty_like(x)], [made["entropy 1"], target, array(2, 4)], -100)
+    x = np.linspace(-0.9, 0.9, 7).astype(dtype)
+    for kernel in (erf.erf, erf.erfc, erf.erfinv):
+        run(kernel.__name__, kernel, [np.empty_like(x)], [x])
+    run("philox", philox.philox_fill, [np.empty(7, np.uint32)], [np.uint64(1), np.uint64(2), np.uint64(3)])
+    return made
+
+
+EVERYTHING = f"""
+import runpy, sys
+import numpy as np
+np.savez(sys.argv[1], **runpy.run_path({__file__!r})["everything"](sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_same_results_without_a_compiler(tmp_path, dtype):
+    python(EVERYTHING, tmp_path / "plain.npz", dtype, NUMBA_DISABLE_JIT=1, FUNCNN_CACHE_DIR=tmp_path)
+    plain, compiled = np.load(tmp_path / "plain.npz"), everything(dtype)
+    assert set(plain.files) == set(compiled)
+    for name, value in compiled.items():
+        tolerance = 1e-5 if dtype == "float32" else 1e-12
+        np.testing.assert_allclose(plain[name], value, tolerance, tolerance, err_msg=name)
+
+
+def test_a_second_process_compiles_nothing(tmp_path):
+    env = {"FUNCNN_CACHE_DIR": tmp_path / "cache", "FUNCNN_LOG_COMPILES": 1}
+    first, second = (python(EVERYTHING, tmp_path / f"{i}.npz", "float32", **env)[1] for i in range(2))
+    for name in ("conv_forward", "dots", "max_pool_forward", "cross_entropy_forward", "erfinv_scalar", "philox_fill"):
+        assert f"funcnn: compiling {name}(" in first
+    assert second == ""
+
+
+WITHOUT_CACHE = """
+import numpy as np
+from funcnn.kernels.cpu import erf, softmax
+x, y = np.full(3, 0.5), np.empty(3)
+erf.erf(x, y), erf.erfc(x, y), softmax.softmax_forward(x.reshape(1, 3, 1), y.reshape(1, 3, 1))
+print(y)
+"""
+
+
+def test_an_unwritable_cache_warns_once_and_works(tmp_path):
+    (tmp_path / "file").write_text("")
+    out, err = python(WITHOUT_CACHE, FUNCNN_CACHE_DIR=tmp_path / "file" / "cache")
+    assert out == "[0.33333333 0.33333333 0.33333333]\n"
+    assert err.count("funcnn cannot keep compiled kernels") == 1 and "FUNCNN_CACHE_DIR" in err
+
+
+@pytest.mark.parametrize("module", [*(f"cpu.{name}" for name in MODULES), "philox", "cuda.shim", "cuda.philox"])
+def test_importing_a_kernel_does_not_import_numba(module):
+    python(f"import sys, funcnn.kernels.{module}; assert 'numba' not in sys.modules")
+
+
+USERS = """
+import os, numba, numpy as np
+from funcnn.kernels.cpu import erf
+@numba.njit
+def mine(x):
+    return x + 1
+x = np.zeros(3)
+erf.erf(x, x), mine(1)
+assert numba.config.CACHE_DIR == os.environ["NUMBA_CACHE_DIR"]
+"""
+
+
+def test_users_kernels_are_left_alone(tmp_path):
+    env = {"FUNCNN_CACHE_DIR": tmp_path / "ours", "NUMBA_CACHE_DIR": tmp_path / "theirs", "FUNCNN_LOG_COMPILES": 1}
+    _, err = python(USERS, **env)
+    assert "compiling erf(" in err and "mine" not in err
+    assert (tmp_path / "ours").is_dir() and not (tmp_path / "theirs").exists()
+
+
+THREADS = """
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+import numpy as np
+from funcnn.kernels.cpu.softmax import cross_entropy_forward, log_softmax_forward, softmax_forward
+barrier = Barrier(6)
+def first(i):
+    x, y = np.zeros((1, 4, 1)), np.empty((1, 4, 1))
+    barrier.wait()
+    if i % 3 == 0:
+        softmax_forward(x, y)
+        return y[0, 0, 0] - 0.25
+    if i % 3 == 1:
+        log_softmax_forward(x, y)
+    else:
+        cross_entropy_forward(x, np.zeros((1, 1), np.int64), np.empty((1, 1)), y, -100)
+    return y[0, 0, 0] + np.log(4)
+with ThreadPoolExecutor(6) as pool:
+    assert max(map(abs, pool.map(first, range(6)))) < 1e-12
+"""
+
+
+def test_first_calls_from_several_threads(tmp_path):
+    python(THREADS, FUNCNN_CACHE_DIR=tmp_path)
+
+
+@device_function
+def half(x):
+    return x / 2
+
+
+@kernel
+def sqrt(x, y):
+    """Bears the name of an attribute that it uses."""
+    for i in range(x.size):
+        y[i] = half(math.sqrt(x[i]))
+
+
+def test_a_kernel_may_stand_outside_the_package():
+    x, y = np.array([4.0, 9.0]), np.empty(2)
+    sqrt(x, y)
+    np.testing.assert_array_equal(y, [1.0, 1.5])
+
+
+def test_a_helper_called_first_is_what_a_kernel_then_uses():
+    @device_function
+    def double(x):
+        return 2 * x
+
+    assert double(4) == 8 and double.dispatcher() is double.compiled

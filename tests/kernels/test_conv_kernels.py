@@ -1,0 +1,96 @@
+"""Convolution kernels against loops over every tap and output pixel."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+
+from funcnn.kernels.cpu import conv
+
+# x (N, C, D, H, W), output channels, kernel, stride, padding, dilation, groups
+CASES = {
+    "plain": ((2, 3, 1, 6, 7), 4, (1, 3, 3), (1, 1, 1), (0, 0, 0), (1, 1, 1), 1),
+    "3d": ((2, 2, 4, 5, 6), 3, (2, 3, 2), (1, 2, 1), (1, 1, 0), (1, 1, 2), 1),
+    "1d": ((3, 2, 1, 1, 11), 5, (1, 1, 4), (1, 1, 3), (0, 0, 2), (1, 1, 1), 1),
+    "groups": ((2, 6, 1, 5, 4), 4, (1, 2, 3), (1, 1, 1), (0, 1, 1), (1, 1, 1), 2),
+    "depthwise": ((1, 5, 1, 6, 6), 10, (1, 3, 3), (1, 1, 1), (0, 1, 1), (1, 1, 1), 5),
+    "stride over kernel": ((1, 2, 5, 9, 9), 3, (1, 2, 2), (2, 3, 4), (0, 0, 0), (1, 1, 1), 1),
+    "dilated past the edge": ((1, 1, 1, 5, 5), 2, (1, 3, 3), (1, 1, 1), (0, 4, 4), (1, 4, 4), 1),
+    "padding over input": ((1, 1, 1, 2, 1), 1, (1, 2, 2), (1, 1, 2), (0, 3, 5), (1, 1, 1), 1),
+    "1x1": ((2, 17, 1, 3, 3), 5, (1, 1, 1), (1, 1, 1), (0, 0, 0), (1, 1, 1), 1),
+    "several tiles": ((2, 2, 1, 20, 20), 2, (1, 3, 2), (1, 1, 1), (0, 1, 1), (1, 1, 1), 2),
+    "rows cut by tiles": ((1, 1, 1, 1, 700), 2, (1, 1, 3), (1, 1, 2), (0, 0, 1), (1, 1, 1), 1),
+    "many taps": ((1, 14, 1, 14, 14), 1, (1, 7, 7), (1, 1, 1), (0, 3, 3), (1, 1, 1), 1),
+    "no images": ((0, 2, 1, 4, 4), 3, (1, 2, 2), (1, 1, 1), (0, 0, 0), (1, 1, 1), 1),
+    "no channels": ((2, 0, 1, 4, 4), 3, (1, 2, 2), (1, 1, 1), (0, 0, 0), (1, 1, 1), 1),
+    "no outputs": ((2, 2, 1, 1, 4), 3, (1, 2, 2), (1, 1, 1), (0, 0, 0), (1, 1, 1), 1),
+}
+DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])
+
+
+def setup(case, dtype, seed=0):
+    """x, w, dy and the arguments that all three kernels end with."""
+    shape, K, kernel, stride, padding, dilation, groups = case
+    spans = [s + 2 * p - d * (k - 1) for s, p, d, k in zip(shape[2:], padding, dilation, kernel, strict=True)]
+    pixels = [max(0, (span - 1) // s + 1) for span, s in zip(spans, stride, strict=True)]
+    rng = np.random.default_rng(seed)
+    shapes = (shape, (K, shape[1] // groups, *kernel), (shape[0], K, *pixels))
+    return (*[rng.standard_normal(s).astype(dtype) for s in shapes], (stride, padding, dilation, groups))
+
+
+def naive(x, w, dy, stride, padding, dilation, groups):
+    """y, dx and dw by the definition, on an input that is padded with zeros."""
+    x, w, dy = (a.astype(np.float64) for a in (x, w, dy))
+    high = [
+        p + s * o + d * k for p, s, o, d, k in zip(padding, stride, dy.shape[2:], dilation, w.shape[2:], strict=True)
+    ]
+    wide = np.pad(x, [(0, 0), (0, 0), *zip(padding, high, strict=True)])
+    y, dwide, dw = np.zeros(dy.shape), np.zeros(wide.shape), np.zeros(w.shape)
+    K, C = w.shape[0] // groups, w.shape[1]
+    for k, c, tap in product(range(w.shape[0]), range(C), product(*map(range, w.shape[2:]))):
+        channel = k // K * C + c
+        for pixel in product(*map(range, dy.shape[2:])):
+            at = tuple(o * s + t * d for o, s, t, d in zip(pixel, stride, tap, dilation, strict=True))
+            y[(slice(None), k, *pixel)] += w[(k, c, *tap)] * wide[(slice(None), channel, *at)]
+            dwide[(slice(None), channel, *at)] += w[(k, c, *tap)] * dy[(slice(None), k, *pixel)]
+            dw[(k, c, *tap)] += wide[(slice(None), channel, *at)] @ dy[(slice(None), k, *pixel)]
+    inner = tuple(slice(p, p + n) for p, n in zip(padding, x.shape[2:], strict=True))
+    return y, dwide[(slice(None), slice(None), *inner)], dw
+
+
+def run(x, w, dy, args):
+    """What the kernels give, in outputs that held garbage."""
+    y, dx, dw = (np.full_like(a, np.nan) for a in (dy, x, w))
+    conv.conv_forward(x, w, y, *args)
+    conv.conv_input_grad(dy, w, dx, *args)
+    conv.conv_weight_grad(x, dy, dw, *args)
+    return y, dx, dw
+
+
+@DTYPES
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+def test_against_loops(case, dtype):
+    x, w, dy, args = setup(case, dtype)
+    tolerance = 1e-4 if dtype == "float32" else 1e-11
+    for name, got, expected in zip(("y", "dx", "dw"), run(x, w, dy, args), naive(x, w, dy, *args), strict=True):
+        np.testing.assert_allclose(got, expected, tolerance, tolerance, err_msg=name)
+
+
+@DTYPES
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_nan_and_inf_go_where_they_belong(dtype, bad):
+    for poisoned in range(3):
+        x, w, dy, args = setup(CASES["several tiles"], dtype)
+        (x, w, dy)[poisoned].reshape(-1)[5] = bad
+        for got, expected in zip(run(x, w, dy, args), naive(x, w, dy, *args), strict=True):
+            np.testing.assert_allclose(got, expected, 1e-4, 1e-4)
+
+
+def test_weight_grad_sums_a_large_batch_in_float64():
+    x = np.full((5000, 1, 1, 1, 4), 1.1, np.float32)
+    dy, dw = np.full((5000, 1, 1, 1, 4), 1.3, np.float32), np.empty((1, 1, 1, 1, 1), np.float32)
+    conv.conv_weight_grad(x, dy, dw, (1, 1, 1), (0, 0, 0), (1, 1, 1), 1)
+    np.testing.assert_allclose(dw.item(), 20000 * float(x[0, 0, 0, 0, 0]) * float(dy[0, 0, 0, 0, 0]), rtol=2e-7)
