@@ -1,7 +1,8 @@
 """Train LeNet on scikit-learn's handwritten digits, through either surface, compiled or not.
 
 The network has LeNet-5's shape (LeCun et al., Proc. IEEE 1998) with ReLU, max pooling and a 3 x 3 second kernel, for
-1 x 32 x 32 images: the 1,797 8 x 8 digits of the scikit-learn wheel, enlarged by bilinear interpolation. The four combinations of --api and --jit see the
+1 x 32 x 32 images: the 1,797 8 x 8 digits of the scikit-learn wheel, enlarged by bilinear interpolation
+and, for training, moved by up to three pixels. The four combinations of --api and --jit see the
 same first weights and the same batches, and so end with the same accuracy.
 
     python examples/lenet_digits.py --api functional --no-jit --epochs 20 --out runs/lenet
@@ -91,24 +92,23 @@ def enlarge(images: np.ndarray, size: int) -> np.ndarray:
 class Trainer:
     """What the loop needs: one step giving (loss, correct), logits for evaluation, and the weights by name."""
 
-    step: Callable[[Any, Any], tuple[Any, Any]]
+    step: Callable[[Any, Any, float], tuple[Any, Any]]
     predict: Callable[[Any], Any]
     weights: Callable[[], dict[str, np.ndarray]]
 
 
-def functional_trainer(key: Any, lr: float, compiled: bool) -> Trainer:
+def functional_trainer(key: Any, compiled: bool) -> Trainer:
     """Pure functions: parameters, state and optimizer state go in and come out."""
     params, state = PURE.init(key)
-    opt = optim.adamw(lr=lr)
-    held = {"params": params, "state": state, "opt": opt.init(params)}
+    held = {"params": params, "state": state, "opt": optim.adamw().init(params)}
 
     def loss_fn(params: Any, state: Any, x: Any, target: Any) -> Any:
         logits, state = PURE(params, state, x, training=True)
         return F.cross_entropy(logits, target), (state, logits)
 
-    def pure_step(params: Any, state: Any, opt_state: Any, x: Any, target: Any) -> Any:
+    def pure_step(params: Any, state: Any, opt_state: Any, x: Any, target: Any, lr: float) -> Any:
         (loss, (state, logits)), grads = fn.value_and_grad(loss_fn, has_aux=True)(params, state, x, target)
-        params, opt_state = opt.update(grads, opt_state, params)
+        params, opt_state = optim.adamw(lr=lr).update(grads, opt_state, params)
         return params, state, opt_state, loss, (logits.argmax(1) == target).sum()
 
     run = fn.jit(pure_step, donate_argnums=(0, 2)) if compiled else pure_step
@@ -116,8 +116,8 @@ def functional_trainer(key: Any, lr: float, compiled: bool) -> Trainer:
         fn.jit(lambda params, state, x: PURE(params, state, x)[0]) if compiled else (lambda p, s, x: PURE(p, s, x)[0])
     )
 
-    def step(x: Any, target: Any) -> tuple[Any, Any]:
-        held["params"], held["state"], held["opt"], loss, correct = run(*held.values(), x, target)
+    def step(x: Any, target: Any, lr: float) -> tuple[Any, Any]:
+        held["params"], held["state"], held["opt"], loss, correct = run(*held.values(), x, target, lr)
         return loss, correct
 
     return Trainer(
@@ -127,13 +127,13 @@ def functional_trainer(key: Any, lr: float, compiled: bool) -> Trainer:
     )
 
 
-def module_trainer(key: Any, lr: float, compiled: bool) -> Trainer:
+def module_trainer(key: Any, compiled: bool) -> Trainer:
     """PyTorch's way: a module, ``loss.backward()``, ``optimizer.step()``."""
     model = LeNet()
     model.load_state_dict(dict(fn.tree.paths(PURE.init(key)[0])))
-    opt = optim.AdamW(model.parameters(), lr=lr)
+    opt = optim.AdamW(model.parameters())
 
-    def step(x: Any, target: Any) -> tuple[Any, Any]:
+    def update(x: Any, target: Any) -> tuple[Any, Any]:
         opt.zero_grad()
         logits = model(x)
         loss = F.cross_entropy(logits, target)
@@ -141,12 +141,18 @@ def module_trainer(key: Any, lr: float, compiled: bool) -> Trainer:
         opt.step()
         return loss.detach(), (logits.argmax(1) == target).sum()
 
+    compiled_update = fn.jit(update) if compiled else update
+
+    def step(x: Any, target: Any, lr: float) -> tuple[Any, Any]:
+        opt.param_groups[0]["lr"] = lr  # a compiled step reads it at each call
+        return compiled_update(x, target)
+
     @fn.no_grad()
     def infer(x: Any) -> Any:
         return model(x)
 
     return Trainer(
-        fn.jit(step) if compiled else step,
+        step,
         fn.jit(infer) if compiled else infer,
         lambda: {name: t.numpy() for name, t in model.state_dict().items()},
     )
@@ -162,8 +168,18 @@ class History:
     speed: list[float] = field(default_factory=list)
 
 
-def train(trainer: Trainer, digits: Digits, epochs: int, batch_size: int, seed: int, quiet: bool = False) -> History:
-    """Run the epochs with a progress bar."""
+def moved(images: np.ndarray, key: Any, reach: int = 3) -> np.ndarray:
+    """Each image moved by up to ``reach`` pixels up or down and left or right, background coming in at the edge."""
+    size = images.shape[-1]
+    wide = np.pad(images, ((0, 0), (0, 0), (reach, reach), (reach, reach)), constant_values=-1.0)
+    corners = np.array(fn.random.randint(key, (len(images), 2), 0, 2 * reach + 1))
+    return np.stack([image[:, a : a + size, b : b + size] for image, (a, b) in zip(wide, corners, strict=True)])
+
+
+def train(
+    trainer: Trainer, digits: Digits, epochs: int, batch_size: int, lr: float, seed: int, quiet: bool = False
+) -> History:
+    """Run the epochs with a progress bar; the learning rate falls along half a cosine."""
     from tqdm import tqdm
 
     history = History()
@@ -173,9 +189,11 @@ def train(trainer: Trainer, digits: Digits, epochs: int, batch_size: int, seed: 
     for epoch in range(epochs):
         order = np.array(fn.random.permutation(fn.random.fold_in(key, epoch), count))
         start, losses, correct = time.perf_counter(), 0.0, 0
+        rate = lr * (0.5 + 0.5 * np.cos(np.pi * epoch / epochs))
         for begin in range(0, count, batch_size):
             rows = order[begin : begin + batch_size]
-            loss, hits = trainer.step(fn.tensor(digits.train_x[rows]), fn.tensor(digits.train_y[rows]))
+            images = moved(digits.train_x[rows], fn.random.fold_in(key, 1_000_000 + epoch * count + begin))
+            loss, hits = trainer.step(fn.tensor(images), fn.tensor(digits.train_y[rows]), float(rate))
             losses += float(loss) * len(rows)
             correct += int(hits)
             done = begin + len(rows)
@@ -234,8 +252,8 @@ def run(args: argparse.Namespace) -> tuple[float, dict[str, np.ndarray]]:
     """Train as the arguments say; the test accuracy and the weights."""
     digits = load_digits()
     make = functional_trainer if args.api == "functional" else module_trainer
-    trainer = make(fn.random.key(args.seed), args.lr, args.jit)
-    history = train(trainer, digits, args.epochs, args.batch_size, args.seed, args.quiet)
+    trainer = make(fn.random.key(args.seed), args.jit)
+    history = train(trainer, digits, args.epochs, args.batch_size, args.lr, args.seed, args.quiet)
     score, predicted = accuracy(trainer, digits)
     weights = trainer.weights()
     if args.out is not None:
@@ -256,9 +274,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--api", choices=("functional", "module"), default="module", help="pure functions or nn.Module")
     parser.add_argument("--jit", action=argparse.BooleanOptionalAction, default=True, help="compile the training step")
-    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--lr", type=float, default=2e-3, help="learning rate of the first epoch")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", default="runs/lenet_digits", help="folder for the picture and the weights")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")

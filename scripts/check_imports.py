@@ -63,7 +63,7 @@ def check(root: Path) -> list[str]:
                 if other > height or (other == height and theirs != own):
                     problems.append(f"{module} imports {name}, which is not below it")
         known = {name for name in imports(tree, package, within=False) if name in files and name != module}
-        graph[module] = {name for name in known if floor(name) == floor(module) and not path.name == "__init__.py"}
+        graph[module] = {name for name in known if floor(name) == floor(module) and path.name != "__init__.py"}
     return problems + [f"import cycle: {' -> '.join(cycle)}" for cycle in cycles(graph)]
 
 

@@ -39,7 +39,7 @@ def test_row_names_are_distinct() -> None:
     assert all(row.numpy or row.torch for row in TABLE), "a row needs an oracle"
 
 
-# ---- values -----------------------------------------------------------------------------------------------------------
+# ---- values ---------------------------------------------------------------------------------------------------------
 @rows()
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_value_against_numpy(row: Case) -> None:
@@ -111,7 +111,7 @@ def _value_and_gradient(row: Case, arrays: list[np.ndarray]) -> list[np.ndarray]
     return values + h.pulled(f, floats, h.cotangents(f, floats))
 
 
-# ---- gradients --------------------------------------------------------------------------------------------------------
+# ---- gradients ------------------------------------------------------------------------------------------------------
 @rows("grad")
 def test_gradient(row: Case) -> None:
     f, floats = h.differentiable(row, h.inputs(row))
@@ -154,7 +154,7 @@ def test_backward_is_vjp(row: Case) -> None:
     h.close(got, h.pulled(f, floats, weights), f"backward of {row.id}", 1e-12, 1e-12)
 
 
-# ---- batching ---------------------------------------------------------------------------------------------------------
+# ---- batching -------------------------------------------------------------------------------------------------------
 def _subsets(n: int) -> list[tuple[int, ...]]:
     """The nonempty subsets of n inputs; for many inputs only single ones, pairs of neighbours, and all."""
     if n > 3:
@@ -218,7 +218,7 @@ def test_vmap_of_gradients(row: Case) -> None:
         h.close(got, _looped(pull, draws, subset), f"vmap of the vjp of {row.id} over {subset}", 1e-9, 1e-9)
 
 
-# ---- jit --------------------------------------------------------------------------------------------------------------
+# ---- jit ------------------------------------------------------------------------------------------------------------
 @rows("jit")
 def test_jit_is_eager(row: Case) -> None:
     from funcnn.transforms.jit import jit
@@ -246,7 +246,7 @@ def test_jit_of_gradients(row: Case) -> None:
         h.close(got, h.pulled(f, floats, scaled), f"jit of the vjp of {row.id}", 1e-10, 1e-10)
 
 
-# ---- the table itself -------------------------------------------------------------------------------------------------
+# ---- the table itself -----------------------------------------------------------------------------------------------
 def _exercise(row: Case) -> None:
     arrays = h.inputs(row)
     row.fn(*h.boxes(arrays))

@@ -64,6 +64,15 @@ def _wants_grad(t: Tensor) -> bool:
     return t._rg
 
 
+def _refuse_untracked(base: Tensor) -> None:
+    """A write through ``detach()`` keeps no history; of a value that ``fn.grad`` differentiates it would lose some."""
+    if isinstance(base._v, Tracer) and base._v.owner.depth > 0:
+        raise TracerError(
+            f"a detached alias of a tensor of shape {tuple(base._v.shape)} was written in place inside "
+            f"{base._v.owner.name}, where its gradient would be lost; write to the tensor itself, or to a .clone()"
+        )
+
+
 def _preserve(t: Tensor, node: Node) -> None:
     """Let the operation that overwrites its own input keep the old value, where its derivative reads inputs."""
     if node.versions is None:
@@ -103,6 +112,7 @@ def _write_back(t: Tensor) -> None:
     shared = isinstance(base._v, np.ndarray) and isinstance(t._v, np.ndarray) and ctx.stage is None
     if view.detached:
         if not shared:
+            _refuse_untracked(base)
             _store(base, t)
     elif not shared or (ctx.grad and (t._node is not None or base._node is not None)):
         whole = view.prim.unview(base, t, **view.params)

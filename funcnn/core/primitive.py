@@ -113,10 +113,13 @@ def _mark_view(prim: Primitive, out: Tensor, base: Tensor, params: dict) -> Tens
 
 def _layout(box: Tensor) -> np.ndarray:
     """An array with the strides that a traced box would have: fresh memory, seen through its views."""
-    source = None if box._view is None else box._view.source()
-    if source is None or isinstance(box._v, np.ndarray):
-        return box._v if isinstance(box._v, np.ndarray) else np.empty(box._v.shape, np.bool_)
-    return box._view.prim.view(_layout(source), **box._view.params)
+    if isinstance(box._v, np.ndarray):
+        return box._v
+    view = box._view
+    source = None if view is None else view.source()
+    if view is None or source is None:
+        return np.empty(box._v.shape, np.bool_)
+    return view.prim.view(_layout(source), **view.params)
 
 
 def _record(prim: Primitive, ins: tuple, params: dict, outs: list[Tensor]) -> None:

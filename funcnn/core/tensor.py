@@ -135,7 +135,7 @@ class Tensor:
 
 def wrap(value: Any, cls: type = Tensor) -> Tensor:
     """A fresh box around a value."""
-    box = _new(cls)
+    box: Tensor = _new(cls)
     box._v = value
     return box
 
@@ -152,8 +152,8 @@ def constant(array: np.ndarray) -> Tensor:
 
 def alias(box: Tensor, base: Tensor, prim: Any, params: dict, detached: bool = False) -> Tensor:
     """Mark ``box`` as an alias of ``base``: a view made by ``prim``, or the same value without its history."""
-    box._cell = share(base)
-    box._view = View(weakref.ref(base) if detached else base, prim, params, base._cell.version, detached)
+    box._cell = cell = share(base)
+    box._view = View(weakref.ref(base) if detached else base, prim, params, cell.version, detached)
     return box
 
 

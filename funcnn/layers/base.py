@@ -17,6 +17,7 @@ import numpy as np
 from funcnn.core import dtypes
 from funcnn.core.errors import FuncnnError
 from funcnn.core.tensor import Tensor
+from funcnn.ops.movement import select
 from funcnn.ops.random import fold_in, split, uniform_from
 
 
@@ -50,11 +51,12 @@ class Layer:
         parts = self.children()
         if not parts:
             return {}, {}
-        pairs = {n: part.init(k) for (n, part), k in zip(parts.items(), split(key, len(parts)), strict=True)}
+        keys = split(key, len(parts))
+        pairs = {n: part.init(select(keys, 0, i)) for i, (n, part) in enumerate(parts.items())}
         return {n: pair[0] for n, pair in pairs.items()}, {n: pair[1] for n, pair in pairs.items()}
 
-    def __call__(self, params: dict, state: dict, *inputs: Any, training: bool = False, key: Any = None) -> tuple:
-        """``(output, state)``."""
+    def __call__(self, *args: Any, **kwargs: Any) -> tuple:
+        """``layer(params, state, *inputs, training=False, key=None) -> (output, state)``."""
         raise NotImplementedError(f"{type(self).__name__} defines no __call__")
 
     @property

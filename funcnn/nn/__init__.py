@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from funcnn import layers as _layers
+import funcnn.layers as _layers
 from funcnn.nn import functional, init, utils
 from funcnn.nn.containers import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
 from funcnn.nn.facade import LayerModule, generated, module

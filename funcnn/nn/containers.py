@@ -337,7 +337,7 @@ class ParameterDict(Module):
 
     def get(self, key: str, default: Any = None) -> Any:
         """The value, or ``default``."""
-        return self[key] if key in self else default
+        return self[key] if key in self else default  # noqa: SIM401  (this is get itself)
 
     def setdefault(self, key: str, default: Any = None) -> Any:
         """The value, which becomes ``default`` where there is none."""

@@ -29,7 +29,6 @@ from funcnn.ops.activation import (
 )
 from funcnn.ops.activation import dropout as _dropout
 from funcnn.ops.conv import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
-from funcnn.ops.index import one_hot
 from funcnn.ops.loss import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
@@ -44,6 +43,7 @@ from funcnn.ops.loss import (
 from funcnn.ops.math import relu, sigmoid, tanh
 from funcnn.ops.matmul import linear
 from funcnn.ops.norm import batch_norm, group_norm, instance_norm, layer_norm, rms_norm
+from funcnn.ops.onehot import one_hot
 from funcnn.ops.pad import pad
 from funcnn.ops.pool import avg_pool1d, avg_pool2d, avg_pool3d, max_pool1d, max_pool2d, max_pool3d
 from funcnn.ops.softmax import log_softmax, softmax, softmin

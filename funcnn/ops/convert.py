@@ -18,7 +18,7 @@ from funcnn.ops import generator as generators
 from funcnn.ops import random
 from funcnn.ops.common import cast, numel, size_args, to_tensor
 from funcnn.ops.creation import check_device, empty, from_sequence_or_array, full, ones, zeros
-from funcnn.ops.elementwise import clone, detach
+from funcnn.ops.elementwise import add, clone, detach, lt, mul
 
 
 class device(str):
@@ -205,7 +205,7 @@ def _float_dtype(t: Tensor) -> np.dtype:
 
 
 def _normal(t: Tensor, key: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
-    return random.normal_from(key, tuple(t._v.shape), _float_dtype(t)) * std + mean  # type: ignore[operator]
+    return add(mul(random.normal_from(key, tuple(t._v.shape), _float_dtype(t)), std), mean)
 
 
 def _uniform(t: Tensor, key: Tensor, a: float = 0.0, b: float = 1.0) -> Tensor:
@@ -220,7 +220,7 @@ def _integers(t: Tensor, key: Tensor, low: int = 0, to: int | None = None) -> Te
 
 
 def _bernoulli(t: Tensor, key: Tensor, p: float = 0.5) -> Tensor:
-    return _uniform(t, key) < p  # type: ignore[operator]
+    return lt(_uniform(t, key), p)
 
 
 def _attach() -> None:
@@ -238,8 +238,10 @@ def _attach() -> None:
         "data_ptr": lambda self: concrete(self, "data_ptr() of").ctypes.data, "is_cuda": False,
         "detach_": lambda self: _detach_inplace(self),
     }  # fmt: skip
-    named = {"float": dtypes.float32, "double": dtypes.float64, "half": dtypes.float16, "long": dtypes.int64,
-             "int": dtypes.int32, "short": dtypes.int16, "char": dtypes.int8, "byte": dtypes.uint8, "bool": dtypes.bool_}  # fmt: skip
+    named = {
+        "float": dtypes.float32, "double": dtypes.float64, "half": dtypes.float16, "long": dtypes.int64,
+        "int": dtypes.int32, "short": dtypes.int16, "char": dtypes.int8, "byte": dtypes.uint8, "bool": dtypes.bool_,
+    }  # fmt: skip
     for name, dtype in named.items():
         methods[name] = lambda self, dtype=dtype: cast(self, dtype)
     makers = {"new_zeros": zeros, "new_ones": ones, "new_empty": empty}

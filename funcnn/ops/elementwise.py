@@ -82,6 +82,33 @@ def binary(
 ) -> Callable[[Any, Any], Tensor]:
     """Declare an elementwise function of two broadcast inputs; ``dx(g, x, y, o)`` and ``dy`` before summing over axes."""
 
+    def vjp(g: Tensor, ins: list, o: Tensor) -> tuple:
+        assert dx is not None and dy is not None
+        x, y = ins
+        return lambda: unbroadcast(dx(g, x, y, o), x._v.shape), lambda: unbroadcast(dy(g, x, y, o), y._v.shape)
+
+    prim = Primitive(
+        name,
+        _broadcast_shape(name, kinds, dtype),
+        cpu=lambda ins, outs: loop(ins[0], ins[1], outs[0]),
+        vjp=None if dx is None else vjp,
+        batch=lambda n, ins, batched: prim(*aligned(ins, batched)),
+        keeps=keeps,
+        check=check,
+    )
+
+    def function(input: Any, other: Any) -> Tensor:
+        if isinstance(input, Tensor) and isinstance(other, Tensor):
+            dtype = input._v.dtype
+            if dtype is other._v.dtype and (not to_float or dtype.kind == "f"):
+                return prim(input, other)
+        x, y = promoted(name, input, other)
+        return prim(floating(x), floating(y)) if to_float else prim(x, y)
+
+    return _named(function, name, doc, prim)
+
+
+def _broadcast_shape(name: str, kinds: str, dtype: Any) -> Callable:
     def shape(x: Any, y: Any) -> tuple:
         if x.dtype is not y.dtype:
             require_same_dtype(name, x, y)
@@ -91,33 +118,7 @@ def binary(
             return (x,)
         return (Aval(broadcast(name, tuple(x.shape), tuple(y.shape)), dtype or x.dtype),)
 
-    def vjp(g: Tensor, ins: list, o: Tensor) -> tuple:
-        assert dx is not None and dy is not None
-        x, y = ins
-        return lambda: unbroadcast(dx(g, x, y, o), x._v.shape), lambda: unbroadcast(dy(g, x, y, o), y._v.shape)
-
-    prim = Primitive(
-        name,
-        shape,
-        cpu=lambda ins, outs: loop(ins[0], ins[1], outs[0]),
-        vjp=None if dx is None else vjp,
-        batch=lambda n, ins, batched: prim(*aligned(ins, batched)),
-        keeps=keeps,
-        check=check,
-    )
-
-    def function(input: Any, other: Any) -> Tensor:
-        if (
-            isinstance(input, Tensor)
-            and isinstance(other, Tensor)
-            and input._v.dtype is other._v.dtype
-            and not to_float
-        ):
-            return prim(input, other)
-        x, y = promoted(name, input, other)
-        return prim(floating(x), floating(y)) if to_float else prim(x, y)
-
-    return _named(function, name, doc, prim)
+    return shape
 
 
 def _named(function: Callable, name: str, doc: str, prim: Primitive) -> Callable:
@@ -203,18 +204,20 @@ fmod = binary(
     "fmod",
     np.fmod,
     lambda g, x, y, o: g,
-    lambda g, x, y, o: neg(mul(g, true_divide(x - o, y))),
+    lambda g, x, y, o: neg(mul(g, true_divide(sub(x, o), y))),
     "C's remainder, with the sign of ``input``.",
     keeps="io",
     kinds="iuf",
     check=_no_zero,
 )
 maximum = binary(
-    "maximum", lambda x, y, out: np.maximum(x, y, out=out), lambda g, x, y, o: _ties(g, x, y, gt(x, y)), lambda g, x, y, o: _ties(g, x, y, gt(y, x)),
+    "maximum", lambda x, y, out: np.maximum(x, y, out=out),
+    lambda g, x, y, o: _ties(g, x, y, gt(x, y)), lambda g, x, y, o: _ties(g, x, y, gt(y, x)),
     "The larger of two; NaN wins; ties share the gradient.",
 )  # fmt: skip
 minimum = binary(
-    "minimum", lambda x, y, out: np.minimum(x, y, out=out), lambda g, x, y, o: _ties(g, x, y, lt(x, y)), lambda g, x, y, o: _ties(g, x, y, lt(y, x)),
+    "minimum", lambda x, y, out: np.minimum(x, y, out=out),
+    lambda g, x, y, o: _ties(g, x, y, lt(x, y)), lambda g, x, y, o: _ties(g, x, y, lt(y, x)),
     "The smaller of two; NaN wins; ties share the gradient.",
 )  # fmt: skip
 fmax = binary(
@@ -352,8 +355,12 @@ def detach(input: Tensor) -> Tensor:
     from funcnn.core.context import ctx
     from funcnn.core.tensor import alias
 
+    view = input._view
+    traced = ctx.stage is not None or not isinstance(input._v, np.ndarray)
     saved, ctx.grad = ctx.grad, False
     try:
+        if view is not None and not view.detached and traced:
+            return view.prim(detach(view.base), **view.params)  # so that writes reach the base
         out = stop_gradient_p(input)
     finally:
         ctx.grad = saved

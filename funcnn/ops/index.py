@@ -1,4 +1,4 @@
-"""Indexing: ``x[...]`` with every kind of index, gather, index_select, one_hot.
+"""Indexing: ``x[...]`` with every kind of index, gather, index_select.
 
 Basic indices (ints, slices, None, Ellipsis) are views. Integer tensors, lists and masks go through one primitive that
 indexes the leading dimensions; permuting them to the front and the result back gives PyTorch's placement.
@@ -17,7 +17,7 @@ from funcnn.core.errors import DTypeError, ShapeError, TracerError
 from funcnn.core.mutation import assign
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor, constant
-from funcnn.ops.common import all_batched, broadcast, cast, normalize_dim, numel, to_tensor
+from funcnn.ops.common import all_batched, broadcast, cast, normalize_dim, to_tensor
 from funcnn.ops.creation import zeros
 from funcnn.ops.elementwise import where
 from funcnn.ops.movement import expand, movedim, reshape, select, slice_dim, unsqueeze
@@ -106,7 +106,7 @@ index_put_p = Primitive(
 
 # ---- x[...] -----------------------------------------------------------------------------------------------------------
 def _is_array(item: Any) -> bool:
-    return isinstance(item, (Tensor, np.ndarray, list, range)) or isinstance(item, (bool, np.bool_))
+    return isinstance(item, (Tensor, np.ndarray, list, range, bool, np.bool_))
 
 
 def _as_index(item: Any) -> list[Tensor | int | slice | None]:
@@ -146,8 +146,8 @@ def _expanded(index: Any, ndim: int) -> list:
 
 
 def _slice(x: Tensor, dim: int, item: slice) -> Tensor:
-    bounds = [None if b is None else b.__index__() for b in (item.start, item.stop, item.step)]
-    start, stop, step = slice(*bounds[:2], 1 if bounds[2] is None else bounds[2]).indices(x._v.shape[dim])
+    first, last, step = (None if b is None else b.__index__() for b in (item.start, item.stop, item.step))
+    start, stop, step = slice(first, last, step).indices(x._v.shape[dim])
     if step <= 0:
         raise ValueError(f"index: slice steps must be positive, got {step}; use flip for the reverse order")
     if (start, stop, step) == (0, x._v.shape[dim], 1):
@@ -372,42 +372,3 @@ def nonzero(input: Any, *, as_tuple: bool = False) -> Any:
     if x.ndim == 0:
         return constant(np.zeros((int(bool(x._v)), 0), np.int64))
     return constant(np.stack(found, axis=1))
-
-
-# ---- one_hot ----------------------------------------------------------------------------------------------------------
-def _one_hot(ins: list, outs: list, classes: int) -> None:
-    np.equal(ins[0][..., None], np.arange(classes), out=outs[0], casting="unsafe")
-
-
-def _one_hot_check(ins: list, classes: int) -> None:
-    if ins[0].size and (ins[0].min() < 0 or ins[0].max() >= classes):
-        raise IndexError(
-            f"one_hot: class {int(ins[0].max())} or {int(ins[0].min())} is out of range for {classes} classes"
-        )
-
-
-def _one_hot_shape(x: Any, classes: int) -> tuple:
-    if x.dtype.kind not in "iu":
-        raise DTypeError(f"one_hot: expected integer classes, got {x.dtype}")
-    return (Aval((*x.shape, classes), dtypes.int64),)
-
-
-one_hot_p = Primitive(
-    "one_hot",
-    _one_hot_shape,
-    cpu=_one_hot,
-    batch=lambda n, ins, batched, classes: one_hot_p(ins[0], classes=classes),
-    check=_one_hot_check,
-)
-
-
-def one_hot(tensor: Any, num_classes: int = -1) -> Tensor:
-    """int64 (*, num_classes) with a 1 at each class index. -1 counts the classes, which a traced tensor cannot."""
-    x = to_tensor(tensor)
-    if num_classes == -1:
-        if numel(tuple(x._v.shape)) == 0:
-            raise ShapeError("one_hot: num_classes must be given for an empty tensor")
-        from funcnn.core.tensor import concrete
-
-        num_classes = int(concrete(x, "one_hot with num_classes=-1 of").max()) + 1
-    return one_hot_p(x, classes=num_classes)

@@ -28,7 +28,7 @@ def _flat(kernel: Any) -> Any:
 
 
 # ---- rounding ---------------------------------------------------------------------------------------------------------
-_step = {"keeps": "", "to_float": False, "kinds": "iuf"}
+_step: dict[str, Any] = {"keeps": "", "to_float": False, "kinds": "iuf"}
 ceil = unary("ceil", np.ceil, lambda g, x, o: mul(g, 0.0), "The next integer upwards.", **_step)
 floor = unary("floor", np.floor, lambda g, x, o: mul(g, 0.0), "The next integer downwards.", **_step)
 trunc = unary("trunc", np.trunc, lambda g, x, o: mul(g, 0.0), "The integer part, towards zero.", **_step)

@@ -189,7 +189,7 @@ def einsum(equation: str, *operands: Any) -> Tensor:
     while len(terms) > 1:
         later = set(output).union(*(labels for labels, _ in terms[2:]))
         terms[:2] = [_pair(terms[0], terms[1], later)]
-    labels, out = _drop(*terms[0], set(output))
+    labels, out = _drop(terms[0][0], terms[0][1], set(output))
     missing = [c for c in output if c not in labels]
     if missing:
         raise ShapeError(f"einsum: output label {missing[0]!r} of {equation!r} is in no operand")
@@ -245,7 +245,7 @@ def _drop(labels: list[str], t: Tensor, wanted: set[str]) -> tuple[list[str], Te
 
 def _pair(a: tuple, b: tuple, later: set[str]) -> tuple[list[str], Tensor]:
     """Contract two terms into one: labels are shared and kept (batch), shared and summed, or of one side only."""
-    (la, ta), (lb, tb) = _drop(*a, later | set(b[0])), _drop(*b, later | set(a[0]))
+    (la, ta), (lb, tb) = _drop(a[0], a[1], later | set(b[0])), _drop(b[0], b[1], later | set(a[0]))
     require_same_dtype("einsum", ta, tb)
     size = {c: t._v.shape[i] for labels, t in ((la, ta), (lb, tb)) for i, c in enumerate(labels)}
     for c in set(la) & set(lb):

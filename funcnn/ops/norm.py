@@ -92,7 +92,7 @@ def _grad(ins: list, outs: list) -> None:
 
 
 def _channel_mean(t: Tensor) -> Tensor:
-    n, c, s = t._v.shape
+    n, _, s = t._v.shape
     return per_channel(mul(sum_p(t, axes=(0, 2)), 1.0 / max(n * s, 1)))
 
 

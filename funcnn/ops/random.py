@@ -17,8 +17,8 @@ from funcnn.core.primitive import Implementation, Primitive
 from funcnn.core.tensor import Tensor, constant
 from funcnn.kernels import philox
 from funcnn.kernels.cpu import philox as philox_kernels
-from funcnn.ops.common import cast, numel, size_args, to_tensor
-from funcnn.ops.elementwise import add, bitwise_right_shift, lt, mul, neg, remainder
+from funcnn.ops.common import all_batched, cast, numel, size_args, to_tensor
+from funcnn.ops.elementwise import add, bitwise_right_shift, lt, mul, neg, remainder, where
 from funcnn.ops.math import cos, log, sin, sqrt
 from funcnn.ops.movement import reshape, slice_dim
 
@@ -26,66 +26,78 @@ BITS, CHILDREN, FOLD = 0, 1, 2  # streams
 FEW, MANY = 64, 1 << 14  # words: up to FEW in Python integers, from MANY on in the compiled kernel
 
 
-def _words(key: np.ndarray, stream: int, count: int) -> np.ndarray:
-    k0, k1 = int(key[0]), int(key[1])
-    if count <= FEW:
-        return philox.words_python(k0, k1, stream, count)
-    return philox.words_numpy(k0, k1, stream, count)
+def _words(keys: np.ndarray, stream: int, out: np.ndarray) -> None:
+    """Fill a row of ``out`` from each key."""
+    rows = out.reshape(-1, out.size // max(keys.size // 2, 1))
+    words = philox.words_python if rows.shape[1] <= FEW else philox.words_numpy
+    for (k0, k1), row in zip(keys.reshape(-1, 2), rows, strict=False):
+        row[:] = words(int(k0), int(k1), stream, row.size)
 
 
-def _key_shape(name: str, key: Any) -> None:
-    if tuple(key.shape) != (2,) or key.dtype != dtypes.uint32:
+def _require_keys(name: str, key: Any) -> None:
+    """A key, or a batch of them: the primitives take leading dimensions, so that batching is one application."""
+    if tuple(key.shape[-1:]) != (2,) or key.dtype != dtypes.uint32:
         raise ShapeError(
             f"{name}: expected a key (uint32 of shape (2,)), got {key.dtype}{tuple(key.shape)}; see random.key"
         )
 
 
 def _bits_shape(key: Any, shape: tuple) -> tuple:
-    _key_shape("random.bits", key)
-    return (Aval(shape, dtypes.uint32),)
+    _require_keys("random.bits", key)
+    return (Aval((*key.shape[:-1], *shape), dtypes.uint32),)
 
 
 def _bits(ins: list, outs: list, shape: tuple) -> None:
-    outs[0].reshape(-1)[:] = _words(ins[0], BITS, outs[0].size)
+    _words(ins[0], BITS, outs[0])
 
 
 def _bits_compiled(ins: list, outs: list, shape: tuple) -> None:
-    k0, k1 = (np.uint64(word) for word in ins[0])
-    philox_kernels.philox_fill(k0, k1, np.uint64(BITS), outs[0].reshape(-1))
+    for key, row in zip(ins[0].reshape(-1, 2), outs[0].reshape(-1, numel(shape)), strict=True):
+        philox_kernels.philox_fill(np.uint64(key[0]), np.uint64(key[1]), np.uint64(BITS), row)
 
 
 bits_p = Primitive(
     "random_bits",
     _bits_shape,
     cpu=(Implementation(_bits_compiled, when=lambda ins, shape: numel(shape) >= MANY), Implementation(_bits)),
+    batch=lambda n, ins, batched, shape: bits_p(ins[0], shape=shape),
 )
 
 
 def _split_shape(key: Any, num: int) -> tuple:
-    _key_shape("random.split", key)
-    return (Aval((num, 2), dtypes.uint32),)
+    _require_keys("random.split", key)
+    if num < 0:
+        raise ValueError(f"random.split: the number of keys must not be negative, got {num}")
+    return (Aval((*key.shape[:-1], num, 2), dtypes.uint32),)
 
 
-def _split(ins: list, outs: list, num: int) -> None:
-    outs[0].reshape(-1)[:] = _words(ins[0], CHILDREN, 2 * num)
-
-
-split_p = Primitive("random_split", _split_shape, cpu=_split)
+split_p = Primitive(
+    "random_split",
+    _split_shape,
+    cpu=lambda ins, outs, num: _words(ins[0], CHILDREN, outs[0]),
+    batch=lambda n, ins, batched, num: split_p(ins[0], num=num),
+)
 
 
 def _fold_shape(key: Any, data: Any) -> tuple:
-    _key_shape("random.fold_in", key)
-    if data.shape != () or data.dtype.kind not in "iu":
+    _require_keys("random.fold_in", key)
+    if tuple(data.shape) != tuple(key.shape[:-1]) or data.dtype.kind not in "iu":
         raise DTypeError(f"random.fold_in: data must be an integer, got {data.dtype}{tuple(data.shape)}")
-    return (Aval((2,), dtypes.uint32),)
+    return (Aval(tuple(key.shape), dtypes.uint32),)
 
 
 def _fold(ins: list, outs: list) -> None:
-    (k0, k1), data = (int(word) for word in ins[0]), int(ins[1]) & 0xFFFFFFFFFFFFFFFF
-    outs[0][:] = philox.block(k0, k1, data & philox.MASK, data >> 32, FOLD, 0)[:2]
+    for key, data, row in zip(ins[0].reshape(-1, 2), ins[1].reshape(-1), outs[0].reshape(-1, 2), strict=True):
+        low, high = int(data) & philox.MASK, int(data) >> 32 & philox.MASK
+        row[:] = philox.block(int(key[0]), int(key[1]), low, high, FOLD, 0)[:2]
 
 
-fold_in_p = Primitive("random_fold_in", _fold_shape, cpu=_fold)
+fold_in_p = Primitive(
+    "random_fold_in",
+    _fold_shape,
+    cpu=_fold,
+    batch=lambda n, ins, batched: fold_in_p(*all_batched(n, ins, batched)),
+)
 
 
 # ---- keys -------------------------------------------------------------------------------------------------------------
@@ -95,14 +107,23 @@ def key(seed: int) -> Tensor:
     return constant(np.array([seed & philox.MASK, seed >> 32], np.uint32))
 
 
+def _one(name: str, key: Any) -> Tensor:
+    t = to_tensor(key)
+    if t.ndim != 1:
+        raise ShapeError(f"{name}: expected one key of shape (2,), got shape {tuple(t.shape)}; use vmap for several")
+    return t
+
+
 def split(key: Any, num: int = 2) -> Tensor:
     """``num`` new keys (num, 2), independent of each other and of what is drawn from ``key``."""
-    return split_p(to_tensor(key), num=int(num))
+    return split_p(_one("random.split", key), num=int(num))
 
 
 def fold_in(key: Any, data: Any) -> Tensor:
-    """A new key from ``key`` and an integer (a step or an index), which may be a tensor."""
-    return fold_in_p(to_tensor(key), to_tensor(data))
+    """A new key from ``key`` and an integer (a step or an index), modulo 2**64; it may be a tensor."""
+    if isinstance(data, int) and not isinstance(data, bool):
+        data = np.asarray(data & 0xFFFFFFFFFFFFFFFF, np.uint64).astype(np.int64)
+    return fold_in_p(_one("random.fold_in", key), to_tensor(data))
 
 
 # ---- distributions ----------------------------------------------------------------------------------------------------
@@ -122,26 +143,33 @@ def _float(dtype: Any) -> np.dtype:
 
 def bits(key: Any, shape: Any = ()) -> Tensor:
     """Uniform random uint32."""
-    return bits_p(to_tensor(key), shape=_shape(shape))
+    return bits_p(_one("random.bits", key), shape=_shape(shape))
 
 
 def uniform(key: Any, shape: Any = (), dtype: Any = None, minval: Any = 0.0, maxval: Any = 1.0) -> Tensor:
-    """Uniform in [minval, maxval): 24 random bits in float32, 53 in float64."""
+    """Uniform in [minval, maxval): 11 random bits in float16, 24 in float32, 53 in float64."""
     return uniform_from(key, _shape(shape), _float(dtype), minval, maxval)
 
 
 def uniform_from(key: Any, shape: tuple, dtype: np.dtype, low: Any = 0.0, high: Any = 1.0) -> Tensor:
     """``uniform`` with its arguments already in order."""
-    unit = _unit(to_tensor(key), shape, dtype)
+    unit = _unit(_one("random.uniform", key), shape, dtype)
     if isinstance(low, (int, float)) and isinstance(high, (int, float)):
-        return unit if (low, high) == (0, 1) else add(mul(unit, high - low), low)
-    return add(mul(unit, add(high, neg(low))), low)
+        if low > high:
+            raise ValueError(f"random.uniform: expected a range with low <= high, got [{low}, {high})")
+        if (low, high) == (0, 1):
+            return unit
+        made = add(mul(unit, high - low), low)
+    else:
+        made = add(mul(unit, add(high, neg(low))), low)
+    return where(lt(made, high), made, low)  # the sum may round up to high
 
 
 def _unit(key: Tensor, shape: tuple, dtype: np.dtype) -> Tensor:
     if dtype != dtypes.float64:
-        top = bitwise_right_shift(bits_p(key, shape=shape), constant(np.array(8, np.uint32)))
-        return cast(mul(cast(top, dtypes.float32), 2.0**-24), dtype)
+        digits = 11 if dtype == dtypes.float16 else 24  # the significand: one more bit could round up to 1
+        top = bitwise_right_shift(bits_p(key, shape=shape), constant(np.array(32 - digits, np.uint32)))
+        return cast(mul(cast(top, dtypes.float32), 2.0**-digits), dtype)
     words = bits_p(key, shape=(*shape, 2))
     axis = len(shape)
     high, low = (cast(reshape(slice_dim(words, axis, i, i + 1), shape), dtypes.float64) for i in (0, 1))
@@ -162,7 +190,7 @@ def normal_from(key: Any, shape: tuple, dtype: np.dtype) -> Tensor:
     count = numel(shape)
     half = -(-count // 2)
     wide = dtypes.float64 if dtype == dtypes.float64 else dtypes.float32
-    pair = _unit(to_tensor(key), (2, half), wide)
+    pair = _unit(_one("random.normal", key), (2, half), wide)
     radius = sqrt(mul(log(add(neg(reshape(slice_dim(pair, 0, 0, 1), (half,))), 1.0)), -2.0))  # 1 - u is never 0
     angle = mul(reshape(slice_dim(pair, 0, 1, 2), (half,)), 2.0 * np.pi)
     both = cat([mul(radius, cos(angle)), mul(radius, sin(angle))], 0)
@@ -175,10 +203,15 @@ def randint(key: Any, shape: Any, low: int, high: int, dtype: Any = None) -> Ten
 
 
 def randint_from(key: Any, shape: tuple, low: int, high: int, dtype: np.dtype = dtypes.int64) -> Tensor:
-    """``randint`` with its arguments already in order. Raises ``ValueError`` for an empty range."""
+    """``randint`` with its arguments already in order. Raises ``ValueError`` for an empty range or one beyond dtype."""
+    if not all(isinstance(bound, (int, np.integer)) for bound in (low, high)):
+        raise DTypeError(f"randint: expected integer bounds, got [{low!r}, {high!r})")
     if high <= low:
         raise ValueError(f"randint: expected low < high, got [{low}, {high})")
-    words = cast(bits_p(to_tensor(key), shape=(*shape, 2)), dtypes.int64)
+    limits = np.iinfo(np.int64 if dtype.kind in "fb" else dtype)
+    if low < limits.min or high - 1 > limits.max or high - low > np.iinfo(np.int64).max:
+        raise ValueError(f"randint: the range [{low}, {high}) does not fit {dtype} (or is wider than 2**63)")
+    words = cast(bits_p(_one("randint", key), shape=(*shape, 2)), dtypes.int64)
     axis = len(shape)
     upper, lower = (reshape(slice_dim(words, axis, i, i + 1), shape) for i in (0, 1))
     wide = add(mul(bitwise_right_shift(upper, 1), 1 << 32), lower)
@@ -187,6 +220,8 @@ def randint_from(key: Any, shape: tuple, low: int, high: int, dtype: np.dtype = 
 
 def bernoulli(key: Any, p: Any = 0.5, shape: Any = None) -> Tensor:
     """True with probability ``p`` (a number or a tensor); of ``p``'s shape unless given."""
+    if isinstance(p, (int, float)) and not 0.0 <= p <= 1.0:
+        raise ValueError(f"random.bernoulli: p must be between 0 and 1, got {p}")
     sizes = _shape(shape) if shape is not None else tuple(to_tensor(p)._v.shape)
     return lt(uniform_from(key, sizes, dtypes.float32), p)
 
@@ -196,7 +231,9 @@ def permutation(key: Any, n: Any) -> Tensor:
     from funcnn.ops.index import index_select
     from funcnn.ops.sort import argsort
 
-    if isinstance(n, int):
-        return argsort(randint_from(key, (n,), 0, 1 << 62))
+    if isinstance(n, (int, np.integer)):
+        return argsort(randint_from(key, _shape(n), 0, 1 << 62))
     t = to_tensor(n)
+    if t.ndim == 0:
+        raise ShapeError("random.permutation: expected an int or a tensor with rows, got a 0-d tensor")
     return index_select(t, 0, argsort(randint_from(key, (t._v.shape[0],), 0, 1 << 62)))

@@ -19,7 +19,7 @@ from funcnn.core import dtypes, tree
 from funcnn.core.aval import Missing
 from funcnn.core.context import ctx
 from funcnn.core.errors import TracerError
-from funcnn.core.tensor import Tensor, wrap
+from funcnn.core.tensor import Tensor, refresh_all, wrap
 from funcnn.transforms.plan import Plan, Static, Store
 from funcnn.transforms.staging import Place, Stage, is_live
 
@@ -156,6 +156,7 @@ def _trace(f: Callable, call: _Call) -> Plan | None:
 
 def _finish(stage: Stage, result: Any, fresh: list[Tensor], before: list) -> Plan | None:
     leaves, treedef = tree.flatten(result)
+    refresh_all(leaves)
     written = [box for box in stage.held if id(box) in stage.written]
     regraded = [stage.grads[key] for key in stage.regraded]
     seen = [t for t in (*leaves, *written, *fresh, *regraded) if isinstance(t, Tensor)]

@@ -62,8 +62,8 @@ def everything(dtype="float64"):
     run("entropy", softmax.cross_entropy_forward, [np.empty((2, 4), dtype), np.empty_like(x)], [x, target], -100)
     run("entropy grad", softmax.cross_entropy_grad, [np.empty_like(x)], [made["entropy 1"], target, array(2, 4)], -100)
     x = np.linspace(-0.9, 0.9, 7).astype(dtype)
-    for kernel in (erf.erf, erf.erfc, erf.erfinv):
-        run(kernel.__name__, kernel, [np.empty_like(x)], [x])
+    for function in (erf.erf, erf.erfc, erf.erfinv):
+        run(function.__name__, function, [np.empty_like(x)], [x])
     run("philox", philox.philox_fill, [np.empty(7, np.uint32)], [np.uint64(1), np.uint64(2), np.uint64(3)])
     return made
 

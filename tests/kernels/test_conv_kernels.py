@@ -82,9 +82,9 @@ def test_against_loops(case, dtype):
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_nan_and_inf_go_where_they_belong(dtype, bad):
-    for poisoned in range(3):
+    for poisoned, place in enumerate((163, 5, 170)):  # read by the first tile where it is longer than the second
         x, w, dy, args = setup(CASES["several tiles"], dtype)
-        (x, w, dy)[poisoned].reshape(-1)[5] = bad
+        (x, w, dy)[poisoned].reshape(-1)[place] = bad
         for got, expected in zip(run(x, w, dy, args), naive(x, w, dy, *args), strict=True):
             np.testing.assert_allclose(got, expected, 1e-4, 1e-4)
 

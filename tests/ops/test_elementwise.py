@@ -57,7 +57,7 @@ def same(got: np.ndarray, expected: np.ndarray, what: str, rtol: float) -> None:
         )
 
 
-# ---- promotion --------------------------------------------------------------------------------------------------------
+# ---- promotion ------------------------------------------------------------------------------------------------------
 def _operands() -> list[tuple[str, Any]]:
     """(name, NumPy array or Python number): each dtype with dimensions and without, and the Python numbers."""
     made: list[tuple[str, Any]] = [(f"{dtype}[2]", np.ones(2, dtype)) for dtype in DTYPES]
@@ -119,7 +119,7 @@ def test_integers_become_the_default_float() -> None:
     assert m.exp(x).dtype == e.div(x, x).dtype == e.add(x, 0.5).dtype == e.mul(x, np.float64(0.5)).dtype == np.float32
 
 
-# ---- special values ---------------------------------------------------------------------------------------------------
+# ---- special values -------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("dtype,rtol", [("float32", 2e-6), ("float64", 1e-13)])
 @pytest.mark.parametrize("name", (*UNARY, *PREDICATES))
 def test_special_values(name: str, dtype: str, rtol: float) -> None:
@@ -165,7 +165,7 @@ def test_special_values_in_selection(dtype: str) -> None:
     assert numbers(e.isclose(t, t, equal_nan=True)).tolist() == torch.isclose(theirs, theirs, equal_nan=True).tolist()
 
 
-# ---- gradients at kinks -----------------------------------------------------------------------------------------------
+# ---- gradients at kinks ---------------------------------------------------------------------------------------------
 def _both_gradients(f: Callable, theirs: Callable, *arrays: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
     torch = pytest.importorskip("torch")
     tensors = [torch.from_numpy(a.copy()).requires_grad_() for a in arrays]
@@ -239,7 +239,7 @@ def test_masked_nan_does_not_poison_the_gradient_of_where() -> None:
     np.testing.assert_array_equal(numbers(pullback(as_tensor(np.array([2.0, 3.0, 4.0])))[0]), [0.0, 3.0, 0.0])
 
 
-# ---- refusals ---------------------------------------------------------------------------------------------------------
+# ---- refusals -------------------------------------------------------------------------------------------------------
 def _t(*values: Any, dtype: str) -> Tensor:
     return as_tensor(np.array(values, dtype))
 

@@ -32,7 +32,7 @@ def numbers(t: Tensor | None) -> list:
     return t._v.tolist()
 
 
-# ---- leaves and accumulation ------------------------------------------------------------------------------------------
+# ---- leaves and accumulation ----------------------------------------------------------------------------------
 def test_gradients_add_up_until_they_are_cleared() -> None:
     x = leaf(1.0, 2.0)
     sum_(x * x).backward()
@@ -125,7 +125,7 @@ def test_long_graphs_are_freed_without_recursion() -> None:
     del y  # a recursive destructor would overflow the C stack here
 
 
-# ---- graphs freed and kept --------------------------------------------------------------------------------------------
+# ---- graphs freed and kept ------------------------------------------------------------------------------------
 def test_second_backward_needs_retain_graph() -> None:
     x = leaf(3.0)
     y = x * x
@@ -193,7 +193,7 @@ def test_gradients_with_respect_to_inner_points_and_several_outputs() -> None:
     assert gradients(x * x, unused, allow_unused=True) == (None,)
 
 
-# ---- refusals ---------------------------------------------------------------------------------------------------------
+# ---- refusals -------------------------------------------------------------------------------------------------------
 def test_non_scalar_without_a_gradient() -> None:
     with pytest.raises(GradientError, match=r"single element, this tensor has shape \(2,\)"):
         (leaf(1.0, 2.0) * 2.0).backward()
@@ -233,7 +233,7 @@ def test_wrong_grad_is_refused() -> None:
         x.grad = 1.0  # type: ignore[assignment]
 
 
-# ---- constants --------------------------------------------------------------------------------------------------------
+# ---- constants ------------------------------------------------------------------------------------------------------
 def test_detach_and_stop_gradient_are_constants() -> None:
     x = leaf(3.0)
     (x * x.detach() + e.stop_gradient(x * x)).backward()

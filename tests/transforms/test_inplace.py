@@ -21,7 +21,7 @@ from funcnn.transforms.backward import gradients
 from tests.transforms.test_backward import const, leaf, numbers
 
 
-# ---- in place ---------------------------------------------------------------------------------------------------------
+# ---- in place -------------------------------------------------------------------------------------------------------
 def test_leaf_cannot_be_changed_in_place_while_recording() -> None:
     x = leaf(1.0, 2.0)
     for change in (lambda: x.add_(1.0), lambda: x.zero_(), lambda: x.__setitem__(0, 5.0), lambda: x[0:1].mul_(2.0)):
@@ -161,7 +161,7 @@ def test_in_place_matches_torch() -> None:
         np.testing.assert_allclose(one.grad._v, two.grad.numpy(), 1e-12)
 
 
-# ---- memory -----------------------------------------------------------------------------------------------------------
+# ---- memory ---------------------------------------------------------------------------------------------------------
 @pytest.fixture
 def _no_collector() -> Any:
     gc.collect()
@@ -227,7 +227,7 @@ def test_backward_frees_saved_values_while_the_result_lives() -> None:
     assert ref() is None
 
 
-# ---- views that a write to their base left behind ---------------------------------------------------------------------
+# ---- views that a write to their base left behind -------------------------------------------------------------
 def _stale(x: Any) -> tuple:
     """Values of views taken before their base was written: returned, copied, and the base itself."""
     y = x * 2.0

@@ -133,7 +133,7 @@ def test_every_nesting_against_torch(order: str, name: str) -> None:
     np.testing.assert_allclose(got._v, expected.numpy(), 1e-11, 1e-12)
 
 
-# ---- closures and perturbation confusion ------------------------------------------------------------------------------
+# ---- closures and perturbation confusion ----------------------------------------------------------------------
 def _t(*values: float) -> Tensor:
     return as_tensor(np.array(values, "float64"))
 

@@ -1,4 +1,4 @@
-"""Per-example gradients of a small CNN: ``vmap``, ``grad`` and ``jit`` through convolution, pooling and cross-entropy."""
+"""Per-example gradients of a small CNN: ``vmap``, ``grad`` and ``jit`` through its every operation."""
 
 from __future__ import annotations
 

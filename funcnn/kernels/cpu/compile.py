@@ -31,7 +31,7 @@ _lock = threading.RLock()
 class Kernel:
     """A function that becomes a Numba dispatcher when it, or a kernel that uses it, is first called."""
 
-    def __init__(self, function: FunctionType):
+    def __init__(self, function: Any):
         update_wrapper(self, function)
         self.function = function
         self.compiled: Any = None

@@ -1,8 +1,8 @@
 """The only module that imports ``numba.cuda``, and only when a CUDA kernel is first launched.
 
 ``@kernel`` declares a kernel as ``kernels.cpu.compile`` does for the CPU: lazily, with helpers found through the names
-in the kernel's code. The scalar ``device_function`` helpers of the CPU kernels are compiled anew for the GPU, so both run
-the same source. In a kernel ``cuda`` means ``numba.cuda``.
+in the kernel's code. The scalar ``device_function`` helpers of the CPU kernels are compiled anew for the GPU, so both
+run the same source. In a kernel ``cuda`` means ``numba.cuda``.
 """
 
 from __future__ import annotations

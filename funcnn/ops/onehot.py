@@ -1,0 +1,50 @@
+"""one_hot: class indices as rows with a single 1."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from funcnn.core import dtypes
+from funcnn.core.aval import Aval
+from funcnn.core.errors import DTypeError, ShapeError
+from funcnn.core.primitive import Primitive
+from funcnn.core.tensor import Tensor, concrete
+from funcnn.ops.common import numel, to_tensor
+
+
+def _one_hot(ins: list, outs: list, classes: int) -> None:
+    np.equal(ins[0][..., None], np.arange(classes), out=outs[0], casting="unsafe")
+
+
+def _one_hot_check(ins: list, classes: int) -> None:
+    if ins[0].size and (ins[0].min() < 0 or ins[0].max() >= classes):
+        raise IndexError(
+            f"one_hot: class {int(ins[0].max())} or {int(ins[0].min())} is out of range for {classes} classes"
+        )
+
+
+def _one_hot_shape(x: Any, classes: int) -> tuple:
+    if x.dtype.kind not in "iu":
+        raise DTypeError(f"one_hot: expected integer classes, got {x.dtype}")
+    return (Aval((*x.shape, classes), dtypes.int64),)
+
+
+one_hot_p = Primitive(
+    "one_hot",
+    _one_hot_shape,
+    cpu=_one_hot,
+    batch=lambda n, ins, batched, classes: one_hot_p(ins[0], classes=classes),
+    check=_one_hot_check,
+)
+
+
+def one_hot(tensor: Any, num_classes: int = -1) -> Tensor:
+    """int64 (*, num_classes) with a 1 at each class index. -1 counts the classes, which a traced tensor cannot."""
+    x = to_tensor(tensor)
+    if num_classes == -1:
+        if numel(tuple(x._v.shape)) == 0:
+            raise ShapeError("one_hot: num_classes must be given for an empty tensor")
+        num_classes = int(concrete(x, "one_hot with num_classes=-1 of").max()) + 1
+    return one_hot_p(x, classes=num_classes)
