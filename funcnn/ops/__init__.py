@@ -7,6 +7,7 @@ from typing import Any
 
 from funcnn.ops import (
     activation,
+    closeness,
     conv,
     convert,
     creation,
@@ -40,7 +41,8 @@ PUBLIC: dict[ModuleType, str] = {
     elementwise: """add sub mul div floor_divide remainder fmod maximum minimum fmax fmin neg abs sign positive square
         reciprocal eq ne lt le gt ge logical_and logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor
         bitwise_not bitwise_left_shift bitwise_right_shift isnan isinf isfinite where clamp clip clone detach
-        stop_gradient isclose lerp true_divide allclose equal""",
+        stop_gradient lerp true_divide""",
+    closeness: "isclose allclose equal",
     math: """ceil floor trunc round frac fix exp exp2 expm1 log log2 log10 log1p sqrt rsqrt pow logaddexp hypot sin cos tan
         asin acos atan atan2 sinh cosh tanh asinh acosh atanh erf erfc erfinv sigmoid relu""",
     reduce: """sum mean var std var_mean std_mean prod max min amax amin argmax argmin any all logsumexp norm count_nonzero

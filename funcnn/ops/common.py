@@ -33,7 +33,8 @@ def to_tensor(value: Any, dtype: np.dtype | None = None) -> Tensor:
         return from_sequence(value, dtype)
     if isinstance(value, np.generic):
         return constant(np.asarray(value, dtypes.as_dtype(value.dtype) if dtype is None else dtype))
-    return constant(np.asarray(value, dtypes.scalar_dtype(value) if dtype is None else dtype))
+    with np.errstate(over="ignore"):  # a number beyond the dtype becomes infinite, as in PyTorch
+        return constant(np.asarray(value, dtypes.scalar_dtype(value) if dtype is None else dtype))
 
 
 def from_sequence(value: list | tuple, dtype: np.dtype | None = None) -> Tensor:

@@ -12,21 +12,22 @@ from typing import Any
 import numpy as np
 
 from funcnn.core import dtypes
-from funcnn.core.aval import Aval
+from funcnn.core.aval import Aval, Tracer
 from funcnn.core.errors import DTypeError
 from funcnn.core.primitive import Primitive
-from funcnn.core.tensor import Tensor
+from funcnn.core.tensor import Tensor, constant
 from funcnn.ops.common import (
     aligned,
     batch_elementwise,
     broadcast,
-    cast,
     floating,
     promoted,
     require_same_dtype,
     to_tensor,
     unbroadcast,
 )
+
+_NUMBERS = frozenset((int, float))
 
 
 def unary(
@@ -82,16 +83,11 @@ def binary(
 ) -> Callable[[Any, Any], Tensor]:
     """Declare an elementwise function of two broadcast inputs; ``dx(g, x, y, o)`` and ``dy`` before summing over axes."""
 
-    def vjp(g: Tensor, ins: list, o: Tensor) -> tuple:
-        assert dx is not None and dy is not None
-        x, y = ins
-        return lambda: unbroadcast(dx(g, x, y, o), x._v.shape), lambda: unbroadcast(dy(g, x, y, o), y._v.shape)
-
     prim = Primitive(
         name,
         _broadcast_shape(name, kinds, dtype),
         cpu=lambda ins, outs: loop(ins[0], ins[1], outs[0]),
-        vjp=None if dx is None else vjp,
+        vjp=None if dx is None or dy is None else _broadcast_vjp(dx, dy),
         batch=lambda n, ins, batched: prim(*aligned(ins, batched)),
         keeps=keeps,
         check=check,
@@ -102,10 +98,20 @@ def binary(
             dtype = input._v.dtype
             if dtype is other._v.dtype and (not to_float or dtype.kind == "f"):
                 return prim(input, other)
+        elif type(other) in _NUMBERS and isinstance(input, Tensor) and _holds(input, other):
+            return prim(input, constant(np.array(other, input._v.dtype)))
+        elif type(input) in _NUMBERS and isinstance(other, Tensor) and _holds(other, input):
+            return prim(constant(np.array(input, other._v.dtype)), other)
         x, y = promoted(name, input, other)
         return prim(floating(x), floating(y)) if to_float else prim(x, y)
 
     return _named(function, name, doc, prim)
+
+
+def _holds(t: Tensor, number: float) -> bool:
+    """Whether a number simply takes a tensor's dtype: the common case, kept apart from promotion for speed."""
+    value = t._v
+    return value.dtype.kind == "f" and -6e4 < number < 6e4 and not (isinstance(value, Tracer) and value.weak)
 
 
 def _broadcast_shape(name: str, kinds: str, dtype: Any) -> Callable:
@@ -119,6 +125,14 @@ def _broadcast_shape(name: str, kinds: str, dtype: Any) -> Callable:
         return (Aval(broadcast(name, tuple(x.shape), tuple(y.shape)), dtype or x.dtype),)
 
     return shape
+
+
+def _broadcast_vjp(dx: Callable, dy: Callable) -> Callable:
+    def vjp(g: Tensor, ins: list, o: Tensor) -> tuple:
+        x, y = ins
+        return lambda: unbroadcast(dx(g, x, y, o), x._v.shape), lambda: unbroadcast(dy(g, x, y, o), y._v.shape)
+
+    return vjp
 
 
 def _named(function: Callable, name: str, doc: str, prim: Primitive) -> Callable:
@@ -367,34 +381,6 @@ def detach(input: Tensor) -> Tensor:
     return alias(out, input, stop_gradient_p, {}, detached=True)
 
 
-def isclose(input: Any, other: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Tensor:
-    """``|input - other| <= atol + rtol * |other|``, elementwise; equal infinities are close."""
-    x, y = promoted("isclose", input, other)
-    near = logical_and(le(abs(sub(x, y)), add(mul(abs(y), rtol), atol)), isfinite(y))
-    close = logical_or(eq(x, y), near)
-    return logical_or(close, logical_and(isnan(x), isnan(y))) if equal_nan else close
-
-
 def lerp(input: Any, end: Any, weight: Any) -> Tensor:
     """``input + weight * (end - input)``."""
     return add(input, mul(weight, sub(end, input)))
-
-
-def cast_like(x: Tensor, like: Tensor) -> Tensor:
-    """``x`` in the dtype of ``like``."""
-    return cast(x, like._v.dtype)
-
-
-def allclose(input: Any, other: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> bool:
-    """Whether all elements are close, as a Python bool; see ``isclose``."""
-    from funcnn.ops.reduce import all as all_
-
-    return bool(all_(isclose(input, other, rtol, atol, equal_nan)))
-
-
-def equal(input: Any, other: Any) -> bool:
-    """Whether two tensors have one shape and equal elements, as a Python bool."""
-    from funcnn.ops.reduce import all as all_
-
-    x, y = to_tensor(input), to_tensor(other)
-    return tuple(x._v.shape) == tuple(y._v.shape) and bool(all_(eq(x, y)))

@@ -28,9 +28,11 @@ FEW, MANY = 64, 1 << 14  # words: up to FEW in Python integers, from MANY on in 
 
 def _words(keys: np.ndarray, stream: int, out: np.ndarray) -> None:
     """Fill a row of ``out`` from each key."""
-    rows = out.reshape(-1, out.size // max(keys.size // 2, 1))
+    if not out.size:
+        return
+    rows = out.reshape(keys.size // 2, -1)
     words = philox.words_python if rows.shape[1] <= FEW else philox.words_numpy
-    for (k0, k1), row in zip(keys.reshape(-1, 2), rows, strict=False):
+    for (k0, k1), row in zip(keys.reshape(-1, 2), rows, strict=True):
         row[:] = words(int(k0), int(k1), stream, row.size)
 
 

@@ -6,23 +6,23 @@ dispatchers too; other threads see it when it is complete. The copy keeps code, 
 later processes (a closure over a dispatcher never would).
 
 The cache directory's name carries a hash of every kernel source: Numba looks only at the file that a kernel stands in,
-and would miss an edit in a helper's file.
+and would miss an edit in a helper's file. Standard modules that only a first compilation needs are imported there, for they
+would double the time of ``import funcnn``.
 """
 
 from __future__ import annotations
 
-import dis
-import hashlib
 import os
 import sys
-import tempfile
 import threading
 import warnings
 from collections.abc import Callable
 from functools import cache, update_wrapper
-from pathlib import Path
 from types import FunctionType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FASTMATH = {"nsz", "arcp", "contract", "afn", "reassoc"}  # NaN and inf survive, unlike with fastmath=True
 _lock = threading.RLock()
@@ -61,6 +61,8 @@ def device_function(function: Callable) -> Any:
 
 def rebound(function: Any, turn: Callable) -> Any:
     """A copy of a function in whose globals ``turn`` has replaced the lazy objects that its code names."""
+    import dis
+
     names = dict(function.__globals__)
     for name in {step.argval for step in dis.get_instructions(function) if step.opname == "LOAD_GLOBAL"}:
         if isinstance(names.get(name), Kernel):
@@ -87,6 +89,9 @@ def _dispatcher(function: Any) -> Any:
 @cache
 def cache_directory() -> str | None:
     """Where compiled kernels are kept: ``$FUNCNN_CACHE_DIR`` or the user's cache; None, with one warning, if unwritable."""
+    import tempfile
+    from pathlib import Path
+
     _log_compiles()
     root = os.environ.get("FUNCNN_CACHE_DIR")
     try:
@@ -104,6 +109,8 @@ def cache_directory() -> str | None:
 
 
 def _user_cache() -> Path:
+    from pathlib import Path
+
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
     if sys.platform == "darwin":
@@ -113,6 +120,9 @@ def _user_cache() -> Path:
 
 def sources_hash() -> str:
     """A hash of every kernel source and of the versions of Numba and Python."""
+    import hashlib
+    from pathlib import Path
+
     import numba
 
     digest = hashlib.sha256(f"{numba.__version__} {sys.version}".encode())

@@ -1,0 +1,30 @@
+"""Whether tensors agree: elementwise within a tolerance, all of it, or exactly."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from funcnn.core.tensor import Tensor
+from funcnn.ops.common import promoted, to_tensor
+from funcnn.ops.elementwise import abs as abs_
+from funcnn.ops.elementwise import add, eq, isfinite, isnan, le, logical_and, logical_or, mul, sub
+from funcnn.ops.reduce import all as all_
+
+
+def isclose(input: Any, other: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Tensor:
+    """``|input - other| <= atol + rtol * |other|``, elementwise; equal infinities are close."""
+    x, y = promoted("isclose", input, other)
+    near = logical_and(le(abs_(sub(x, y)), add(mul(abs_(y), rtol), atol)), isfinite(y))
+    close = logical_or(eq(x, y), near)
+    return logical_or(close, logical_and(isnan(x), isnan(y))) if equal_nan else close
+
+
+def allclose(input: Any, other: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> bool:
+    """Whether all elements are close, as a Python bool; see ``isclose``."""
+    return bool(all_(isclose(input, other, rtol, atol, equal_nan)))
+
+
+def equal(input: Any, other: Any) -> bool:
+    """Whether two tensors have one shape and equal elements, as a Python bool."""
+    x, y = to_tensor(input), to_tensor(other)
+    return tuple(x._v.shape) == tuple(y._v.shape) and bool(all_(eq(x, y)))
