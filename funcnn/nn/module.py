@@ -192,10 +192,9 @@ class Module(Traversal, Hooks, Stateful):
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drop the gradients of all parameters, or with ``set_to_none=False`` overwrite them with zeros."""
         for param in self.parameters():
-            held = param.grad
             if set_to_none:
-                param.grad = None
-            elif held is not None:
+                param.grad = None  # not read first: a trace then holds with and without a gradient before it
+            elif (held := param.grad) is not None:
                 held._node, held._rg = None, False
                 with running(ctx.top, False):
                     assign(held, zeros_like(held), "zero_")

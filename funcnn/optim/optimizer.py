@@ -12,6 +12,7 @@ from funcnn.core.context import ctx, running
 from funcnn.core.errors import GradientError
 from funcnn.core.mutation import assign
 from funcnn.core.tensor import Tensor, wrap
+from funcnn.ops.creation import zeros_like
 from funcnn.optim.rules import ADAM, ADAMW, Rule
 from funcnn.optim.rules import SGD as SGD_RULE
 
@@ -63,9 +64,10 @@ class Optimizer:
         """Drop the gradients, or fill them with zeros."""
         for group in self.param_groups:
             for p in group["params"]:
-                g = p.grad
-                if g is not None:
-                    p.grad = None if set_to_none else wrap(_zeros(g))
+                if set_to_none:
+                    p.grad = None  # not read first: a trace then holds with and without a gradient before it
+                elif (g := p.grad) is not None:
+                    p.grad = zeros_like(g)
 
     def step(self, closure: Callable | None = None) -> Any:
         """Update every parameter that has a gradient; ``closure``, if given, computes the loss first."""
@@ -166,12 +168,6 @@ class Optimizer:
             lines.append(f"Parameter Group {i}")
             lines += [f"    {key}: {group[key]}" for key in sorted(group) if key != "params"]
         return "\n".join([*lines, ")"])
-
-
-def _zeros(g: Tensor) -> Any:
-    from funcnn.ops.creation import zeros_like
-
-    return zeros_like(g)._v
 
 
 def _slot(value: Any, p: Tensor, name: str) -> Tensor:

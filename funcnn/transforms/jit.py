@@ -206,6 +206,8 @@ def jit(
     static_argnums, static_argnames: arguments that are Python values to the function; each new value traces anew. Bools,
         strings and other objects that are not tensors or numbers are static by themselves.
     donate_argnums: arguments whose tensors the caller gives up; reading them afterwards raises.
+    What the function reads from Python while tracing (a global, an attribute that is no tensor) is part of the program; a
+        module's mode and parameters and an optimizer's options are watched, and trace anew when they change.
     Raises ``TracerError`` for Python control flow on a traced value.
     """
     if f is None:
