@@ -208,44 +208,53 @@ def train(
 
 
 def accuracy(trainer: Trainer, digits: Digits) -> tuple[float, np.ndarray]:
-    """Share of the held-out digits that are recognised, and all predictions."""
-    predicted = np.array(trainer.predict(fn.tensor(digits.test_x)).argmax(1))
-    return float((predicted == digits.test_y).mean()), predicted
+    """Share of the held-out digits that are recognised, and the probabilities (N, 10) given to the classes."""
+    probabilities = np.array(F.softmax(trainer.predict(fn.tensor(digits.test_x)), 1))
+    return float((probabilities.argmax(1) == digits.test_y).mean()), probabilities
 
 
-def picture(history: History, digits: Digits, predicted: np.ndarray, title: str, path: Path) -> None:
-    """Loss and accuracy curves, and the test digits that were taken for others."""
+def picture(history: History, digits: Digits, probabilities: np.ndarray, title: str, path: Path) -> None:
+    """Loss and accuracy curves; below, the test digits taken for others, then those recognised with the least certainty."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    wrong = np.flatnonzero(predicted != digits.test_y)
-    columns = 8
-    rows = max(1, min(2, -(-len(wrong) // columns)))
-    figure = plt.figure(figsize=(11, 4.6 + 1.6 * rows), layout="constrained")
-    top, bottom = figure.subfigures(2, 1, height_ratios=[4.6, 1.6 * rows])
-    left, right = top.subplots(1, 2)
+    figure = plt.figure(figsize=(11, 8), layout="constrained")
+    top, bottom = figure.subfigures(2, 1, height_ratios=[4.4, 3.6])
+    top.suptitle(title)
+    curves(history, *top.subplots(1, 2))
+    predicted, certainty = probabilities.argmax(1), probabilities[np.arange(len(digits.test_y)), digits.test_y]
+    wrong = predicted != digits.test_y
+    bottom.suptitle(
+        f"{wrong.sum()} of {len(wrong)} test digits misclassified (red); then the closest calls", fontsize=11
+    )
+    shown = np.lexsort((certainty, ~wrong))
+    for axes, i in zip(bottom.subplots(2, 8).flat, shown, strict=False):
+        axes.imshow(digits.test_x[i, 0], cmap="gray_r")
+        told = (
+            f"{digits.test_y[i]} taken for {predicted[i]}"
+            if wrong[i]
+            else f"{digits.test_y[i]}, p = {certainty[i]:.2f}"
+        )
+        axes.set_title(told, fontsize=9, color="tab:red" if wrong[i] else "black")
+        axes.axis("off")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def curves(history: History, left: Any, right: Any) -> None:
+    """Training loss on the left axes, accuracies on the right."""
     epochs = np.arange(1, len(history.loss) + 1)
     left.plot(epochs, history.loss, color="tab:blue", marker="o", markersize=3)
     left.set(xlabel="epoch", ylabel="cross-entropy", title="training loss", yscale="log")
-    right.plot(epochs, history.train, label="train", color="tab:blue", marker="o", markersize=3)
+    right.plot(epochs, history.train, label="train (moved digits)", color="tab:blue", marker="o", markersize=3)
     right.plot(epochs, history.test, label="test", color="tab:orange", marker="o", markersize=3)
     right.set(xlabel="epoch", ylabel="accuracy", title="accuracy")
     right.legend(loc="lower right")
     for axes in (left, right):
         axes.grid(alpha=0.3)
-    top.suptitle(title)
-    grid = np.atleast_2d(bottom.subplots(rows, columns, squeeze=False))
-    bottom.suptitle(f"{len(wrong)} of {len(predicted)} test digits misclassified", fontsize=11)
-    for axes in grid.flat:
-        axes.axis("off")
-    for axes, i in zip(grid.flat, wrong, strict=False):
-        axes.imshow(digits.test_x[i, 0], cmap="gray_r")
-        axes.set_title(f"{digits.test_y[i]} taken for {predicted[i]}", fontsize=9)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
 
 
 def run(args: argparse.Namespace) -> tuple[float, dict[str, np.ndarray]]:
@@ -254,12 +263,12 @@ def run(args: argparse.Namespace) -> tuple[float, dict[str, np.ndarray]]:
     make = functional_trainer if args.api == "functional" else module_trainer
     trainer = make(fn.random.key(args.seed), args.jit)
     history = train(trainer, digits, args.epochs, args.batch_size, args.lr, args.seed, args.quiet)
-    score, predicted = accuracy(trainer, digits)
+    score, probabilities = accuracy(trainer, digits)
     weights = trainer.weights()
     if args.out is not None:
         out = Path(args.out)
         title = f"LeNet on digits: {args.api} api, {'jit' if args.jit else 'eager'}, test accuracy {score:.2%}"
-        picture(history, digits, predicted, title, out / "lenet_digits.png")
+        picture(history, digits, probabilities, title, out / "lenet_digits.png")
         from safetensors.numpy import save_file
 
         save_file({name: np.ascontiguousarray(w) for name, w in weights.items()}, str(out / "lenet_digits.safetensors"))
