@@ -63,7 +63,7 @@ def _number_format(values: np.ndarray, options: Options) -> tuple[Callable[[floa
     finite = np.abs(wide[np.isfinite(wide) & (wide != 0)])
     digits = options.precision
     if not finite.size:
-        return (lambda v: _point(f"{v:.0f}", v)), max((len(_point(f"{v:.0f}", v)) for v in wide.flat), default=0)
+        return (lambda v: _point(f"{v:.0f}", v)), 1
     low, high = float(finite.min()), float(finite.max())
     whole = bool(np.all(finite == np.ceil(finite)))
     scientific = (high / low > 1000.0 or high > 1e8) if whole else (high / low > 1000.0 or high > 1e8 or low < 1e-4)
@@ -75,11 +75,7 @@ def _number_format(values: np.ndarray, options: Options) -> tuple[Callable[[floa
         write = lambda v: _point(f"{v:.0f}", v)
     else:
         write = lambda v: f"{v:.{digits}f}"
-    shown = wide[np.isfinite(wide) & (wide != 0)]
-    return write, max(
-        max(len(write(v)) for v in shown.flat),
-        max((len(write(v)) for v in wide.flat if not np.isfinite(v)), default=0) if whole else 0,
-    )
+    return write, max(len(write(v)) for v in wide[np.isfinite(wide) & (wide != 0)].flat)
 
 
 def _point(text: str, value: float) -> str:
@@ -142,7 +138,7 @@ def format_tensor(array: np.ndarray, *, prefix: str = "tensor(", suffixes: tuple
 
 
 def _with_notes(text: str, notes: list[str], indent: int, options: Options) -> str:
-    last = len(text) - text.rfind("\n") - 1 if "\n" in text else len(text)
+    last = len(text) - text.rfind("\n") + 1  # PyTorch counts two more than there are
     for note in notes:
         if last + len(note) + 2 > options.linewidth:
             text += ",\n" + " " * indent + note
