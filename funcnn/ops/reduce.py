@@ -11,13 +11,29 @@ import numpy as np
 
 from funcnn.core import dtypes
 from funcnn.core.aval import Aval
-from funcnn.core.errors import DTypeError
+from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.ops.common import cast, floating, normalize_dim, normalize_dims, numel, to_tensor
 from funcnn.ops.creation import ones_like, require_floating
 from funcnn.ops.elementwise import abs as abs_
-from funcnn.ops.elementwise import eq, isfinite, isnan, logical_or, mul, ne, square, sub, true_divide, where
+from funcnn.ops.elementwise import (
+    add,
+    eq,
+    gt,
+    isfinite,
+    isnan,
+    logical_or,
+    maximum,
+    minimum,
+    mul,
+    ne,
+    square,
+    stop_gradient,
+    sub,
+    true_divide,
+    where,
+)
 from funcnn.ops.math import exp, log, pow, sqrt
 from funcnn.ops.movement import expand_p, permute_p, reshape, reshape_p, slice_dim
 
@@ -82,12 +98,35 @@ def reduce(prim: Primitive, x: Tensor, dim: Any, keepdim: bool) -> Tensor:
 
 
 # ---- sums and products ------------------------------------------------------------------------------------------------
+_BLOCK = 256  # rows added one after another; the rounding error grows with it, the number of partial sums shrinks
+
+
+def _sum(x: np.ndarray, axes: tuple, out: np.ndarray) -> None:
+    """Add up in blocks along a strided axis: NumPy adds pairwise only along contiguous memory, one by one elsewhere."""
+    if x.dtype == np.float16:  # its running sums would stop growing at 2048
+        out[...] = np.sum(x, axis=axes, dtype=np.float32)
+        return
+    axis = builtins.max(axes, key=x.shape.__getitem__, default=None)
+    if axis is not None and x.dtype == np.float32 and x.shape[axis] > 2 * _BLOCK and x.strides[axis] != x.itemsize:
+        blocks = x.shape[axis] // _BLOCK
+        head, tail = np.split(x, [blocks * _BLOCK], axis)
+        parts = head.reshape(*x.shape[:axis], blocks, _BLOCK, *x.shape[axis + 1 :]).sum(axis + 1)
+        _sum(np.concatenate([parts, tail.sum(axis, keepdims=True)], axis), axes, out)
+        return
+    np.sum(x, axis=axes, out=out)
+
+
 sum_p = _reduction(
     "sum",
-    lambda x, axes, out: np.sum(x, axis=axes, out=out),
+    _sum,
     lambda g, ins, o, axes: (spread(g, ins[0]._v.shape, axes),),
     keeps="",
 )
+
+
+def _all_if_empty(dim: Any) -> Any:
+    """PyTorch's sums and extrema take an empty list of dimensions for all of them."""
+    return None if isinstance(dim, (tuple, list)) and not dim else dim
 
 
 def sum(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
@@ -97,7 +136,7 @@ def sum(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None
         x = cast(x, dtypes.as_dtype(dtype))
     elif x._v.dtype.kind != "f":
         x = cast(x, dtypes.int64)
-    return reduce(sum_p, x, () if dim == () else dim, keepdim)
+    return reduce(sum_p, x, _all_if_empty(dim), keepdim)
 
 
 def _count(x: Tensor, dim: Any, name: str) -> int:
@@ -108,8 +147,9 @@ def mean(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = Non
     """The arithmetic mean over ``dim``. Raises ``DTypeError`` for integers."""
     x = to_tensor(input)
     x = require_floating("mean", x if dtype is None else cast(x, dtypes.as_dtype(dtype)))
-    count = _count(x, dim, "mean")
-    return mul(sum(x, dim, keepdim), 1.0 / count if count else math.nan)
+    if x._v.dtype == dtypes.float16:  # whose sum could overflow
+        return cast(mean(cast(x, dtypes.float32), dim, keepdim), dtypes.float16)
+    return true_divide(sum(x, dim, keepdim), _count(x, _all_if_empty(dim), "mean"))
 
 
 def var(
@@ -122,8 +162,14 @@ def var(
 def std(
     input: Any, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: Any = None
 ) -> Tensor:
-    """The square root of ``var``."""
-    return sqrt(var(input, dim, unbiased, keepdim, correction=correction))
+    """The square root of ``var``; its gradient is 0 where all elements are equal."""
+    return _zero_safe(sqrt, var(input, dim, unbiased, keepdim, correction=correction))
+
+
+def _zero_safe(f: Callable, x: Tensor, at_zero: float = 0.0) -> Tensor:
+    """``f`` of x >= 0 with ``f(0) = at_zero`` and the derivative 0 there, where that of ``f`` is infinite."""
+    zero = eq(x, 0.0)
+    return where(zero, at_zero, f(where(zero, 1.0, x)))
 
 
 def var_mean(
@@ -133,12 +179,15 @@ def var_mean(
     if isinstance(dim, bool):
         dim, unbiased = None, dim
     x = require_floating("var", to_tensor(input))
+    if x._v.dtype == dtypes.float16:  # whose squares could overflow
+        wide = var_mean(cast(x, dtypes.float32), dim, unbiased, keepdim, correction=correction)
+        return cast(wide[0], dtypes.float16), cast(wide[1], dtypes.float16)
     correction = (0 if unbiased is False else 1) if correction is None else correction
     axes = normalize_dims("var", dim, x.ndim)
     center = mean(x, axes or None, True) if x.ndim else x
     total = sum(square(sub(x, center)), axes or None, keepdim)
     freedom = _count(x, axes or None, "var") - correction
-    scaled = mul(total, 1.0 / freedom) if freedom > 0 else true_divide(total, 0.0)
+    scaled = true_divide(total, builtins.max(freedom, 0))
     return scaled, reshape_p(center, shape=tuple(scaled._v.shape))
 
 
@@ -147,7 +196,7 @@ def std_mean(
 ) -> tuple[Tensor, Tensor]:
     """``(std, mean)``."""
     v, m = var_mean(input, dim, unbiased, keepdim, correction=correction)
-    return sqrt(v), m
+    return _zero_safe(sqrt, v), m
 
 
 def _prod_vjp(g: Tensor, ins: list, o: Tensor, axes: tuple) -> tuple:
@@ -196,7 +245,7 @@ def nansum(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = N
 
 def nanmean(input: Any, dim: Any = None, keepdim: bool = False) -> Tensor:
     """The mean over ``dim`` of what is not NaN."""
-    x = require_floating("nanmean", to_tensor(input))
+    x, dim = require_floating("nanmean", to_tensor(input)), _all_if_empty(dim)
     present = cast(eq(x, x), x._v.dtype)
     return true_divide(nansum(x, dim, keepdim), sum(present, dim, keepdim))
 
@@ -216,12 +265,12 @@ amin_p = _reduction("amin", lambda x, axes, out: np.amin(x, axis=axes, out=out),
 
 def amax(input: Any, dim: Any = None, keepdim: bool = False) -> Tensor:
     """The largest over ``dim``; NaN wins; ties share the gradient."""
-    return reduce(amax_p, to_tensor(input), None if dim == () else dim, keepdim)
+    return reduce(amax_p, to_tensor(input), _all_if_empty(dim), keepdim)
 
 
 def amin(input: Any, dim: Any = None, keepdim: bool = False) -> Tensor:
     """The smallest over ``dim``; NaN wins; ties share the gradient."""
-    return reduce(amin_p, to_tensor(input), None if dim == () else dim, keepdim)
+    return reduce(amin_p, to_tensor(input), _all_if_empty(dim), keepdim)
 
 
 def aminmax(input: Any, *, dim: int | None = None, keepdim: bool = False) -> MinMax:
@@ -260,45 +309,68 @@ def argmin(input: Any, dim: int | None = None, keepdim: bool = False) -> Tensor:
     return _argument(argmin_p, input, dim, keepdim)
 
 
-def _extremum(input: Any, dim: Any, keepdim: bool, pair: tuple, whole: Callable) -> Any:
-    from funcnn.ops.elementwise import maximum, minimum
+def _pick(x: Tensor, dim: int, at: Tensor, keepdim: bool) -> ValuesIndices:
+    """The values at the indices ``at``, which have size 1 along ``dim``."""
     from funcnn.ops.index import gather
 
+    values = gather(x, dim, at)
+    if keepdim:
+        return ValuesIndices(values, at)
+    shape = dropped(tuple(x._v.shape), (dim,))
+    return ValuesIndices(reshape_p(values, shape=shape), reshape_p(at, shape=shape))
+
+
+def _extremum(input: Any, dim: Any, keepdim: bool, place: Primitive, whole: Callable, pair: Callable) -> Any:
     if isinstance(dim, (Tensor, np.ndarray)):
-        return (maximum if whole is amax else minimum)(input, dim)
+        return pair(input, dim)
     if dim is None:
         return whole(input)
     x = to_tensor(input)
+    dim = normalize_dim(place.name[3:], dim, x.ndim)
     if x.ndim == 0:
         return ValuesIndices(x, argmax(x))
-    dim = normalize_dim(pair[0].name[3:], dim, x.ndim)
-    where_ = reduce(pair[0], x, dim, True)
-    values = gather(x, dim, where_)
-    if keepdim:
-        return ValuesIndices(values, where_)
-    shape = dropped(tuple(x._v.shape), (dim,))
-    return ValuesIndices(reshape_p(values, shape=shape), reshape_p(where_, shape=shape))
+    return _pick(x, dim, reduce(place, x, dim, True), keepdim)
 
 
 def max(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
     """The largest of all; with ``dim``: ``(values, indices)`` along it; with a tensor: the elementwise maximum."""
-    return _extremum(input, dim, keepdim, (argmax_p,), amax)
+    return _extremum(input, dim, keepdim, argmax_p, amax, maximum)
 
 
 def min(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
     """The smallest of all; with ``dim``: ``(values, indices)`` along it; with a tensor: the elementwise minimum."""
-    return _extremum(input, dim, keepdim, (argmin_p,), amin)
+    return _extremum(input, dim, keepdim, argmin_p, amin, minimum)
+
+
+def _median(x: np.ndarray, axes: tuple, out: np.ndarray) -> None:
+    count = numel(tuple(x.shape[a] for a in axes))
+    rows = np.moveaxis(x, axes, range(-len(axes), 0)).reshape(*out.shape, count)
+    middle = (count - 1) // 2
+    out[...] = np.partition(rows, middle, -1)[..., middle]
+    if x.dtype.kind == "f":
+        out[np.isnan(rows).any(-1)] = np.nan
+
+
+median_p = _reduction("median", _median, _extremum_vjp, "io", empty=False)
 
 
 def median(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
-    """The lower median of all; with ``dim``: ``(values, indices)`` along it."""
-    from funcnn.ops.sort import kthvalue
+    """The lower median of all, sharing the gradient among equals; with ``dim``: ``(values, indices)``. NaN wins."""
+    from funcnn.ops.index import gather
+    from funcnn.ops.sort import argsort
 
     x = to_tensor(input)
     if dim is None:
-        flat = reshape(x, (x._v.size,))
-        return kthvalue(flat, (x._v.size + 1) // 2, 0).values
-    return kthvalue(x, (x._v.shape[normalize_dim("median", dim, x.ndim)] + 1) // 2, dim, keepdim)
+        return reduce(median_p, x, None, False)
+    dim = normalize_dim("median", dim, x.ndim)
+    if x.ndim == 0:
+        return ValuesIndices(x, argmax(x))
+    size = x._v.shape[dim]
+    if size == 0:
+        raise IndexError(f"median: cannot reduce dimension {dim} of shape {tuple(x.shape)}: there is no element")
+    nans = sum(isnan(x), dim, True)  # sorted to the end; the first of them is the result where there is one
+    middle = where(gt(nans, 0), sub(size, nans), (size - 1) // 2)
+    return _pick(x, dim, gather(argsort(x, dim), dim, middle), keepdim)
 
 
 # ---- truth and counts -------------------------------------------------------------------------------------------------
@@ -306,14 +378,19 @@ any_p = _reduction("any", lambda x, axes, out: np.any(x, axis=axes, out=out), No
 all_p = _reduction("all", lambda x, axes, out: np.all(x, axis=axes, out=out), None, "", dtype=dtypes.bool_)
 
 
+def _truth(prim: Primitive, x: Tensor, dim: Any, keepdim: bool) -> Tensor:
+    out = reduce(prim, x, dim, keepdim)
+    return cast(out, dtypes.uint8) if x._v.dtype == dtypes.uint8 else out
+
+
 def any(input: Any, dim: Any = None, keepdim: bool = False) -> Tensor:
-    """Whether some element over ``dim`` is true (non-zero)."""
-    return reduce(any_p, to_tensor(input), dim, keepdim)
+    """Whether some element over ``dim`` is true (non-zero); uint8 stays uint8."""
+    return _truth(any_p, to_tensor(input), dim, keepdim)
 
 
 def all(input: Any, dim: Any = None, keepdim: bool = False) -> Tensor:
-    """Whether every element over ``dim`` is true (non-zero)."""
-    return reduce(all_p, to_tensor(input), dim, keepdim)
+    """Whether every element over ``dim`` is true (non-zero); uint8 stays uint8."""
+    return _truth(all_p, to_tensor(input), dim, keepdim)
 
 
 def count_nonzero(input: Any, dim: Any = None) -> Tensor:
@@ -324,10 +401,10 @@ def count_nonzero(input: Any, dim: Any = None) -> Tensor:
 # ---- logsumexp and norms ----------------------------------------------------------------------------------------------
 def logsumexp(input: Any, dim: Any = None, keepdim: bool = False) -> Tensor:
     """``log(sum(exp(input)))`` over ``dim`` without overflow: the maximum is taken out first."""
-    from funcnn.ops.elementwise import add, stop_gradient
-
     x = floating(input)
     axes = normalize_dims("logsumexp", dim, x.ndim)
+    if not _count(x, axes, "logsumexp"):
+        return log(reduce(sum_p, x, axes, keepdim))
     top = stop_gradient(reduce(amax_p, x, axes, True))
     top = where(isfinite(top), top, 0.0)
     total = reduce(sum_p, exp(sub(x, top)), axes, True)
@@ -339,10 +416,7 @@ def norm(input: Any, p: Any = "fro", dim: Any = None, keepdim: bool = False, dty
     """The p-norm over ``dim``: ``sum(|x| ** p) ** (1 / p)``; "fro" is 2; inf and -inf are extrema; 0 counts non-zeros."""
     x = to_tensor(input)
     x = require_floating("norm", x if dtype is None else cast(x, dtypes.as_dtype(dtype)))
-    if p == "fro" or p == 2:
-        total = sum(square(x), dim, keepdim)
-        safe = where(eq(total, 0.0), 1.0, total)
-        return where(eq(total, 0.0), 0.0, sqrt(safe))
+    p = 2 if p == "fro" else p
     if not isinstance(p, (int, float)):
         raise DTypeError(f"norm: p must be a number or 'fro', got {p!r}")
     if p in (math.inf, -math.inf):
@@ -351,11 +425,20 @@ def norm(input: Any, p: Any = "fro", dim: Any = None, keepdim: bool = False, dty
         return cast(sum(ne(x, 0.0), dim, keepdim), x._v.dtype)
     if p == 1:
         return sum(abs_(x), dim, keepdim)
-    return pow(sum(pow(abs_(x), p), dim, keepdim), 1.0 / p)
+    if p == 2:
+        return _zero_safe(sqrt, sum(square(x), dim, keepdim))
+    if p < 0 and not _count(x, _all_if_empty(dim), "norm"):
+        raise IndexError(f"norm: p={p} is not defined for no elements, got shape {tuple(x.shape)}")
+    at_zero = 0.0 if p > 0 else math.inf
+    total = sum(_zero_safe(lambda t: pow(t, p), abs_(x), at_zero), dim, keepdim)
+    return _zero_safe(lambda t: pow(t, 1.0 / p), total, at_zero)
 
 
 def trace(input: Any) -> Tensor:
-    """The sum of a matrix's diagonal."""
+    """The sum of a matrix's diagonal. Raises ``ShapeError`` for other than two dimensions."""
     from funcnn.ops.movement import diagonal
 
-    return sum(diagonal(input))
+    x = to_tensor(input)
+    if x.ndim != 2:
+        raise ShapeError(f"trace: expected a matrix, got shape {tuple(x.shape)}; use diagonal(...).sum(-1) for batches")
+    return sum(diagonal(x))

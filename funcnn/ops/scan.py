@@ -1,4 +1,4 @@
-"""Running reductions along one dimension: cumulative sums and products."""
+"""Running reductions along one dimension: cumulative sums, products, extrema and log-sums of exponentials."""
 
 from __future__ import annotations
 
@@ -8,21 +8,25 @@ from typing import Any
 import numpy as np
 
 from funcnn.core import dtypes
+from funcnn.core.aval import Aval
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
-from funcnn.ops.common import cast, normalize_dim, to_tensor
-from funcnn.ops.creation import ones_like
-from funcnn.ops.elementwise import mul
+from funcnn.ops.common import all_batched, cast, floating, normalize_dim, to_tensor
+from funcnn.ops.creation import ones_like, zeros_like
+from funcnn.ops.elementwise import eq, mul, sub, where
+from funcnn.ops.index import gather
 from funcnn.ops.join import cat, flip_p
-from funcnn.ops.movement import reshape_p, slice_dim, unsqueeze
-from funcnn.ops.reduce import sum_p
+from funcnn.ops.math import exp
+from funcnn.ops.movement import reshape_p, slice_dim
+from funcnn.ops.reduce import ValuesIndices
 
 
-def _scan(name: str, loop: Callable, vjp: Callable, keeps: str) -> Primitive:
+def _scan(name: str, loop: Callable, vjp: Callable | None, keeps: str, dtype: Any = None) -> Primitive:
+    """A primitive along ``dim`` that keeps the shape; ``loop(array, dim, out)``."""
     prim = Primitive(
         name,
-        shape=lambda x, dim: (x,),
-        cpu=lambda ins, outs, dim: loop(ins[0], axis=dim, out=outs[0]),
+        shape=lambda x, dim: (Aval(tuple(x.shape), dtype or x.dtype),),
+        cpu=lambda ins, outs, dim: loop(ins[0], dim, outs[0]),
         vjp=vjp,
         batch=lambda n, ins, batched, dim: prim(ins[0], dim=dim + 1),
         keeps=keeps,
@@ -30,47 +34,150 @@ def _scan(name: str, loop: Callable, vjp: Callable, keeps: str) -> Primitive:
     return prim
 
 
-def _reversed_sum(g: Tensor, dim: int) -> Tensor:
-    return flip_p(cumsum_p(flip_p(g, dims=(dim,)), dim=dim), dims=(dim,))
+def _accumulated(ufunc: np.ufunc) -> Callable:
+    """A running reduction whose accumulator is float64 for every floating dtype."""
+
+    def loop(x: np.ndarray, dim: int, out: np.ndarray) -> None:
+        wide = x.dtype if x.dtype.kind != "f" else np.float64
+        np.copyto(out, ufunc.accumulate(x, dim, dtype=wide), casting="unsafe")
+
+    return loop
 
 
-cumsum_p = _scan("cumsum", np.cumsum, lambda g, ins, o, dim: (_reversed_sum(g, dim),), keeps="")
+def _reversed(t: Tensor, dim: int) -> Tensor:
+    return flip_p(t, dims=(dim,))
+
+
+def _later(t: Tensor, edge: Callable, dim: int) -> Tensor:
+    """``t`` one step later along ``dim``: its last element leaves, ``edge`` (ones or zeros) enters in front."""
+    return cat([edge(slice_dim(t, dim, 0, 1)), slice_dim(t, dim, 0, t._v.shape[dim] - 1)], dim)
+
+
+# ---- the affine recurrence --------------------------------------------------------------------------------------------
+def _affine(ins: list, outs: list, dim: int) -> None:
+    a, b, s = (np.moveaxis(t, dim, 0) for t in (*ins, outs[0]))
+    s[:1] = b[:1]
+    for t in range(1, len(s)):
+        np.multiply(a[t : t + 1], s[t - 1 : t], out=s[t : t + 1])
+        s[t] += b[t]
+
+
+def _affine_vjp(g: Tensor, ins: list, o: Tensor, dim: int) -> tuple:
+    if not o._v.size:
+        return g, g
+    # r[t] = g[t] + a[t + 1] r[t + 1]; then db = r and da[t] = r[t] s[t - 1]
+    r = _suffix(ins[0], g, dim)
+    return lambda: mul(r, _later(o, zeros_like, dim)), r
+
+
+# s[t] = a[t] s[t - 1] + b[t], s[-1] = 0: closed under differentiation, and under it the products stay exact at zeros.
+affine_scan_p = Primitive(
+    "affine_scan",
+    shape=lambda a, b, dim: (b,),
+    cpu=_affine,
+    vjp=_affine_vjp,
+    batch=lambda n, ins, batched, dim: affine_scan_p(*all_batched(n, ins, batched), dim=dim + 1),
+    keeps="io",
+)
+
+
+def _suffix(a: Tensor, b: Tensor, dim: int) -> Tensor:
+    """``s[t] = b[t] + a[t + 1] s[t + 1]``, from the end."""
+    return _reversed(affine_scan_p(_later(_reversed(a, dim), ones_like, dim), _reversed(b, dim), dim=dim), dim)
+
+
+# ---- sums and products ------------------------------------------------------------------------------------------------
+cumsum_p = _scan(
+    "cumsum",
+    _accumulated(np.add),
+    lambda g, ins, o, dim: (_reversed(cumsum_p(_reversed(g, dim), dim=dim), dim),),
+    keeps="",
+)
 
 
 def _cumprod_vjp(g: Tensor, ins: list, o: Tensor, dim: int) -> tuple:
-    """dx[k] = sum over i >= k of g[i] * prod(x[j], j <= i, j != k); products that leave k out are right at zeros too."""
-    x = ins[0]
-    size = x._v.shape[dim]
-    parts = []
-    for k in range(size):
-        before = slice_dim(o, dim, k - 1, k) if k else ones_like(slice_dim(x, dim, 0, 1))
-        tail = slice_dim(x, dim, k + 1, size)
-        after = cumprod_p(cat([before, tail], dim), dim=dim)
-        total = sum_p(mul(after, slice_dim(g, dim, k, size)), axes=(dim,))
-        parts.append(unsqueeze(total, dim))
-    return (cat(parts, dim) if parts else g,)
+    """dx[k] = prod(x[j], j < k) * sum over i >= k of g[i] * prod(x[j], k < j <= i); no division, so right at zeros too."""
+    if not o._v.size:
+        return (g,)
+    return (mul(_later(o, ones_like, dim), _suffix(ins[0], g, dim)),)
 
 
-cumprod_p = _scan("cumprod", np.cumprod, _cumprod_vjp, keeps="io")
+cumprod_p = _scan("cumprod", _accumulated(np.multiply), _cumprod_vjp, keeps="io")
 
 
-def _apply(prim: Primitive, input: Any, dim: int, dtype: Any) -> Tensor:
-    x = to_tensor(input)
-    if dtype is not None:
-        x = cast(x, dtypes.as_dtype(dtype))
-    elif x._v.dtype.kind != "f":
-        x = cast(x, dtypes.int64)
+def _apply(prim: Primitive, x: Tensor, dim: int) -> Tensor:
     dim = normalize_dim(prim.name, dim, x.ndim)
     if x.ndim == 0:
         return reshape_p(prim(reshape_p(x, shape=(1,)), dim=0), shape=())
     return prim(x, dim=dim)
 
 
+def _widened(input: Any, dtype: Any) -> Tensor:
+    x = to_tensor(input)
+    if dtype is not None:
+        return cast(x, dtypes.as_dtype(dtype))
+    return x if x._v.dtype.kind == "f" else cast(x, dtypes.int64)
+
+
 def cumsum(input: Any, dim: int, *, dtype: Any = None) -> Tensor:
     """``y[i] = x[0] + ... + x[i]`` along ``dim``; integers add up as int64."""
-    return _apply(cumsum_p, input, dim, dtype)
+    return _apply(cumsum_p, _widened(input, dtype), dim)
 
 
 def cumprod(input: Any, dim: int, *, dtype: Any = None) -> Tensor:
     """``y[i] = x[0] * ... * x[i]`` along ``dim``; integers multiply as int64."""
-    return _apply(cumprod_p, input, dim, dtype)
+    return _apply(cumprod_p, _widened(input, dtype), dim)
+
+
+# ---- log-sums of exponentials -----------------------------------------------------------------------------------------
+def _exp_below(x: Tensor, y: Tensor) -> Tensor:
+    """``exp(x - y)`` for x <= y; 1 where they are equal, infinities included."""
+    return exp(where(eq(x, y), 0.0, sub(x, y)))
+
+
+def _logcumsumexp_vjp(g: Tensor, ins: list, o: Tensor, dim: int) -> tuple:
+    """dx[k] = sum over i >= k of g[i] exp(x[k] - o[i]), as a recurrence in the ratios exp(o[k] - o[k + 1]) <= 1."""
+    if not o._v.size:
+        return (g,)
+    ratio = _exp_below(_later(o, zeros_like, dim), o)  # its first element is not read
+    return (mul(_exp_below(ins[0], o), _suffix(ratio, g, dim)),)
+
+
+logcumsumexp_p = _scan("logcumsumexp", _accumulated(np.logaddexp), _logcumsumexp_vjp, keeps="io")
+
+
+def logcumsumexp(input: Any, dim: int) -> Tensor:
+    """``y[i] = log(exp(x[0]) + ... + exp(x[i]))`` along ``dim``, without overflow."""
+    return _apply(logcumsumexp_p, floating(input), dim)
+
+
+# ---- extrema ----------------------------------------------------------------------------------------------------------
+def _latest(ufunc: np.ufunc) -> Callable:
+    """Where the running extremum was met last: the latest index whose element equals it (or is NaN)."""
+
+    def loop(x: np.ndarray, dim: int, out: np.ndarray) -> None:
+        best = ufunc.accumulate(x, dim)
+        steps = np.arange(x.shape[dim]).reshape([-1 if d == dim else 1 for d in range(x.ndim)])
+        np.maximum.accumulate(np.where((x == best) | (x != x), steps, 0), dim, out=out)
+
+    return loop
+
+
+cummax_index_p = _scan("cummax", _latest(np.maximum), None, "", dtypes.int64)
+cummin_index_p = _scan("cummin", _latest(np.minimum), None, "", dtypes.int64)
+
+
+def _running(prim: Primitive, input: Any, dim: int) -> ValuesIndices:
+    x = to_tensor(input)
+    at = _apply(prim, x, dim)
+    return ValuesIndices(x if x.ndim == 0 else gather(x, normalize_dim(prim.name, dim, x.ndim), at), at)
+
+
+def cummax(input: Any, dim: int) -> ValuesIndices:
+    """``(values, indices)`` of the largest so far along ``dim``; the latest of equals; NaN wins."""
+    return _running(cummax_index_p, input, dim)
+
+
+def cummin(input: Any, dim: int) -> ValuesIndices:
+    """``(values, indices)`` of the smallest so far along ``dim``; the latest of equals; NaN wins."""
+    return _running(cummin_index_p, input, dim)
