@@ -15,18 +15,11 @@ _REDUCTIONS = ("none", "mean", "sum")
 @dataclass(frozen=True, repr=False)
 class _Loss(Layer):
     def __post_init__(self) -> None:
-        frozen_set(self, reduction=reduction(type(self).__name__, self))
-
-
-def reduction(name: str, layer: Any) -> str:
-    """``reduction``, or what the deprecated ``size_average`` and ``reduce`` mean. Raises ``ValueError``."""
-    if layer.size_average is not None or layer.reduce is not None:
-        if layer.reduce is False:
-            return "none"
-        return "sum" if layer.size_average is False else "mean"
-    if layer.reduction not in _REDUCTIONS:
-        raise ValueError(f"{name}: reduction must be one of {_REDUCTIONS}, got {layer.reduction!r}")
-    return layer.reduction
+        given: Any = self
+        meant = loss.reduction_of(given.reduction, given.size_average, given.reduce)
+        if meant not in _REDUCTIONS:
+            raise ValueError(f"{type(self).__name__}: reduction must be one of {_REDUCTIONS}, got {meant!r}")
+        frozen_set(self, reduction=meant)
 
 
 @dataclass(frozen=True, repr=False)

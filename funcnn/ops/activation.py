@@ -8,15 +8,16 @@ from typing import Any
 from funcnn.core import dtypes
 from funcnn.core.errors import ShapeError
 from funcnn.core.tensor import Tensor
-from funcnn.ops.common import cast, to_tensor
+from funcnn.ops.common import cast, normalize_dim, to_tensor
 from funcnn.ops.elementwise import abs as abs_
-from funcnn.ops.elementwise import add, clamp, gt, le, maximum, minimum, mul, neg, sub, true_divide, where
+from funcnn.ops.elementwise import add, ge, gt, le, mul, neg, sub, true_divide, where
 from funcnn.ops.generator import next_key
-from funcnn.ops.math import erf, exp, expm1, log1p, sigmoid, tanh
+from funcnn.ops.math import erf, expm1, logaddexp, sigmoid, tanh
 from funcnn.ops.movement import reshape
 from funcnn.ops.random import uniform_from
 
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805  # Klambauer et al., arXiv:1706.02515, equation 14
+SATURATED = 50.0  # log(1 + exp(x)) - x is below 2e-22 from here on, far under float64's rounding of x
 
 
 def gelu(input: Any, approximate: str = "none") -> Tensor:
@@ -48,10 +49,15 @@ def prelu(input: Any, weight: Any) -> Tensor:
     return where(gt(x, 0.0), x, mul(x, w))
 
 
+def _below_zero(x: Tensor) -> Tensor:
+    """``min(x, 0)`` whose derivative at 0 is that of the branch below, which elu and celu take there."""
+    return where(gt(x, 0.0), 0.0, x)
+
+
 def elu(input: Any, alpha: float = 1.0) -> Tensor:
     """``x`` above 0, ``alpha * (exp(x) - 1)`` below (arXiv:1511.07289)."""
     x = to_tensor(input)
-    return where(gt(x, 0.0), x, mul(expm1(minimum(x, 0.0)), alpha))
+    return where(gt(x, 0.0), x, mul(expm1(_below_zero(x)), alpha))
 
 
 def selu(input: Any) -> Tensor:
@@ -62,7 +68,7 @@ def selu(input: Any) -> Tensor:
 def celu(input: Any, alpha: float = 1.0) -> Tensor:
     """``x`` above 0, ``alpha * (exp(x / alpha) - 1)`` below (arXiv:1704.07483)."""
     x = to_tensor(input)
-    return where(gt(x, 0.0), x, mul(expm1(true_divide(minimum(x, 0.0), alpha)), alpha))
+    return where(gt(x, 0.0), x, mul(expm1(true_divide(_below_zero(x), alpha)), alpha))
 
 
 def silu(input: Any) -> Tensor:
@@ -76,13 +82,12 @@ def softplus(input: Any, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     x = to_tensor(input)
     scaled = mul(x, beta)
     low = where(gt(scaled, threshold), 0.0, scaled)
-    smooth = true_divide(add(maximum(low, 0.0), log1p(exp(neg(abs_(low))))), beta)
-    return where(gt(scaled, threshold), x, smooth)
+    return where(gt(scaled, threshold), x, true_divide(logaddexp(low, 0.0), beta))
 
 
 def logsigmoid(input: Any) -> Tensor:
     """``log(sigmoid(x))``, without underflow."""
-    return neg(softplus(neg(input), threshold=math.inf))
+    return neg(softplus(neg(input), threshold=SATURATED))
 
 
 def mish(input: Any) -> Tensor:
@@ -98,13 +103,16 @@ def softsign(input: Any) -> Tensor:
 
 
 def hardtanh(input: Any, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
-    """``x`` limited to [min_val, max_val]."""
-    return clamp(input, min_val, max_val)
+    """``x`` limited to [min_val, max_val]; unlike ``clamp``, flat at the bounds themselves."""
+    if min_val > max_val:
+        raise ValueError(f"hardtanh: expected min_val <= max_val, got {min_val} and {max_val}")
+    x = to_tensor(input)
+    return where(le(x, min_val), min_val, where(ge(x, max_val), max_val, x))
 
 
 def relu6(input: Any) -> Tensor:
     """``min(max(0, x), 6)``."""
-    return clamp(input, 0.0, 6.0)
+    return hardtanh(input, 0.0, 6.0)
 
 
 def hardsigmoid(input: Any) -> Tensor:
@@ -124,6 +132,8 @@ def hardshrink(input: Any, lambd: float = 0.5) -> Tensor:
 
 def softshrink(input: Any, lambd: float = 0.5) -> Tensor:
     """``x`` moved by ``lambd`` towards 0, and 0 within it."""
+    if lambd < 0:
+        raise ValueError(f"softshrink: lambd must not be negative, got {lambd}")
     x = to_tensor(input)
     return where(gt(x, lambd), sub(x, lambd), where(gt(neg(x), lambd), add(x, lambd), mul(x, 0.0)))
 
@@ -135,7 +145,7 @@ def tanhshrink(input: Any) -> Tensor:
 
 def threshold(input: Any, threshold: float, value: float) -> Tensor:
     """``x`` above ``threshold``, else ``value``."""
-    return where(gt(input, threshold), input, value)
+    return where(le(input, threshold), value, input)
 
 
 def glu(input: Any, dim: int = -1) -> Tensor:
@@ -143,8 +153,9 @@ def glu(input: Any, dim: int = -1) -> Tensor:
     from funcnn.ops.join import chunk
 
     x = to_tensor(input)
-    if x._v.shape[dim] % 2:
-        raise ShapeError(f"glu: dimension {dim} of shape {tuple(x.shape)} must have an even size")
+    dim = normalize_dim("glu", dim, x.ndim)
+    if x.ndim == 0 or x._v.shape[dim] % 2:
+        raise ShapeError(f"glu: expected an even size in dimension {dim}, got an input of shape {tuple(x.shape)}")
     a, b = chunk(x, 2, dim)
     return mul(a, sigmoid(b))
 

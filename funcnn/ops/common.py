@@ -21,6 +21,16 @@ def shape_of(x: Any) -> tuple[int, ...]:
     return tuple(x._v.shape) if isinstance(x, Tensor) else tuple(x.shape)
 
 
+def operand(name: str, value: Any) -> Tensor:
+    """``value`` as a tensor, for the operation ``name``. Raises ``DTypeError`` naming it."""
+    if isinstance(value, Tensor):
+        return value
+    try:
+        return to_tensor(value)
+    except DTypeError as error:
+        raise DTypeError(f"{name}: {error}") from None
+
+
 def to_tensor(value: Any, dtype: np.dtype | None = None) -> Tensor:
     """A tensor, an array (sharing memory), a number or a nested list as a tensor; a given dtype is cast to."""
     if isinstance(value, Tensor):

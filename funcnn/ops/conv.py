@@ -16,7 +16,7 @@ from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu import conv as kernels
-from funcnn.ops.common import all_batched, fold, require_same_dtype, to_tensor, unfold_batch
+from funcnn.ops.common import all_batched, fold, operand, require_same_dtype, to_tensor, unfold_batch
 from funcnn.ops.elementwise import add
 from funcnn.ops.movement import movedim, reshape
 from funcnn.ops.pad import pad
@@ -31,11 +31,15 @@ def out_sizes(space: tuple, kernel: tuple, stride: tuple, padding: tuple, dilati
 
 
 # ---- shape rules ------------------------------------------------------------------------------------------------------
+def _require_floats(name: str, *operands: Any) -> None:
+    require_same_dtype(name, *operands)
+    if operands[0].dtype.kind != "f" or operands[0].dtype.itemsize < 4:
+        raise DTypeError(f"{name}: expected float32 or float64 tensors, got {operands[0].dtype}; convert with .float()")
+
+
 def _conv_shape(x: Any, w: Any, stride: tuple, padding: tuple, dilation: tuple, groups: int) -> tuple:
     name = f"conv{len(stride)}d"
-    require_same_dtype(name, x, w)
-    if x.dtype.kind != "f":
-        raise DTypeError(f"{name}: expected floating-point tensors, got {x.dtype}")
+    _require_floats(name, x, w)
     if x.shape[1] != w.shape[1] * groups:
         raise ShapeError(
             f"{name}: weight of shape {tuple(w.shape)} needs an input with {w.shape[1] * groups} channels, got {tuple(x.shape)}"
@@ -157,18 +161,22 @@ conv_weight_grad_p = Primitive(
 # ---- public -------------------------------------------------------------------------------------------------------------
 def per_dim(name: str, what: str, value: Any, n: int, least: int = 1) -> tuple[int, ...]:
     """An int or ``n`` ints as a tuple, each at least ``least``. Raises ``ValueError``."""
-    listed = (value,) * n if isinstance(value, (int, np.integer)) else tuple(value)
+    listed = tuple(value) if isinstance(value, (tuple, list)) else (value,) * n
     listed = listed * n if len(listed) == 1 else listed
     if len(listed) != n or any(not isinstance(v, (int, np.integer)) or v < least for v in listed):
         raise ValueError(f"{name}: {what} must be an int or {n} ints of at least {least}, got {value!r}")
     return tuple(int(v) for v in listed)
 
 
-def _prepared(name: str, n: int, input: Any, weight: Any) -> tuple[Tensor, Tensor, bool]:
+def _prepared(name: str, n: int, input: Any, weight: Any, groups: int) -> tuple[Tensor, Tensor, bool]:
     """Input with a batch dimension, weight, and whether the batch dimension was added."""
-    x, w = to_tensor(input), to_tensor(weight)
-    if w.ndim != n + 2:
-        raise ShapeError(f"{name}: expected a weight of {n + 2} dimensions, got shape {tuple(w.shape)}")
+    x, w = operand(name, input), operand(name, weight)
+    if not isinstance(groups, (int, np.integer)) or groups < 1:
+        raise ValueError(f"{name}: groups must be a positive int, got {groups!r}")
+    if w.ndim != n + 2 or 0 in w._v.shape[2:]:
+        raise ShapeError(
+            f"{name}: expected a weight of {n + 2} dimensions with a kernel of at least 1, got shape {tuple(w.shape)}"
+        )
     if x.ndim not in (n + 1, n + 2):
         raise ShapeError(
             f"{name}: expected an input of {n + 2} dimensions (N, C, ...) or {n + 1} (C, ...), got shape {tuple(x.shape)}"
@@ -180,6 +188,7 @@ def _prepared(name: str, n: int, input: Any, weight: Any) -> tuple[Tensor, Tenso
 def _finished(name: str, y: Tensor, bias: Any, single: bool) -> Tensor:
     if bias is not None:
         b = to_tensor(bias)
+        require_same_dtype(f"{name} (output and bias)", y, b)
         if tuple(b._v.shape) != (y._v.shape[1],):
             raise ShapeError(f"{name}: expected a bias of shape ({y._v.shape[1]},), got {tuple(b.shape)}")
         y = add(y, reshape(b, (y._v.shape[1], *(1,) * (y.ndim - 2))))
@@ -190,10 +199,8 @@ def _convolve(
     n: int, input: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, groups: int
 ) -> Tensor:
     name = f"conv{n}d"
-    x, w, single = _prepared(name, n, input, weight)
+    x, w, single = _prepared(name, n, input, weight, groups)
     stride, dilation = per_dim(name, "stride", stride, n), per_dim(name, "dilation", dilation, n)
-    if not isinstance(groups, int) or groups < 1:
-        raise ValueError(f"{name}: groups must be a positive int, got {groups!r}")
     if padding == "valid":
         padding = 0
     elif padding == "same":
@@ -221,12 +228,15 @@ def _transpose(
     dilation: Any,
 ) -> Tensor:
     name = f"conv_transpose{n}d"
-    x, w, single = _prepared(name, n, input, weight)
+    x, w, single = _prepared(name, n, input, weight, groups)
     stride, dilation = per_dim(name, "stride", stride, n), per_dim(name, "dilation", dilation, n)
     padding = per_dim(name, "padding", padding, n, least=0)
     extra = per_dim(name, "output_padding", output_padding, n, least=0)
     if any(e >= max(s, d) for e, s, d in zip(extra, stride, dilation, strict=True)):
         raise ValueError(f"{name}: output_padding {extra} must be smaller than stride {stride} or dilation {dilation}")
+    _require_floats(name, x, w)
+    if w._v.shape[0] % groups:
+        raise ShapeError(f"{name}: {w._v.shape[0]} input channels are not divisible by groups={groups}")
     if x._v.shape[1] != w._v.shape[0]:
         raise ShapeError(
             f"{name}: weight of shape {tuple(w.shape)} needs an input with {w._v.shape[0]} channels, got {tuple(x.shape)}"
@@ -235,6 +245,11 @@ def _transpose(
         (s - 1) * t - 2 * p + d * (k - 1) + e + 1
         for s, t, p, d, k, e in zip(x._v.shape[2:], stride, padding, dilation, w._v.shape[2:], extra, strict=True)
     )
+    if any(s <= 0 for s in size):
+        raise ShapeError(
+            f"{name}: padding {padding} leaves an output of {size} for an input of shape {tuple(x.shape)} "
+            f"and a kernel of {tuple(w._v.shape[2:])}"
+        )
     y = conv_input_grad_p(x, w, size=size, stride=stride, padding=padding, dilation=dilation, groups=groups)
     return _finished(name, y, bias, single)
 

@@ -21,6 +21,7 @@ from funcnn.ops.common import (
     batch_elementwise,
     broadcast,
     floating,
+    operand,
     promoted,
     require_same_dtype,
     to_tensor,
@@ -64,7 +65,8 @@ def unary(
     )
 
     def function(input: Any) -> Tensor:
-        return prim(floating(input) if to_float else input if isinstance(input, Tensor) else to_tensor(input))
+        x = input if isinstance(input, Tensor) else operand(name, input)
+        return prim(floating(x) if to_float else x)
 
     return _named(function, name, doc, prim)
 

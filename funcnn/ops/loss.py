@@ -13,15 +13,23 @@ from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor, constant
 from funcnn.kernels.cpu import softmax as kernels
-from funcnn.ops.common import all_batched, cast, fold, numel, require_same_dtype, to_tensor, unfold_batch
+from funcnn.ops.activation import SATURATED, softplus
+from funcnn.ops.common import all_batched, cast, fold, numel, operand, require_same_dtype, to_tensor, unfold_batch
 from funcnn.ops.elementwise import abs as abs_
 from funcnn.ops.elementwise import add, clamp, eq, lt, mul, ne, neg, square, sub, true_divide, where
 from funcnn.ops.index import gather, index_p
-from funcnn.ops.math import exp, log, log1p
+from funcnn.ops.math import exp, log
 from funcnn.ops.movement import reshape, unsqueeze
 from funcnn.ops.reduce import mean
 from funcnn.ops.reduce import sum as sum_
 from funcnn.ops.softmax import log_softmax, total
+
+
+def reduction_of(reduction: str, size_average: Any, reduce: Any) -> str:
+    """``reduction``, or what PyTorch's older ``size_average`` and ``reduce`` mean where one of them is given."""
+    if size_average is None and reduce is None:
+        return reduction
+    return "none" if reduce is False else "sum" if size_average is False else "mean"
 
 
 def reduced(loss: Tensor, reduction: str, name: str) -> Tensor:
@@ -46,8 +54,8 @@ def _in_classes(name: str, target: np.ndarray, classes: int, ignore_index: int) 
 
 
 def _entropy_shape(x: Any, target: Any, ignore_index: int) -> tuple:
-    if x.dtype.kind != "f":
-        raise DTypeError(f"cross_entropy: expected floating-point logits, got {x.dtype}; convert with .float()")
+    if x.dtype.kind != "f" or x.dtype.itemsize < 4:
+        raise DTypeError(f"cross_entropy: expected float32 or float64 logits, got {x.dtype}; convert with .float()")
     return Aval(tuple(target.shape), x.dtype), Aval(tuple(x.shape), x.dtype)
 
 
@@ -142,6 +150,7 @@ def cross_entropy(
     Raises ``IndexError`` for a class out of range, ``ShapeError`` and ``DTypeError`` for what does not fit.
     """
     x, t = to_tensor(input), to_tensor(target)
+    reduction = reduction_of(reduction, size_average, reduce)
     if not 0.0 <= label_smoothing <= 1.0:
         raise ValueError(f"cross_entropy: label_smoothing must be between 0 and 1, got {label_smoothing}")
     if t._v.dtype.kind == "f":
@@ -210,7 +219,8 @@ def nll_loss(
     reduction: str = "mean",
 ) -> Tensor:  # fmt: skip
     """``-input[target]`` for log-probabilities (N, C, ...) or (C,) and class indices (N, ...)."""
-    rows, index, shape = _class_shapes("nll_loss", to_tensor(input), to_tensor(target))
+    reduction = reduction_of(reduction, size_average, reduce)
+    rows, index, shape = _class_shapes("nll_loss", operand("nll_loss", input), operand("nll_loss", target))
     loss, counts = _nll(rows, index, weight, ignore_index)
     if reduction == "mean":
         return true_divide(sum_(loss), sum_(counts))
@@ -218,71 +228,129 @@ def nll_loss(
 
 
 # ---- regression -------------------------------------------------------------------------------------------------------
-def _paired(name: str, input: Any, target: Any) -> tuple[Tensor, Tensor]:
-    x, t = to_tensor(input), to_tensor(target)
+def _difference(name: str, input: Any, target: Any) -> Tensor:
+    x, t = operand(name, input), operand(name, target)
     if x._v.shape != t._v.shape:
         warnings.warn(
             f"{name}: target of shape {tuple(t.shape)} is broadcast against input of shape {tuple(x.shape)}; "
             "this is rarely meant",
             stacklevel=3,
         )
-    return x, t
+    return sub(x, t)
 
 
 def mse_loss(input: Any, target: Any, size_average: Any = None, reduce: Any = None, reduction: str = "mean") -> Tensor:
     """``(input - target) ** 2``."""
-    return reduced(square(sub(*_paired("mse_loss", input, target))), reduction, "mse_loss")
+    loss = square(_difference("mse_loss", input, target))
+    return reduced(loss, reduction_of(reduction, size_average, reduce), "mse_loss")
 
 
 def l1_loss(input: Any, target: Any, size_average: Any = None, reduce: Any = None, reduction: str = "mean") -> Tensor:
     """``|input - target|``."""
-    return reduced(abs_(sub(*_paired("l1_loss", input, target))), reduction, "l1_loss")
+    loss = abs_(_difference("l1_loss", input, target))
+    return reduced(loss, reduction_of(reduction, size_average, reduce), "l1_loss")
 
 
-def smooth_l1_loss(input: Any, target: Any, reduction: str = "mean", beta: float = 1.0) -> Tensor:
+def _huber(difference: Tensor, delta: float) -> Tensor:
+    d = abs_(difference)
+    return where(lt(d, delta), mul(square(d), 0.5), mul(sub(d, 0.5 * delta), delta))
+
+
+def smooth_l1_loss(
+    input: Any, target: Any, size_average: Any = None, reduce: Any = None, reduction: str = "mean", beta: float = 1.0
+) -> Tensor:
     """``0.5 d**2 / beta`` where ``d = |input - target| < beta``, else ``d - 0.5 beta``."""
     if beta < 0:
         raise ValueError(f"smooth_l1_loss: beta must not be negative, got {beta}")
-    if beta == 0:
-        return l1_loss(input, target, reduction=reduction)
-    return true_divide(huber_loss(input, target, reduction, beta), beta)
+    difference = _difference("smooth_l1_loss", input, target)
+    loss = abs_(difference) if beta == 0 else true_divide(_huber(difference, beta), beta)
+    return reduced(loss, reduction_of(reduction, size_average, reduce), "smooth_l1_loss")
 
 
 def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 1.0) -> Tensor:
     """``0.5 d**2`` where ``d = |input - target| < delta``, else ``delta * (d - 0.5 delta)``."""
-    d = abs_(sub(*_paired("huber_loss", input, target)))
-    loss = where(lt(d, delta), mul(square(d), 0.5), mul(sub(d, 0.5 * delta), delta))
-    return reduced(loss, reduction, "huber_loss")
+    if delta <= 0:
+        raise ValueError(f"huber_loss: delta must be positive, got {delta}")
+    return reduced(_huber(_difference("huber_loss", input, target), delta), reduction, "huber_loss")
 
 
 # ---- binary and divergence ----------------------------------------------------------------------------------------------
-def binary_cross_entropy(input: Any, target: Any, weight: Any = None, reduction: str = "mean") -> Tensor:
-    """``-(t log p + (1 - t) log(1 - p))``, the logarithms held above -100."""
-    p, t = to_tensor(input), to_tensor(target)
-    if p._v.shape != t._v.shape:
+def _binary_shape(p: Any, t: Any) -> tuple:
+    require_same_dtype("binary_cross_entropy", p, t)
+    if p.dtype.kind != "f":
+        raise DTypeError(f"binary_cross_entropy: expected floating-point tensors, got {p.dtype}")
+    if tuple(p.shape) != tuple(t.shape):
         raise ShapeError(
             f"binary_cross_entropy: input {tuple(p.shape)} and target {tuple(t.shape)} must have one shape"
         )
-    loss = neg(add(mul(t, clamp(log(p), -100.0)), mul(sub(1.0, t), clamp(log(sub(1.0, p)), -100.0))))
-    return reduced(loss if weight is None else mul(loss, weight), reduction, "binary_cross_entropy")
+    return (p,)
+
+
+def _binary(ins: list, outs: list) -> None:
+    p, t = ins
+    np.multiply(t - 1, np.maximum(np.log1p(-p), -100), out=outs[0])
+    outs[0] -= t * np.maximum(np.log(p), -100)
+
+
+def _binary_vjp(g: Tensor, ins: list, o: Tensor) -> tuple:
+    """The quotient of the two logarithms' derivatives on one denominator, which is held above 0 (by 1e-12, as PyTorch)."""
+    p, t = ins
+    return (
+        lambda: mul(g, true_divide(sub(p, t), clamp(mul(p, sub(1.0, p)), 1e-12))),
+        lambda: mul(g, sub(clamp(log(sub(1.0, p)), -100.0), clamp(log(p), -100.0))),
+    )
+
+
+def _probabilities(ins: list) -> None:
+    if np.any((ins[0] < 0) | (ins[0] > 1)):
+        raise ValueError(
+            "binary_cross_entropy: input must be probabilities from 0 to 1; apply sigmoid, or use _with_logits"
+        )
+
+
+binary_p = Primitive(
+    "binary_cross_entropy",
+    _binary_shape,
+    _binary,
+    vjp=_binary_vjp,
+    batch=lambda n, ins, batched: binary_p(*all_batched(n, ins, batched)),
+    check=_probabilities,
+)
+
+
+def binary_cross_entropy(
+    input: Any, target: Any, weight: Any = None, size_average: Any = None, reduce: Any = None, reduction: str = "mean"
+) -> Tensor:
+    """``-(t log p + (1 - t) log(1 - p))``, the logarithms held above -100. Raises ``ValueError`` for p outside 0..1."""
+    loss = binary_p(to_tensor(input), to_tensor(target))
+    loss = loss if weight is None else mul(loss, weight)
+    return reduced(loss, reduction_of(reduction, size_average, reduce), "binary_cross_entropy")
 
 
 def binary_cross_entropy_with_logits(
-    input: Any, target: Any, weight: Any = None, reduction: str = "mean", pos_weight: Any = None
-) -> Tensor:
+    input: Any, target: Any, weight: Any = None, size_average: Any = None, reduce: Any = None, reduction: str = "mean",
+    pos_weight: Any = None,
+) -> Tensor:  # fmt: skip
     """``binary_cross_entropy(sigmoid(input), target)`` without overflow; ``pos_weight`` scales the positive term."""
     x, t = to_tensor(input), to_tensor(target)
     if x._v.shape != t._v.shape:
         raise ShapeError(
             f"binary_cross_entropy_with_logits: input {tuple(x.shape)} and target {tuple(t.shape)} must have one shape"
         )
-    softplus_neg = add(clamp(neg(x), 0.0), log1p(exp(neg(abs_(x)))))  # log(1 + exp(-x))
     scale = 1.0 if pos_weight is None else add(mul(sub(pos_weight, 1.0), t), 1.0)
-    loss = add(mul(sub(1.0, t), x), mul(softplus_neg, scale))
-    return reduced(loss if weight is None else mul(loss, weight), reduction, "binary_cross_entropy_with_logits")
+    loss = add(mul(sub(1.0, t), x), mul(softplus(neg(x), threshold=SATURATED), scale))
+    loss = loss if weight is None else mul(loss, weight)
+    return reduced(loss, reduction_of(reduction, size_average, reduce), "binary_cross_entropy_with_logits")
 
 
-def kl_div(input: Any, target: Any, reduction: str = "mean", log_target: bool = False) -> Tensor:
+def kl_div(
+    input: Any,
+    target: Any,
+    size_average: Any = None,
+    reduce: Any = None,
+    reduction: str = "mean",
+    log_target: bool = False,
+) -> Tensor:
     """``target * (log(target) - input)`` for log-probabilities ``input``; "batchmean" divides by the batch size."""
     x, t = to_tensor(input), to_tensor(target)
     if log_target:
@@ -290,6 +358,7 @@ def kl_div(input: Any, target: Any, reduction: str = "mean", log_target: bool = 
     else:
         positive = where(eq(t, 0.0), 1.0, t)
         loss = sub(where(eq(t, 0.0), 0.0, mul(t, log(positive))), mul(t, x))
+    reduction = reduction_of(reduction, size_average, reduce)
     if reduction == "batchmean":
-        return true_divide(sum_(loss), x._v.shape[0])
+        return true_divide(sum_(loss), x._v.shape[0] if x.ndim else 1)
     return reduced(loss, reduction, "kl_div")

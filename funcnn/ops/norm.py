@@ -13,7 +13,7 @@ from funcnn.core.mutation import assign
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu import norm as kernels
-from funcnn.ops.common import all_batched, cast, numel, require_same_dtype, to_tensor
+from funcnn.ops.common import all_batched, cast, numel, operand, require_same_dtype, to_tensor
 from funcnn.ops.elementwise import add, mul, neg, square, sub, true_divide
 from funcnn.ops.math import rsqrt
 from funcnn.ops.movement import movedim, reshape
@@ -23,8 +23,8 @@ from funcnn.ops.reduce import sum_p
 
 # ---- the primitive ----------------------------------------------------------------------------------------------------
 def _normalize_shape(x: Any, eps: float) -> tuple:
-    if x.dtype.kind != "f":
-        raise DTypeError(f"normalization: expected a floating-point tensor, got {x.dtype}; convert with .float()")
+    if x.dtype.kind != "f" or x.dtype.itemsize < 4:
+        raise DTypeError(f"normalization: expected float32 or float64, got {x.dtype}; convert with .float()")
     stat = Aval((x.shape[1],), x.dtype)
     return Aval(tuple(x.shape), x.dtype), stat, stat, stat
 
@@ -128,6 +128,10 @@ def _affine(y: Tensor, weight: Any, bias: Any, shape: tuple) -> Tensor:
     return y if bias is None else add(y, reshape(bias, shape))
 
 
+def _require_dtype_of(name: str, x: Tensor, *others: Any) -> None:
+    require_same_dtype(name, x, *[other for other in others if other is not None])
+
+
 def _channels(name: str, x: Tensor, *stats: Any) -> tuple[int, ...]:
     """The shape (C, 1, ...) of per-channel values for x (N, C, ...), which the given ones must have C of."""
     if x.ndim < 2:
@@ -140,8 +144,9 @@ def _channels(name: str, x: Tensor, *stats: Any) -> tuple[int, ...]:
 
 def batch_norm_training(x: Any, weight: Any, bias: Any, eps: float) -> tuple[Tensor, Tensor, Tensor]:
     """``(y, mean, unbiased variance)`` with the batch's own statistics. Raises ``ShapeError`` for one value per channel."""
-    x = to_tensor(x)
+    x = operand("batch_norm", x)
     shape = _channels("batch_norm", x, weight, bias)
+    _require_dtype_of("batch_norm", x, weight, bias)
     n, c, *space = x._v.shape
     count = n * numel(tuple(space))
     if count < 2:
@@ -154,8 +159,9 @@ def batch_norm_training(x: Any, weight: Any, bias: Any, eps: float) -> tuple[Ten
 
 def batch_norm_inference(x: Any, mean: Any, var: Any, weight: Any, bias: Any, eps: float) -> Tensor:
     """``(x - mean) / sqrt(var + eps) * weight + bias`` with given statistics."""
-    x = to_tensor(x)
+    x = operand("batch_norm", x)
     shape = _channels("batch_norm", x, mean, var, weight, bias)
+    _require_dtype_of("batch_norm", x, mean, var, weight, bias)
     scale = rsqrt(add(to_tensor(var), eps))
     scale = scale if weight is None else mul(scale, weight)
     return _affine(sub(x, reshape(mean, shape)), scale, bias, shape)
@@ -171,11 +177,16 @@ def batch_norm(
             raise ValueError("batch_norm: evaluation needs running_mean and running_var")
         return batch_norm_inference(input, running_mean, running_var, weight, bias, eps)
     y, mean, var = batch_norm_training(input, weight, bias, eps)
-    with running(ctx.top, False):
-        for held, batch in ((running_mean, mean), (running_var, var)):
-            if held is not None:
-                assign(held, add(held, mul(sub(cast(batch, held._v.dtype), held), momentum)), "batch_norm")
+    _follow("batch_norm", (running_mean, running_var), (mean, var), momentum)
     return y
+
+
+def _follow(name: str, held: tuple, batch: tuple, momentum: float) -> None:
+    """Move the running statistics that are given towards the batch's, in place and unrecorded."""
+    with running(ctx.top, False):
+        for old, new in zip(held, batch, strict=True):
+            if old is not None:
+                assign(old, add(old, mul(sub(cast(new, old._v.dtype), old), momentum)), name)
 
 
 # ---- the others -------------------------------------------------------------------------------------------------------
@@ -184,44 +195,75 @@ def _rows(x: Tensor, rows: int, cols: int, eps: float) -> Tensor:
     return reshape(normalize_p(reshape(x, (1, rows, cols)), eps=float(eps))[0], x._v.shape)
 
 
-def _trailing(name: str, x: Tensor, normalized_shape: Any) -> tuple[int, ...]:
-    shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+def _trailing(name: str, x: Tensor, normalized_shape: Any, *affine: Any) -> tuple[int, ...]:
+    """``normalized_shape`` as a tuple, which the last dimensions of x and each of ``affine`` must be."""
+    shape = (normalized_shape,) if isinstance(normalized_shape, (int, np.integer)) else tuple(normalized_shape)
     if not shape or tuple(x._v.shape[x.ndim - len(shape) :]) != shape or x.ndim < len(shape):
         raise ShapeError(f"{name}: normalized_shape {shape} does not match the last dimensions of {tuple(x.shape)}")
+    for given in affine:
+        if given is not None and tuple(given.shape) != shape:
+            raise ShapeError(f"{name}: expected weight and bias of shape {shape}, got {tuple(given.shape)}")
+    _require_dtype_of(name, x, *affine)
     return shape
+
+
+def _require_several(name: str, x: Tensor, count: int) -> None:
+    if count == 1:
+        raise ShapeError(f"{name}: needs more than 1 value to normalise over, got an input of shape {tuple(x.shape)}")
 
 
 def layer_norm(input: Any, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Tensor:
     """Normalised over the last dimensions, which must be ``normalized_shape``, then ``* weight + bias``."""
-    x = to_tensor(input)
-    shape = _trailing("layer_norm", x, normalized_shape)
+    x = operand("layer_norm", input)
+    shape = _trailing("layer_norm", x, normalized_shape, weight, bias)
     cols = numel(shape)
     return _affine(_rows(x, x._v.size // cols if cols else 0, cols, eps), weight, bias, shape)
 
 
 def group_norm(input: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Tensor:
     """Normalised over each of ``num_groups`` runs of channels and over space (arXiv:1803.08494)."""
-    x = to_tensor(input)
+    x = operand("group_norm", input)
     shape = _channels("group_norm", x, weight, bias)
+    _require_dtype_of("group_norm", x, weight, bias)
     n, c, *space = x._v.shape
     if num_groups < 1 or c % num_groups:
         raise ShapeError(f"group_norm: {c} channels are not divisible into {num_groups} groups")
+    _require_several("group_norm", x, n * (c // num_groups) * numel(tuple(space)))  # over the batch, as torch counts
     y = _rows(x, n * num_groups, c // num_groups * numel(tuple(space)), eps)
     return _affine(y, weight, bias, shape)
 
 
-def instance_norm(input: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Tensor:
-    """Normalised over space, for each image and channel (arXiv:1607.08022)."""
-    x = to_tensor(input)
+def instance_norm(
+    input: Any, running_mean: Any = None, running_var: Any = None, weight: Any = None, bias: Any = None,
+    use_input_stats: bool = True, momentum: float = 0.1, eps: float = 1e-5,
+) -> Tensor:  # fmt: skip
+    """Normalised over space, for each image and channel (arXiv:1607.08022).
+
+    The running statistics, if given, follow the mean of the images' own in place, or are used with
+    ``use_input_stats=False``.
+    """
+    if not use_input_stats:
+        return batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
+    x = operand("instance_norm", input)
     shape = _channels("instance_norm", x, weight, bias)
+    _require_dtype_of("instance_norm", x, weight, bias)
     n, c, *space = x._v.shape
-    return _affine(_rows(x, n * c, numel(tuple(space)), eps), weight, bias, shape)
+    count = numel(tuple(space))
+    _require_several("instance_norm", x, count)
+    y, mean, _, var = normalize_p(reshape(x, (1, n * c, count)), eps=float(eps))
+    if running_mean is not None or running_var is not None:
+        unbiased = mul(var, count / max(count - 1, 1))
+        batch = tuple(mean_(reshape(stat, (n, c)), 0) for stat in (mean, unbiased))
+        _follow("instance_norm", (running_mean, running_var), batch, momentum)
+    return _affine(reshape(y, x._v.shape), weight, bias, shape)
 
 
 def rms_norm(input: Any, normalized_shape: Any, weight: Any = None, eps: float | None = None) -> Tensor:
     """``x / sqrt(mean(x ** 2) + eps) * weight`` over the last dimensions (arXiv:1910.07467)."""
-    x = to_tensor(input)
-    shape = _trailing("rms_norm", x, normalized_shape)
+    x = operand("rms_norm", input)
+    if x._v.dtype.kind != "f":
+        raise DTypeError(f"rms_norm: expected a floating-point tensor, got {x.dtype}; convert with .float()")
+    shape = _trailing("rms_norm", x, normalized_shape, weight)
     eps = float(np.finfo(x._v.dtype).eps) if eps is None else eps
     dims = tuple(range(x.ndim - len(shape), x.ndim))
     y = mul(x, rsqrt(add(mean_(square(x), dims, True), eps)))

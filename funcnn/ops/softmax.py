@@ -12,7 +12,7 @@ from funcnn.core.errors import DTypeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu import softmax as kernels
-from funcnn.ops.common import cast, normalize_dim, numel, to_tensor
+from funcnn.ops.common import cast, normalize_dim, numel, operand
 from funcnn.ops.elementwise import mul, neg, sub
 from funcnn.ops.math import exp
 from funcnn.ops.movement import reshape_p
@@ -31,8 +31,8 @@ def _along(name: str, kernel: Callable, vjp: Callable) -> Primitive:
             kernel(rows(ins[0], dim), rows(outs[0], dim))
 
     def shape(x: Any, dim: int) -> tuple:
-        if x.dtype.kind != "f":
-            raise DTypeError(f"{name}: expected a floating-point tensor, got {x.dtype}; convert with .float()")
+        if x.dtype.kind != "f" or x.dtype.itemsize < 4:
+            raise DTypeError(f"{name}: expected float32 or float64, got {x.dtype}; convert with .float()")
         return (x,)
 
     prim = Primitive(
@@ -65,7 +65,7 @@ log_softmax_p = _along(
 
 
 def _apply(prim: Primitive, input: Any, dim: int | None, dtype: Any) -> Tensor:
-    x = to_tensor(input)
+    x = operand(prim.name, input)
     x = x if dtype is None else cast(x, dtypes.as_dtype(dtype))
     if dim is None:
         dim = 0 if x.ndim in (0, 1, 3) else 1  # PyTorch's rule for an unnamed dimension

@@ -24,8 +24,9 @@ class Optimizer:
 
     rule: ClassVar[Rule]
 
-    def __init__(self, params: Any, lr: Any = None, **options: Any):
+    def __init__(self, params: Any, lr: Any = None, *more: Any, **options: Any):
         name = type(self).__name__
+        options = {**dict(zip(list(self.rule.defaults)[1:], more, strict=False)), **options}
         unknown = set(options) - set(self.rule.defaults) - set(_IGNORED)
         if unknown:
             raise TypeError(f"{name}: unexpected arguments {sorted(unknown)}; expected {list(self.rule.defaults)}")

@@ -68,7 +68,7 @@ def vjp(f: Callable, *primals: Any, has_aux: bool = False) -> tuple:
     Inputs and outputs are pytrees of tensors. The pullback may be called more than once.
     """
     leaves, treedef = tree.flatten(primals)
-    lowered = [_differentiable(leaf, "vjp") for leaf in leaves]
+    lowered = [_differentiable(leaf, "grad") for leaf in leaves]
     tape = Tape()
     boxes = [tape.enter(t) for t in lowered]
     with running(tape, True):

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from funcnn.ops import pool
 from tests.cases.both import both
 from tests.cases.case import Arr, Case
 
@@ -20,6 +21,17 @@ def _f(name: str, *args: Any, **kwargs: Any) -> Any:
 def _conv(id: str, name: str, x: tuple, w: tuple, bias: int = 0, **where: Any) -> Case:
     inputs = [Arr(x), Arr(w)] + ([Arr((bias,))] if bias else [])
     return both(id, _f(name, **where), *inputs, rtol=LOOSE)
+
+
+def _pool(id: str, name: str, x: Arr, *args: Any, **kwargs: Any) -> Case:
+    """A row of a pooling function that only ``ops.pool`` need hold."""
+
+    def theirs(x: Any) -> Any:
+        import torch
+
+        return getattr(torch.nn.functional, name)(x, *args, **kwargs)
+
+    return Case(id, lambda x: getattr(pool, name)(x, *args, **kwargs), (x,), torch=theirs)
 
 
 X = Arr((2, 3, 5, 6), distinct=True)
@@ -52,6 +64,13 @@ ROWS = [
     both("avg_pool2d_ceil", _f("avg_pool2d", 3, 2, 1, True, False), X),
     both("avg_pool2d_divisor", _f("avg_pool2d", (2, 3), 2, 1, divisor_override=5), X),
     both("avg_pool3d", _f("avg_pool3d", 2, 1, 1, True), Arr((1, 2, 3, 4, 3))),
+    _pool("adaptive_avg_pool1d", "adaptive_avg_pool1d", Arr((2, 3, 7)), 3),
+    _pool("adaptive_avg_pool2d", "adaptive_avg_pool2d", X, (2, 4)),
+    _pool("adaptive_avg_pool2d_regular", "adaptive_avg_pool2d", X, (None, 3)),
+    _pool("adaptive_avg_pool3d", "adaptive_avg_pool3d", Arr((2, 3, 3, 4)), (2, 2, 3)),
+    _pool("adaptive_max_pool1d", "adaptive_max_pool1d", Arr((3, 7), distinct=True), 4),
+    _pool("adaptive_max_pool2d", "adaptive_max_pool2d", X, (3, 4), return_indices=True),
+    _pool("adaptive_max_pool2d_regular", "adaptive_max_pool2d", X, (5, 2), return_indices=True),
     both("batch_norm_training", lambda m, x, w, b: m.nn.functional.batch_norm(x, None, None, w, b, training=True),
          Arr((4, 3, 2, 2)), Arr((3,)), Arr((3,)), rtol=LOOSE),
     both("batch_norm_evaluation", lambda m, x, mu, var, w, b: m.nn.functional.batch_norm(x, mu, var, w, b),
@@ -61,6 +80,8 @@ ROWS = [
     both("group_norm", lambda m, x, w, b: m.nn.functional.group_norm(x, 2, w, b), Arr((2, 4, 3)), Arr((4,)), Arr((4,)),
          rtol=LOOSE),
     both("instance_norm", lambda m, x: m.nn.functional.instance_norm(x), Arr((2, 3, 5)), rtol=LOOSE),
+    both("instance_norm_affine", lambda m, x, w, b: m.nn.functional.instance_norm(x, None, None, w, b), Arr((2, 3, 2, 3)),
+         Arr((3,)), Arr((3,)), rtol=LOOSE),
     both("rms_norm", lambda m, x, w: m.nn.functional.rms_norm(x, (4,), w), Arr((3, 4)), Arr((4,)), rtol=LOOSE),
     both("softmax", _f("softmax", 1), ROW, rtol=LOOSE),
     both("softmax_middle", _f("softmax", 1), Arr((2, 3, 4)), rtol=LOOSE),
@@ -84,6 +105,9 @@ ROWS = [
     both("huber_loss", _f("huber_loss", delta=0.7), ROW, ROW, rtol=LOOSE),
     both("binary_cross_entropy", _f("binary_cross_entropy"), Arr((3, 4), 0.1, 0.9), Arr((3, 4), 0.1, 0.9), rtol=LOOSE),
     both("binary_cross_entropy_with_logits", _f("binary_cross_entropy_with_logits"), ROW, Arr((3, 5), 0.1, 0.9), rtol=LOOSE),
+    both("binary_cross_entropy_options", lambda m, x, t, w: m.nn.functional.binary_cross_entropy_with_logits(
+         x, t, w, pos_weight=w + 1.0, reduction="sum"), ROW, Arr((3, 5), 0.1, 0.9), Arr((5,), 0.5, 2.0), rtol=LOOSE),
+    both("kl_div_log_target", _f("kl_div", reduction="sum", log_target=True), ROW, ROW, rtol=LOOSE),
     both("kl_div", _f("kl_div", reduction="batchmean"), ROW, Arr((3, 5), 0.1, 0.9), rtol=LOOSE),
     *[both(name, _f(name), SIGNED, rtol=LOOSE)
       for name in ("gelu", "elu", "selu", "celu", "silu", "mish", "softplus", "softsign", "tanhshrink", "logsigmoid")],
