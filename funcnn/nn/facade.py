@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import MISSING, fields, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from funcnn.core.context import ctx, running
 from funcnn.core.mutation import assign
@@ -25,10 +25,10 @@ class LayerModule(Module):
     """A module that applies a layer. Of a composite layer, the layers inside are its submodules."""
 
     _layer: Layer
+    _options: ClassVar[dict[str, str]] = {}  # constructor arguments by PyTorch's name, and the fields that hold them
 
     def _adopt(self, layer: Layer, params: dict, state: dict) -> None:
         """Register a layer's parameters, buffers and inner layers."""
-        object.__setattr__(self, "_layer", layer)
         inner = layer.children()
         for name in dict.fromkeys((*layer.parameters, *(n for n in params if n not in inner))):
             self.register_parameter(name, Parameter(params[name]) if name in params else None)
@@ -36,6 +36,7 @@ class LayerModule(Module):
             self.register_buffer(name, detach(to_tensor(state[name])) if state.get(name) is not None else None)
         for name, part in inner.items():
             self.add_module(name, module(part, params.get(name, {}), state.get(name, {})))
+        object.__setattr__(self, "_layer", layer)  # last: from now on its arguments are attributes, too
 
     def _trees_of(self) -> tuple[dict, dict]:
         params: dict = {k: v for k, v in self._parameters.items() if v is not None}
@@ -64,6 +65,28 @@ class LayerModule(Module):
             elif value is not self._buffers[name]:
                 assign(self._buffers[name], value, f"{type(self).__name__}.{name}")  # type: ignore[arg-type]
 
+    def __getattr__(self, name: str) -> Any:
+        """Parameters, buffers and modules; then the constructor's arguments, which the layer holds."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            field = self._options.get(name)
+            layer = self.__dict__.get("_layer")
+            if field is None or layer is None:
+                raise
+            return getattr(layer, field)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        held = (
+            *self.__dict__.get("_parameters", ()),
+            *self.__dict__.get("_buffers", ()),
+            *self.__dict__.get("_modules", ()),
+        )
+        if name in self._options and name not in held and "_layer" in self.__dict__:
+            object.__setattr__(self, "_layer", replace(self._layer, **{self._options[name]: value}))
+        else:
+            super().__setattr__(name, value)
+
     def _structure(self) -> tuple:
         return (*super()._structure(), id(self._layer))
 
@@ -73,18 +96,6 @@ class LayerModule(Module):
 
     def _get_name(self) -> str:
         return type(self._layer).__name__
-
-
-def _option(name: str) -> property:
-    """A constructor argument as an attribute; setting it replaces the (frozen) layer."""
-
-    def get(self: LayerModule) -> Any:
-        return getattr(self._layer, name)
-
-    def put(self: LayerModule, value: Any) -> None:
-        object.__setattr__(self, "_layer", replace(self._layer, **{name: value}))
-
-    return property(get, put)
 
 
 def signature(layer: type) -> inspect.Signature:
@@ -123,9 +134,8 @@ def generate(layer: type) -> type[LayerModule]:
             parameters=[inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY), *shape.parameters.values()]
         )
         body["__signature__"] = shape
-    for given, name in names.items():
-        if given not in (*layer.parameters, *layer.buffers, "device", "dtype"):  # type: ignore[attr-defined]
-            body[given] = _option(name)
+    own = (*layer.parameters, *layer.buffers, "device", "dtype")  # type: ignore[attr-defined]
+    body["_options"] = {given: name for given, name in names.items() if given not in own}
     return type(layer.__name__, (LayerModule,), body)
 
 
