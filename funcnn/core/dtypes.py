@@ -18,7 +18,7 @@ uint8, uint16, uint32, uint64 = (np.dtype(f"uint{bits}") for bits in (8, 16, 32,
 int8, int16, int32, int64 = (np.dtype(f"int{bits}") for bits in (8, 16, 32, 64))
 float16, float32, float64 = (np.dtype(f"float{bits}") for bits in (16, 32, 64))
 SUPPORTED = (bool_, uint8, uint16, uint32, uint64, int8, int16, int32, int64, float16, float32, float64)
-_BY_KIND = {np.bool_: bool_, bool: bool_, int: int64}
+_BY_KIND = {bool: bool_, int: int64, float: float64}
 _default = [float32]
 
 
@@ -37,8 +37,6 @@ def set_default_dtype(dtype) -> None:
 
 def as_dtype(spec) -> np.dtype:
     """``spec`` (a NumPy dtype, its name, or bool/int/float) as one of the supported dtypes."""
-    if spec is float:
-        return default_float()
     try:
         dtype = _BY_KIND.get(spec) or np.dtype(spec)
     except TypeError:

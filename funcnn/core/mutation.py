@@ -19,6 +19,7 @@ def assign(t: Tensor, new: Tensor, name: str) -> Tensor:
     """
     refresh(new)
     _refuse(t, new, name)
+    assert not (ctx.grad and new._rg), f"{name}: a leaf's history would be lost; write a copy of it"
     if ctx.grad and new._node is not None:
         _preserve(t, new._node)
     _store(t, new)

@@ -47,7 +47,7 @@ PUBLIC: dict[ModuleType, str] = {
         asin acos atan atan2 sinh cosh tanh asinh acosh atanh erf erfc erfinv sigmoid relu""",
     reduce: """sum mean var std var_mean std_mean prod max min amax amin argmax argmin any all logsumexp norm count_nonzero
         nansum nanmean median aminmax trace""",
-    scan: "cumsum cumprod",
+    scan: "cumsum cumprod cummax cummin logcumsumexp",
     movement: """reshape flatten unflatten squeeze unsqueeze transpose t permute movedim swapaxes narrow select
         broadcast_to diagonal ravel""",
     join: """cat concat stack hstack vstack split chunk tensor_split unbind tile repeat_interleave flip fliplr flipud roll

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import operator
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,12 +13,14 @@ from funcnn.core import dtypes
 from funcnn.core.context import ctx
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.tensor import Tensor, constant, share
-from funcnn.ops.common import cast, from_sequence, size_args, to_tensor
+from funcnn.ops.common import cast, from_sequence, to_tensor
 
 
-def as_tensor(data: Any, dtype: Any = None) -> Tensor:
+def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
     """``data`` as a tensor: itself if it is one, sharing memory with an array, else a copy."""
-    return to_tensor(data, None if dtype is None else dtypes.as_dtype(dtype))
+    check_device(device)
+    dtype = None if dtype is None else dtypes.as_dtype(dtype)
+    return to_tensor(data, dtype) if isinstance(data, (Tensor, np.ndarray)) else from_sequence_or_array(data, dtype)
 
 
 def from_sequence_or_array(data: Any, dtype: np.dtype | None = None) -> Tensor:
@@ -26,12 +30,13 @@ def from_sequence_or_array(data: Any, dtype: np.dtype | None = None) -> Tensor:
 
         copy = clone(detach(data))
         return copy if dtype is None else cast(copy, dtype)
-    if isinstance(data, (range, set, frozenset)) or (hasattr(data, "__iter__") and not hasattr(data, "__array__")):
+    if isinstance(data, Sequence) and not isinstance(data, (str, bytes)):
         return from_sequence(list(data), dtype)
     if hasattr(data, "__array__"):
         array = np.array(data)
         return constant(array.astype(dtypes.as_dtype(array.dtype) if dtype is None else dtype))
-    return constant(np.array(data, dtypes.scalar_dtype(data) if dtype is None else dtype))
+    found = dtypes.scalar_dtype(data)
+    return constant(np.array(data).astype(found if dtype is None else dtype))
 
 
 def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
@@ -42,10 +47,11 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
 
 
 def from_numpy(array: np.ndarray) -> Tensor:
-    """A tensor on the memory of ``array``; writes are seen by both."""
+    """A tensor on the memory of ``array``; writes are seen by both. Raises ``DTypeError`` for a dtype that is not ours."""
     if not isinstance(array, np.ndarray):
         raise TypeError(f"from_numpy: expected a numpy.ndarray, got {type(array).__name__}; use tensor(...)")
-    out = constant(array if dtypes.as_dtype(array.dtype).isnative else array.astype(array.dtype.newbyteorder("=")))
+    dtypes.as_dtype(array.dtype)
+    out = constant(array)
     if ctx.stage is None:
         share(out)
     return out
@@ -63,8 +69,12 @@ def check_device(device: Any) -> None:
 
 
 def _sizes(name: str, sizes: tuple) -> tuple[int, ...]:
-    shape = size_args(sizes)
-    if any(s < 0 for s in shape):
+    listed = sizes[0] if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)) else sizes
+    try:
+        shape = tuple(operator.index(size) for size in listed)
+    except TypeError:
+        raise DTypeError(f"{name}: sizes must be integers, got {tuple(listed)}") from None
+    if any(size < 0 for size in shape):
         raise ShapeError(f"{name}: sizes must not be negative, got {shape}")
     return shape
 
@@ -79,81 +89,109 @@ def _float(dtype: Any) -> np.dtype:
     return dtypes.default_float() if dtype is None else dtypes.as_dtype(dtype)
 
 
-def zeros(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-    """Zeros of shape ``size`` (ints or one tuple)."""
-    return _made(np.zeros(_sizes("zeros", size), _float(dtype)), device, requires_grad)
+def zeros(*sizes: Any, size: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Zeros of this shape, given as ints or as one tuple."""
+    return _made(np.zeros(_sizes("zeros", sizes if size is None else (size,)), _float(dtype)), device, requires_grad)
 
 
-def ones(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-    """Ones of shape ``size`` (ints or one tuple)."""
-    return _made(np.ones(_sizes("ones", size), _float(dtype)), device, requires_grad)
+def ones(*sizes: Any, size: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Ones of this shape, given as ints or as one tuple."""
+    return _made(np.ones(_sizes("ones", sizes if size is None else (size,)), _float(dtype)), device, requires_grad)
 
 
-def empty(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-    """Uninitialised memory of shape ``size`` (ints or one tuple)."""
-    return _made(np.empty(_sizes("empty", size), _float(dtype)), device, requires_grad)
+def empty(*sizes: Any, size: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Uninitialised memory of this shape, given as ints or as one tuple."""
+    return _made(np.empty(_sizes("empty", sizes if size is None else (size,)), _float(dtype)), device, requires_grad)
 
 
 def full(size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """``fill_value`` everywhere; the dtype is that of the value unless given."""
     shape = _sizes("full", (size,))
     if isinstance(fill_value, Tensor):
-        from funcnn.ops.movement import expand
-
-        return cast(expand(fill_value, shape), fill_value.dtype if dtype is None else dtypes.as_dtype(dtype))
+        return _filled(shape, fill_value, dtype, device, requires_grad)
     dtype = dtypes.scalar_dtype(fill_value) if dtype is None else dtypes.as_dtype(dtype)
     return _made(np.full(shape, fill_value, dtype), device, requires_grad)
 
 
-def zeros_like(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def _filled(shape: tuple, value: Tensor, dtype: Any, device: Any, requires_grad: bool) -> Tensor:
+    """``value``, which may be traced, in memory of its own."""
+    from funcnn.ops.elementwise import clone
+    from funcnn.ops.movement import expand, reshape
+
+    check_device(device)
+    if value._v.size != 1:
+        raise ShapeError(f"full: fill_value must be a single number, got a tensor of shape {tuple(value.shape)}")
+    number = reshape(cast(value, value._v.dtype if dtype is None else dtypes.as_dtype(dtype)), ())
+    out = clone(expand(number, shape))
+    return out.requires_grad_() if requires_grad else out
+
+
+def zeros_like(input: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Zeros of the shape (and dtype) of ``input``."""
-    return zeros(tuple(input._v.shape), dtype=_same(input, dtype), device=device, requires_grad=requires_grad)
+    shape, dtype = _same(input, dtype)
+    return zeros(shape, dtype=dtype, device=device, requires_grad=requires_grad)
 
 
-def ones_like(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def ones_like(input: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Ones of the shape (and dtype) of ``input``."""
-    return ones(tuple(input._v.shape), dtype=_same(input, dtype), device=device, requires_grad=requires_grad)
+    shape, dtype = _same(input, dtype)
+    return ones(shape, dtype=dtype, device=device, requires_grad=requires_grad)
 
 
-def empty_like(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def empty_like(input: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Uninitialised memory of the shape (and dtype) of ``input``."""
-    return empty(tuple(input._v.shape), dtype=_same(input, dtype), device=device, requires_grad=requires_grad)
+    shape, dtype = _same(input, dtype)
+    return empty(shape, dtype=dtype, device=device, requires_grad=requires_grad)
 
 
 def full_like(
-    input: Tensor, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+    input: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
 ) -> Tensor:
     """``fill_value`` in the shape (and dtype) of ``input``."""
-    shape = tuple(input._v.shape)
-    return full(shape, fill_value, dtype=_same(input, dtype), device=device, requires_grad=requires_grad)
+    shape, dtype = _same(input, dtype)
+    return full(shape, fill_value, dtype=dtype, device=device, requires_grad=requires_grad)
 
 
-def _same(input: Tensor, dtype: Any) -> np.dtype:
-    return input._v.dtype if dtype is None else dtypes.as_dtype(dtype)
+def _same(input: Any, dtype: Any) -> tuple[tuple[int, ...], np.dtype]:
+    like = input if isinstance(input, Tensor) else to_tensor(input)
+    return tuple(like._v.shape), like._v.dtype if dtype is None else dtypes.as_dtype(dtype)
 
 
-def arange(*bounds: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def _number(bound: Any) -> Any:
+    """A bound of a range as a Python number; a traced tensor is refused by ``item``."""
+    return bound.item() if isinstance(bound, (Tensor, np.ndarray, np.generic)) else bound  # type: ignore[union-attr]
+
+
+def arange(
+    start: Any = None, end: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:  # fmt: skip
     """``arange(end)``, ``arange(start, end)`` or ``arange(start, end, step)``: start, start + step, ... below end."""
-    if not 1 <= len(bounds) <= 3:
-        raise TypeError(f"arange: expected 1 to 3 bounds, got {len(bounds)}")
-    start, end, step = (0, bounds[0], 1) if len(bounds) == 1 else (*bounds, 1)[:3]
-    if step == 0 or (end - start) * step < 0:
-        raise ValueError(f"arange: a step of {step} does not lead from {start} to {end}")
-    whole = all(isinstance(b, (int, np.integer)) for b in (start, end, step))
+    start, end = (0, start) if end is None else (0 if start is None else start, end)
+    if end is None:
+        raise TypeError("arange: expected 1 to 3 bounds, got none")
+    start, end, step = _number(start), _number(end), _number(step)
+    if not all(map(math.isfinite, (start, end, step))) or step == 0 or (end - start) * step < 0:
+        raise ShapeError(f"arange: a step of {step} does not lead from {start} to {end}")
+    whole = all(isinstance(bound, int) for bound in (start, end, step))
     dtype = (dtypes.int64 if whole else dtypes.default_float()) if dtype is None else dtypes.as_dtype(dtype)
-    count = math.ceil((end - start) / step)
-    return _made(
-        (start + step * np.arange(count, dtype=np.int64 if whole else np.float64)).astype(dtype), device, requires_grad
-    )
+    count = -((start - end) // step) if whole else math.ceil((end - start) / step)
+    numbers = start + step * np.arange(count, dtype=np.int64 if whole else np.float64)
+    return _made(numbers.astype(dtype), device, requires_grad)
+
+
+def _steps(name: str, steps: Any) -> int:
+    if isinstance(steps, bool) or not isinstance(steps, (int, np.integer)) or steps < 0:
+        raise ShapeError(f"{name}: steps must be a non-negative integer, got {steps!r}")
+    return int(steps)
 
 
 def linspace(
     start: float, end: float, steps: int, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
 ) -> Tensor:
     """``steps`` evenly spaced numbers from ``start`` to ``end``, both included."""
-    if steps < 0:
-        raise ValueError(f"linspace: steps must not be negative, got {steps}")
-    return _made(np.linspace(start, end, steps).astype(_float(dtype)), device, requires_grad)
+    numbers = np.linspace(_number(start), _number(end), _steps("linspace", steps))
+    return _made(numbers.astype(_float(dtype)), device, requires_grad)
 
 
 def logspace(
@@ -161,9 +199,8 @@ def logspace(
     requires_grad: bool = False,
 ) -> Tensor:  # fmt: skip
     """``base`` to the powers of ``linspace(start, end, steps)``."""
-    if steps < 0:
-        raise ValueError(f"logspace: steps must not be negative, got {steps}")
-    return _made(np.logspace(start, end, steps, base=base).astype(_float(dtype)), device, requires_grad)
+    numbers = np.logspace(_number(start), _number(end), _steps("logspace", steps), base=base)
+    return _made(numbers.astype(_float(dtype)), device, requires_grad)
 
 
 def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:

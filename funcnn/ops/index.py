@@ -14,12 +14,12 @@ from funcnn.core import dtypes
 from funcnn.core.aval import Aval, Tracer
 from funcnn.core.context import ctx
 from funcnn.core.errors import DTypeError, ShapeError, TracerError
-from funcnn.core.mutation import assign
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor, constant
 from funcnn.ops.common import all_batched, broadcast, cast, normalize_dim, to_tensor
 from funcnn.ops.creation import zeros
 from funcnn.ops.elementwise import where
+from funcnn.ops.inplace import write
 from funcnn.ops.movement import expand, movedim, reshape, select, slice_dim, unsqueeze
 
 
@@ -155,6 +155,14 @@ def _slice(x: Tensor, dim: int, item: slice) -> Tensor:
     return slice_dim(x, dim, start, max(start, stop), step)
 
 
+def _picked(x: Tensor, dim: int, index: int, named: int) -> Tensor:
+    """``x`` at one index of ``dim``, which is dimension ``named`` of the tensor that the user indexed."""
+    size = x._v.shape[dim]
+    if not -size <= index < size:
+        raise IndexError(f"index: index {index} is out of range for dimension {named} of size {size}")
+    return select(x, dim, index)
+
+
 def _mask_matches(x: Tensor, dim: int, item: Any) -> None:
     shape = tuple(item._v.shape) if isinstance(item, Tensor) else np.shape(item)
     if tuple(x._v.shape[dim : dim + len(shape)]) != tuple(shape):
@@ -163,19 +171,19 @@ def _mask_matches(x: Tensor, dim: int, item: Any) -> None:
 
 def _basic(x: Tensor, index: Any) -> tuple[Tensor, list[tuple[int, Tensor]]]:
     """Apply all basic parts as views; the integer tensors that remain, with the dimensions they index."""
-    dim = 0
+    dim, added, rank = 0, 0, x.ndim
     arrays: list[tuple[int, Tensor]] = []
     for item in _expanded(index, x.ndim):
         if item is None:
             x = unsqueeze(x, dim)
-            dim += 1
+            dim, added = dim + 1, added + 1
         elif isinstance(item, slice):
             x = _slice(x, dim, item)
             dim += 1
-        elif isinstance(item, (bool, np.bool_)):
+        elif isinstance(item, (bool, np.bool_)) or (isinstance(item, Tensor) and item.ndim == 0 and _is_mask(item)):
             x = unsqueeze(x, dim)
-            arrays.append((dim, constant(np.arange(int(item)))))
-            dim += 1
+            arrays.append((dim, constant(np.arange(int(bool(item))))))
+            dim, added = dim + 1, added + 1
         elif _is_array(item):
             if _consumed(item) != 1 or _is_mask(item):
                 _mask_matches(x, dim, item)
@@ -183,7 +191,7 @@ def _basic(x: Tensor, index: Any) -> tuple[Tensor, list[tuple[int, Tensor]]]:
                 arrays.append((dim, t))  # type: ignore[arg-type]
                 dim += 1
         elif hasattr(item, "__index__"):
-            x = select(x, dim, item.__index__())
+            x = _picked(x, dim, item.__index__(), rank - x.ndim + dim + added)
         else:
             raise IndexError(f"index: expected ints, slices, None, ..., tensors or lists, got {type(item).__name__}")
     return x, arrays
@@ -217,11 +225,11 @@ def setitem(x: Tensor, index: Any, value: Any) -> None:
     """``x[index] = value``, in place; ``value`` is converted and broadcast."""
     value = cast(to_tensor(value), x._v.dtype)
     if _traceable_mask(x, index, value):
-        assign(x, masked_fill(x, index, value), "index_put_")
+        write(x, masked_fill(x, index, value), "index_put_")
         return
     target, arrays = _basic(x, index)
     if not arrays:
-        assign(target, _fitted(value, tuple(target._v.shape)), "index_put_")
+        write(target, _fitted(value, tuple(target._v.shape)), "index_put_")
         return
     front, indices, place = _front(target, arrays)
     rank, k = indices[0].ndim, len(indices)
@@ -230,7 +238,7 @@ def setitem(x: Tensor, index: Any, value: Any) -> None:
         placed = shape[rank : rank + place] + shape[:rank] + shape[rank + place :]
         value = movedim(_fitted(value, placed), list(range(place, place + rank)), list(range(rank)))
     new = index_put_p(front, _fitted(value, shape), *indices, accumulate=False)
-    assign(target, movedim(new, list(range(k)), [dim for dim, _ in arrays]), "index_put_")
+    write(target, movedim(new, list(range(k)), [dim for dim, _ in arrays]), "index_put_")
 
 
 def _traceable_mask(x: Tensor, index: Any, value: Tensor) -> bool:

@@ -10,7 +10,16 @@ from funcnn.core.aval import Aval
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
-from funcnn.ops.common import aligned, broadcast, normalize_dim, numel, require_same_dtype, to_tensor, unbroadcast
+from funcnn.ops.common import (
+    aligned,
+    broadcast,
+    normalize_dim,
+    numel,
+    operand,
+    require_same_dtype,
+    to_tensor,
+    unbroadcast,
+)
 from funcnn.ops.elementwise import add, mul
 from funcnn.ops.movement import diagonal, expand, permute, reshape, transpose, unsqueeze
 from funcnn.ops.reduce import sum as sum_
@@ -87,7 +96,7 @@ def matmul(input: Any, other: Any) -> Tensor:
 
 
 def _ranked(name: str, x: Any, y: Any, a: int, b: int) -> tuple[Tensor, Tensor]:
-    x, y = to_tensor(x), to_tensor(y)
+    x, y = operand(name, x), operand(name, y)
     if x.ndim != a or y.ndim != b:
         raise ShapeError(f"{name}: expected {a}-d and {b}-d tensors, got {tuple(x.shape)} and {tuple(y.shape)}")
     return x, y
@@ -131,19 +140,30 @@ def inner(input: Any, other: Any) -> Tensor:
     return mul(x, y) if x.ndim == 0 or y.ndim == 0 else tensordot(x, y, ([-1], [-1]))
 
 
+def _added(name: str, input: Any, product: Tensor, beta: float, alpha: float) -> Tensor:
+    """``beta * input + alpha * product``; with beta 0 the input is not read, so its NaN do not pass."""
+    x, shape = to_tensor(input), tuple(product._v.shape)
+    require_same_dtype(name, x, product)
+    if broadcast(name, tuple(x._v.shape), shape) != shape:
+        raise ShapeError(f"{name}: an input of shape {tuple(x.shape)} does not broadcast to the product's {shape}")
+    if beta == 0:
+        return product if alpha == 1 else mul(product, alpha)
+    return add(x if beta == 1 else mul(x, beta), product, alpha=alpha)
+
+
 def addmm(input: Any, mat1: Any, mat2: Any, *, beta: float = 1, alpha: float = 1) -> Tensor:
     """``beta * input + alpha * mat1 @ mat2``."""
-    return add(input if beta == 1 else mul(input, beta), mm(mat1, mat2), alpha=alpha)
+    return _added("addmm", input, mm(mat1, mat2), beta, alpha)
 
 
 def baddbmm(input: Any, batch1: Any, batch2: Any, *, beta: float = 1, alpha: float = 1) -> Tensor:
     """``beta * input + alpha * batch1 @ batch2`` for batches of matrices."""
-    return add(input if beta == 1 else mul(input, beta), bmm(batch1, batch2), alpha=alpha)
+    return _added("baddbmm", input, bmm(batch1, batch2), beta, alpha)
 
 
 def linear(input: Any, weight: Any, bias: Any = None) -> Tensor:
     """``input @ weight.T + bias``: (*, in) with weight (out, in) to (*, out). Raises ``ShapeError``, ``DTypeError``."""
-    x, w = to_tensor(input), to_tensor(weight)
+    x, w = operand("linear", input), operand("linear", weight)
     if w.ndim not in (1, 2) or x.ndim == 0 or x._v.shape[-1] != w._v.shape[-1]:
         raise ShapeError(
             f"linear: weight of shape {tuple(w.shape)} needs an input whose last size is {w._v.shape[-1] if w.ndim else 0}, "
@@ -151,13 +171,26 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Tensor:
         )
     if x._v.dtype != w._v.dtype:
         raise DTypeError(f"linear: input is {x.dtype} but weight is {w.dtype}; convert one with .to(dtype)")
-    y = matmul(x, w if w.ndim == 1 else transpose(w, 0, 1))
-    return y if bias is None else add(y, bias)
+    if w.ndim == 2:
+        w = transpose(w, 0, 1)
+        y = matmul_p(x, w) if x.ndim == 2 else matmul(x, w)
+    else:
+        y = matmul(x, w)
+    if bias is None:
+        return y
+    b = to_tensor(bias)
+    if b._v.dtype != y._v.dtype:
+        raise DTypeError(f"linear: input is {x.dtype} but bias is {b.dtype}; convert one with .to(dtype)")
+    if broadcast("linear", tuple(y._v.shape), tuple(b._v.shape)) != tuple(y._v.shape):
+        raise ShapeError(f"linear: bias of shape {tuple(b.shape)} does not broadcast to the output's {tuple(y.shape)}")
+    return add(y, b)
 
 
 def tensordot(a: Any, b: Any, dims: Any = 2) -> Tensor:
     """Sums of products over ``dims``: a number of last against first dimensions, or two lists that pair up."""
     a, b = to_tensor(a), to_tensor(b)
+    if isinstance(dims, int) and not 0 <= dims <= min(a.ndim, b.ndim):
+        raise ShapeError(f"tensordot: dims={dims} for tensors of shapes {tuple(a.shape)} and {tuple(b.shape)}")
     pairs = (
         (list(range(a.ndim - dims, a.ndim)), list(range(dims))) if isinstance(dims, int) else [list(d) for d in dims]
     )
@@ -178,13 +211,18 @@ def tensordot(a: Any, b: Any, dims: Any = 2) -> Tensor:
 def einsum(equation: str, *operands: Any) -> Tensor:
     """Einstein summation: "bij,bjk->bik" and the like, with "..." for dimensions that broadcast.
 
-    Repeated labels take diagonals; without "->" the output has the labels that occur once, sorted.
+    Repeated labels take diagonals; without "->" the output has the labels that occur once, sorted. Contracts from left
+    to right. Raises ``ShapeError``, and ``ValueError`` for an equation that cannot be read.
     """
+    if not isinstance(equation, str):
+        raise TypeError(f"einsum: expected an equation such as 'ij,jk->ik' first, got {type(equation).__name__}")
     tensors = [
         to_tensor(t)
         for t in (operands[0] if len(operands) == 1 and isinstance(operands[0], (list, tuple)) else operands)
     ]
     inputs, output = _parse(equation.replace(" ", ""), tensors)
+    if len(set(output)) != len(output):
+        raise ShapeError(f"einsum: a label appears twice in the output of {equation!r}; each may stand there once")
     terms = [_single(labels, t) for labels, t in zip(inputs, tensors, strict=True)]
     while len(terms) > 1:
         later = set(output).union(*(labels for labels, _ in terms[2:]))

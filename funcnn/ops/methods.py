@@ -10,7 +10,6 @@ import numpy as np
 
 from funcnn.core import dtypes
 from funcnn.core.errors import DTypeError
-from funcnn.core.mutation import assign
 from funcnn.core.tensor import Tensor
 from funcnn.ops import (
     closeness,
@@ -29,6 +28,7 @@ from funcnn.ops import (
     windows,
 )
 from funcnn.ops.common import broadcast, cast, to_tensor
+from funcnn.ops.inplace import write
 from funcnn.ops.movement import expand
 
 # Every name is a function whose first argument is the tensor; a trailing "_" asks for the in-place form as well.
@@ -43,7 +43,7 @@ METHODS: dict[Any, str] = {
         relu_""",
     reduce: """sum mean var std prod max min amax amin argmax argmin any all logsumexp norm count_nonzero nansum nanmean
         median aminmax""",
-    scan: "cumsum_ cumprod_",
+    scan: "cumsum_ cumprod_ cummax cummin logcumsumexp",
     movement: """reshape view flatten unflatten squeeze_ unsqueeze_ transpose_ t_ permute movedim swapaxes expand expand_as
         broadcast_to select narrow diagonal ravel contiguous""",
     join: """split chunk tensor_split unbind repeat tile repeat_interleave flip fliplr flipud roll rot90""",
@@ -71,7 +71,7 @@ def inplace(f: Callable, name: str) -> Callable:
     """The in-place form of ``f``: its result replaces the tensor's value."""
 
     def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        return assign(self, _alike(f(self, *args, **kwargs), self, name), name)
+        return write(self, _alike(f(self, *args, **kwargs), self, name), name)
 
     method.__name__ = method.__qualname__ = name
     method.__doc__ = f"In-place form of ``{name[:-1]}``."
@@ -111,7 +111,7 @@ _OPERATORS = {
 def fill_(self: Tensor, value: Any) -> Tensor:
     """Every element becomes ``value`` (a number or a 0-d tensor)."""
     filled = expand(_alike(to_tensor(value), self, "fill_"), tuple(self._v.shape))
-    return assign(self, filled, "fill_")
+    return write(self, filled, "fill_")
 
 
 def zero_(self: Tensor) -> Tensor:
@@ -124,7 +124,7 @@ def copy_(self: Tensor, src: Any) -> Tensor:
     source = cast(to_tensor(src), self._v.dtype)
     shape = broadcast("copy_", tuple(source._v.shape), tuple(self._v.shape))
     source = expand(source, shape) if tuple(source._v.shape) != shape else source
-    return assign(self, source, "copy_")
+    return write(self, source, "copy_")
 
 
 def _attach() -> None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import builtins
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from funcnn.core import dtypes
-from funcnn.core.aval import Aval
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
@@ -35,98 +34,17 @@ from funcnn.ops.elementwise import (
     where,
 )
 from funcnn.ops.math import exp, log, pow, sqrt
-from funcnn.ops.movement import expand_p, permute_p, reshape, reshape_p, slice_dim
-
-
-class ValuesIndices(NamedTuple):
-    """What a reduction along one dimension found, and where."""
-
-    values: Tensor
-    indices: Tensor
-
-
-class MinMax(NamedTuple):
-    """The smallest and the largest."""
-
-    min: Tensor
-    max: Tensor
-
-
-def kept(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
-    """``shape`` with 1 at the reduced axes."""
-    return tuple(1 if i in axes else s for i, s in enumerate(shape))
-
-
-def dropped(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
-    """``shape`` without the reduced axes."""
-    return tuple(s for i, s in enumerate(shape) if i not in axes)
-
-
-def spread(g: Tensor, shape: tuple[int, ...], axes: tuple[int, ...]) -> Tensor:
-    """A reduced value repeated over the axes it was reduced from: the transpose of a sum."""
-    return expand_p(reshape_p(g, shape=kept(shape, axes)), shape=tuple(shape))
-
-
-def _reduction(
-    name: str, loop: Callable, vjp: Callable | None, keeps: str, dtype: Any = None, empty: bool = True
-) -> Primitive:
-    """A primitive reducing over ``axes``. ``loop(array, axes, out)``; ``empty``: defined for no elements at all."""
-
-    def shape(x: Any, axes: tuple) -> tuple:
-        if not empty and builtins.any(x.shape[a] == 0 for a in axes):
-            raise IndexError(
-                f"{name}: cannot reduce dimension(s) {axes} of shape {tuple(x.shape)}: there is no element"
-            )
-        return (Aval(dropped(tuple(x.shape), axes), dtype or x.dtype),)
-
-    prim = Primitive(
-        name,
-        shape,
-        cpu=lambda ins, outs, axes: loop(ins[0], axes, outs[0]),
-        vjp=vjp,
-        batch=lambda n, ins, batched, axes: prim(ins[0], axes=tuple(a + 1 for a in axes)),
-        keeps=keeps,
-    )
-    return prim
-
-
-def reduce(prim: Primitive, x: Tensor, dim: Any, keepdim: bool) -> Tensor:
-    """Apply a reduction primitive in PyTorch's terms."""
-    axes = normalize_dims(prim.name, dim, x.ndim)
-    out = prim(x, axes=axes) if axes else prim(x, axes=())
-    return reshape_p(out, shape=kept(tuple(x._v.shape), axes)) if keepdim and axes else out
-
+from funcnn.ops.movement import permute_p, reshape, reshape_p, slice_dim
+from funcnn.ops.reduction import MinMax, ValuesIndices, all_if_empty, blocked_sum, dropped, reduce, reduction, spread
+from funcnn.ops.reduction import kept as kept
 
 # ---- sums and products ------------------------------------------------------------------------------------------------
-_BLOCK = 256  # rows added one after another; the rounding error grows with it, the number of partial sums shrinks
-
-
-def _sum(x: np.ndarray, axes: tuple, out: np.ndarray) -> None:
-    """Add up in blocks along a strided axis: NumPy adds pairwise only along contiguous memory, one by one elsewhere."""
-    if x.dtype == np.float16:  # its running sums would stop growing at 2048
-        out[...] = np.sum(x, axis=axes, dtype=np.float32)
-        return
-    axis = builtins.max(axes, key=x.shape.__getitem__, default=None)
-    if axis is not None and x.dtype == np.float32 and x.shape[axis] > 2 * _BLOCK and x.strides[axis] != x.itemsize:
-        blocks = x.shape[axis] // _BLOCK
-        head, tail = np.split(x, [blocks * _BLOCK], axis)
-        parts = head.reshape(*x.shape[:axis], blocks, _BLOCK, *x.shape[axis + 1 :]).sum(axis + 1)
-        _sum(np.concatenate([parts, tail.sum(axis, keepdims=True)], axis), axes, out)
-        return
-    np.sum(x, axis=axes, out=out)
-
-
-sum_p = _reduction(
+sum_p = reduction(
     "sum",
-    _sum,
+    blocked_sum,
     lambda g, ins, o, axes: (spread(g, ins[0]._v.shape, axes),),
     keeps="",
 )
-
-
-def _all_if_empty(dim: Any) -> Any:
-    """PyTorch's sums and extrema take an empty list of dimensions for all of them."""
-    return None if isinstance(dim, (tuple, list)) and not dim else dim
 
 
 def sum(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
@@ -136,7 +54,7 @@ def sum(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None
         x = cast(x, dtypes.as_dtype(dtype))
     elif x._v.dtype.kind != "f":
         x = cast(x, dtypes.int64)
-    return reduce(sum_p, x, _all_if_empty(dim), keepdim)
+    return reduce(sum_p, x, all_if_empty(dim), keepdim)
 
 
 def _count(x: Tensor, dim: Any, name: str) -> int:
@@ -149,7 +67,7 @@ def mean(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = Non
     x = require_floating("mean", x if dtype is None else cast(x, dtypes.as_dtype(dtype)))
     if x._v.dtype == dtypes.float16:  # whose sum could overflow
         return cast(mean(cast(x, dtypes.float32), dim, keepdim), dtypes.float16)
-    return true_divide(sum(x, dim, keepdim), _count(x, _all_if_empty(dim), "mean"))
+    return true_divide(sum(x, dim, keepdim), _count(x, all_if_empty(dim), "mean"))
 
 
 def var(
@@ -224,7 +142,7 @@ def _prod_vjp(g: Tensor, ins: list, o: Tensor, axes: tuple) -> tuple:
     return (permute_p(wide, dims=inverse),)
 
 
-prod_p = _reduction("prod", lambda x, axes, out: np.prod(x, axis=axes, out=out), _prod_vjp, keeps="i")
+prod_p = reduction("prod", lambda x, axes, out: np.prod(x, axis=axes, out=out), _prod_vjp, keeps="i")
 
 
 def prod(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
@@ -245,7 +163,7 @@ def nansum(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = N
 
 def nanmean(input: Any, dim: Any = None, keepdim: bool = False) -> Tensor:
     """The mean over ``dim`` of what is not NaN."""
-    x, dim = require_floating("nanmean", to_tensor(input)), _all_if_empty(dim)
+    x, dim = require_floating("nanmean", to_tensor(input)), all_if_empty(dim)
     present = cast(eq(x, x), x._v.dtype)
     return true_divide(nansum(x, dim, keepdim), sum(present, dim, keepdim))
 
@@ -259,18 +177,18 @@ def _extremum_vjp(g: Tensor, ins: list, o: Tensor, axes: tuple) -> tuple:
     return (mul(hit, spread(true_divide(g, sum_p(hit, axes=axes)), shape, axes)),)
 
 
-amax_p = _reduction("amax", lambda x, axes, out: np.amax(x, axis=axes, out=out), _extremum_vjp, "io", empty=False)
-amin_p = _reduction("amin", lambda x, axes, out: np.amin(x, axis=axes, out=out), _extremum_vjp, "io", empty=False)
+amax_p = reduction("amax", lambda x, axes, out: np.amax(x, axis=axes, out=out), _extremum_vjp, "io", empty=False)
+amin_p = reduction("amin", lambda x, axes, out: np.amin(x, axis=axes, out=out), _extremum_vjp, "io", empty=False)
 
 
 def amax(input: Any, dim: Any = None, keepdim: bool = False) -> Tensor:
     """The largest over ``dim``; NaN wins; ties share the gradient."""
-    return reduce(amax_p, to_tensor(input), _all_if_empty(dim), keepdim)
+    return reduce(amax_p, to_tensor(input), all_if_empty(dim), keepdim)
 
 
 def amin(input: Any, dim: Any = None, keepdim: bool = False) -> Tensor:
     """The smallest over ``dim``; NaN wins; ties share the gradient."""
-    return reduce(amin_p, to_tensor(input), _all_if_empty(dim), keepdim)
+    return reduce(amin_p, to_tensor(input), all_if_empty(dim), keepdim)
 
 
 def aminmax(input: Any, *, dim: int | None = None, keepdim: bool = False) -> MinMax:
@@ -282,7 +200,7 @@ def _arg(name: str, loop: Callable) -> Primitive:
     def run(x: np.ndarray, axes: tuple, out: np.ndarray) -> None:
         out[...] = loop(x, axis=axes[0])
 
-    return _reduction(name, run, None, "", dtype=dtypes.int64, empty=False)
+    return reduction(name, run, None, "", dtype=dtypes.int64, empty=False)
 
 
 argmax_p, argmin_p = _arg("argmax", np.argmax), _arg("argmin", np.argmin)
@@ -351,7 +269,7 @@ def _median(x: np.ndarray, axes: tuple, out: np.ndarray) -> None:
         out[np.isnan(rows).any(-1)] = np.nan
 
 
-median_p = _reduction("median", _median, _extremum_vjp, "io", empty=False)
+median_p = reduction("median", _median, _extremum_vjp, "io", empty=False)
 
 
 def median(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
@@ -374,8 +292,8 @@ def median(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
 
 
 # ---- truth and counts -------------------------------------------------------------------------------------------------
-any_p = _reduction("any", lambda x, axes, out: np.any(x, axis=axes, out=out), None, "", dtype=dtypes.bool_)
-all_p = _reduction("all", lambda x, axes, out: np.all(x, axis=axes, out=out), None, "", dtype=dtypes.bool_)
+any_p = reduction("any", lambda x, axes, out: np.any(x, axis=axes, out=out), None, "", dtype=dtypes.bool_)
+all_p = reduction("all", lambda x, axes, out: np.all(x, axis=axes, out=out), None, "", dtype=dtypes.bool_)
 
 
 def _truth(prim: Primitive, x: Tensor, dim: Any, keepdim: bool) -> Tensor:
@@ -427,7 +345,7 @@ def norm(input: Any, p: Any = "fro", dim: Any = None, keepdim: bool = False, dty
         return sum(abs_(x), dim, keepdim)
     if p == 2:
         return _zero_safe(sqrt, sum(square(x), dim, keepdim))
-    if p < 0 and not _count(x, _all_if_empty(dim), "norm"):
+    if p < 0 and not _count(x, all_if_empty(dim), "norm"):
         raise IndexError(f"norm: p={p} is not defined for no elements, got shape {tuple(x.shape)}")
     at_zero = 0.0 if p > 0 else math.inf
     total = sum(_zero_safe(lambda t: pow(t, p), abs_(x), at_zero), dim, keepdim)

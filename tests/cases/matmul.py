@@ -6,7 +6,7 @@ from tests.cases.both import both
 from tests.cases.case import Arr
 
 M, N, V, W = Arr((3, 4)), Arr((4, 2)), Arr((4,)), Arr((3,))
-B, C = Arr((5, 3, 4)), Arr((5, 4, 2))
+A, B, C = Arr((2, 3, 4)), Arr((5, 3, 4)), Arr((5, 4, 2))
 
 ROWS = [
     both("matmul", lambda m, x, y: m.matmul(x, y), M, N),
@@ -40,5 +40,25 @@ ROWS = [
     both("einsum_three", lambda m, x, y, z: m.einsum("i,ij,j->", x, y, z), W, M, V),
     both("einsum_outer", lambda m, x, y: m.einsum("i,j->ji", x, y), W, V),
     both("einsum_sum", lambda m, x: m.einsum("ijk->j", x), Arr((2, 3, 4))),
+    both("matmul_folded_axes", lambda m, x, y: x @ y, Arr((2, 1, 3, 4)), N),
+    both("matmul_vector_batch", lambda m, x, y: x @ y, V, C),
+    both("matmul_one_row", lambda m, x, y: x @ y, Arr((5, 1, 4)), Arr((4, 1))),
+    both("matmul_square", lambda m, x: x @ x, Arr((3, 3))),
+    both("matmul_ints", lambda m, x, y: x @ y, Arr((3, 4), -5, 5, "int64"), Arr((4, 2), -5, 5, "int64"), grad=False),
+    both("addmm_vector", lambda m, a, x, y: m.addmm(a, x, y), Arr((2,)), M, N),
+    both("addmm_beta_0", lambda m, a, x, y: m.addmm(a, x, y, beta=0, alpha=3.0) + a, Arr((3, 2)), M, N),
+    both("inner_of_more", lambda m, x, y: m.inner(x, y), A, Arr((5, 4))),
+    both("inner_with_a_number", lambda m, x, y: m.inner(x, y), Arr(()), M),
+    both("tensordot_outer", lambda m, x, y: m.tensordot(x, y, 0), W, V),
+    both("tensordot_all", lambda m, x, y: m.tensordot(x, y, ([0, 1], [1, 0])), M, Arr((4, 3))),
+    both("linear_row", lambda m, x, w: m.nn.functional.linear(x, w), M, V),
+    both("einsum_chain", lambda m, x, y, z: m.einsum("ij,jk,kl->li", x, y, z), M, N, Arr((2, 5))),
+    both("einsum_bilinear", lambda m, x, w, y: m.einsum("bn,anm,bm->ba", x, w, y), M, Arr((2, 4, 2)), Arr((3, 2))),
+    both("einsum_attention", lambda m, q, k: m.einsum("bhqd,bhkd->bhqk", q, k), Arr((2, 2, 3, 4)), Arr((2, 2, 5, 4))),
+    both("einsum_repeated", lambda m, x, y: m.einsum("iij,jk->ki", x, y), Arr((3, 3, 4)), N),
+    both("einsum_size_1", lambda m, x, y: m.einsum("ij,j->i", x, y), M, Arr((1,))),
+    both("einsum_ellipsis_sum", lambda m, x, y: m.einsum("...i,i->...", x, y), A, V),
+    both("einsum_ellipsis_first", lambda m, x: m.einsum("i...->...i", x), A),
+    both("einsum_numbers", lambda m, x, y: m.einsum(",i->i", x, y), Arr(()), V),
     both("einsum_hadamard", lambda m, x, y: m.einsum("ij,ij->ij", x, y), M, M),
 ]  # fmt: skip

@@ -1,0 +1,269 @@
+"""Reductions and scans where the table of cases does not go: dtypes, no elements, NaN, ties, accuracy, layouts, refusals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from funcnn.core.errors import DTypeError, ShapeError
+from funcnn.core.tensor import Tensor
+from funcnn.ops import reduce as r
+from funcnn.ops import scan
+from funcnn.ops.creation import as_tensor
+from funcnn.transforms.grad import vjp
+from funcnn.transforms.vmap import vmap
+from tests.helpers import layouts
+
+nan, inf = math.nan, math.inf
+EMPTY = np.zeros((0, 3))
+TIES = np.array([[1.0, 2.0, 2.0], [3.0, 3.0, 3.0], [0.0, -1.0, -1.0]])
+NANS = np.array([[1.0, nan, 2.0], [nan, 0.0, nan], [3.0, -1.0, 5.0]])
+REDUCTIONS = ("sum", "prod", "amax", "amin", "any", "all", "argmax", "argmin", "count_nonzero", "nansum", "median")
+SCANS = ("cumsum", "cumprod", "cummax", "cummin", "logcumsumexp")
+
+
+def arrays(result: Any) -> list[np.ndarray]:
+    """The arrays in one tensor or in a tuple of them."""
+    return [t._v for t in (result if isinstance(result, tuple) else (result,))]
+
+
+def agree(got: Any, theirs: Any, what: str, rtol: float = 1e-12) -> None:
+    """Assert that tensors have torch's values, shapes and dtypes."""
+    theirs = [theirs] if hasattr(theirs, "dtype") else list(theirs)
+    for one, two in zip(arrays(got), theirs, strict=True):
+        assert f"torch.{one.dtype}" == str(two.dtype), f"{what}: {one.dtype}, torch gives {two.dtype}"
+        np.testing.assert_allclose(one, two.detach().numpy(), rtol, rtol, err_msg=what)
+        assert one.shape == tuple(two.shape), f"{what}: {one.shape}, torch gives {tuple(two.shape)}"
+
+
+def ours(name: str) -> Callable:
+    """The function of this name, from whichever of the two files has it."""
+    return getattr(r, name, None) or getattr(scan, name)
+
+
+def gradient(f: Callable, x: np.ndarray, g: Any = None) -> np.ndarray:
+    """The gradient of ``f`` at ``x`` for the cotangent ``g``, by default ones."""
+    out, pullback = vjp(f, as_tensor(x))
+    return pullback(as_tensor(np.ones(out.shape, x.dtype) if g is None else np.asarray(g, x.dtype)))[0]._v
+
+
+# ---- dtypes ---------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "int8", "int32", "int64", "float32", "float64"])
+@pytest.mark.parametrize("name", (*REDUCTIONS, *SCANS))
+def test_dtypes_of_results(name: str, dtype: str) -> None:
+    torch = pytest.importorskip("torch")
+    if (dtype == "bool" and name in ("argmax", "argmin", "median")) or (name == SCANS[-1] and dtype[0] != "f"):
+        return  # torch refuses these
+    x = np.array([[3, 0, 1], [0, 2, 1]]).astype(dtype)
+    dims = ((0,), (-1,)) if name in SCANS else ((), (0,), (-1,))
+    for dim in dims:
+        agree(ours(name)(as_tensor(x), *dim), getattr(torch, name)(torch.from_numpy(x), *dim), f"{name} {dim}", 1e-6)
+
+
+def test_a_dtype_asked_for() -> None:
+    x = as_tensor(np.array([200, 100], np.uint8))
+    for f in (r.sum, r.mean, r.prod, r.nansum, lambda x, dtype: scan.cumsum(x, 0, dtype=dtype)):
+        assert f(x, dtype="float32").dtype == np.float32
+    assert r.sum(x, dtype="uint8")._v == 300 - 256 and r.norm(r.mean(x, dtype="float32"), dtype="float64")._v == 150.0
+
+
+def test_half_precision_neither_saturates_nor_overflows() -> None:
+    ones = as_tensor(np.ones((3000, 2), np.float16))
+    assert r.sum(ones, 0)._v.tolist() == [3000.0, 3000.0] and r.sum(ones, 0).dtype == np.float16
+    large = as_tensor(np.full((100, 2), 6e4, np.float16))
+    assert r.mean(large).dtype == np.float16 and r.mean(large)._v == np.float16(6e4)
+    assert [float(t._v) for t in r.var_mean(large)] == [0.0, float(np.float16(6e4))]
+    assert scan.cumsum(ones, 0)._v[-1].tolist() == [3000.0, 3000.0]
+
+
+# ---- accuracy -------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("axis", [0, 1])
+def test_long_float32_sums_are_accurate(axis: int) -> None:
+    x = (np.random.default_rng(0).random((100_000, 3)) + 1000).astype(np.float32)
+    x, dim = (x, axis) if axis == 0 else (x.reshape(2, 50_000, 3), axis)
+    exact = x.astype(np.float64)
+    np.testing.assert_allclose(r.sum(as_tensor(x), dim)._v, exact.sum(dim), 2e-6)
+    np.testing.assert_allclose(r.mean(as_tensor(x), dim)._v, exact.mean(dim), 2e-6)
+    np.testing.assert_allclose(r.var(as_tensor(x), dim)._v, exact.var(dim, ddof=1), 1e-3)
+    np.testing.assert_allclose(scan.cumsum(as_tensor(x), dim)._v, exact.cumsum(dim), 1e-6)
+
+
+def test_blocks_that_do_not_divide_the_length() -> None:
+    for n in (512, 513, 767, 1025):
+        x = np.arange(2 * n * 3, dtype=np.float32).reshape(2, n, 3) % 7
+        for axes in (1, (0, 1), (1, 2), None):
+            np.testing.assert_array_equal(r.sum(as_tensor(x), axes)._v, x.sum(axes), err_msg=f"{n} {axes}")
+
+
+def test_the_mean_of_ones_is_one() -> None:
+    assert all(r.mean(as_tensor(np.ones(n, np.float32)))._v == 1.0 for n in range(1, 200))
+
+
+# ---- no elements, no dimensions -------------------------------------------------------------------------------------
+def test_reductions_of_nothing() -> None:
+    x = as_tensor(EMPTY)
+    assert (r.sum(x)._v, r.prod(x)._v, r.any(x)._v, r.all(x)._v, r.logsumexp(x, (0, 1))._v) == (0, 1, False, True, -inf)
+    assert np.isnan(r.mean(x)._v) and np.isnan(r.var(x, 0)._v).all() and r.norm(x, 3)._v == 0.0
+    assert r.sum(x, 1).shape == r.amax(x, 1).shape == r.argmax(x, 1).shape == r.max(x, 1).values.shape == (0,)
+    for name in SCANS:
+        assert arrays(ours(name)(x, 0))[0].shape == (0, 3)
+        assert gradient(lambda x, f=ours(name): getattr(f(x, 0), "values", f(x, 0)), EMPTY).shape == (0, 3)
+    for f in (r.sum, r.prod, lambda x: r.logsumexp(x, 0), r.mean, lambda x: r.amax(x, 1)):
+        assert gradient(f, EMPTY).shape == (0, 3)
+
+
+@pytest.mark.parametrize("name", ["amax", "amin", "max", "min", "argmax", "argmin", "median"])
+def test_extrema_of_nothing_are_refused(name: str) -> None:
+    for dim in ((0,), ()):
+        with pytest.raises(IndexError, match="there is no element"):
+            ours(name)(as_tensor(EMPTY), *dim)
+    with pytest.raises(IndexError, match="not defined for no elements"):
+        r.norm(as_tensor(EMPTY), -1)
+
+
+def test_a_number_has_one_dimension() -> None:
+    x = as_tensor(np.array(1.5))
+    for name in (*REDUCTIONS, "max", "min", "mean", "logsumexp"):
+        for dim in (0, -1):
+            assert all(out.shape == () for out in arrays(ours(name)(x, dim))), name
+        with pytest.raises(IndexError, match="dimension 1 is out of range for 0 dimensions"):
+            ours(name)(x, 1)
+    for name in SCANS:
+        assert all(out.shape == () for out in arrays(ours(name)(x, 0)))
+    assert np.isnan(r.var(x)._v)
+
+
+def test_no_dimensions_named_means_all_where_torch_says_so() -> None:
+    torch = pytest.importorskip("torch")
+    x = np.array([[1.0, 2.0], [3.0, 0.0]])
+    for name in ("sum", "mean", "nansum", "nanmean", "count_nonzero", "amax", "amin", "var", "std", "any", "all"):
+        agree(ours(name)(as_tensor(x), ()), getattr(torch, name)(torch.from_numpy(x), ()), name)
+
+
+# ---- NaN, infinities, ties ------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("x", [NANS, TIES, np.array([[inf, 1.0, -inf], [-inf, 2.0, 3.0]])], ids=["nan", "ties", "inf"])
+@pytest.mark.parametrize("name", (*REDUCTIONS, *SCANS, "max", "min", "nanmean", "mean", "std"))
+def test_special_values(name: str, x: np.ndarray) -> None:
+    torch = pytest.importorskip("torch")
+    for dim in (0, 1):
+        got, theirs = ours(name)(as_tensor(x), dim), getattr(torch, name)(torch.from_numpy(x), dim)
+        if name == "median":  # which of equal elements is named is left open
+            got, theirs = got.values, theirs.values
+        agree(got, theirs, f"{name} {dim}")
+    if name not in SCANS:
+        agree(ours(name)(as_tensor(x)), getattr(torch, name)(torch.from_numpy(x)), name)
+
+
+def test_indices_of_the_median_lead_to_it() -> None:
+    for x in (NANS, TIES):
+        for dim in (0, 1):
+            found = r.median(as_tensor(x), dim, keepdim=True)
+            np.testing.assert_array_equal(np.take_along_axis(x, found.indices._v, dim), found.values._v)
+
+
+def test_logsumexp_of_infinities() -> None:
+    x = as_tensor(np.array([[-inf, -inf], [-inf, 0.0], [inf, 1.0], [nan, 1.0]]))
+    np.testing.assert_array_equal(r.logsumexp(x, 1)._v, [-inf, 0.0, inf, nan])
+
+
+@pytest.mark.parametrize("name", ["max", "min", "median", "amax", "amin"])
+def test_ties_share_the_gradient_without_dim(name: str) -> None:
+    torch = pytest.importorskip("torch")
+    theirs = torch.from_numpy(TIES).requires_grad_()
+    getattr(torch, name)(theirs).backward()
+    np.testing.assert_allclose(gradient(ours(name), TIES), theirs.grad.numpy())
+
+
+@pytest.mark.parametrize("name", ["max", "min", "cummax", "cummin"])
+def test_ties_give_the_gradient_to_the_index(name: str) -> None:
+    torch = pytest.importorskip("torch")
+    for dim in (0, 1):
+        theirs = torch.from_numpy(TIES).requires_grad_()
+        out = getattr(torch, name)(theirs, dim).values
+        g = np.arange(1.0, out.numel() + 1).reshape(tuple(out.shape))
+        out.backward(torch.from_numpy(g))
+        got = gradient(lambda x, d=dim: ours(name)(x, d).values, TIES, g)
+        np.testing.assert_allclose(got, theirs.grad.numpy(), err_msg=f"{name} {dim}")
+
+
+def test_the_gradient_of_an_extremum_that_is_nan_goes_to_the_nan() -> None:
+    np.testing.assert_allclose(gradient(r.max, NANS), np.isnan(NANS) / 3.0)
+    np.testing.assert_allclose(gradient(r.median, NANS), np.isnan(NANS) / 3.0)
+    np.testing.assert_array_equal(gradient(lambda x: r.nansum(x, 1), NANS), ~np.isnan(NANS))
+
+
+def test_roots_have_the_gradient_zero_at_zero() -> None:
+    zeros = np.zeros((2, 3))
+    for f in (r.norm, r.std, lambda x: r.std(x, 1), *[lambda x, p=p: r.norm(x, p, 1) for p in (0.5, 1.5, 3, inf, -1)]):
+        np.testing.assert_array_equal(gradient(f, zeros), zeros)
+    x = np.array([3.0, 0.0, 4.0])
+    np.testing.assert_allclose(gradient(r.norm, x), x / 5.0)
+    np.testing.assert_allclose(gradient(lambda x: r.norm(x, 0.5), x)[1], 0.0)
+
+
+def test_moments_without_freedom() -> None:
+    x = as_tensor(np.array([1.0, 2.0]))
+    assert r.var(x, correction=2)._v == inf and np.isnan(r.var(as_tensor(np.array([1.0])))._v)
+    assert r.var(x, False)._v == 0.25 == r.var(x, 0, False)._v and r.std(x, unbiased=True)._v == math.sqrt(0.5)
+
+
+# ---- scans ----------------------------------------------------------------------------------------------------------
+def test_logcumsumexp_far_from_zero() -> None:
+    x = np.array([-1000.0, 1000.0, 999.0, -inf, 1001.0])
+    np.testing.assert_allclose(scan.logcumsumexp(as_tensor(x), 0)._v, np.logaddexp.accumulate(x))
+    g = gradient(lambda x: scan.logcumsumexp(x, 0), x)
+    weights = np.exp(np.where(np.tri(5, dtype=bool), x[None, :] - np.logaddexp.accumulate(x)[:, None], -inf))
+    np.testing.assert_allclose(g, weights.sum(0), 1e-12, 1e-300)
+
+
+def test_gradients_of_a_long_product_take_one_pass() -> None:
+    x = np.random.default_rng(0).uniform(0.9, 1.1, 2000)
+    x[[100, 1500]] = 0.0
+    g = gradient(lambda x: scan.cumprod(x, 0), x)
+    others = np.array([np.cumprod(np.where(np.arange(2000) == k, 1.0, x))[k:].sum() for k in (0, 50, 100, 101, 1500)])
+    np.testing.assert_allclose(g[[0, 50, 100, 101, 1500]], others, 1e-10)
+
+
+# ---- layouts, batching ----------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("name", (*REDUCTIONS, *SCANS))
+def test_memory_layout_does_not_matter(name: str) -> None:
+    x = np.random.default_rng(1).standard_normal((4, 6))
+    for layout in layouts(x):
+        for dim in (0, 1):
+            got, expected = ours(name)(as_tensor(layout), dim), ours(name)(as_tensor(x.copy()), dim)
+            for one, two in zip(arrays(got), arrays(expected), strict=True):
+                np.testing.assert_allclose(one, two, 1e-13)
+
+
+def test_vmap_over_no_examples() -> None:
+    x = as_tensor(np.zeros((0, 3)))
+    for f in (r.sum, r.max, r.median, lambda x: scan.cumprod(x, 0), lambda x: scan.cummax(x, 0).values):
+        assert vmap(f)(x).shape[0] == 0
+
+
+# ---- refusals -------------------------------------------------------------------------------------------------------
+def test_integers_have_no_mean() -> None:
+    x = as_tensor(np.arange(6).reshape(2, 3))
+    for name in ("mean", "var", "norm", "nanmean", "std_mean"):
+        with pytest.raises(DTypeError, match=r"expected a floating-point tensor, got int64; convert with \.float\(\)"):
+            ours(name)(x)
+
+
+def test_dimensions_that_do_not_fit() -> None:
+    x: Tensor = as_tensor(np.ones((2, 3)))
+    for name in ("sum", "mean", "prod", "var", "amax", "max", "argmin", "any", "logsumexp", "cumsum", "cummax"):
+        with pytest.raises(IndexError, match="dimension 2 is out of range for 2 dimensions"):
+            ours(name)(x, 2)
+    with pytest.raises(ShapeError, match="sum: a dimension appears twice"):
+        r.sum(x, (0, -2))
+    with pytest.raises(DTypeError, match="dim must be an int"):
+        r.max(x, 0.5)
+    with pytest.raises(DTypeError, match="norm: p must be a number or 'fro', got 'nuc'"):
+        r.norm(x, "nuc")
+    for shape in ((3,), (2, 3, 4)):
+        with pytest.raises(ShapeError, match="trace: expected a matrix"):
+            r.trace(as_tensor(np.ones(shape)))
