@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
 
 class FuncnnError(Exception):
     """Base of every error that funcnn raises for a reason of its own."""
@@ -21,3 +26,11 @@ class TracerError(FuncnnError, RuntimeError, TypeError):
 
 class GradientError(FuncnnError, RuntimeError):
     """A gradient was asked for where there is none: no graph, a freed graph, an overwritten value."""
+
+
+def user_line() -> str:
+    """``file:line`` of the innermost frame outside this package: where the user's code asked for what failed."""
+    frame = sys._getframe(1)
+    while frame is not None and os.path.abspath(frame.f_code.co_filename).startswith(_PACKAGE):
+        frame = frame.f_back  # type: ignore[assignment]
+    return "an unknown line" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"

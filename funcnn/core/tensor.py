@@ -13,7 +13,7 @@ import numpy as np
 
 from funcnn.core.aval import Missing, Tracer
 from funcnn.core.context import ctx
-from funcnn.core.errors import DTypeError, GradientError, ShapeError, TracerError
+from funcnn.core.errors import DTypeError, GradientError, ShapeError, TracerError, user_line
 from funcnn.core.size import Size
 
 _new = object.__new__
@@ -204,7 +204,8 @@ def concrete(box: Tensor, what: str, scalar: bool = False) -> np.ndarray:
         name = "jit" if ctx.stage is not None else value.owner.name
         raise TracerError(
             f"{what} a traced tensor of shape {tuple(value.shape)} and dtype {value.dtype}: its numbers are not known "
-            f"inside {name}. Use where()/clip() instead of if, compute it outside, or name the argument in static_argnums"
+            f"inside {name}. Use where()/clip() instead of if, compute it outside, or name the argument in static_argnums. "
+            f"Asked for at {user_line()}"
         )
     if scalar and value.size != 1:
         raise ShapeError(
