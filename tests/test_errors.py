@@ -106,12 +106,15 @@ def test_bad_input(error: type, words: str, act: Callable[[], Any]) -> None:
         act()
 
 
+THROUGH_INTEGERS = (lambda x: x if x.sum() > 0 else -x, lambda x: x[: x.sum().long()])
+
+
 @pytest.mark.parametrize(
     "transform", [fn.jit, fn.vmap, lambda f: fn.grad(lambda x: f(x).sum())], ids=["jit", "vmap", "grad"]
 )
 @pytest.mark.parametrize(
     "ask",
-    [lambda x: x if x.sum() > 0 else -x, lambda x: x * float(x.sum()), lambda x: x * x.sum().item(), lambda x: fn.tensor(x.numpy()),
+    [THROUGH_INTEGERS[0], lambda x: x * float(x.sum()), lambda x: x * x.sum().item(), lambda x: fn.tensor(x.numpy()),
      lambda x: x * len(range(int(x.sum()))), THROUGH_INTEGERS[1]],
     ids=["if", "float", "item", "numpy", "int", "slice"],
 )  # fmt: skip
