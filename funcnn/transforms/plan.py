@@ -71,6 +71,8 @@ class Plan:
                 return False
             if box._v.shape != entry.aval.shape or box._v.dtype != entry.aval.dtype:
                 return False
+            if entry.place.box is not None and not entry.place.grad and box._rg != entry.wants_grad:
+                return False
         if any(place.find(args) is not None for place in self.absent):
             return False
         return all(read() == seen for read, seen in self.guards)

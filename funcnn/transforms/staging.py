@@ -66,6 +66,7 @@ class Input:
     aval: Aval
     place: Place | None = None
     number: Callable[[], float] | None = None
+    wants_grad: bool = False
 
 
 class Stage:
@@ -149,7 +150,7 @@ class Stage:
     def _lift(self, t: Tensor) -> StageVar:
         var = self.variable(t._v.shape, t._v.dtype)
         place = self._remember(t, Place(t))
-        self.inputs.append(Input(var.index, self.avals[var.index], place))
+        self.inputs.append(Input(var.index, self.avals[var.index], place, wants_grad=t._rg))
         self.values[id(t)] = var
         return var
 
