@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from funcnn.core import tree
+from funcnn.core.context import ctx, running
 from funcnn.core.tensor import Tensor, version, wrap
 from funcnn.layers.base import Layer
 from funcnn.nn.facade import LayerModule
@@ -50,7 +51,9 @@ class ModuleLayer(Layer):
     def restored(self, params: dict, state: dict) -> Module:
         """A copy of the module with these parameters and state."""
         out = copy.deepcopy(self.module)
-        out.load_state_dict({path: t for part in (params, state) for path, t in tree.paths(part)})
+        with running(ctx.top, False):
+            for own, given in zip(out._trees(), (params, state), strict=True):
+                tree.map(lambda box, value: box.copy_(value), own, given)  # tied tensors stand in the trees once
         return out
 
     def __repr__(self) -> str:
