@@ -96,8 +96,10 @@ def _flatten_as(treedef: TreeDef, tree, out: list, what: str) -> None:
     if treedef.kind is LEAF:
         out.append(tree)
         return
-    if issubclass(treedef.kind, dict) and isinstance(tree, dict) and set(tree) == set(treedef.keys):
-        parts: Any = [tree[key] for key in treedef.keys]
+    parts: Any = None
+    if issubclass(treedef.kind, dict):
+        if isinstance(tree, dict) and set(tree) == set(treedef.keys):
+            parts = [tree[key] for key in treedef.keys]
     else:
         rules = _rules(tree)
         parts = rules[0](tree)[1] if rules and type(tree) is treedef.kind else None
