@@ -122,9 +122,10 @@ def _broadcast_shape(name: str, kinds: str, dtype: Any) -> Callable:
             require_same_dtype(name, x, y)
         if x.dtype.kind not in kinds:
             raise DTypeError(f"{name}: not defined for {x.dtype}")
-        if x.shape == y.shape and dtype is None:
-            return (x,)
-        return (Aval(broadcast(name, tuple(x.shape), tuple(y.shape)), dtype or x.dtype),)
+        left, right = x.shape, y.shape
+        if left == right or not right:
+            return (x,) if dtype is None else (Aval(left, dtype),)
+        return (Aval(broadcast(name, tuple(left), tuple(right)), dtype or x.dtype),)
 
     return shape
 
