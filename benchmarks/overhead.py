@@ -21,8 +21,11 @@ from typing import Any
 OPERATIONS = {
     "x + y": "x + y",
     "x * 2.0": "x * 2.0",
+    "1.0 - x": "1.0 - x",
     "x * y": "x * y",
     "x.exp()": "x.exp()",
+    "x.sigmoid()": "x.sigmoid()",
+    "x.erf()": "x.erf()",
     "x.relu()": "x.relu()",
     "x > y": "x > y",
     "x.sum()": "x.sum()",
@@ -30,7 +33,7 @@ OPERATIONS = {
     "x[2:5]": "x[2:5]",
 }
 LIMITS = {"plain": 5.0, "recorded": 8.0}
-ELEMENTWISE = ("x + y", "x * 2.0", "x * y", "x.exp()", "x.relu()")
+ELEMENTWISE = ("x + y", "x * 2.0", "1.0 - x", "x * y", "x.exp()", "x.sigmoid()", "x.erf()", "x.relu()", "x > y")
 
 
 def best(statement: str, names: dict[str, Any], number: int = 2000, repeats: int = 7) -> float:

@@ -123,8 +123,9 @@ def _broadcast_shape(name: str, kinds: str, dtype: Any) -> Callable:
         if x.dtype.kind not in kinds:
             raise DTypeError(f"{name}: not defined for {x.dtype}")
         left, right = x.shape, y.shape
-        if left == right or not right:
-            return (x,) if dtype is None else (Aval(left, dtype),)
+        if left == right or not right or not left:
+            like = x if left else y
+            return (like,) if dtype is None else (Aval(like.shape, dtype),)
         return (Aval(broadcast(name, tuple(left), tuple(right)), dtype or x.dtype),)
 
     return shape
