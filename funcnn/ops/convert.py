@@ -13,7 +13,7 @@ from funcnn.core.errors import DTypeError, GradientError, ShapeError
 from funcnn.core.format import format_tensor
 from funcnn.core.mutation import assign
 from funcnn.core.size import Size
-from funcnn.core.tensor import Tensor, concrete, constant, share, wrap
+from funcnn.core.tensor import Tensor, concrete, constant, share, version, wrap
 from funcnn.ops import generator as generators
 from funcnn.ops import random
 from funcnn.ops.common import cast, numel, size_args, to_tensor
@@ -170,16 +170,18 @@ def _get_data(self: Tensor) -> Tensor:
 
 
 def _set_data(self: Tensor, value: Any) -> None:
+    """Rebind to the memory of ``value``, as PyTorch does; where values are traced, an in-place write without history."""
     new = to_tensor(value)
-    if ctx.stage is not None or ctx.top is not None or tuple(new._v.shape) == tuple(self._v.shape):
+    if ctx.stage is not None or ctx.top is not None:
         saved, ctx.grad = ctx.grad, False
         try:
             assign(self, cast(new, self._v.dtype), "data")
         finally:
             ctx.grad = saved
-        if ctx.stage is not None or ctx.top is not None:
-            return
-    self._v = new._v
+        return
+    cell = share(new)
+    cell.version = max(cell.version, version(self)) + 1  # what was recorded with the old values must notice
+    self._v, self._cell, self._view = new._v, cell, None
 
 
 def _strides(self: Tensor, dim: int | None = None) -> Any:

@@ -47,6 +47,14 @@ def test_detach_and_data_share_memory_but_no_history() -> None:
     assert w.tolist() == [10, 2, 2] and w.requires_grad and w.is_leaf and not d.requires_grad
     y = w * 2
     assert y.detach().grad_fn is None and y.grad_fn is not None
+    held, other = w.data, fn.ones(3)
+    w.data = other
+    other[0] = 4.0
+    assert held.tolist() == [10, 2, 2] and w.tolist() == [4, 1, 1] and w.is_leaf
+    z = (w * w).sum()
+    w.data = fn.zeros(3)
+    with pytest.raises(RuntimeError, match="overwritten"):
+        z.backward()
     w.data = fn.zeros(5)
     assert w.shape == (5,) and w.requires_grad
 
