@@ -21,11 +21,21 @@ from functools import cache, update_wrapper
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
+from funcnn.kernels.cpu import threads
+
 if TYPE_CHECKING:
     from pathlib import Path
 
 FASTMATH = {"nsz", "arcp", "contract", "afn", "reassoc"}  # NaN and inf survive, unlike with fastmath=True
 _lock = threading.RLock()
+_around: Callable | None = None  # called as around(kernel, args) in place of every kernel that is called from Python
+
+
+def call_around(around: Callable | None) -> Callable | None:
+    """Have ``around(kernel, args)`` make every kernel call from Python, or None: the plain call. Returns the old one."""
+    global _around
+    before, _around = _around, around
+    return before
 
 
 class Kernel:
@@ -39,13 +49,13 @@ class Kernel:
     def __call__(self, *args: Any) -> Any:
         if self.compiled is None:
             self.dispatcher()
-        return self.compiled(*args)
+        return self.compiled(*args) if _around is None else _around(self, args)
 
     def dispatcher(self) -> Any:
         """The dispatcher, made on first use after those of the helpers that the function names."""
         with _lock:
             if self.compiled is None:
-                self.compiled = _dispatcher(rebound(self.function, Kernel.dispatcher))
+                self.compiled = _dispatcher(rebound(self.function, lambda helper: helper.dispatcher()))
             return self.compiled
 
 
@@ -57,6 +67,29 @@ def kernel(function: Callable) -> Any:
 def device_function(function: Callable) -> Any:
     """Declare a helper that kernels call; when it handles numbers only, CUDA kernels may call it too."""
     return Kernel(function)
+
+
+class Intrinsic(Kernel):
+    """A few instructions given as LLVM IR, which Numba inlines, and a Python twin that does the same without a compiler."""
+
+    def __init__(self, function: Any, twin: Callable):
+        super().__init__(function)
+        self.twin = twin
+
+    def dispatcher(self) -> Any:
+        """Numba's intrinsic, or the twin where ``NUMBA_DISABLE_JIT`` runs kernels as plain Python."""
+        import numba
+        from numba.extending import intrinsic as numba_intrinsic
+
+        with _lock:
+            if self.compiled is None:
+                self.compiled = self.twin if numba.config.DISABLE_JIT else numba_intrinsic(self.function)
+            return self.compiled
+
+
+def intrinsic(twin: Callable) -> Callable:
+    """Declare ``function(typingctx, *types) -> (signature, codegen)`` as an intrinsic with a Python twin."""
+    return lambda function: Intrinsic(function, twin)
 
 
 def rebound(function: Any, turn: Callable) -> Any:
@@ -74,6 +107,7 @@ def rebound(function: Any, turn: Callable) -> Any:
 def _dispatcher(function: Any) -> Any:
     import numba
 
+    threads.start()
     directory = cache_directory()
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": FASTMATH}
     if directory is None:

@@ -1,0 +1,95 @@
+"""One way to run a kernel's chunks on several threads.
+
+``parallel_for(body, chunks, threads, args)`` calls ``body(chunk, worker, *args)`` for every chunk. The chunks are cut by
+shape alone and each writes its own outputs, so the bits do not depend on the number of threads. Workers take the next
+chunk from a shared counter, so a slow core does less; ``worker`` counts from 0 to threads - 1 and picks the scratch
+memory. With one thread nothing but a loop runs.
+
+The call is compiled into the kernel: the chunk loop becomes a function of Numba's generalised-ufunc form, which Numba's
+threading layer (tbb, omp or workqueue, whichever it finds first) spreads over its pool: about 3 us with omp. Chunks may
+not raise.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from funcnn.kernels.cpu.compile import intrinsic
+
+
+def _in_turn(body: Any, chunks: int, threads: int, args: tuple) -> None:
+    for chunk in range(chunks):
+        body(chunk, 0, *args)
+
+
+@intrinsic(twin=_in_turn)
+def parallel_for(typingctx: Any, body: Any, chunks: Any, threads: Any, args: Any) -> Any:
+    """``body(chunk, worker, *args)`` for ``chunk`` in ``range(chunks)`` on ``threads`` threads."""
+    from numba.core import types
+
+    inner = body.get_call_type(typingctx, (types.intp, types.intp, *args.types), {})
+    compiled = body.dispatcher.overloads[inner.args]
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        _emit(context, builder, compiled, args, values[1:])
+        return context.get_dummy_value()
+
+    return types.void(body, types.intp, types.intp, args), codegen
+
+
+def _emit(context: Any, builder: Any, compiled: Any, args: Any, values: Any) -> None:
+    """The shared block (next chunk, chunks, arguments) on the stack, and the call of the loop by one or many workers."""
+    from llvmlite import ir
+    from numba.core import cgutils
+
+    chunks, threads, packed = values
+    word, byte = ir.IntType(64), ir.IntType(8).as_pointer()
+    block_type = ir.LiteralStructType([word, word, packed.type])
+    block = cgutils.alloca_once(builder, block_type)
+    for place, value in enumerate((word(0), chunks, packed)):
+        builder.store(value, builder.gep(block, [ir.IntType(32)(0), ir.IntType(32)(place)]))
+    loop = _worker_loop(context, builder.module, compiled, args, block_type)
+    data = builder.bitcast(block, byte)
+    bases = cgutils.alloca_once_value(builder, ir.Constant(byte, None))  # base 0, step 1: the pointer is the worker's number
+    count = cgutils.alloca_once_value(builder, threads)
+    step = cgutils.alloca_once_value(builder, word(1))
+    with builder.if_else(builder.icmp_signed(">", threads, word(1))) as (many, one):
+        with many:
+            kind = ir.FunctionType(ir.VoidType(), [byte] * 5 + [word] * 3)
+            spread = cgutils.get_or_insert_function(builder.module, kind, "numba_parallel_for")
+            pointers = [builder.bitcast(p, byte) for p in (loop, bases, count, step)]
+            builder.call(spread, [*pointers, data, word(0), word(1), threads])
+        with one:
+            builder.call(loop, [bases, count, step, data])
+
+
+def _worker_loop(context: Any, module: Any, compiled: Any, args: Any, block_type: Any) -> Any:
+    """``void loop(char **base, intp *count, intp *step, void *block)``: take chunks until none is left."""
+    from llvmlite import ir
+    from numba.core import cgutils
+
+    word, byte, index = ir.IntType(64), ir.IntType(8).as_pointer(), ir.IntType(32)
+    kind = ir.FunctionType(ir.VoidType(), [byte.as_pointer(), word.as_pointer(), word.as_pointer(), byte])
+    function = ir.Function(module, kind, module.get_unique_name("chunks_of_" + compiled.fndesc.llvm_func_name))
+    function.linkage = "internal"
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    worker = builder.ptrtoint(builder.load(function.args[0]), word)
+    block = builder.bitcast(function.args[3], block_type.as_pointer())
+    counter, chunks, packed = (builder.gep(block, [index(0), index(place)]) for place in range(3))
+    limit = builder.load(chunks)
+    values = cgutils.unpack_tuple(builder, builder.load(packed), len(args.types))
+    context.active_code_library.add_linking_library(compiled.library)
+    callee = context.declare_function(module, compiled.fndesc)
+    take, work, done = (function.append_basic_block(name) for name in ("take", "work", "done"))
+    builder.branch(take)
+    builder.position_at_end(take)
+    chunk = builder.atomic_rmw("add", counter, word(1), "monotonic")
+    builder.cbranch(builder.icmp_signed("<", chunk, limit), work, done)
+    builder.position_at_end(work)
+    context.call_conv.call_function(
+        builder, callee, compiled.fndesc.restype, compiled.fndesc.argtypes, [chunk, worker, *values]
+    )
+    builder.branch(take)
+    builder.position_at_end(done)
+    builder.ret_void()
+    return function
