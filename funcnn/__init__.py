@@ -23,8 +23,11 @@ from funcnn.core.dtypes import (
 from funcnn.core.dtypes import default_float as get_default_dtype
 from funcnn.core.errors import DTypeError, FuncnnError, GradientError, ShapeError, TracerError
 from funcnn.core.format import set_printoptions
+from funcnn.core.memory import empty_cache, memory_stats
 from funcnn.core.size import Size
 from funcnn.core.tensor import Tensor
+from funcnn.kernels.cpu.compile import no_compile
+from funcnn.kernels.cpu.threads import get_num_threads, set_num_threads
 from funcnn.ops.convert import device
 from funcnn.transforms import autograd
 from funcnn.transforms.grad import grad, value_and_grad, vjp
@@ -42,8 +45,10 @@ globals().update(_ops.public())
 
 __all__ = [
     "DTypeError", "FuncnnError", "GradientError", "ShapeError", "Size", "Tensor", "TracerError", "autograd", "bool",
-    "bool_", "device", "double", "enable_grad", "float", "float16", "float32", "float64", "get_default_dtype", "grad",
+    "bool_", "device", "double", "empty_cache", "enable_grad", "float", "float16", "float32", "float64", "get_default_dtype",
+    "get_num_threads", "grad",
     "half", "inference_mode", "int", "int16", "int32", "int64", "int8", "is_grad_enabled", "jit", "layers", "long", "nn",
-    "no_grad", "optim", "promote_types", "random", "set_default_dtype", "set_grad_enabled", "set_printoptions", "short",
+    "memory_stats", "no_compile", "no_grad", "optim", "promote_types", "random", "set_default_dtype", "set_grad_enabled",
+    "set_num_threads", "set_printoptions", "short",
     "tree", "uint16", "uint32", "uint64", "uint8", "value_and_grad", "vjp", "vmap", *_ops.public(),
 ]  # fmt: skip

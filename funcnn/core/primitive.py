@@ -12,6 +12,7 @@ from funcnn.core.aval import Missing
 from funcnn.core.context import ctx
 from funcnn.core.errors import GradientError, TracerError
 from funcnn.core.graph import Node, track
+from funcnn.core.memory import empty
 from funcnn.core.tensor import Tensor, alias, refresh, wrap
 
 
@@ -77,7 +78,7 @@ def evaluate(prim: Primitive, values: list, params: dict) -> list:
         prim.check(values, **params)
     if prim.view is not None:
         return [prim.view(*values, **params)]
-    outs = [np.empty(aval.shape, aval.dtype) for aval in avals]
+    outs = [empty(aval.shape, aval.dtype) for aval in avals]
     for implementation in prim.cpu:
         if implementation.when is None or implementation.when(values, **params):
             implementation.run(values, outs, **params)

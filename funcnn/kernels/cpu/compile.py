@@ -16,7 +16,8 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache, update_wrapper
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
@@ -108,6 +109,7 @@ def _dispatcher(function: Any) -> Any:
     import numba
 
     threads.start()
+    Watch.begin()
     directory = cache_directory()
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": FASTMATH}
     if directory is None:
@@ -126,7 +128,6 @@ def cache_directory() -> str | None:
     import tempfile
     from pathlib import Path
 
-    _log_compiles()
     root = os.environ.get("FUNCNN_CACHE_DIR")
     try:
         path = (Path(root) if root else _user_cache() / "funcnn") / sources_hash()
@@ -166,19 +167,49 @@ def sources_hash() -> str:
     return digest.hexdigest()[:16]
 
 
-def _log_compiles() -> None:
-    """With ``FUNCNN_LOG_COMPILES=1``, a line on stderr for every kernel that is compiled rather than loaded."""
-    if os.environ.get("FUNCNN_LOG_COMPILES") != "1":
-        return
-    from numba.core import event
+class Watch:
+    """What compilations are allowed to do, and how many there were; registered with Numba when kernels are first made."""
 
-    class Log(event.Listener):
-        def on_start(self, event: Any) -> None:
-            function = event.data["dispatcher"].py_func
-            if function.__module__.startswith("funcnn."):  # users' own kernels raise this event too
-                print(f"funcnn: compiling {function.__name__}{event.data['args']}", file=sys.stderr)
+    count = 0
+    forbidden = 0  # how many ``no_compile`` contexts are open, in any thread
 
-        def on_end(self, event: Any) -> None:
-            """Nothing to report."""
+    @staticmethod
+    @cache
+    def begin() -> None:
+        """Listen to Numba's compilations; those that the cache answers raise no event."""
+        from numba.core import event
 
-    event.register("numba:compile", Log())
+        class Listener(event.Listener):
+            def on_start(self, event: Any) -> None:
+                Watch.compiling(event.data["dispatcher"].py_func, event.data["args"])
+
+            def on_end(self, event: Any) -> None:
+                """Nothing to do."""
+
+        event.register("numba:compile", Listener())
+
+    @staticmethod
+    def compiling(function: Any, args: Any) -> None:
+        """Count, log or refuse; users' own kernels raise this event too and are let pass."""
+        if not function.__module__.startswith("funcnn."):
+            return
+        if Watch.forbidden:
+            raise RuntimeError(
+                f"no_compile: kernel {function.__name__}{args} is not in the cache; compile it before, for "
+                "instance with `python -m funcnn.warmup`"
+            )
+        Watch.count += 1
+        if os.environ.get("FUNCNN_LOG_COMPILES") == "1":
+            print(f"funcnn: compiling {function.__name__}{args}", file=sys.stderr)
+
+
+@contextmanager
+def no_compile() -> Iterator[None]:
+    """Inside, a kernel that would have to be compiled raises ``RuntimeError``; those in the cache load as ever."""
+    with _lock:
+        Watch.forbidden += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            Watch.forbidden -= 1

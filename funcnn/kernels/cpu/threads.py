@@ -11,7 +11,7 @@ from pathlib import Path
 
 _chosen = 0  # 0: the default
 _alone = False  # in a child forked from a process whose OpenMP pool it did not inherit
-WORTHWHILE = 100_000  # a parallel call costs about 1 us for each thread when all spin, 20 when they sleep
+WORTHWHILE = 50_000  # nanoseconds: a parallel call costs about 1 us when the workers spin, 20 when they sleep
 
 
 @cache

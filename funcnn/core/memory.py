@@ -1,0 +1,137 @@
+"""Recycled memory for the outputs of operations.
+
+A large array fresh from the system costs a page fault for every 4 KiB when it is first written, often more than the
+operation that fills it. So the memory of large arrays that nobody refers to any more is kept and handed out again, in
+size classes at most 1/8 apart, up to a limit; beyond it memory goes back to the system. Small arrays come from NumPy,
+which keeps small blocks itself.
+
+An array from here is an ordinary ``ndarray``, aligned to a page, whose base is a ``Block``; views keep the block alive, and
+its destructor puts the memory back.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import threading
+from math import prod
+
+import numpy as np
+
+SMALLEST = 1 << 16  # bytes; below, np.empty costs less than the bookkeeping
+HUGE = 1 << 22  # bytes; from here on ask for huge pages
+
+
+class Pool:
+    """Free memory by size class, the oldest class members dropped when the limit is passed."""
+
+    def __init__(self, limit: int):
+        self.limit = limit
+        self.free: dict[int, list[mmap.mmap]] = {}
+        self.lock = threading.RLock()  # reentrant: a destructor may run in a thread that holds it
+        self.empty_counts()
+
+    def empty_counts(self) -> None:
+        """Begin counting anew."""
+        self.cached = self.used = self.peak = self.hits = self.misses = 0
+
+    def take(self, size: int) -> mmap.mmap:
+        """Aligned raw memory of exactly ``size`` bytes, recycled if there is any."""
+        with self.lock:
+            self.used += size
+            if self.used > self.peak:
+                self.peak = self.used
+            shelf = self.free.get(size)
+            if shelf:
+                self.hits += 1
+                self.cached -= size
+                return shelf.pop()
+            self.misses += 1
+        return _fresh(size)
+
+    def give(self, raw: mmap.mmap) -> None:
+        """Keep memory for the next taker, or let the system have it when the limit is reached."""
+        size = len(raw)
+        with self.lock:
+            self.used -= size
+            if self.cached + size > self.limit:
+                self._drop(size)
+            if size <= self.limit:
+                self.free.setdefault(size, []).append(raw)
+                self.cached += size
+
+    def _drop(self, size: int) -> None:
+        """Make room for ``size`` bytes: the classes that were filled first go first."""
+        for kept, shelf in list(self.free.items()):
+            while shelf and self.cached + size > self.limit:
+                shelf.pop()
+                self.cached -= kept
+            if not shelf:
+                del self.free[kept]
+
+    def clear(self) -> None:
+        """Return everything that is cached to the system."""
+        with self.lock:
+            self.free.clear()
+            self.cached = 0
+
+
+def _fresh(size: int) -> mmap.mmap:
+    """Memory from the system, in huge pages where they are to be had: fewer faults and misses of the address cache."""
+    if not hasattr(mmap, "MAP_PRIVATE"):
+        return mmap.mmap(-1, size)
+    raw = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if size >= HUGE and hasattr(mmap, "MADV_HUGEPAGE"):
+        try:
+            raw.madvise(mmap.MADV_HUGEPAGE)
+        except OSError:  # a kernel built without them
+            pass
+    return raw
+
+
+def _limit() -> int:
+    """A quarter of the machine's memory, at most 4 GiB."""
+    try:
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        total = 4 << 30
+    return min(total // 4, 4 << 30)
+
+
+_pool = Pool(_limit())
+
+
+class Block(np.ndarray):
+    """The owner of an array's memory, under the array; the memory goes back to the pool when the last view is gone."""
+
+    def __del__(self) -> None:
+        raw = self.base
+        if type(raw) is mmap.mmap:
+            _pool.give(raw)
+
+
+def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An uninitialised contiguous array, from recycled memory when it is large."""
+    size = prod(shape) * dtype.itemsize
+    if size < SMALLEST:
+        return np.empty(shape, dtype)
+    step = 1 << (size.bit_length() - 4)
+    rounded = (size + step - 1) & -step
+    return np.ndarray(shape, dtype, Block(rounded, np.uint8, _pool.take(rounded)))
+
+
+def memory_stats() -> dict[str, int]:
+    """Bytes of large arrays in use, their peak, bytes cached for reuse, the limit, and how often memory was recycled."""
+    return {
+        "used_bytes": _pool.used,
+        "peak_bytes": _pool.peak,
+        "cached_bytes": _pool.cached,
+        "limit_bytes": _pool.limit,
+        "hits": _pool.hits,
+        "misses": _pool.misses,
+    }
+
+
+def empty_cache() -> None:
+    """Give all cached memory back to the system."""
+    _pool.clear()
