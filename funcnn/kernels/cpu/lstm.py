@@ -1,0 +1,147 @@
+"""LSTM over a whole sequence, one direction of one layer: forward and backward, one kernel each.
+
+    i, f, g, o = sigmoid, sigmoid, tanh, sigmoid of x w_ih' + h w_hh' + bias;  c' = f c + i g;  h' = o tanh(c')
+
+(Hochreiter and Schmidhuber, Neural Computation 9(8), 1997, with forget gates.) The products with x were made for all steps
+before (``gx``), those with the weights' gradients are made after. Layouts: gx, gates, dgates (steps, n, 4 hidden) in the order
+i f g o; y, cells (steps, n, hidden); w (4 hidden, hidden).
+
+A step is one parallel region, a chunk of it a block of hidden units: the product of the state with the four strips of
+the block, into a scratch tile, then its gates, cells and states. Backward a chunk multiplies the step after's dgates with its
+strip, which is what arrives at its states, and goes on to their gates.
+"""
+
+from __future__ import annotations
+
+from funcnn.kernels.cpu.compile import device_function, kernel
+from funcnn.kernels.cpu.parallel import parallel_for
+from funcnn.kernels.cpu.recurrent import pack, pack_transposed, strip_product
+from funcnn.kernels.cpu.vector import pointer
+from funcnn.kernels.cpu.vmath import sigmoid, tanh
+
+
+# ---- forward ----------------------------------------------------------------------------------------------------------
+@kernel
+def lstm_forward(gx, h0, c0, w, bias, reverse, tiles, units, threads, strips, scratch, y, hn, cn, gates, cells):
+    """Fill y, hn, cn (n, hidden) and what backward reads: the gates' values and the cells of every step."""
+    steps, n, hidden = y.shape
+    blocks = (hidden + units - 1) // units
+    parallel_for(_pack_gates, blocks * 4, threads, (strips, w, hidden, units))
+    for s in range(steps):
+        t = steps - 1 - s if reverse else s
+        before = t + 1 if reverse else t - 1
+        args = (s == 0, t, before, tiles, units, gx, h0, c0, bias, strips, scratch, y, gates, cells)
+        parallel_for(_forward_block, blocks, threads, args)
+    last = 0 if reverse else steps - 1
+    hn[:] = y[last]
+    cn[:] = cells[last]
+
+
+@device_function
+def _pack_gates(chunk, worker, strips, w, hidden, units):
+    block, gate = chunk // 4, chunk % 4
+    first = block * units
+    pack_transposed(strips, chunk * hidden * units, w, gate * hidden, first, min(units, hidden - first), hidden, units)
+
+
+@device_function
+def _forward_block(block, worker, initial, t, before, tiles, units, gx, h0, c0, bias, strips, scratch, y, gates, cells):
+    n, hidden = h0.shape
+    first = block * units
+    have = min(units, hidden - first)
+    for tile in range(tiles):
+        top, bottom = n * tile // tiles, n * (tile + 1) // tiles
+        rows = bottom - top
+        size = rows * units
+        h = pointer(h0, top * hidden) if initial else pointer(y, (before * n + top) * hidden)
+        for gate in range(4):
+            strip = pointer(strips, (block * 4 + gate) * hidden * units)
+            strip_product(
+                rows, units, hidden, h, hidden, strip, pointer(scratch, scratch.shape[1] * worker + gate * size)
+            )
+        for row in range(rows):
+            at = (t * n + top + row) * hidden + first
+            c = pointer(c0, (top + row) * hidden + first) if initial else pointer(cells, at + (before - t) * n * hidden)
+            sums = pointer(scratch, scratch.shape[1] * worker + row * units)
+            gates_at = (t * n + top + row) * 4 * hidden + first
+            _gates(have, hidden, size, pointer(gx, gates_at), pointer(bias, first), sums, c, pointer(gates, gates_at),
+                   pointer(cells, at), pointer(y, at))  # fmt: skip
+
+
+@device_function
+def _gates(have, hidden, size, x, b, s, c, gates, cell, y):
+    """The gates, cells and states of ``have`` units of one row."""
+    for j in range(have):
+        i = sigmoid(x[j] + b[j] + s[j])
+        f = sigmoid(x[hidden + j] + b[hidden + j] + s[size + j])
+        g = tanh(x[2 * hidden + j] + b[2 * hidden + j] + s[2 * size + j])
+        o = sigmoid(x[3 * hidden + j] + b[3 * hidden + j] + s[3 * size + j])
+        new = f * c[j] + i * g
+        gates[j], gates[hidden + j], gates[2 * hidden + j], gates[3 * hidden + j] = i, f, g, o
+        cell[j] = new
+        y[j] = o * tanh(new)
+
+
+# ---- backward ---------------------------------------------------------------------------------------------------------
+@kernel
+def lstm_backward(dy, dhn, dcn, gates, cells, c0, w, reverse, tiles, units, threads, strips, scratch, dgates, dh0, dc0):
+    """Fill dgates, the gradient of the gates before their activation, dh0 and dc0; dc0 carries the cells' on the way."""
+    steps, n, hidden = dy.shape
+    blocks = (hidden + units - 1) // units
+    parallel_for(_pack_back, blocks, threads, (strips, w, hidden, units))
+    dc0[:] = dcn
+    for s in range(steps + 1):
+        t = s if reverse else steps - 1 - s
+        args = (s == 0, s == steps, t, -1 if reverse else 1, tiles, units, dy, dhn, gates, cells, c0, strips, scratch, dgates,
+                dh0, dc0)  # fmt: skip
+        parallel_for(_backward_block, blocks, threads, args)
+
+
+@device_function
+def _pack_back(block, worker, strips, w, hidden, units):
+    first = block * units
+    pack(strips, block * 4 * hidden * units, w, first, min(units, hidden - first), 4 * hidden, hidden, units)
+
+
+@device_function
+def _backward_block(block, worker, initial, final, t, later, tiles, units, dy, dhn, gates, cells, c0, strips, scratch, dgates,
+                    dh0, dc0):  # fmt: skip
+    steps, n, hidden = dy.shape
+    first = block * units
+    have = min(units, hidden - first)
+    strip = pointer(strips, block * 4 * hidden * units)
+    earliest = t == (steps - 1 if later < 0 else 0)
+    for tile in range(tiles):
+        top, bottom = n * tile // tiles, n * (tile + 1) // tiles
+        place = scratch.shape[1] * worker
+        if not initial:
+            d = pointer(dgates, ((t + later) * n + top) * 4 * hidden)
+            strip_product(bottom - top, units, 4 * hidden, d, 4 * hidden, strip, pointer(scratch, place))
+        for row in range(top, bottom):
+            own = row * hidden + first
+            arrived = pointer(dhn, own) if initial else pointer(scratch, place + (row - top) * units)
+            if final:
+                out = pointer(dh0, own)
+                for j in range(have):
+                    out[j] = arrived[j]
+            else:
+                at = t * n * hidden + own
+                c_before = pointer(c0, own) if earliest else pointer(cells, at - later * n * hidden)
+                gates_at = (t * n + row) * 4 * hidden + first
+                _gates_back(have, hidden, arrived, pointer(dy, at), pointer(gates, gates_at), pointer(cells, at), c_before,
+                            pointer(dc0, own), pointer(dgates, gates_at))  # fmt: skip
+
+
+@device_function
+def _gates_back(have, hidden, arrived, dy, gates, cell, before, dc, out):
+    """Gradients of ``have`` units of one row; ``dc`` goes from this step's cells to the step before's."""
+    for j in range(have):
+        i, f, g, o = gates[j], gates[hidden + j], gates[2 * hidden + j], gates[3 * hidden + j]
+        tc = tanh(cell[j])
+        dh = dy[j] + arrived[j]
+        d = dc[j] + dh * (o - o * tc * tc)
+        out[j] = d * g * (i - i * i)
+        out[hidden + j] = d * before[j] * (f - f * f)
+        out[2 * hidden + j] = d * (i - i * g * g)
+        out[3 * hidden + j] = dh * tc * (o - o * o)
+        dc[j] = d * f

@@ -1,0 +1,123 @@
+"""The product of the recurrent kernels: a few rows of hidden state against weights that are packed once a call.
+
+Every step of LSTM, GRU and RNN multiplies the (n, k) state by the same (k, gates * hidden) weights, forward, and the
+(n, gates * hidden) gradients of the gates by (gates * hidden, k) ones, backward. The weights are packed into strips: for each
+block of UNITS hidden units a matrix (k, UNITS), read front to back. A register tile of ROWS x UNITS takes the state as it lies,
+with rows ``step`` apart; up to 14 rows in one tile, so the strip, which comes from the L2 cache, is read once for all of them.
+A block of units is a chunk of parallel work: its gates, cells and states depend on no other block of the same step.
+
+Cost of a step: 2 n k gates hidden flops; k * gates * hidden numbers read from L2 for each 14 rows of n. With one to three rows
+the tile is wider, for four vectors are needed to keep enough loads and multiply-adds in flight.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from funcnn.kernels.cpu.compile import device_function, intrinsic
+from funcnn.kernels.cpu.vector import Tile, pointer, tile_shape, vector_bytes
+
+WIDE = 4  # vectors across a tile of at most FEW rows
+NARROW = 2  # and of one of more
+FEW = 3
+
+
+@cache
+def most_rows(itemsize: int) -> int:
+    """Rows of the tallest tile: with 32 registers 14 x 2 sums, 2 numbers of the strip and 1 of the state, with 16 6 x 2."""
+    return 14 if tile_shape(itemsize)[0] == 8 else 6
+
+
+def blocking(n: int, itemsize: int) -> tuple[int, int]:
+    """How many row tiles n rows are cut into, and how many UNITS make a block: by the shape and the CPU alone."""
+    lanes = vector_bytes() // itemsize
+    return max(1, -(-n // most_rows(itemsize))), lanes * (WIDE if n <= FEW else NARROW)
+
+
+# ---- packing ----------------------------------------------------------------------------------------------------------
+@device_function
+def pack_transposed(strips, at, w, row, first, have, k, units):
+    """Strip of rows ``row + first ...`` of w (?, k): ``strips[at + i * units + j] = w[row + first + j, i]``, zeros beyond ``have``."""
+    p = pointer(strips, at)
+    q = pointer(w, (row + first) * k)
+    zero = strips.dtype.type(0)
+    for i in range(k):
+        for j in range(have):
+            p[i * units + j] = q[j * k + i]
+        for j in range(have, units):
+            p[i * units + j] = zero
+
+
+@device_function
+def pack(strips, at, w, first, have, rows, columns, units):
+    """Strip of columns ``first ...`` of w (rows, columns): ``strips[at + i * units + j] = w[i, first + j]``."""
+    p = pointer(strips, at)
+    q = pointer(w, first)
+    zero = strips.dtype.type(0)
+    for i in range(rows):
+        for j in range(have):
+            p[i * units + j] = q[i * columns + j]
+        for j in range(have, units):
+            p[i * units + j] = zero
+
+
+# ---- the tile ---------------------------------------------------------------------------------------------------------
+def _strip_twin(rows: int, units: int, count: int, a: Any, step: int, b: Any, c: Any) -> None:
+    left = np.lib.stride_tricks.as_strided(a, (rows, count), (step * a.itemsize, a.itemsize))
+    c[: rows * units] = (left @ b[: count * units].reshape(count, units)).reshape(-1)
+
+
+@intrinsic(twin=_strip_twin)
+def strip_product(typingctx: Any, rows: Any, units: Any, count: Any, a: Any, step: Any, b: Any, c: Any) -> Any:
+    """``c[i, j] = sum(a[i * step + k] * b[k, j])`` for ``rows`` rows and ``units`` columns, which b and c are wide."""
+    from numba.core import types
+
+    size = c.dtype.bitwidth // 8
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        _emit_cases(builder, context.get_data_type(c.dtype), size, values)
+        return context.get_dummy_value()
+
+    index = types.intp
+    return types.void(index, index, index, a, index, b, c), codegen
+
+
+def _emit_cases(builder: Any, scalar: Any, size: int, values: Any) -> None:
+    """One tile for every height, chosen by ``rows`` and by how wide the strips are."""
+    rows, units, count, a, step, b, c = values
+    lanes, tallest = vector_bytes() // size, most_rows(size)
+    cases = [(r, WIDE) for r in range(1, FEW + 1)] + [(r, NARROW) for r in range(FEW, tallest + 1)]
+    done, nothing = builder.append_basic_block("done"), builder.append_basic_block("no_rows")
+    chosen = builder.add(builder.mul(units, units.type(tallest + 1)), rows)
+    switch = builder.switch(chosen, nothing)
+    for height, across in cases:
+        block = builder.append_basic_block(f"rows_{height}x{across}")
+        switch.add_case(units.type(lanes * across * (tallest + 1) + height), block)
+        builder.position_at_end(block)
+        Strip(builder, scalar, size, height, across, step).emit(count, a, b, c, units.type(lanes * across), None)
+        builder.branch(done)
+    builder.position_at_end(nothing)
+    builder.branch(done)
+    builder.position_at_end(done)
+
+
+class Strip(Tile):
+    """A tile of any height whose rows of a lie as they are, ``step`` apart."""
+
+    def __init__(self, builder: Any, scalar: Any, size: int, rows: int, across: int, step: Any):
+        super().__init__(builder, scalar, size)
+        self.rows, self.across = rows, across
+        self.starts = [builder.mul(step, self.word(i)) for i in range(rows)]
+
+    def _step(self, sums: list, k: Any, a: Any, b: Any) -> list:
+        builder = self.builder
+        row = self.row(b, k)
+        vectors = [self._load(row, j) for j in range(self.across)]
+        new = []
+        for start, held in zip(self.starts, sums, strict=True):
+            number = self._splat(builder.load(builder.gep(a, [builder.add(start, k)])))
+            new.append([builder.call(self.fma, [number, v, s]) for v, s in zip(vectors, held, strict=True)])
+        return new
