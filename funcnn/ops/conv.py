@@ -15,11 +15,11 @@ from funcnn.core.aval import Aval
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
-from funcnn.kernels.cpu import conv as kernels
+from funcnn.ops import conv_cpu as cpu
 from funcnn.ops.common import all_batched, fold, operand, require_same_dtype, to_tensor, unfold_batch
-from funcnn.ops.elementwise import add
 from funcnn.ops.movement import movedim, reshape
 from funcnn.ops.pad import pad
+from funcnn.ops.reduce import sum_p
 
 
 def out_sizes(space: tuple, kernel: tuple, stride: tuple, padding: tuple, dilation: tuple) -> tuple[int, ...]:
@@ -37,9 +37,10 @@ def _require_floats(name: str, *operands: Any) -> None:
         raise DTypeError(f"{name}: expected float32 or float64 tensors, got {operands[0].dtype}; convert with .float()")
 
 
-def _conv_shape(x: Any, w: Any, stride: tuple, padding: tuple, dilation: tuple, groups: int) -> tuple:
+def _conv_shape(x: Any, w: Any, *bias: Any, stride: tuple, padding: tuple, dilation: tuple, groups: int) -> tuple:
     name = f"conv{len(stride)}d"
     _require_floats(name, x, w)
+    _require_bias(name, x, w.shape[0], bias)
     if x.shape[1] != w.shape[1] * groups:
         raise ShapeError(
             f"{name}: weight of shape {tuple(w.shape)} needs an input with {w.shape[1] * groups} channels, got {tuple(x.shape)}"
@@ -55,9 +56,18 @@ def _conv_shape(x: Any, w: Any, stride: tuple, padding: tuple, dilation: tuple, 
     return (Aval((x.shape[0], w.shape[0], *space), x.dtype),)
 
 
-def _input_grad_shape(dy: Any, w: Any, size: tuple, groups: int, **where: tuple) -> tuple:
+def _require_bias(name: str, x: Any, channels: int, bias: tuple) -> None:
+    """``bias``, if there is one, is a vector of one number for each output channel."""
+    for b in bias:
+        require_same_dtype(f"{name} (output and bias)", x, b)
+        if tuple(b.shape) != (channels,):
+            raise ShapeError(f"{name}: expected a bias of shape ({channels},), got {tuple(b.shape)}")
+
+
+def _input_grad_shape(dy: Any, w: Any, *bias: Any, size: tuple, groups: int, **where: tuple) -> tuple:
     require_same_dtype("conv_input_grad", dy, w)
     shape = (dy.shape[0], w.shape[1] * groups, *size)
+    _require_bias(f"conv_transpose{len(size)}d", dy, shape[1], bias)
     (made,) = _conv_shape(Aval(shape, dy.dtype), w, groups=groups, **where)
     if tuple(made.shape) != tuple(dy.shape):
         raise ShapeError(f"conv_input_grad: cotangent {tuple(dy.shape)} for an output of {tuple(made.shape)}")
@@ -69,39 +79,28 @@ def _weight_grad_shape(x: Any, dy: Any, size: tuple, groups: int, **where: tuple
     return (Aval((dy.shape[1], x.shape[1] // groups, *size), x.dtype),)
 
 
-# ---- evaluation: three spatial dimensions, contiguous ---------------------------------------------------------------------
-def _three(value: tuple, fill: int) -> tuple[int, ...]:
-    return (fill,) * (3 - len(value)) + tuple(value)
-
-
-def _volume(array: np.ndarray) -> np.ndarray:
-    """(N, C, *S) as contiguous (N, C, D, H, W)."""
-    return np.ascontiguousarray(array).reshape(*array.shape[:2], *_three(array.shape[2:], 1))
-
-
-def _run(kernel: Callable) -> Callable:
-    def run(
-        ins: list, outs: list, stride: tuple, padding: tuple, dilation: tuple, groups: int, size: Any = None
-    ) -> None:
-        if outs[0].size:
-            where = _three(stride, 1), _three(padding, 0), _three(dilation, 1)
-            kernel(_volume(ins[0]), _volume(ins[1]), _volume(outs[0]), *where, groups)
-
-    return run
-
-
 # ---- derivatives --------------------------------------------------------------------------------------------------------
+def _bias_grad(g: Tensor, ins: list) -> tuple:
+    """For an input that is the bias: the cotangent summed over all but its channels."""
+    return () if len(ins) == 2 else (lambda: sum_p(g, axes=(0, *range(2, g.ndim))),)
+
+
 def _conv_vjp(g: Tensor, ins: list, o: Tensor, **where: Any) -> tuple:
-    x, w = ins
+    x, w = ins[:2]
     return (
         lambda: conv_input_grad_p(g, w, size=tuple(x._v.shape[2:]), **where),
         lambda: conv_weight_grad_p(x, g, size=tuple(w._v.shape[2:]), **where),
+        *_bias_grad(g, ins),
     )
 
 
 def _input_grad_vjp(g: Tensor, ins: list, o: Tensor, size: tuple, **where: Any) -> tuple:
-    dy, w = ins
-    return lambda: conv_p(g, w, **where), lambda: conv_weight_grad_p(g, dy, size=tuple(w._v.shape[2:]), **where)
+    dy, w = ins[:2]
+    return (
+        lambda: conv_p(g, w, **where),
+        lambda: conv_weight_grad_p(g, dy, size=tuple(w._v.shape[2:]), **where),
+        *_bias_grad(g, ins),
+    )
 
 
 def _weight_grad_vjp(g: Tensor, ins: list, o: Tensor, size: tuple, **where: Any) -> tuple:
@@ -122,18 +121,17 @@ def _out_of_channels(t: Tensor, b: int) -> Tensor:
     return movedim(reshape(t, (n, b, c // b, *rest)), 1, 0)
 
 
-def _conv_batch(n: int, ins: list, batched: list, groups: int, **where: Any) -> Tensor:
-    if not batched[1]:
-        return unfold_batch(conv_p(fold(ins[0]), ins[1], groups=groups, **where), n)
-    x, w = all_batched(n, ins, batched)
-    return _out_of_channels(conv_p(_into_channels(x), fold(w), groups=n * groups, **where), n)
+def _batch(prim: Callable) -> Callable:
+    """The rule of ``conv`` and of ``conv_input_grad``: the batch goes into N, or with mapped weights into the groups."""
 
+    def rule(n: int, ins: list, batched: list, groups: int, **where: Any) -> Tensor:
+        if not any(batched[1:]):
+            return unfold_batch(prim()(fold(ins[0]), *ins[1:], groups=groups, **where), n)
+        x, w, *bias = all_batched(n, ins, batched)
+        bias = [fold(b) for b in bias]
+        return _out_of_channels(prim()(_into_channels(x), fold(w), *bias, groups=n * groups, **where), n)
 
-def _input_grad_batch(n: int, ins: list, batched: list, groups: int, **where: Any) -> Tensor:
-    if not batched[1]:
-        return unfold_batch(conv_input_grad_p(fold(ins[0]), ins[1], groups=groups, **where), n)
-    dy, w = all_batched(n, ins, batched)
-    return _out_of_channels(conv_input_grad_p(_into_channels(dy), fold(w), groups=n * groups, **where), n)
+    return rule
 
 
 def _weight_grad_batch(n: int, ins: list, batched: list, groups: int, **where: Any) -> Tensor:
@@ -141,20 +139,12 @@ def _weight_grad_batch(n: int, ins: list, batched: list, groups: int, **where: A
     return unfold_batch(conv_weight_grad_p(x, dy, groups=n * groups, **where), n)
 
 
-conv_p = Primitive("conv", _conv_shape, _run(lambda *a: kernels.conv_forward(*a)), vjp=_conv_vjp, batch=_conv_batch)
+conv_p = Primitive("conv", _conv_shape, cpu.FORWARD, vjp=_conv_vjp, batch=_batch(lambda: conv_p))
 conv_input_grad_p = Primitive(
-    "conv_input_grad",
-    _input_grad_shape,
-    _run(lambda *a: kernels.conv_input_grad(*a)),
-    vjp=_input_grad_vjp,
-    batch=_input_grad_batch,
+    "conv_input_grad", _input_grad_shape, cpu.INPUT_GRAD, vjp=_input_grad_vjp, batch=_batch(lambda: conv_input_grad_p)
 )
 conv_weight_grad_p = Primitive(
-    "conv_weight_grad",
-    _weight_grad_shape,
-    _run(lambda *a: kernels.conv_weight_grad(*a)),
-    vjp=_weight_grad_vjp,
-    batch=_weight_grad_batch,
+    "conv_weight_grad", _weight_grad_shape, cpu.WEIGHT_GRAD, vjp=_weight_grad_vjp, batch=_weight_grad_batch
 )
 
 
@@ -185,13 +175,11 @@ def _prepared(name: str, n: int, input: Any, weight: Any, groups: int) -> tuple[
     return (reshape(x, (1, *x._v.shape)) if single else x), w, single
 
 
-def _finished(name: str, y: Tensor, bias: Any, single: bool) -> Tensor:
-    if bias is not None:
-        b = to_tensor(bias)
-        require_same_dtype(f"{name} (output and bias)", y, b)
-        if tuple(b._v.shape) != (y._v.shape[1],):
-            raise ShapeError(f"{name}: expected a bias of shape ({y._v.shape[1]},), got {tuple(b.shape)}")
-        y = add(y, reshape(b, (y._v.shape[1], *(1,) * (y.ndim - 2))))
+def _with_bias(bias: Any) -> tuple[Tensor, ...]:
+    return () if bias is None else (to_tensor(bias),)
+
+
+def _finished(y: Tensor, single: bool) -> Tensor:
     return reshape(y, y._v.shape[1:]) if single else y
 
 
@@ -213,7 +201,8 @@ def _convolve(
     elif isinstance(padding, str):
         raise ValueError(f"{name}: padding must be ints, 'same' or 'valid', got {padding!r}")
     padding = per_dim(name, "padding", padding, n, least=0)
-    return _finished(name, conv_p(x, w, stride=stride, padding=padding, dilation=dilation, groups=groups), bias, single)
+    where: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation, "groups": int(groups)}
+    return _finished(conv_p(x, w, *_with_bias(bias), **where), single)
 
 
 def _transpose(
@@ -250,8 +239,8 @@ def _transpose(
             f"{name}: padding {padding} leaves an output of {size} for an input of shape {tuple(x.shape)} "
             f"and a kernel of {tuple(w._v.shape[2:])}"
         )
-    y = conv_input_grad_p(x, w, size=size, stride=stride, padding=padding, dilation=dilation, groups=groups)
-    return _finished(name, y, bias, single)
+    where: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation, "groups": int(groups)}
+    return _finished(conv_input_grad_p(x, w, *_with_bias(bias), size=size, **where), single)
 
 
 def conv1d(

@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from funcnn.kernels.cpu import conv
+from funcnn.ops import conv_cpu
 
 # x (N, C, D, H, W), output channels, kernel, stride, padding, dilation, groups
 CASES = {
@@ -63,9 +63,10 @@ def naive(x, w, dy, stride, padding, dilation, groups):
 def run(x, w, dy, args):
     """What the kernels give, in outputs that held garbage."""
     y, dx, dw = (np.full_like(a, np.nan) for a in (dy, x, w))
-    conv.conv_forward(x, w, y, *args)
-    conv.conv_input_grad(dy, w, dx, *args)
-    conv.conv_weight_grad(x, dy, dw, *args)
+    where = dict(zip(("stride", "padding", "dilation", "groups"), args, strict=True))
+    conv_cpu.forward([x, w], [y], **where)
+    conv_cpu.input_grad([dy, w], [dx], size=x.shape[2:], **where)
+    conv_cpu.weight_grad([x, dy], [dw], size=w.shape[2:], **where)
     return y, dx, dw
 
 
@@ -92,5 +93,6 @@ def test_nan_and_inf_go_where_they_belong(dtype, bad):
 def test_weight_grad_sums_a_large_batch_in_float64():
     x = np.full((5000, 1, 1, 1, 4), 1.1, np.float32)
     dy, dw = np.full((5000, 1, 1, 1, 4), 1.3, np.float32), np.empty((1, 1, 1, 1, 1), np.float32)
-    conv.conv_weight_grad(x, dy, dw, (1, 1, 1), (0, 0, 0), (1, 1, 1), 1)
+    where = {"stride": (1, 1, 1), "padding": (0, 0, 0), "dilation": (1, 1, 1), "groups": 1}
+    conv_cpu.weight_grad([x, dy], [dw], size=(1, 1, 1), **where)
     np.testing.assert_allclose(dw.item(), 20000 * float(x[0, 0, 0, 0, 0]) * float(dy[0, 0, 0, 0, 0]), rtol=2e-7)

@@ -42,9 +42,10 @@ def call_around(around: Callable | None) -> Callable | None:
 class Kernel:
     """A function that becomes a Numba dispatcher when it, or a kernel that uses it, is first called."""
 
-    def __init__(self, function: Any):
+    def __init__(self, function: Any, **options: Any):
         update_wrapper(self, function)
         self.function = function
+        self.options = {"fastmath": FASTMATH, **options}
         self.compiled: Any = None
 
     def __call__(self, *args: Any) -> Any:
@@ -56,7 +57,7 @@ class Kernel:
         """The dispatcher, made on first use after those of the helpers that the function names."""
         with _lock:
             if self.compiled is None:
-                self.compiled = _dispatcher(rebound(self.function, lambda helper: helper.dispatcher()))
+                self.compiled = _dispatcher(rebound(self.function, lambda helper: helper.dispatcher()), self.options)
             return self.compiled
 
 
@@ -68,6 +69,11 @@ def kernel(function: Callable) -> Any:
 def device_function(function: Callable) -> Any:
     """Declare a helper that kernels call; when it handles numbers only, CUDA kernels may call it too."""
     return Kernel(function)
+
+
+def exact_function(function: Callable) -> Any:
+    """Declare a helper whose every rounding happens as written, inlined wherever it is called, so that loops vectorise."""
+    return Kernel(function, fastmath=False, forceinline=True)
 
 
 class Intrinsic(Kernel):
@@ -105,13 +111,13 @@ def rebound(function: Any, turn: Callable) -> Any:
     return update_wrapper(copy, function)
 
 
-def _dispatcher(function: Any) -> Any:
+def _dispatcher(function: Any, options: dict[str, Any]) -> Any:
     import numba
 
     threads.start()
     Watch.begin()
     directory = cache_directory()
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": FASTMATH}
+    options = {"nogil": True, "error_model": "numpy", **options}
     if directory is None:
         return numba.njit(function, **options)
     saved = numba.config.CACHE_DIR

@@ -147,6 +147,9 @@ class Tile:
                 phi.add_incoming(value, loop)
         builder.cbranch(builder.icmp_signed("<", following, count), loop, after)
         builder.position_at_end(after)
+        if accumulate is None:
+            self._store(new, c, stride, False)
+            return
         with builder.if_else(accumulate) as (adding, plain):
             with adding:
                 self._store(new, c, stride, True)
@@ -157,13 +160,17 @@ class Tile:
         """One k: load a row of b, and multiply it by each number of a column of a."""
         builder = self.builder
         column = builder.gep(a, [builder.mul(k, self.word(self.rows))])
-        row = builder.gep(b, [builder.mul(k, self.word(self.across * self.lanes))])
+        row = self.row(b, k)
         vectors = [self._load(row, j) for j in range(self.across)]
         new = []
         for i in range(self.rows):
             number = self._splat(builder.load(builder.gep(column, [self.word(i)])))
             new.append([builder.call(self.fma, [number, v, s]) for v, s in zip(vectors, sums[i], strict=True)])
         return new
+
+    def row(self, b: Any, k: Any) -> Any:
+        """Where row k of b begins."""
+        return self.builder.gep(b, [self.builder.mul(k, self.word(self.across * self.lanes))])
 
     def _store(self, sums: list, c: Any, stride: Any, adding: bool) -> None:
         builder = self.builder

@@ -1,0 +1,127 @@
+"""Where the taps of a convolution lie in its padded, phase-split image: the tables that the kernels of ``conv`` read.
+
+Everything here depends on shapes alone and is kept for the next call with the same ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
+from math import prod
+
+import numpy as np
+
+Three = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Image:
+    """How an array of planes (D, H, W) is laid out for ``spread``: see ``conv``'s page.
+
+    direct: the array itself serves, without a copy. size: numbers of one plane. places: depth, rows and pitch after
+    padding and splitting.
+    """
+
+    sizes: Three
+    before: Three
+    places: Three
+    phases: tuple[int, int]
+    slice_size: int
+    direct: bool = False
+
+    @property
+    def size(self) -> int:
+        return self.places[0] * self.slice_size
+
+    def offset(self, d: int, h: int, w: int) -> int:
+        """The place in a plane of padded element (d, h, w)."""
+        sh, sw = self.phases
+        _, rows, pitch = self.places
+        return d * self.slice_size + (((h % sh) * sw + w % sw) * rows + h // sh) * pitch + w // sw
+
+
+@dataclass(frozen=True)
+class Part:
+    """One product: the image's rows, the weights' order, and which outputs it makes.
+
+    grid: planes, rows, columns of the output, and the image's pitch. step: from one plane to the next. phase: the first
+    output element in each dimension; outputs are ``strides`` apart.
+    """
+
+    offsets: np.ndarray
+    table: np.ndarray
+    grid: tuple[int, int, int, int]
+    step: int
+    phase: Three = (0, 0, 0)
+    strides: Three = (1, 1, 1)
+
+
+@lru_cache(512)
+def forward(size: Three, channels: int, kernel: Three, stride: Three, padding: Three, dilation: Three, lanes: int):
+    """The image of x and the only part of y = w * x. ``channels`` of one group; a direct image needs ``lanes`` pixels."""
+    out = tuple((s + 2 * p - d * (k - 1) - 1) // t + 1 for s, k, t, p, d in zip(size, kernel, stride, padding, dilation, strict=True))
+    pitch = size[2] + padding[2] if stride[2] == 1 else -(-(size[2] + 2 * padding[2]) // stride[2])
+    rows = -(-(size[1] + 2 * padding[1]) // stride[1])
+    places = (size[0] + 2 * padding[0], rows, pitch)
+    whole = rows * pitch * stride[1] * stride[2]
+    direct = not any(padding) and stride[1:] == (1, 1) and (out[1] - 1) * pitch + out[2] >= lanes
+    image = Image(size, padding, places, (stride[1], stride[2]), whole, direct)
+    taps = [image.offset(*(i * d for i, d in zip(tap, dilation, strict=True))) for tap in product(*map(range, kernel))]
+    offsets = np.add.outer(np.arange(channels) * image.size, taps).reshape(-1)
+    return image, Part(offsets, np.arange(offsets.size), (*out, pitch), stride[0] * image.slice_size)
+
+
+@lru_cache(512)
+def input_grad(size: Three, out: Three, lanes: int, channels: int, kernel: Three, stride: Three, padding: Three, dilation: Three):
+    """The image of dy (``out``, of ``lanes`` channels a group) and the parts of dx (``size``), one for each phase of it.
+
+    Element ``hh * stride + a`` of dx meets tap i where ``(a + padding - i dilation)`` is a multiple of the stride, at element
+    ``hh + that / stride`` of dy. The weights are (lanes, channels, *kernel).
+    """
+    meet = [_meetings(*args) for args in zip(size, kernel, stride, padding, dilation, strict=True)]
+    before = tuple(max([0] + [-e for taps in axis for _, e in taps]) for axis in meet)
+    after = tuple(
+        max([0] + [e + -(-(s - a) // t) - o for a, taps in enumerate(axis) for _, e in taps])
+        for axis, s, o, t in zip(meet, size, out, stride, strict=True)
+    )
+    pitch = out[2] + max(before[2], after[2])
+    places = (out[0] + before[0] + after[0], out[1] + before[1] + after[1], pitch)
+    image = Image(out, before, places, (1, 1), places[1] * pitch)
+    parts = []
+    for phase in product(*(range(min(t, s)) for t, s in zip(stride, size, strict=True))):
+        taps = list(product(*(axis[a] for axis, a in zip(meet, phase, strict=True))))
+        grid = tuple(-(-(s - a) // t) for s, a, t in zip(size, phase, stride, strict=True))
+        where = [image.offset(*(e + b for (_, e), b in zip(tap, before, strict=True))) for tap in taps]
+        which = [((tap[0][0] * kernel[1]) + tap[1][0]) * kernel[2] + tap[2][0] for tap in taps]
+        offsets = np.add.outer(np.arange(lanes) * image.size, np.array(where, np.int64)).reshape(-1)
+        table = np.add.outer(np.arange(lanes) * channels * prod(kernel), np.array(which, np.int64)).reshape(-1)
+        parts.append(Part(offsets, table, (*grid, pitch), image.slice_size, phase, stride))
+    return image, parts
+
+
+def _meetings(size: int, kernel: int, stride: int, padding: int, dilation: int) -> list[list[tuple[int, int]]]:
+    """For each phase of dx the (tap, shift of dy) that reach it."""
+    return [
+        [(i, (a + padding - i * dilation) // stride) for i in range(kernel) if (a + padding - i * dilation) % stride == 0]
+        for a in range(min(stride, size))
+    ]
+
+
+@lru_cache(512)
+def cotangent(out: Three, pitch: int, lanes: int) -> Image:
+    """The layout of dy in the forward's pixel grid, in whole vectors, zeros where the grid has no output."""
+    pixels = -(-out[1] * pitch // lanes) * lanes
+    direct = out[2] == pitch and pixels == out[1] * pitch
+    return Image(out, (0, 0, 0), (out[0], out[1], pitch), (1, 1), pixels, direct)
+
+
+@lru_cache(512)
+def repeated(step: int, count: int, tile: int) -> np.ndarray:
+    """``step * i`` for i in range(count), the last one repeated to whole tiles."""
+    return step * np.minimum(np.arange(-(-count // tile) * tile), count - 1)
+
+
+def to_tiles(offsets: np.ndarray, tile: int) -> np.ndarray:
+    """The offsets, the last one repeated to whole tiles."""
+    return np.pad(offsets, (0, -offsets.size % tile), mode="edge")

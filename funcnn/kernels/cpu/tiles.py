@@ -1,0 +1,149 @@
+"""Register tiles of products whose operands are rows somewhere in memory: what convolution stands on.
+
+``tile_gather`` is ``tile_product`` with each row of b at an address of its own, so an image serves as its own unfolded
+matrix. ``tile_dots`` multiplies rows with rows: the sum runs along the vectors, DOTS_A x DOTS_B of them at once, which is
+the shape of a weight gradient (pixels are summed away). Twelve or 24 accumulators hide the latency of the multiply-add;
+a step of ``tile_dots`` loads DOTS_A + DOTS_B vectors for DOTS_A * DOTS_B of them.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from funcnn.kernels.cpu.compile import intrinsic
+from funcnn.kernels.cpu.vector import Tile, tile_shape, vector_bytes
+
+
+# ---- rows at addresses of their own -----------------------------------------------------------------------------------
+def _gather_twin(count: int, a: Any, b: Any, offsets: Any, c: Any, stride: int) -> None:
+    rows, columns = tile_shape(c.dtype.itemsize)
+    for i in range(rows):
+        c[i * stride : i * stride + columns] = 0
+    for k in range(count):
+        row = b[offsets[k] : offsets[k] + columns]
+        for i in range(rows):
+            c[i * stride : i * stride + columns] += a[k * rows + i] * row
+
+
+@intrinsic(twin=_gather_twin)
+def tile_gather(typingctx: Any, count: Any, a: Any, b: Any, offsets: Any, c: Any, stride: Any) -> Any:
+    """``c[i, j] = sum(a[k, i] * b[offsets[k] + j])`` for a whole tile of c, whose rows are ``stride`` apart."""
+    from numba.core import types
+
+    signature = types.void(types.intp, a, b, offsets, c, types.intp)
+    size = c.dtype.bitwidth // 8
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        many, left, right, places, tile, step = values
+        Gather(builder, context.get_data_type(c.dtype), size, places).emit(many, left, right, tile, step, None)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+class Gather(Tile):
+    """A tile whose row k of b begins at ``b + offsets[k]``."""
+
+    def __init__(self, builder: Any, scalar: Any, size: int, offsets: Any):
+        super().__init__(builder, scalar, size)
+        self.offsets = offsets
+
+    def row(self, b: Any, k: Any) -> Any:
+        return self.builder.gep(b, [self.builder.load(self.builder.gep(self.offsets, [k]))])
+
+
+# ---- rows with rows ---------------------------------------------------------------------------------------------------
+@cache
+def dots_shape() -> tuple[int, int]:
+    """Rows of a and of b in a tile of dot products: as many as the registers hold beside the loaded vectors."""
+    return (4, 6) if tile_shape(4)[0] == 8 else (3, 3)
+
+
+def _dots_twin(count: int, a: Any, places: Any, b: Any, offsets: Any, c: Any) -> None:
+    many, each = dots_shape()
+    for i in range(many):
+        for j in range(each):
+            c[i * each + j] += a[places[i] : places[i] + count] @ b[offsets[j] : offsets[j] + count]
+
+
+@intrinsic(twin=_dots_twin)
+def tile_dots(typingctx: Any, count: Any, a: Any, places: Any, b: Any, offsets: Any, c: Any) -> Any:
+    """``c[i, j] += sum(a[places[i] + k] * b[offsets[j] + k] for k in range(count))``; ``count`` in whole vectors.
+
+    c is float64: what vectors of float32 added up is added to it exactly enough for any number of calls.
+    """
+    from numba.core import types
+
+    signature = types.void(types.intp, a, places, b, offsets, c)
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        Dots(builder, context.get_data_type(a.dtype), a.dtype.bitwidth // 8).emit_dots(*values)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+class Dots(Tile):
+    """The IR of a tile of dot products, each a vector of partial sums until the end."""
+
+    def emit_dots(self, count: Any, a: Any, places: Any, b: Any, offsets: Any, c: Any) -> None:
+        builder, word = self.builder, self.word
+        many, each = dots_shape()
+        left = [builder.gep(a, [builder.load(builder.gep(places, [word(i)]))]) for i in range(many)]
+        right = [builder.gep(b, [builder.load(builder.gep(offsets, [word(j)]))]) for j in range(each)]
+        before, loop, after = builder.block, builder.append_basic_block("dots"), builder.append_basic_block("reduce")
+        builder.branch(loop)
+        builder.position_at_end(loop)
+        k = builder.phi(word)
+        k.add_incoming(word(0), before)
+        zero = self.ir.Constant(self.vector, [0.0] * self.lanes)
+        sums = [[builder.phi(self.vector) for _ in range(each)] for _ in range(many)]
+        rights = [self._load(builder.gep(p, [k]), 0) for p in right]
+        following = builder.add(k, word(self.lanes))
+        k.add_incoming(following, loop)
+        for i, p in enumerate(left):
+            vector = self._load(builder.gep(p, [k]), 0)
+            for j, phi in enumerate(sums[i]):
+                phi.add_incoming(zero, before)
+                sums[i][j] = builder.call(self.fma, [vector, rights[j], phi])
+                phi.add_incoming(sums[i][j], loop)
+        builder.cbranch(builder.icmp_signed("<", following, count), loop, after)
+        builder.position_at_end(after)
+        for i in range(many):
+            for j in range(each):
+                place = builder.gep(c, [word(i * each + j)])
+                total = self._total(sums[i][j])
+                total = total if self.size == 8 else builder.fpext(total, self.ir.DoubleType())
+                builder.store(builder.fadd(builder.load(place), total), place)
+
+    def _total(self, vector: Any) -> Any:
+        """The sum of a vector's lanes, halves added to halves: always in the same order."""
+        ir, builder, lanes = self.ir, self.builder, self.lanes
+        index = ir.IntType(32)
+        while lanes > 1:
+            lanes //= 2
+            kind = ir.VectorType(index, lanes)
+            low, high = (ir.Constant(kind, list(range(start, start + lanes))) for start in (0, lanes))
+            blank = ir.Constant(vector.type, ir.Undefined)
+            vector = builder.fadd(builder.shuffle_vector(vector, blank, low), builder.shuffle_vector(vector, blank, high))
+        return builder.extract_element(vector, index(0))
+
+
+# ---- copies -----------------------------------------------------------------------------------------------------------
+def _copy_twin(target: Any, source: Any) -> None:
+    n = min(vector_bytes() // source.dtype.itemsize, target.size, source.size)
+    target[:n] = source[:n]
+
+
+@intrinsic(twin=_copy_twin)
+def copy_vector(typingctx: Any, target: Any, source: Any) -> Any:
+    """Copy one whole vector, however much of it is wanted: both sides need memory for all of it."""
+    from numba.core import types
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        tile = Tile(builder, context.get_data_type(source.dtype), source.dtype.bitwidth // 8)
+        builder.store(tile._load(values[1], 0), tile._address(values[0], 0), align=tile.size)
+        return context.get_dummy_value()
+
+    return types.void(target, source), codegen

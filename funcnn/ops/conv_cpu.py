@@ -1,0 +1,146 @@
+"""How convolution and its two gradients run on the CPU: an ordered list of implementations for each of the three."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from funcnn.core.memory import empty
+from funcnn.core.primitive import Implementation
+from funcnn.kernels.cpu import conv_tables as tables
+from funcnn.kernels.cpu import threads
+from funcnn.kernels.cpu.conv import convolve, pack_weights, spread
+from funcnn.kernels.cpu.conv_weight import convolve_weight_grad
+from funcnn.kernels.cpu.tiles import dots_shape
+from funcnn.kernels.cpu.vector import tile_shape, vector_bytes
+
+SPREAD_NS = 0.3  # nanoseconds a number for the copies
+FLOP_NS = 0.01  # nanoseconds a flop in a tile
+SLACK = 64  # numbers beyond an image that a tile may read
+
+
+def _three(value: tuple, fill: int) -> Any:
+    return (fill,) * (3 - len(value)) + tuple(value)
+
+
+def _where(stride: tuple, padding: tuple, dilation: tuple) -> tuple:
+    return _three(stride, 1), _three(padding, 0), _three(dilation, 1)
+
+
+def _volume(array: np.ndarray) -> np.ndarray:
+    """(N, C, *S) as contiguous (N, C, D, H, W)."""
+    return np.ascontiguousarray(array).reshape(*array.shape[:2], *_three(array.shape[2:], 1))
+
+
+def _spread(x: np.ndarray, image: tables.Image) -> np.ndarray:
+    """x (N, C, D, H, W) in the image's layout."""
+    if image.direct:
+        return x
+    planes = x.shape[0] * x.shape[1]
+    spacious = empty((planes * image.size + SLACK,), x.dtype)
+    work = threads.workers(SPREAD_NS * spacious.size)
+    spread(x, spacious, planes, image.sizes, image.before, image.places, image.phases, image.slice_size, work)
+    return spacious
+
+
+def _packed(w: np.ndarray, table: np.ndarray, groups: int, lanes: int, stride: int, group: int) -> np.ndarray:
+    """The weights in panels: lane of a panel ``stride`` apart, groups ``group`` apart, rows by the table."""
+    rows = tile_shape(w.itemsize)[0]
+    packed = empty((groups * -(-lanes // rows) * rows * table.size,), w.dtype)
+    pack_weights(w, table, packed, groups, lanes, rows, stride, group, threads.workers(2 * packed.size))
+    return packed
+
+
+def _product(image: np.ndarray, layout: tables.Image, part: tables.Part, packed: np.ndarray, bias: np.ndarray, y: np.ndarray,
+             inner: int, groups: int) -> None:  # fmt: skip
+    """One part of y (N, K, D, H, W) from an image of ``inner`` channels a group."""
+    n, k, *space = y.shape
+    rows, columns = tile = tile_shape(y.itemsize)
+    lanes = k // groups
+    planes, height, width, pitch = part.grid
+    pixel_tiles, lane_tiles = -(-((height - 1) * pitch + width) // columns), -(-lanes // rows)
+    flops = 2 * columns * rows * part.offsets.size  # of one tile
+    each = max(1, min(pixel_tiles, int(4e6 / (flops * lane_tiles))))
+    deep = lane_tiles if n * planes * groups * -(-pixel_tiles // each) >= 8 else -(-lane_tiles // 8)
+    blocks = (-(-pixel_tiles // each), each, -(-lane_tiles // deep), deep)
+    steps = (groups * inner * layout.size, inner * layout.size, part.step)
+    d, h, w = space[0] * space[1] * space[2], space[1] * space[2], space[2]
+    begin = part.phase[0] * h + part.phase[1] * w + part.phase[2]
+    strides = (k * d, d, part.strides[0] * h, part.strides[1] * w, part.strides[2], groups, begin)
+    work = threads.workers(FLOP_NS * flops * pixel_tiles * lane_tiles * groups * n * planes)
+    scratch = empty((work * rows * columns,), y.dtype)
+    convolve(image, packed, part.offsets, bias, y, scratch, tile, part.grid, lanes, blocks, steps, strides, n, work)
+
+
+def forward(ins: list, outs: list, stride: tuple, padding: tuple, dilation: tuple, groups: int) -> None:
+    """y = w * x + bias by the gathered product."""
+    x, w, y = _volume(ins[0]), _volume(ins[1]), _volume(outs[0])
+    if not y.size:
+        return
+    k, inner, *kernel = w.shape
+    bias = np.ascontiguousarray(ins[2]) if len(ins) > 2 else np.zeros(k, y.dtype)
+    if not inner:
+        y[:] = bias.reshape(-1, 1, 1, 1)
+        return
+    lanes = tile_shape(y.itemsize)[1]
+    layout, part = tables.forward(x.shape[2:], inner, tuple(kernel), *_where(stride, padding, dilation), lanes)
+    taps = part.offsets.size
+    packed = _packed(w, part.table, groups, k // groups, taps, k // groups * taps)
+    _product(_spread(x, layout), layout, part, packed, bias, y, inner, groups)
+
+
+def input_grad(ins: list, outs: list, stride: tuple, padding: tuple, dilation: tuple, groups: int, size: tuple) -> None:
+    """dx from dy and w by the gathered product, one part for each phase of the stride."""
+    dy, w, dx = _volume(ins[0]), _volume(ins[1]), _volume(outs[0])
+    if not dx.size:
+        return
+    k, channels, *kernel = w.shape
+    lanes, taps = k // groups, prod(kernel)
+    bias = np.ascontiguousarray(ins[2]) if len(ins) > 2 else np.zeros(groups * channels, dx.dtype)
+    if not dy.size or not lanes:
+        dx[:] = bias.reshape(-1, 1, 1, 1)
+        return
+    where = _where(stride, padding, dilation)
+    layout, parts = tables.input_grad(dx.shape[2:], dy.shape[2:], lanes, channels, tuple(kernel), *where)
+    image = _spread(dy, layout)
+    for part in parts:
+        if part.offsets.size:
+            packed = _packed(w, part.table, groups, channels, taps, lanes * channels * taps)
+            _product(image, layout, part, packed, bias, dx, lanes, groups)
+        else:
+            untouched = tuple(slice(a, None, t) for a, t in zip(part.phase, part.strides, strict=True))
+            dx[(..., *untouched)] = bias.reshape(-1, 1, 1, 1)
+
+
+def weight_grad(ins: list, outs: list, stride: tuple, padding: tuple, dilation: tuple, groups: int, size: tuple) -> None:
+    """dw from x and dy by dot products along the pixels."""
+    x, dy, dw = _volume(ins[0]), _volume(ins[1]), _volume(outs[0])
+    k, inner, *kernel = dw.shape
+    if not dw.size or not dy.size:
+        dw[:] = 0
+        return
+    vector = vector_bytes() // dw.itemsize
+    many, each = tile = dots_shape()
+    layout, part = tables.forward(x.shape[2:], inner, tuple(kernel), *_where(stride, padding, dilation), vector)
+    around = tables.cotangent(dy.shape[2:], part.grid[3], vector)
+    if layout.direct and not around.direct:  # the last vector would read beyond x
+        layout = tables.Image(layout.sizes, layout.before, layout.places, layout.phases, layout.slice_size)
+    image, cotangent = _spread(x, layout), _spread(dy, around)
+    lanes, rows = k // groups, part.offsets.size
+    places, offsets = tables.repeated(around.size, lanes, many), tables.to_tiles(part.offsets, each)
+    lane_tiles, row_tiles = -(-lanes // many), -(-rows // each)
+    high = max(1, min(lane_tiles, 8))
+    wide = max(1, min(row_tiles, -(-row_tiles * -(-lane_tiles // high) * groups // 16)))
+    blocks = (-(-lane_tiles // high), high, -(-row_tiles // wide), wide)
+    sizes = (lanes, rows, x.shape[0], part.grid[0], around.slice_size)
+    steps = (groups * inner * layout.size, inner * layout.size, part.step, k * around.size, lanes * around.size, around.slice_size)
+    work = threads.workers(FLOP_NS * 2 * k * rows * sizes[2] * sizes[3] * sizes[4])
+    scratch = empty((work * high * wide * many * each,), np.dtype(np.float64))
+    convolve_weight_grad(image, cotangent, places, offsets, dw, scratch, tile, blocks, sizes, steps, groups, 1024, work)
+
+
+FORWARD = (Implementation(forward),)
+INPUT_GRAD = (Implementation(input_grad),)
+WEIGHT_GRAD = (Implementation(weight_grad),)
