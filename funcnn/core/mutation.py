@@ -34,6 +34,17 @@ def assign(t: Tensor, new: Tensor, name: str) -> Tensor:
     return t
 
 
+def overwritten(t: Tensor) -> None:
+    """Note that a kernel has changed the memory of ``t``, which records nothing and is neither traced nor read-only."""
+    cell = t._cell
+    if cell is None:
+        cell = t._cell = Cell()
+    cell.version += 1
+    if t._view is not None:
+        t._view.version = cell.version
+        _write_back(t)
+
+
 def _refuse(t: Tensor, new: Tensor, name: str) -> None:
     if isinstance(t._v, Missing):
         raise TracerError(t._v.owner)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from funcnn.core import tree
+from funcnn.optim import fused
 from funcnn.optim.rules import ADAM, ADAMW, SGD, Rule
 
 
@@ -29,9 +30,9 @@ def _pure(rule: Rule, hyper: dict) -> PureOptimizer:
         leaves, treedef = tree.flatten(params)
         slots = tree.flatten_as(treedef, state, f"{rule.name}: state")
         gradients = tree.flatten_as(treedef, grads, f"{rule.name}: grads")
-        stepped = [
-            (p, s) if g is None else rule.step(g, s, p, hyper) for p, s, g in zip(leaves, slots, gradients, strict=True)
-        ]
+        given = [(p, g, s) for p, g, s in zip(leaves, gradients, slots, strict=True) if g is not None]
+        new = iter(fused.update(rule, given, hyper))
+        stepped = [(p, s) if g is None else next(new) for p, s, g in zip(leaves, slots, gradients, strict=True)]
         return treedef.unflatten([p for p, _ in stepped]), treedef.unflatten([s for _, s in stepped])
 
     return PureOptimizer(init, update)

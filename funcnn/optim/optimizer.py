@@ -13,6 +13,7 @@ from funcnn.core.errors import GradientError
 from funcnn.core.mutation import assign
 from funcnn.core.tensor import Tensor, wrap
 from funcnn.ops.creation import zeros_like
+from funcnn.optim import fused
 from funcnn.optim.rules import ADAM, ADAMW, Rule
 from funcnn.optim.rules import SGD as SGD_RULE
 
@@ -35,6 +36,7 @@ class Optimizer:
         self.rule.check(self.defaults)
         self.param_groups: list[dict[str, Any]] = []
         self.state: defaultdict[Tensor, dict[str, Tensor]] = defaultdict(dict)
+        self._in_place: dict[Any, fused.InPlace] = {}
         if isinstance(params, Tensor):
             raise TypeError(f"{name}: params must be an iterable of tensors or dicts, got a tensor")
         listed = [p[1] if isinstance(p, tuple) else p for p in params]
@@ -83,21 +85,33 @@ class Optimizer:
         with running(ctx.top, False):
             for position, group in enumerate(self.param_groups):
                 hyper = self._hyper(position, group)
-                for p in group["params"]:
-                    g = p.grad
-                    if g is not None:
-                        self._update(p, g, hyper, group)
+                members = [(p, g, self._slots(p, group)) for p in group["params"] if (g := p.grad) is not None]
+                if members:
+                    self._update(position, members, hyper)
         return loss
 
-    def _update(self, p: Tensor, g: Tensor, hyper: dict, group: dict) -> None:
+    def _update(self, position: int, members: list, hyper: dict) -> None:
+        """One step of a group: in place where the memory allows it, else new values that are assigned."""
+        name = f"{type(self).__name__}.step"
+        for key, places in fused.kinds(self.rule, members).items():
+            chosen = members if len(places) == len(members) else [members[i] for i in places]
+            if ctx.stage is None and key[0] is not None:
+                held = self._in_place.get((position, key))
+                if held is None:
+                    held = self._in_place[position, key] = fused.InPlace(self.rule, key[1])
+                if held.run(chosen, hyper):
+                    continue
+            for (p, _, slots), (new, after) in zip(chosen, fused.update(self.rule, chosen, hyper), strict=True):
+                assign(p, new, name)
+                for slot, value in after.items():
+                    if value is not slots[slot]:
+                        assign(slots[slot], value, name)
+
+    def _slots(self, p: Tensor, group: dict) -> dict:
         slots = self.state[p]
         if not slots:
             slots.update(self._first_slots(p, group))
-        new, after = self.rule.step(g, slots, p, hyper)
-        assign(p, new, f"{type(self).__name__}.step")
-        for name, value in after.items():
-            if value is not slots[name]:
-                assign(slots[name], value, f"{type(self).__name__}.step")
+        return slots
 
     def _first_slots(self, p: Tensor, group: dict) -> dict:
         """Slots are boxes from outside even when the first step is being traced: made now, lifted as inputs."""
@@ -175,7 +189,7 @@ def _slot(value: Any, p: Tensor, name: str) -> Tensor:
     array = np.array(value.detach().numpy() if hasattr(value, "detach") else value)
     if array.shape not in ((), tuple(p._v.shape)):
         raise ValueError(f"optimizer state: {name} of shape {array.shape} for a parameter of {tuple(p.shape)}")
-    return wrap(array.astype(p._v.dtype if array.shape else np.float32))
+    return wrap(array.astype(np.float32 if name == "step" else p._v.dtype))
 
 
 def _generate(name: str, rule: Rule, doc: str) -> type[Optimizer]:

@@ -1,11 +1,12 @@
-"""Update rules: what one step does to one parameter, written once for the pure optimizers and for the classes.
+"""Update rules: what one step does to one parameter, for the pure optimizers and for the classes.
 
-A rule is a pure function of the gradient, the parameter's slots, the parameter and the hyperparameters.
+A rule's ``step`` is a pure function of the gradient, the parameter's slots, the parameter and the hyperparameters; its
+``kernel`` does the same to all tensors of a group (``optim.fused``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from funcnn.core import dtypes
 from funcnn.core.tensor import Tensor, constant
+from funcnn.kernels.cpu import optim as kernels
 from funcnn.ops.common import cast
 from funcnn.ops.creation import zeros_like
 from funcnn.ops.elementwise import add, eq, maximum, mul, neg, sub, true_divide, where
@@ -22,15 +24,39 @@ Hyper = dict[str, Any]
 Slots = dict[str, Tensor]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Rule:
-    """``defaults``: hyperparameters in PyTorch's order; ``init(p, hyper)`` the first slots; ``step`` one update."""
+    """``defaults``: hyperparameters in PyTorch's order; ``init(p, hyper)`` the first slots; ``step`` one update.
+
+    kernel: ``(names, table, chunks, kind, rates, numbers, *flags, threads)``, the step for tensors with the slots
+        ``names``; ``slots``, ``numbers`` and ``flags`` are the orders in which it takes them.
+    """
 
     name: str
     defaults: dict[str, Any]
     init: Callable[[Tensor, Hyper], Slots]
     step: Callable[[Tensor, Slots, Tensor, Hyper], tuple[Tensor, Slots]]
     check: Callable[[Hyper], None]
+    kernel: Callable
+    slots: tuple[str, ...]
+    numbers: tuple[str, ...]
+    flags: tuple[str, ...]
+
+    def names(self, slots: Iterable[str]) -> tuple[str, ...]:
+        """The kernel's slots that a parameter has, in the kernel's order."""
+        return tuple([name for name in self.slots if name in slots])
+
+    def pack(self, hyper: Hyper) -> list:
+        """The numbers that the kernel takes."""
+        packed: list = []
+        for key in self.numbers:
+            packed.extend(hyper[key] if key == "betas" else (hyper[key],))
+        return packed
+
+    def unpack(self, packed: Any) -> Hyper:
+        """The inverse of ``pack``."""
+        values = iter(packed)
+        return {key: (next(values), next(values)) if key == "betas" else next(values) for key in self.numbers}
 
 
 def _counter() -> Tensor:
@@ -62,12 +88,12 @@ def _sgd_step(g: Tensor, slots: Slots, p: Tensor, hyper: Hyper) -> tuple[Tensor,
         g = add(g, mul(p, hyper["weight_decay"]))
     if "momentum_buffer" in slots:
         held = mul(slots["momentum_buffer"], hyper["momentum"])
+        damped = g if _is_zero(hyper["dampening"]) else mul(g, sub(1.0, hyper["dampening"]))
         if "step" in slots:
-            damped = mul(g, sub(1.0, hyper["dampening"]))
             velocity = where(eq(slots["step"], 0.0), g, add(held, damped))
             slots = {"momentum_buffer": velocity, "step": add(slots["step"], 1.0)}
         else:
-            velocity = add(held, g)
+            velocity = add(held, damped)
             slots = {"momentum_buffer": velocity}
         g = add(g, mul(velocity, hyper["momentum"])) if hyper["nesterov"] else velocity
     return sub(p, mul(g, hyper["lr"])), slots
@@ -77,6 +103,11 @@ def _sgd_check(hyper: Hyper) -> None:
     refuse("SGD", hyper, lr=lambda v: v >= 0, momentum=lambda v: v >= 0, weight_decay=lambda v: v >= 0)
     if hyper["nesterov"] and (hyper["momentum"] == 0 or hyper["dampening"] != 0):
         raise ValueError("SGD: nesterov needs a momentum and no dampening")
+
+
+def _sgd_kernel(names: tuple, *args: Any) -> None:
+    *arrays, nesterov, maximize, threads = args
+    kernels.sgd_update(*arrays, "momentum_buffer" in names, "step" in names, nesterov, maximize, threads)
 
 
 def _is_zero(value: Any) -> bool:
@@ -126,7 +157,18 @@ def _adam_check(hyper: Hyper) -> None:
     )
 
 
+def _adam_kernel(names: tuple, *args: Any) -> None:
+    *arrays, maximize, decoupled, threads = args
+    kernels.adam_update(*arrays, "max_exp_avg_sq" in names, maximize, decoupled, threads)
+
+
 _ADAM = {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0, "amsgrad": False, "maximize": False}
+
+_ADAM_ORDERS: tuple = (
+    ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "step"),
+    ("lr", "betas", "eps", "weight_decay"),
+    ("maximize", "decoupled_weight_decay"),
+)
 
 SGD = Rule(
     "sgd",
@@ -134,8 +176,26 @@ SGD = Rule(
     _sgd_init,
     _sgd_step,
     _sgd_check,
+    _sgd_kernel,
+    ("momentum_buffer", "step"),
+    ("lr", "momentum", "dampening", "weight_decay"),
+    ("nesterov", "maximize"),
 )
-ADAM = Rule("adam", {**_ADAM, "decoupled_weight_decay": False}, _adam_init, _adam_step, _adam_check)
+ADAM = Rule(
+    "adam",
+    {**_ADAM, "decoupled_weight_decay": False},
+    _adam_init,
+    _adam_step,
+    _adam_check,
+    _adam_kernel,
+    *_ADAM_ORDERS,
+)
 ADAMW = Rule(
-    "adamw", {**_ADAM, "weight_decay": 1e-2, "decoupled_weight_decay": True}, _adam_init, _adam_step, _adam_check
+    "adamw",
+    {**_ADAM, "weight_decay": 1e-2, "decoupled_weight_decay": True},
+    _adam_init,
+    _adam_step,
+    _adam_check,
+    _adam_kernel,
+    *_ADAM_ORDERS,
 )

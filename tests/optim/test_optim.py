@@ -87,6 +87,22 @@ def test_state_of_torch_is_taken_over() -> None:
         np.testing.assert_allclose(p.detach().numpy(), q.detach().numpy(), rtol=1e-6)
 
 
+def test_a_velocity_of_torch_goes_on_damped() -> None:
+    torch = pytest.importorskip("torch")
+    theirs = [torch.nn.Parameter(torch.tensor(a)) for a in STARTS]
+    mine = [nn.Parameter(fn.tensor(a)) for a in STARTS]
+    reference = torch.optim.SGD(theirs, lr=0.02, momentum=0.9, dampening=0.4)
+    opt = optim.SGD(mine, lr=0.02, momentum=0.9, dampening=0.4)
+    for k, grads in enumerate(GRADS[:3]):
+        for p, q, g in zip(mine, theirs, grads, strict=True):
+            p.grad, q.grad = fn.tensor(g), torch.tensor(g)
+        if k == 1:
+            opt.load_state_dict(reference.state_dict())
+        opt.step(), reference.step()
+    for p, q in zip(mine, theirs, strict=True):
+        np.testing.assert_allclose(p.detach().numpy(), q.detach().numpy(), rtol=1e-6)
+
+
 def test_groups_have_options_of_their_own() -> None:
     a, b, c = (nn.Parameter(fn.ones(2)) for _ in range(3))
     opt = optim.SGD([{"params": [a]}, {"params": b, "lr": 0.5}], lr=0.1)
@@ -122,3 +138,50 @@ def test_closures_missing_gradients_and_zeroing() -> None:
     assert w.grad.tolist() == [0, 0]
     opt.zero_grad()
     assert w.grad is None and "lr: 0.5" in repr(opt)
+
+
+def test_a_step_writes_into_the_parameters_memory() -> None:
+    """Views and ``.data`` aliases see it, as in PyTorch; memory that is not contiguous is written as well."""
+    whole = fn.zeros(2, 3)
+    w, tall = nn.Parameter(fn.ones(3)), nn.Parameter(whole.T)
+    alias, view, memory = w.data, w[1:], w._v
+    opt = optim.Adam([w, tall], lr=0.5)
+    w.grad, tall.grad = fn.ones(3), fn.ones(3, 2)
+    for _ in range(2):
+        opt.step()
+    assert w._v is memory and alias.tolist() == w.tolist() == [*alias[:1].tolist(), *view.tolist()]
+    np.testing.assert_allclose(whole.numpy(), -1.0, rtol=1e-6)
+
+
+def test_a_recorded_parameter_may_not_change_before_its_backward() -> None:
+    w = nn.Parameter(fn.ones(3))
+    loss = (w * w).sum()
+    w.grad = fn.ones(3)
+    optim.SGD([w]).step()
+    with pytest.raises(fn.GradientError):
+        loss.backward()
+
+
+def test_a_learning_rate_that_changes_traces_and_compiles_once() -> None:
+    w = nn.Parameter(fn.ones(3))
+    w.grad = fn.ones(3)
+    opt = optim.SGD([w], lr=0.5)
+    step = fn.jit(opt.step)
+    step()
+    with fn.no_compile():
+        for lr in (0.25, 0.125):
+            opt.param_groups[0]["lr"] = lr
+            step()
+            opt.step()
+    np.testing.assert_allclose(w.detach().numpy(), 1 - 0.5 - 2 * 0.25 - 2 * 0.125)
+    assert step.traces == 1
+
+
+def test_double_scalars_keep_their_dtype_when_loaded() -> None:
+    w = nn.Parameter(fn.tensor(1.0, dtype=fn.float64))
+    w.grad = fn.ones_like(w)
+    opt = optim.Adam([w])
+    opt.step()
+    opt.load_state_dict(opt.state_dict())
+    opt.step()
+    assert opt.state[w]["exp_avg"].dtype == fn.float64 and opt.state[w]["step"].dtype == fn.float32
