@@ -1,0 +1,76 @@
+"""The start on a new machine: ``python -m benchmarks.cold [--write]``, fresh processes with an empty kernel cache.
+
+What ``python -m funcnn.warmup`` takes to compile every kernel; the first LeNet training step ever, then the same in a second
+process, each from before ``import funcnn`` to the end of the step; and ``import funcnn`` above ``import numpy``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from time import perf_counter
+
+from benchmarks.overhead import import_time
+from benchmarks.report import number, processor, table, write
+from benchmarks.worker import ROOT
+
+STEP = """
+import time; start = time.perf_counter()
+import funcnn as fn
+from benchmarks.rows import lenet_step
+lenet_step(fn, fn.randn(32, 1, 32, 32), fn.randint(0, 10, (32,)))()
+print(time.perf_counter() - start)
+"""
+
+
+def run(cache: str, *command: str) -> tuple[str, int]:
+    """The last line that a fresh Python prints with that kernel cache, and how many kernels it compiled."""
+    environment = {**os.environ, "FUNCNN_CACHE_DIR": cache, "FUNCNN_LOG_COMPILES": "1"}
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, cwd=ROOT, env=environment)
+    if done.returncode:
+        raise RuntimeError((done.stderr.strip().splitlines() or ["no message"])[-1])
+    compiled = sum(line.startswith("funcnn: compiling ") for line in done.stderr.splitlines())
+    return (done.stdout.splitlines() or [""])[-1], compiled
+
+
+def warmup() -> list[str]:
+    """A row: all kernels compiled from nothing, then the first step after it."""
+    with tempfile.TemporaryDirectory() as cache:
+        start = perf_counter()
+        run(cache, "-m", "funcnn.warmup")
+        seconds = perf_counter() - start
+        _, compiled = run(cache, "-c", STEP)
+    return ["python -m funcnn.warmup, empty cache", f"{seconds:.1f}", "120", f"{compiled} in a step after it"]
+
+
+def steps() -> list[list[str]]:
+    """Two rows: the first step ever, and in a second process."""
+    rows = []
+    with tempfile.TemporaryDirectory() as cache:
+        for label, limit in (("first LeNet step ever, batch 32", "20"), ("the same in a second process", "2")):
+            seconds, compiled = run(cache, "-c", STEP)
+            rows.append([label, f"{float(seconds):.2f}", limit, str(compiled)])
+    return rows
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure, print the table, and put it into ``RESULTS.md`` if asked."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.cold", description=__doc__.split("\n")[0])
+    parser.add_argument("--write", action="store_true", help="put the table into benchmarks/RESULTS.md")
+    args = parser.parse_args(arguments)
+    over = (import_time("import funcnn") - import_time("import numpy")) / 1e3
+    rows = [warmup(), *steps(), ["import funcnn above import numpy", number(over, 3), "0.05", "0"]]
+    text = (
+        f"## Cold start\n\n`python -m benchmarks.cold`: fresh processes with an empty kernel cache. {processor()}, "
+        f"{os.cpu_count()} CPUs.\n\n{table(['what', 'seconds', 'limit', 'kernels compiled'], rows)}"
+    )
+    print(text)
+    if args.write:
+        write("cold", text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""The benchmark harness: options, arithmetic, tables, errors, and a short run of two rows beside PyTorch."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import funcnn as fn
+from benchmarks import kernels, report, rows, soak, worker
+
+LIMITS = {"flops": 100e9, "bytes": 10e9}
+
+
+def found(ours: Any = None, theirs: Any = None, **does: float) -> dict[str, Any]:
+    """What ``measure`` gives for a row with only a forward pass; a string is an error."""
+    sides = {}
+    for library, times in (("funcnn", ours), ("torch", theirs)):
+        sides[library] = {"forward": [], "train": [], "does": {"forward": {"flops": 0, "bytes": 0, **does}}}
+        sides[library] |= {"error": times} if isinstance(times, str) else {"forward": times or []}
+    return sides
+
+
+def test_rows_are_found_by_pattern() -> None:
+    assert kernels.parse([]).names == list(rows.ROWS) and len(rows.MAIN) == 34
+    assert kernels.parse(["--rows", "^linear"]).names == ["linear 64x1024 -> 1024", "linear 512x4096 -> 1024"]
+    assert kernels.parse(["--quick"]).rounds == 2 and kernels.parse(["--quick", "--rounds", "7"]).rounds == 7
+
+
+@pytest.mark.parametrize(
+    "given, told", [(["--rows", "nowhere"], "finds none of"), (["--rows", "gelu", "--write"], "leave --rows out")]
+)
+def test_wrong_options_are_told(given: list[str], told: str, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit):
+        kernels.parse(given)
+    assert told in capsys.readouterr().err
+
+
+def test_ratio_and_mean() -> None:
+    assert report.ratio(2.0, 3.0) == 1.5 and report.ratio(None, 3.0) is None and report.ratio(2.0, None) is None
+    assert report.mean_ratio([2.0, None, 8.0]) == pytest.approx(4.0) and report.mean_ratio([None]) is None
+
+
+def test_a_row_takes_medians_and_the_limit_that_binds() -> None:
+    row = kernels.summary(found([1.0, 9.0, 2.0], [3.0, 3.0, 9.0], flops=50e9, bytes=2e9), LIMITS)["forward"]
+    assert (row["ours"], row["torch"], row["ratio"]) == (2.0, 3.0, 1.5)
+    assert (row["gflops"], row["gbs"], row["limit"]) == (25.0, 1.0, 25.0)  # half a second of flops in two
+    assert kernels.summary(found([1.0], [1.0], bytes=8e9), LIMITS)["forward"]["limit"] == 80.0
+
+
+def test_cells() -> None:
+    row = kernels.summary(found([2e-3], [3e-3], flops=1e8, bytes=2e6), LIMITS)
+    assert kernels.cells("x", row) == ["x", "2.000", "3.000", "1.50", "-", "-", "-", "50", "1.0", "50"]
+    wrong = kernels.cells("x", kernels.summary(found("ValueError: a|b", [3e-3]), LIMITS))
+    assert wrong[1:4] == ["error: ValueError: a|b", "3.000", "-"]
+    assert report.table(["row", "ms"], [wrong[:2]]).splitlines()[-1] == "| x | error: ValueError: a/b |"
+
+
+def test_the_document_counts_and_explains(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(kernels.NOTES, "gelu 16M", "a reason")
+    times = {"gelu 16M": ([2.0], [1.0]), "tanh 16M": ([1.0], [8.0]), "dropout 4M": ([1.0], [0.9])}
+    measured = {name: kernels.summary(found(*pair), LIMITS) for name, pair in times.items()}
+    text = kernels.document(measured, LIMITS, kernels.parse([]))
+    assert "- forward: geometric mean 2.00, 1 of 2 at 1.0 or better" in text  # over the issue's rows only
+    assert "- gelu 16M (0.50 forward): a reason" in text
+    assert "- dropout 4M (0.90 forward): no reason noted yet" in text
+    assert text.index("| tanh 16M |") < text.index("### More rows") < text.index("| dropout 4M |")
+
+
+def test_text_goes_between_its_markers() -> None:
+    once = report.put_between("# Results\n\nkept\n", "a", "one")
+    assert once == "# Results\n\nkept\n\n<!-- a -->\none\n<!-- /a -->\n"
+    both = report.put_between(once + "\nalso kept\n", "b", "two")
+    again = report.put_between(both, "a", "three\n")
+    assert again == both.replace("one", "three") and "also kept" in again
+    with pytest.raises(ValueError, match="has no <!-- /a --> after it"):
+        report.put_between("<!-- a -->", "a", "x")
+
+
+def test_both_passes_are_counted() -> None:
+    case = rows.conv((2, 3, 6, 6), 4, 3, padding=1)(fn)
+    inputs, outputs = 4 * (2 * 3 * 36 + 4 * 27 + 4), 4 * 2 * 4 * 36
+    assert case.forward is not None and case.train is not None
+    assert case.forward.flops == 2 * 2 * 4 * 36 * 27 and case.train.flops == 3 * case.forward.flops
+    assert case.forward.bytes == inputs + outputs and case.train.bytes == 3 * inputs + 2 * outputs
+    transposed = rows.conv((2, 3, 6, 6), 4, 3, True, stride=2)(fn)
+    assert transposed.forward is not None and transposed.forward.flops == 2 * 2 * 3 * 36 * 4 * 9
+
+
+def test_an_error_stays_in_its_row() -> None:
+    one = worker.Worker("funcnn", 1)
+    try:
+        with pytest.raises(RuntimeError, match="KeyError: 'nowhere'"):
+            one.ask(do="prepare", row="nowhere", dtype="float32")
+        with pytest.raises(RuntimeError, match="AttributeError"):
+            one.ask(do="nothing")
+        assert one.process is not None
+        one.process.kill()
+        one.process.wait()
+        assert (
+            one.ask(do="prepare", row="adaptive_avg_pool2d 16x512x7x7 -> 1", dtype="float64")["forward"]["flops"] == 0
+        )
+    finally:
+        one.end()
+
+
+def test_two_rows_beside_torch(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    pytest.importorskip("torch")
+    kept = tmp_path / "rows.json"
+    kernels.main(
+        ["--quick", "--rounds", "1", "--threads", "1", "--rows", "^linear 64|^conv2d 32x6", "--json", str(kept)]
+    )
+    text = capsys.readouterr().out
+    cell = r"[\d.]+ \| "
+    for name in ("linear 64x1024 -> 1024", "conv2d 32x6x14x14 -> 16 k5"):
+        assert re.search(rf"\| {name} \| {cell * 6}\d+ / \d+ \| [\d.]+ / [\d.]+ \| \d+ / \d+ \|", text), text
+    raw = json.loads(kept.read_text())
+    assert len(raw["rounds"]["linear 64x1024 -> 1024"]["torch"]["train"]) == 1 and set(raw["limits"]) == {
+        "flops",
+        "bytes",
+    }
+
+
+def test_resident_memory_is_plausible() -> None:
+    before = soak.resident()
+    block = bytearray(64 << 20)
+    block[::4096] = b"\1" * len(range(0, len(block), 4096))
+    assert 10 < before < 100_000 and (sys.platform == "darwin" or soak.resident() - before > 50)
