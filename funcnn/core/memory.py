@@ -120,6 +120,11 @@ def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     return np.ndarray(shape, dtype, Block(rounded, np.uint8, _pool.take(rounded)))
 
 
+def owns(array: np.ndarray) -> bool:
+    """Whether the array is the whole of its memory, NumPy's or recycled, and no view of another's."""
+    return array.base is None or type(array.base) is Block
+
+
 def memory_stats() -> dict[str, int]:
     """Bytes of large arrays in use, their peak, bytes cached for reuse, the limit, and how often memory was recycled."""
     return {

@@ -6,6 +6,7 @@ from funcnn.layers.activation import GELU, Flatten, LeakyReLU, LogSoftmax, PReLU
 from funcnn.layers.base import KeyRequired, Layer, arg, document
 from funcnn.layers.conv import Conv1d, Conv2d, Conv3d
 from funcnn.layers.dropout import Dropout
+from funcnn.layers.embedding import Embedding
 from funcnn.layers.linear import Identity, Linear
 from funcnn.layers.loss import CrossEntropyLoss, L1Loss, MSELoss, NLLLoss
 from funcnn.layers.norm import BatchNorm1d, BatchNorm2d, BatchNorm3d, LayerNorm
@@ -16,7 +17,7 @@ from funcnn.layers.sequential import Sequential
 GENERATED = (
     Linear, Identity, Conv1d, Conv2d, Conv3d, MaxPool1d, MaxPool2d, MaxPool3d, AvgPool1d, AvgPool2d, AvgPool3d,
     BatchNorm1d, BatchNorm2d, BatchNorm3d, LayerNorm, ReLU, LeakyReLU, PReLU, Sigmoid, Tanh, GELU, Softmax, LogSoftmax,
-    Flatten, Dropout, CrossEntropyLoss, NLLLoss, MSELoss, L1Loss,
+    Flatten, Dropout, CrossEntropyLoss, NLLLoss, MSELoss, L1Loss, Embedding,
 )  # fmt: skip
 for _layer in GENERATED:
     document(_layer)

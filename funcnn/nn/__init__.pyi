@@ -330,3 +330,20 @@ class L1Loss(LayerModule):
         reduce: bool | None = None,
         reduction: str = "mean",
     ) -> None: ...
+
+class Embedding(LayerModule):
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        padding_idx: int | None = None,
+        max_norm: float | None = None,
+        norm_type: float = 2.0,
+        scale_grad_by_freq: bool = False,
+        sparse: bool = False,
+        _weight: Any = None,
+        _freeze: bool = False,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None: ...
+    weight: Any

@@ -36,6 +36,8 @@ class LayerModule(Module):
             self.register_buffer(name, detach(to_tensor(state[name])) if state.get(name) is not None else None)
         for name, part in inner.items():
             self.add_module(name, module(part, params.get(name, {}), state.get(name, {})))
+        if getattr(layer, "_freeze", False):
+            self.requires_grad_(False)
         object.__setattr__(self, "_layer", layer)  # last: from now on its arguments are attributes, too
 
     def _trees_of(self) -> tuple[dict, dict]:
@@ -134,6 +136,7 @@ def generate(layer: type) -> type[LayerModule]:
             parameters=[inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY), *shape.parameters.values()]
         )
         body["__signature__"] = shape
+    body.update({name: made for name, made in vars(layer).items() if isinstance(made, classmethod)})
     own = (*layer.parameters, *layer.buffers, "device", "dtype")  # type: ignore[attr-defined]
     body["_options"] = {given: name for given, name in names.items() if given not in own}
     return type(layer.__name__, (LayerModule,), body)

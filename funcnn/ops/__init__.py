@@ -12,6 +12,7 @@ from funcnn.ops import (
     convert,
     creation,
     elementwise,
+    embedding,
     generator,
     index,
     join,
@@ -24,6 +25,7 @@ from funcnn.ops import (
     pad,
     pool,
     reduce,
+    rnn,
     scan,
     scatter,
     softmax,
@@ -62,8 +64,9 @@ PUBLIC: dict[ModuleType, str] = {
     conv: "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d",
     pool: "max_pool1d max_pool2d max_pool3d avg_pool1d",
     norm: "batch_norm layer_norm group_norm instance_norm rms_norm",
+    rnn: "lstm gru rnn_tanh rnn_relu lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell",
 }
-FAMILIES = (*PUBLIC, convert, loss, methods, pad, windows)
+FAMILIES = (*PUBLIC, convert, embedding, loss, methods, pad, windows)
 
 
 def public() -> dict[str, Any]:
