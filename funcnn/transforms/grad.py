@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any
 
-from funcnn.core import tree
+from funcnn.core import composition, tree
 from funcnn.core.context import ctx, running
 from funcnn.core.errors import DTypeError, GradientError, ShapeError
 from funcnn.core.graph import Node
@@ -158,3 +158,6 @@ def _split_aux(result: Any, has_aux: bool, name: str) -> tuple:
             f"{name}: has_aux=True needs a function returning (output, aux), got {type(result).__name__}"
         )
     return result
+
+
+composition.provide(vjp)

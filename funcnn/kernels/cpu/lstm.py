@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from funcnn.kernels.cpu.compile import device_function, kernel
 from funcnn.kernels.cpu.parallel import parallel_for
-from funcnn.kernels.cpu.recurrent import pack, pack_transposed, strip_product
+from funcnn.kernels.cpu.recurrent import pack_gates, pack_states, strip_product
 from funcnn.kernels.cpu.vector import pointer
 from funcnn.kernels.cpu.vmath import sigmoid, tanh
 
@@ -24,9 +24,9 @@ from funcnn.kernels.cpu.vmath import sigmoid, tanh
 @kernel
 def lstm_forward(gx, h0, c0, w, bias, reverse, tiles, units, threads, strips, scratch, y, hn, cn, gates, cells):
     """Fill y, hn, cn (n, hidden) and what backward reads: the gates' values and the cells of every step."""
-    steps, n, hidden = y.shape
+    steps, _, hidden = y.shape
     blocks = (hidden + units - 1) // units
-    parallel_for(_pack_gates, blocks * 4, threads, (strips, w, hidden, units))
+    parallel_for(pack_gates, blocks * 4, threads, (strips, w, 4, hidden, units))
     for s in range(steps):
         t = steps - 1 - s if reverse else s
         before = t + 1 if reverse else t - 1
@@ -35,13 +35,6 @@ def lstm_forward(gx, h0, c0, w, bias, reverse, tiles, units, threads, strips, sc
     last = 0 if reverse else steps - 1
     hn[:] = y[last]
     cn[:] = cells[last]
-
-
-@device_function
-def _pack_gates(chunk, worker, strips, w, hidden, units):
-    block, gate = chunk // 4, chunk % 4
-    first = block * units
-    pack_transposed(strips, chunk * hidden * units, w, gate * hidden, first, min(units, hidden - first), hidden, units)
 
 
 @device_function
@@ -86,21 +79,15 @@ def _gates(have, hidden, size, x, b, s, c, gates, cell, y):
 @kernel
 def lstm_backward(dy, dhn, dcn, gates, cells, c0, w, reverse, tiles, units, threads, strips, scratch, dgates, dh0, dc0):
     """Fill dgates, the gradient of the gates before their activation, dh0 and dc0; dc0 carries the cells' on the way."""
-    steps, n, hidden = dy.shape
+    steps, _, hidden = dy.shape
     blocks = (hidden + units - 1) // units
-    parallel_for(_pack_back, blocks, threads, (strips, w, hidden, units))
+    parallel_for(pack_states, blocks, threads, (strips, w, units))
     dc0[:] = dcn
     for s in range(steps + 1):
         t = s if reverse else steps - 1 - s
         args = (s == 0, s == steps, t, -1 if reverse else 1, tiles, units, dy, dhn, gates, cells, c0, strips, scratch, dgates,
                 dh0, dc0)  # fmt: skip
         parallel_for(_backward_block, blocks, threads, args)
-
-
-@device_function
-def _pack_back(block, worker, strips, w, hidden, units):
-    first = block * units
-    pack(strips, block * 4 * hidden * units, w, first, min(units, hidden - first), 4 * hidden, hidden, units)
 
 
 @device_function

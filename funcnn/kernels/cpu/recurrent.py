@@ -39,10 +39,13 @@ def blocking(n: int, itemsize: int) -> tuple[int, int]:
 
 # ---- packing ----------------------------------------------------------------------------------------------------------
 @device_function
-def pack_transposed(strips, at, w, row, first, have, k, units):
-    """Strip of rows ``row + first ...`` of w (?, k): ``strips[at + i * units + j] = w[row + first + j, i]``, zeros beyond ``have``."""
-    p = pointer(strips, at)
-    q = pointer(w, (row + first) * k)
+def pack_gates(chunk, worker, strips, w, gates, k, units):
+    """Strip ``chunk`` of forward: of a gate of a block of units, ``strip[i, j]`` is the weight from state i to unit j."""
+    hidden = w.shape[0] // gates
+    first = chunk // gates * units
+    have = min(units, hidden - first)
+    p = pointer(strips, chunk * k * units)
+    q = pointer(w, (chunk % gates * hidden + first) * k)
     zero = strips.dtype.type(0)
     for i in range(k):
         for j in range(have):
@@ -52,14 +55,17 @@ def pack_transposed(strips, at, w, row, first, have, k, units):
 
 
 @device_function
-def pack(strips, at, w, first, have, rows, columns, units):
-    """Strip of columns ``first ...`` of w (rows, columns): ``strips[at + i * units + j] = w[i, first + j]``."""
-    p = pointer(strips, at)
+def pack_states(block, worker, strips, w, units):
+    """Strip ``block`` of backward: columns of w (rows, k), those of one block of states."""
+    rows, k = w.shape
+    first = block * units
+    have = min(units, k - first)
+    p = pointer(strips, block * rows * units)
     q = pointer(w, first)
     zero = strips.dtype.type(0)
     for i in range(rows):
         for j in range(have):
-            p[i * units + j] = q[i * columns + j]
+            p[i * units + j] = q[i * k + j]
         for j in range(have, units):
             p[i * units + j] = zero
 

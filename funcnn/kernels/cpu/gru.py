@@ -1,0 +1,130 @@
+"""GRU over a whole sequence, one direction of one layer: forward and backward, one kernel each.
+
+    r, z = sigmoid of x w_ih' + b_ih + h w_hh' + b_hh;  m = h w_hn' + b_hn;  n = tanh(x w_in' + b_in + r m);  h' = n + z (h - n)
+
+(Cho et al., arXiv:1406.1078, with the reset after the product, as cuDNN has it.) Layouts: gx, gates, dx, dgates (steps, rows,
+3 hidden) in the order r z n; y and inner, which holds m, (steps, rows, hidden); w (3 hidden, hidden). ``dx`` is the gradient of gx,
+``dgates`` of the products with the state, which differs in n by the factor r. Steps, regions and chunks are those of
+``lstm.py``.
+"""
+
+from __future__ import annotations
+
+from funcnn.kernels.cpu.compile import device_function, kernel
+from funcnn.kernels.cpu.parallel import parallel_for
+from funcnn.kernels.cpu.recurrent import pack_gates, pack_states, strip_product
+from funcnn.kernels.cpu.vector import pointer
+from funcnn.kernels.cpu.vmath import sigmoid, tanh
+
+
+# ---- forward ----------------------------------------------------------------------------------------------------------
+@kernel
+def gru_forward(gx, h0, w, b_ih, b_hh, reverse, tiles, units, threads, strips, scratch, y, hn, gates, inner):
+    """Fill y, hn (rows, hidden) and what backward reads: the gates' values and the inner products of every step."""
+    steps, _, hidden = y.shape
+    blocks = (hidden + units - 1) // units
+    parallel_for(pack_gates, blocks * 3, threads, (strips, w, 3, hidden, units))
+    for s in range(steps):
+        t = steps - 1 - s if reverse else s
+        before = t + 1 if reverse else t - 1
+        args = (s == 0, t, before, tiles, units, gx, h0, b_ih, b_hh, strips, scratch, y, gates, inner)
+        parallel_for(_forward_block, blocks, threads, args)
+    hn[:] = y[0 if reverse else steps - 1]
+
+
+@device_function
+def _forward_block(
+    block, worker, initial, t, before, tiles, units, gx, h0, b_ih, b_hh, strips, scratch, y, gates, inner
+):
+    n, hidden = h0.shape
+    first = block * units
+    have = min(units, hidden - first)
+    place = scratch.shape[1] * worker
+    for tile in range(tiles):
+        top, bottom = n * tile // tiles, n * (tile + 1) // tiles
+        rows = bottom - top
+        size = rows * units
+        h = pointer(h0, top * hidden) if initial else pointer(y, (before * n + top) * hidden)
+        for gate in range(3):
+            strip = pointer(strips, (block * 3 + gate) * hidden * units)
+            strip_product(rows, units, hidden, h, hidden, strip, pointer(scratch, place + gate * size))
+        for row in range(top, bottom):
+            own = row * hidden + first
+            at = t * n * hidden + own
+            state = pointer(h0, own) if initial else pointer(y, before * n * hidden + own)
+            gates_at = (t * n + row) * 3 * hidden + first
+            _gates(have, hidden, size, pointer(gx, gates_at), pointer(b_ih, first), pointer(b_hh, first),
+                   pointer(scratch, place + (row - top) * units), state, pointer(gates, gates_at), pointer(inner, at),
+                   pointer(y, at))  # fmt: skip
+
+
+@device_function
+def _gates(have, hidden, size, x, b, bh, s, state, gates, inner, y):
+    """The gates and states of ``have`` units of one row."""
+    for j in range(have):
+        r = sigmoid(x[j] + b[j] + bh[j] + s[j])
+        z = sigmoid(x[hidden + j] + b[hidden + j] + bh[hidden + j] + s[size + j])
+        m = s[2 * size + j] + bh[2 * hidden + j]
+        new = tanh(x[2 * hidden + j] + b[2 * hidden + j] + r * m)
+        gates[j], gates[hidden + j], gates[2 * hidden + j] = r, z, new
+        inner[j] = m
+        y[j] = new + z * (state[j] - new)
+
+
+# ---- backward ---------------------------------------------------------------------------------------------------------
+@kernel
+def gru_backward(dy, dhn, gates, inner, y, h0, w, reverse, tiles, units, threads, strips, scratch, dx, dgates, dh0):
+    """Fill dx, dgates and dh0; dh0 carries, on the way, the part of the states' gradient that passes by the gates."""
+    steps, _, hidden = dy.shape
+    blocks = (hidden + units - 1) // units
+    parallel_for(pack_states, blocks, threads, (strips, w, units))
+    dh0[:] = dhn
+    for s in range(steps + 1):
+        t = s if reverse else steps - 1 - s
+        args = (s == 0, s == steps, t, -1 if reverse else 1, tiles, units, dy, gates, inner, y, h0, strips, scratch, dx,
+                dgates, dh0)  # fmt: skip
+        parallel_for(_backward_block, blocks, threads, args)
+
+
+@device_function
+def _backward_block(block, worker, initial, final, t, later, tiles, units, dy, gates, inner, y, h0, strips, scratch, dx, dgates,
+                    dh0):  # fmt: skip
+    steps, n, hidden = dy.shape
+    first = block * units
+    have = min(units, hidden - first)
+    earliest = t == (steps - 1 if later < 0 else 0)
+    place = scratch.shape[1] * worker
+    for tile in range(tiles):
+        top, bottom = n * tile // tiles, n * (tile + 1) // tiles
+        if not initial:
+            strip = pointer(strips, block * 3 * hidden * units)
+            d = pointer(dgates, ((t + later) * n + top) * 3 * hidden)
+            strip_product(bottom - top, units, 3 * hidden, d, 3 * hidden, strip, pointer(scratch, place))
+        for row in range(top, bottom):
+            own = row * hidden + first
+            dh = pointer(dh0, own)
+            if not initial:
+                arrived = pointer(scratch, place + (row - top) * units)
+                for j in range(have):
+                    dh[j] += arrived[j]
+            if not final:
+                at = t * n * hidden + own
+                state = pointer(h0, own) if earliest else pointer(y, at - later * n * hidden)
+                gates_at = (t * n + row) * 3 * hidden + first
+                _gates_back(have, hidden, pointer(dy, at), pointer(gates, gates_at), pointer(inner, at), state, dh,
+                            pointer(dx, gates_at), pointer(dgates, gates_at))  # fmt: skip
+
+
+@device_function
+def _gates_back(have, hidden, dy, gates, inner, state, dh, dx, out):
+    """Gradients of ``have`` units of one row; ``dh`` goes from this step's states to the step before's."""
+    for j in range(have):
+        r, z, new = gates[j], gates[hidden + j], gates[2 * hidden + j]
+        d = dy[j] + dh[j]
+        dh[j] = d * z
+        dz = d * (state[j] - new) * (z - z * z)
+        kept = d - d * z
+        dn = kept - kept * new * new
+        dr = dn * inner[j] * (r - r * r)
+        dx[j], dx[hidden + j], dx[2 * hidden + j] = dr, dz, dn
+        out[j], out[hidden + j], out[2 * hidden + j] = dr, dz, dn * r

@@ -1,0 +1,314 @@
+"""LSTM, GRU and the simple RNN over whole sequences: three primitives with their backward ones, and layers stacked of them.
+
+A primitive is one direction of one layer. It takes the input's part of the gates, made for all steps in one product before,
+(steps, N, gates * hidden), the first states (N, hidden), the weights of the states and the biases; beside the outputs it gives
+what its backward needs. The backward primitive gives the gradient of the gates; those of the weights follow in one product
+over all steps. Its own derivative goes through the same recurrence written step by step in ordinary operations.
+
+Kinds of array in the tables below: "s" a sequence (steps, N, ...), "h" a state (N, hidden), "w" a weight, never batched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from funcnn.core.aval import Aval
+from funcnn.core.composition import pullback
+from funcnn.core.errors import DTypeError, ShapeError
+from funcnn.core.memory import empty
+from funcnn.core.primitive import Primitive
+from funcnn.core.tensor import Tensor
+from funcnn.kernels.cpu import gru as gru_kernels
+from funcnn.kernels.cpu import lstm as lstm_kernels
+from funcnn.kernels.cpu import recurrent as kernels
+from funcnn.kernels.cpu import rnn as rnn_kernels
+from funcnn.kernels.cpu.threads import workers
+from funcnn.ops.common import all_batched, numel, require_same_dtype
+from funcnn.ops.creation import zeros, zeros_like
+from funcnn.ops.elementwise import add, mul, sub
+from funcnn.ops.join import chunk, stack
+from funcnn.ops.math import relu as relu_
+from funcnn.ops.math import sigmoid, tanh
+from funcnn.ops.matmul import linear, matmul_p
+from funcnn.ops.movement import expand, movedim, reshape, select, slice_dim, transpose
+from funcnn.ops.reduce import sum_p
+
+WORTH_A_REGION = 6_000  # nanoseconds of a step on one thread, below which a parallel region for each does not pay
+
+
+# ---- running a kernel ---------------------------------------------------------------------------------------------------
+def _contiguous(ins: list) -> list:
+    return [np.ascontiguousarray(a) for a in ins]
+
+
+def _setting(n: int, hidden: int, gates: int, dtype: np.dtype) -> tuple:
+    """``tiles, units, threads, strips, scratch``: how a kernel is to cut its work, and its memory."""
+    tiles, units = kernels.blocking(n, dtype.itemsize)
+    blocks = -(-hidden // units)
+    step = n * hidden * gates * (hidden / 50 + 1)  # ns, at 100 GFLOP/s
+    threads = workers(step * 1000) if step > WORTH_A_REGION and blocks > 1 else 1
+    strips = empty((blocks * units * gates * hidden,), dtype)
+    scratch = empty((threads, -(-n // tiles) * gates * units), dtype)
+    return tiles, units, threads, strips, scratch
+
+
+def _lstm(ins: list, outs: list, reverse: bool) -> None:
+    gx, h0, c0, w, bias = _contiguous(ins)
+    lstm_kernels.lstm_forward(gx, h0, c0, w, bias, reverse, *_setting(*h0.shape, 4, gx.dtype), *outs)
+
+
+def _lstm_grad(ins: list, outs: list, reverse: bool) -> None:
+    dy, dhn, dcn, gates, cells, _, _, c0, w, _ = ins
+    arrays = _contiguous([dy, dhn, dcn, gates, cells, c0, w])
+    lstm_kernels.lstm_backward(*arrays, reverse, *_setting(*c0.shape, 4, dy.dtype), *outs)
+
+
+def _gru(ins: list, outs: list, reverse: bool) -> None:
+    gx, h0, w, b_ih, b_hh = _contiguous(ins)
+    gru_kernels.gru_forward(gx, h0, w, b_ih, b_hh, reverse, *_setting(*h0.shape, 3, gx.dtype), *outs)
+
+
+def _gru_grad(ins: list, outs: list, reverse: bool) -> None:
+    dy, dhn, gates, inner, y, _, h0, w, _, _ = ins
+    arrays = _contiguous([dy, dhn, gates, inner, y, h0, w])
+    gru_kernels.gru_backward(*arrays, reverse, *_setting(*h0.shape, 3, dy.dtype), *outs)
+
+
+def _rnn(ins: list, outs: list, relu: bool, reverse: bool) -> None:
+    gx, h0, w, bias = _contiguous(ins)
+    rnn_kernels.rnn_forward(gx, h0, w, bias, relu, reverse, *_setting(*h0.shape, 1, gx.dtype), *outs)
+
+
+def _rnn_grad(ins: list, outs: list, relu: bool, reverse: bool) -> None:
+    dy, dhn, y, _, h0, w, _ = ins
+    arrays = _contiguous([dy, dhn, y, w])
+    rnn_kernels.rnn_backward(*arrays, relu, reverse, *_setting(*h0.shape, 1, dy.dtype), *outs)
+
+
+# ---- shapes ---------------------------------------------------------------------------------------------------------------
+def _sequence(name: str, gates: int, gx: Any, w: Any, biases: tuple, *states: Any) -> tuple[Aval, Aval]:
+    """Avals of y and of a state. Raises unless everything fits the sequence of gates."""
+    require_same_dtype(name, gx, w, *biases, *states)
+    if gx.dtype.kind != "f" or gx.dtype.itemsize < 4:
+        raise DTypeError(f"{name}: expected float32 or float64, got {gx.dtype}; convert with .float()")
+    steps, n, width = gx.shape
+    hidden = width // gates
+    if steps == 0:
+        raise ShapeError(f"{name}: expected a sequence of at least one step, got shape {tuple(gx.shape)}")
+    for t, shape in [(w, (width, hidden)), *[(b, (width,)) for b in biases], *[(s, (n, hidden)) for s in states]]:
+        if tuple(t.shape) != shape:
+            raise ShapeError(f"{name}: gates of shape {tuple(gx.shape)} need {shape}, got {tuple(t.shape)}")
+    return Aval((steps, n, hidden), gx.dtype), Aval((n, hidden), gx.dtype)
+
+
+def _lstm_shape(gx: Any, h0: Any, c0: Any, w: Any, bias: Any, reverse: bool) -> tuple:
+    y, state = _sequence("lstm", 4, gx, w, (bias,), h0, c0)
+    return y, state, state, Aval(gx.shape, gx.dtype), y
+
+
+def _gru_shape(gx: Any, h0: Any, w: Any, b_ih: Any, b_hh: Any, reverse: bool) -> tuple:
+    y, state = _sequence("gru", 3, gx, w, (b_ih, b_hh), h0)
+    return y, state, Aval(gx.shape, gx.dtype), y
+
+
+def _rnn_shape(gx: Any, h0: Any, w: Any, bias: Any, relu: bool, reverse: bool) -> tuple:
+    return _sequence("rnn", 1, gx, w, (bias,), h0)
+
+
+def _like(*places: int) -> Callable:
+    """The shape rule of outputs that are like some of the inputs."""
+    return lambda *avals, **params: tuple(Aval(avals[i].shape, avals[i].dtype) for i in places)
+
+
+# ---- batching -------------------------------------------------------------------------------------------------------------
+def _into_rows(t: Tensor, kind: str) -> Tensor:
+    """The batch axis 0 merged into N."""
+    whole = movedim(t, 0, 1) if kind == "s" else t
+    at = 1 if kind == "s" else 0
+    shape = tuple(whole._v.shape)
+    return reshape(whole, (*shape[:at], shape[at] * shape[at + 1], *shape[at + 2 :]))
+
+
+def _out_of_rows(t: Tensor, kind: str, b: int) -> Tensor:
+    at = 1 if kind == "s" else 0
+    shape = tuple(t._v.shape)
+    whole = reshape(t, (*shape[:at], b, shape[at] // b if b else 0, *shape[at + 1 :]))
+    return movedim(whole, 1, 0) if kind == "s" else whole
+
+
+def _batch(prim: Callable, kinds: str, results: str) -> Callable:
+    """The batch goes into N; with mapped weights one example follows the other."""
+
+    def rule(n: int, ins: list, batched: list, **params: Any) -> list:
+        if n and any(b for b, kind in zip(batched, kinds, strict=True) if kind == "w"):
+            whole = all_batched(n, ins, batched)
+            rows = [prim()(*[select(t, 0, i) for t in whole], **params) for i in range(n)]
+            return [stack(column) for column in zip(*rows, strict=True)]
+        merged = []
+        for t, b, kind in zip(ins, batched, kinds, strict=True):
+            if kind == "w":
+                merged.append(zeros(tuple(t._v.shape[1:]), dtype=t._v.dtype) if b else t)  # b: of an empty batch
+            else:
+                merged.append(_into_rows(t if b else expand(t, (n, *t._v.shape)), kind))
+        outs = prim()(*merged, **params)
+        return [_out_of_rows(out, kind, n) for out, kind in zip(outs, results, strict=True)]
+
+    return rule
+
+
+# ---- derivatives ------------------------------------------------------------------------------------------------------------
+def lstm_steps(gx: Tensor, h: Tensor, c: Tensor, w: Tensor, bias: Tensor, *project: Tensor, reverse: bool) -> tuple:
+    """The recurrence in ordinary operations; ``project`` (hidden to projected states) is the weight of an LSTMP."""
+    ys = []
+    for x in _in_order(gx, reverse):
+        i, f, g, o = chunk(add(linear(h, w, bias), x), 4, -1)
+        c = add(mul(sigmoid(f), c), mul(sigmoid(i), tanh(g)))
+        h = mul(sigmoid(o), tanh(c))
+        h = linear(h, project[0]) if project else h
+        ys.append(h)
+    return _stacked(ys, reverse), h, c
+
+
+def _gru_steps(gx: Tensor, gh: Tensor, h: Tensor, w: Tensor, b_ih: Tensor, *, reverse: bool) -> tuple:
+    """``gh`` is added to the products with the states, step by step: their bias, expanded."""
+    ys = []
+    for x, bias in zip(_in_order(add(gx, b_ih), reverse), _in_order(gh, reverse), strict=True):
+        (xr, xz, xn), (r, z, m) = chunk(x, 3, -1), chunk(add(linear(h, w), bias), 3, -1)
+        new = tanh(add(xn, mul(sigmoid(add(xr, r)), m)))
+        h = add(new, mul(sigmoid(add(xz, z)), sub(h, new)))
+        ys.append(h)
+    return _stacked(ys, reverse), h
+
+
+def _rnn_steps(gx: Tensor, h: Tensor, w: Tensor, bias: Tensor, *, relu: bool, reverse: bool) -> tuple:
+    ys = []
+    for x in _in_order(gx, reverse):
+        h = (relu_ if relu else tanh)(add(linear(h, w, bias), x))
+        ys.append(h)
+    return _stacked(ys, reverse), h
+
+
+def _in_order(gx: Tensor, reverse: bool) -> list[Tensor]:
+    steps = gx._v.shape[0]
+    return [select(gx, 0, steps - 1 - s if reverse else s) for s in range(steps)]
+
+
+def _stacked(ys: list[Tensor], reverse: bool) -> Tensor:
+    return stack(ys[::-1] if reverse else ys)
+
+
+def _filled(g: list, outs: list) -> list[Tensor]:
+    """The cotangents, zeros where none arrived."""
+    return [zeros_like(out) if g[i] is None else g[i] for i, out in enumerate(outs)]
+
+
+def _weight_grad(dgates: Tensor, y: Tensor, h0: Tensor, reverse: bool) -> Tensor:
+    """The sum over steps of dgates' times the state before."""
+    steps = dgates._v.shape[0]
+    a, b, at = (0, 1, steps - 1) if reverse else (1, 0, 0)
+    first = _outer(slice_dim(dgates, 0, at, at + 1), h0)
+    if steps == 1:
+        return first
+    return add(first, _outer(slice_dim(dgates, 0, a, a + steps - 1), slice_dim(y, 0, b, b + steps - 1)))
+
+
+def _outer(dgates: Tensor, h: Tensor) -> Tensor:
+    rows = numel(tuple(dgates._v.shape[:-1]))
+    left, right = (reshape(t, (rows, t._v.shape[-1])) for t in (dgates, h))
+    return matmul_p(transpose(left, 0, 1), right)
+
+
+def _bias_grad(dgates: Tensor) -> Tensor:
+    return sum_p(dgates, axes=(0, 1))
+
+
+def _lstm_vjp(g: list, ins: list, outs: list, reverse: bool) -> tuple:
+    y, hn, cn, gates, cells = outs
+    d, dh0, dc0 = lstm_grad_p(*_filled(g, [y, hn, cn]), gates, cells, *ins, reverse=reverse)
+    return d, dh0, dc0, lambda: _weight_grad(d, y, ins[1], reverse), lambda: _bias_grad(d)
+
+
+def _gru_vjp(g: list, ins: list, outs: list, reverse: bool) -> tuple:
+    y, hn, gates, inner = outs
+    dx, d, dh0 = gru_grad_p(*_filled(g, [y, hn]), gates, inner, y, *ins, reverse=reverse)
+    return dx, dh0, lambda: _weight_grad(d, y, ins[1], reverse), lambda: _bias_grad(dx), lambda: _bias_grad(d)
+
+
+def _rnn_vjp(g: list, ins: list, outs: list, relu: bool, reverse: bool) -> tuple:
+    y = outs[0]
+    d, dh0 = rnn_grad_p(*_filled(g, outs), y, *ins, relu=relu, reverse=reverse)
+    return d, dh0, lambda: _weight_grad(d, y, ins[1], reverse), lambda: _bias_grad(d)
+
+
+def _lstm_gradient(steps: Callable, cotangents: tuple, gx: Tensor, h0: Tensor, c0: Tensor, *weights: Tensor) -> tuple:
+    return pullback(lambda *starts: steps(*starts, *weights), (gx, h0, c0), cotangents)
+
+
+def _gru_gradient(
+    steps: Callable, cotangents: tuple, gx: Tensor, h0: Tensor, w: Tensor, b_ih: Tensor, b_hh: Tensor
+) -> tuple:
+    return pullback(lambda *starts: steps(*starts, w, b_ih), (gx, expand(b_hh, tuple(gx._v.shape)), h0), cotangents)
+
+
+def _rnn_gradient(steps: Callable, cotangents: tuple, gx: Tensor, h0: Tensor, *weights: Tensor) -> tuple:
+    return pullback(lambda *starts: steps(*starts, *weights), (gx, h0), cotangents)
+
+
+def _second(steps: Callable, gradient: Callable, given: int, kept: int) -> Callable:
+    """The vjp of a backward primitive of ``given`` cotangents, ``kept`` values of the forward pass and the forward's inputs.
+
+    The kept values are functions of the inputs, so the derivative goes through the inputs alone. ``gradient`` is the
+    backward primitive as a composition.
+    """
+
+    def rule(g: list, ins: list, outs: list, **params: Any) -> tuple:
+        def backward(*values: Tensor) -> tuple:
+            return gradient(partial(steps, **params), values[:given], *values[given:])
+
+        found = pullback(backward, (*ins[:given], *ins[given + kept :]), tuple(_filled(g, outs)))
+        return (*found[:given], *(None,) * kept, *found[given:])
+
+    return rule
+
+
+# ---- the primitives -------------------------------------------------------------------------------------------------------
+lstm_p = Primitive(
+    "lstm", _lstm_shape, _lstm, vjp=_lstm_vjp, batch=_batch(lambda: lstm_p, "shhww", "shhss"), keeps="io", multiple=True
+)
+lstm_grad_p = Primitive(
+    "lstm_grad",
+    _like(5, 6, 7),
+    _lstm_grad,
+    vjp=_second(lstm_steps, _lstm_gradient, 3, 2),
+    batch=_batch(lambda: lstm_grad_p, "shhssshhww", "shh"),
+    keeps="io",
+    multiple=True,
+)
+gru_p = Primitive(
+    "gru", _gru_shape, _gru, vjp=_gru_vjp, batch=_batch(lambda: gru_p, "shwww", "shss"), keeps="io", multiple=True
+)
+gru_grad_p = Primitive(
+    "gru_grad",
+    _like(5, 5, 6),
+    _gru_grad,
+    vjp=_second(_gru_steps, _gru_gradient, 2, 3),
+    batch=_batch(lambda: gru_grad_p, "shsssshwww", "ssh"),
+    keeps="io",
+    multiple=True,
+)
+rnn_p = Primitive(
+    "rnn", _rnn_shape, _rnn, vjp=_rnn_vjp, batch=_batch(lambda: rnn_p, "shww", "sh"), keeps="io", multiple=True
+)
+rnn_grad_p = Primitive(
+    "rnn_grad",
+    _like(3, 4),
+    _rnn_grad,
+    vjp=_second(_rnn_steps, _rnn_gradient, 2, 1),
+    batch=_batch(lambda: rnn_grad_p, "shsshww", "sh"),
+    keeps="io",
+    multiple=True,
+)
