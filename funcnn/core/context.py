@@ -1,20 +1,48 @@
-"""Which interpreter is current, per thread: the one piece of ambient state in the core."""
+"""Which interpreter is current, and for a profiler at which module, per thread: the ambient state of the core."""
 
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import Any, ClassVar
 
 
 class Context(threading.local):
-    """``top``: innermost transformation or None; ``stage``: the jit being traced or None; ``grad``: recording allowed."""
+    """``top``: innermost transformation or None; ``stage``: the jit being traced or None; ``grad``: recording allowed.
+
+    path, module: those of the innermost module call, where a ``Scope`` notes them; ``backward``: a tape is walked back.
+    """
 
     top: Any = None
     stage: Any = None
     grad: bool = True
+    path: str = ""
+    module: Any = None
+    backward: bool = False
 
 
 ctx = Context()
+
+
+class Scope:
+    """``with Scope(path, module)``: the module (None: a pure layer) at a dotted path runs."""
+
+    __slots__ = ("module", "path", "saved")
+    wanted: ClassVar[bool] = False  # by a profiler; while ``jit`` traces, paths are noted in any case
+
+    def __init__(self, path: str, module: Any = None):
+        self.path, self.module = path, module
+
+    def __enter__(self):
+        self.saved = (ctx.path, ctx.module)
+        ctx.path, ctx.module = self.path, self.module
+
+    def __exit__(self, *exc):
+        ctx.path, ctx.module = self.saved
+
+
+def below(name: str) -> str:
+    """The path of what is called ``name`` in the current scope."""
+    return f"{ctx.path}.{name}" if ctx.path and name else ctx.path or name
 
 
 class running:

@@ -9,6 +9,7 @@ from itertools import count
 from typing import Any
 
 from funcnn.core.aval import Missing
+from funcnn.core.context import ctx
 from funcnn.core.errors import GradientError
 from funcnn.core.tensor import Cell, Tensor, version, wrap
 
@@ -21,13 +22,14 @@ class Node:
     ``edges`` holds for each input None, ``(node, slot)``, or the leaf itself (a Tensor, or a tape's mark of an input).
     """
 
-    __slots__ = ("__weakref__", "edges", "ins", "outs", "params", "prim", "rebuild", "seq", "versions")
+    __slots__ = ("__weakref__", "edges", "ins", "outs", "params", "path", "prim", "rebuild", "seq", "versions")
 
     def __init__(self, prim: Any, params: dict, ins: tuple[Tensor, ...], edges: tuple):
         self.prim, self.params, self.edges = prim, params, edges
         self.outs: tuple | None = None
         self.seq = next(_sequence)
         self.rebuild = False
+        self.path = ctx.path
         self.versions: tuple | None
         if "i" in prim.keeps:
             self.ins: Any = ins

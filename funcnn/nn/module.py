@@ -14,7 +14,7 @@ import numpy as np
 
 from funcnn.core import dtypes
 from funcnn.core.aval import Tracer
-from funcnn.core.context import ctx, running
+from funcnn.core.context import Scope, ctx, running
 from funcnn.core.errors import TracerError
 from funcnn.core.mutation import assign
 from funcnn.core.tensor import Tensor
@@ -49,8 +49,11 @@ class Module(Traversal, Hooks, Stateful):
         raise NotImplementedError(f'Module [{type(self).__name__}] is missing the required "forward" function')
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if ctx.stage is not None and self._tied is None:
-            ctx.stage.guard((id(self), "structure"), self._watch())
+        if ctx.stage is not None or Scope.wanted:
+            if ctx.stage is not None and self._tied is None:
+                ctx.stage.guard((id(self), "structure"), self._watch())
+            with Scope(self._path_in_call(), self):
+                return self._call_hooked(args, kwargs)
         if self._forward_pre_hooks or self._forward_hooks:
             return self._call_hooked(args, kwargs)
         return self.forward(*args, **kwargs)

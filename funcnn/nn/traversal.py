@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from funcnn.core.context import below, ctx
 from funcnn.core.tensor import Tensor
 
 
@@ -88,6 +89,15 @@ class Traversal:
             child.apply(fn)
         fn(self)
         return self
+
+    def _path_in_call(self) -> str:
+        """The dotted path from the outermost module that is being called to this one, which it is about to call."""
+        if ctx.module is None:
+            return ctx.path
+        for name, module in ctx.module.named_modules():
+            if module is self:
+                return below(name)
+        return below(type(self).__name__)
 
     # ---- by path ------------------------------------------------------------------------------------------------------
     def get_submodule(self, target: str) -> Any:

@@ -12,6 +12,7 @@ from funcnn.core.aval import Tracer
 from funcnn.core.context import ctx, running
 from funcnn.core.errors import DTypeError, GradientError, ShapeError, TracerError
 from funcnn.core.graph import Node
+from funcnn.core.memory import owns
 from funcnn.core.primitive import apply_vjp
 from funcnn.core.tensor import Tensor, refresh, refresh_all
 from funcnn.ops.creation import ones_like
@@ -42,16 +43,21 @@ class _Walk:
 
     def run(self, retain: bool) -> dict[Any, Tensor]:
         """Go through every pending node once; what reached the leaves."""
-        while self.heap:
-            node = heapq.heappop(self.heap)[1]
-            try:
+        outer = ctx.path, ctx.backward
+        ctx.backward = True
+        try:
+            while self.heap:
+                node = heapq.heappop(self.heap)[1]
+                ctx.path = node.path
                 self._through(node, self.pending.pop(node))
-            except TracerError as error:  # a saved value that may not be read says so in this way
-                if str(error).startswith("backward:"):
-                    raise GradientError(str(error)) from None
-                raise
-            if not retain:
-                node.free()
+                if not retain:
+                    node.free()
+        except TracerError as error:  # a saved value that may not be read says so in this way
+            if str(error).startswith("backward:"):
+                raise GradientError(str(error)) from None
+            raise
+        finally:
+            ctx.path, ctx.backward = outer
         return self.leaves
 
     def _through(self, node: Node, cotangents: list) -> None:
@@ -128,7 +134,7 @@ def _accumulate(leaf: Tensor, g: Tensor, create_graph: bool, taken: set[int]) ->
     if held is not None:
         g = add(held, g)
     elif id(g._v) in taken or (
-        isinstance(g._v, np.ndarray) and (g._view is not None or g._v.base is not None or not g._v.flags.writeable)
+        isinstance(g._v, np.ndarray) and (g._view is not None or not owns(g._v) or not g._v.flags.writeable)
     ):
         g = clone(g)  # a view's memory belongs to another tensor
     taken.add(id(g._v))

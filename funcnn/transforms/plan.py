@@ -86,7 +86,7 @@ class Plan:
         for index, array in self.constants.items():
             slots[index] = array
         for eq, last in self.steps:
-            outs = evaluate(eq.prim, [slots[i] for i in eq.ins], eq.params)
+            outs = evaluate(eq.prim, [slots[i] for i in eq.ins], eq.params, eq)
             for index, out in zip(eq.outs, outs, strict=True):
                 slots[index] = out
             for index in last:

@@ -32,12 +32,14 @@ class StageVar(Tracer):
 
 @dataclass(frozen=True)
 class Equation:
-    """``outs = prim(ins, **params)`` over variable indices."""
+    """``outs = prim(ins, **params)`` over variable indices, and for profilers where it was traced."""
 
     prim: Any
     ins: tuple[int, ...]
     outs: tuple[int, ...]
     params: dict
+    path: str
+    backward: bool
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,8 @@ class Stage:
         values = [self.read(t) for t in ins]
         outs = [self.variable(aval.shape, aval.dtype) for aval in prim.shape(*values, **params)]
         indices = tuple(v.index for v in values)
-        self.equations.append(Equation(prim, indices, tuple(v.index for v in outs), params))
+        results = tuple(v.index for v in outs)
+        self.equations.append(Equation(prim, indices, results, params, ctx.path, ctx.backward))
         return outs
 
     def constant(self, array: np.ndarray) -> StageVar:

@@ -1,0 +1,123 @@
+"""What this machine can do at most, measured: multiply-adds, and copies from memory and from the last cache."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from funcnn.core.memory import empty
+from funcnn.kernels.cpu import limits as kernels
+from funcnn.kernels.cpu import threads as pool
+from funcnn.kernels.cpu.vector import tile_shape
+
+COUNT = {4: 96, 8: 48}  # length of a tile's sum, by itemsize: its operands fill half of a 32 KiB first-level cache
+CHUNK = 1 << 15  # numbers of float32 in a piece of the copies
+
+
+@dataclass(frozen=True)
+class MachineLimits:
+    """Measured limits: GFLOP/s of multiply-adds and GB/s of copies (bytes read plus written), for 1 and all threads."""
+
+    threads: int  # what "all" means
+    float32_one: float
+    float32_all: float
+    float64_one: float
+    float64_all: float
+    copy_one: float
+    copy_all: float
+    cached_copy_one: float  # arrays that fit the last cache
+    cached_copy_all: float
+    cache_bytes: int
+
+    def peak(self, dtype: Any = np.float32, threads: int | None = None) -> float:
+        """GFLOP/s of ``threads`` threads (None: all); of double precision for float64, else of single."""
+        double = np.dtype(dtype) == np.float64
+        one, full = (self.float64_one, self.float64_all) if double else (self.float32_one, self.float32_all)
+        return self._between(one, full, threads)
+
+    def bandwidth(self, size: float = float("inf"), threads: int | None = None) -> float:
+        """GB/s of copies of ``size`` bytes in all: from the last cache where half of it holds them, else from memory."""
+        cached = size <= self.cache_bytes / 2
+        one, full = (self.cached_copy_one, self.cached_copy_all) if cached else (self.copy_one, self.copy_all)
+        return self._between(one, full, threads)
+
+    def _between(self, one: float, full: float, threads: int | None) -> float:
+        """The limit of some threads: on a line from one's to all's."""
+        if threads is None or threads >= self.threads or self.threads == 1:
+            return full
+        return one + (full - one) * (threads - 1) / (self.threads - 1)
+
+    def __str__(self) -> str:
+        rows = [
+            ("multiply-add float32", self.float32_one, self.float32_all, "GFLOP/s"),
+            ("multiply-add float64", self.float64_one, self.float64_all, "GFLOP/s"),
+            ("copy, memory", self.copy_one, self.copy_all, "GB/s"),
+            (f"copy, {self.cache_bytes / 2**20:.0f} MiB cache", self.cached_copy_one, self.cached_copy_all, "GB/s"),
+        ]
+        head = f"{'':24}{'1 thread':>10}{f'{self.threads} threads':>12}"
+        return "\n".join([head, *(f"{name:24}{one:10.1f}{full:12.1f} {unit}" for name, one, full, unit in rows)])
+
+
+@cache
+def machine_limits() -> MachineLimits:
+    """The limits of this machine, measured at the first call in a process, in about a second."""
+    count = pool.available()
+    pool.start()
+    both = (1, count) if count > 1 else (1,)
+    single, double = ([_peak(np.dtype(kind), n) for n in both] for kind in (np.float32, np.float64))
+    size = last_cache()
+    far, near = ([_bandwidth(each, n) for n in both] for each in (max(4 * size, 1 << 26), size // 8))
+    return MachineLimits(
+        count, single[0], max(single), double[0], max(double), far[0], max(far), near[0], max(near), size
+    )
+
+
+def last_cache(root: str = "/sys/devices/system/cpu/cpu0/cache") -> int:
+    """Bytes of the largest cache that the system tells of, or 8 MiB where it tells nothing."""
+    found = [1 << 23]
+    for path in Path(root).glob("index*/size"):
+        text = path.read_text().strip()
+        unit = {"K": 1 << 10, "M": 1 << 20}.get(text[-1:], 1)
+        if text.rstrip("KM").isdigit():
+            found.append(int(text.rstrip("KM")) * unit)
+    return max(found[1:] or found)
+
+
+def _peak(dtype: np.dtype, threads: int) -> float:
+    """GFLOP/s of the register tile on a number of threads."""
+    rows, columns = tile_shape(dtype.itemsize)
+    count, chunks, tile = COUNT[dtype.itemsize], 16 * threads, rows * columns
+    a, b = np.full(count * rows, 1e-3, dtype), np.full(count * columns, 1e-3, dtype)
+    c = np.zeros(tile * threads, dtype)
+    each = 2.0 * count * tile
+    repeats = max(1, int(1e8 / each))  # 0.1 GFLOP a piece: about a millisecond
+    run = kernels.multiply.dispatcher()  # not the kernel itself: a profile in progress is to see none of this
+    return each * repeats * chunks / _best(lambda: run(a, b, c, count, columns, tile, repeats, chunks, threads)) / 1e9
+
+
+def _bandwidth(size: int, threads: int) -> float:
+    """GB/s of a copy between two arrays of ``size`` bytes each."""
+    chunks = max(threads, size // (4 * CHUNK))
+    each = size // (4 * chunks)
+    source, target = (empty((each * chunks,), np.dtype(np.float32)) for _ in range(2))
+    source[:], target[:] = 1, 0
+    run = kernels.copy.dispatcher()
+    return 2 * source.nbytes / _best(lambda: run(source, target, each, chunks, threads)) / 1e9
+
+
+def _best(run: Callable, least: int = 3, budget: float = 0.1) -> float:
+    """Seconds of the fastest of several runs, after one that is not counted."""
+    run()
+    best, spent, runs = float("inf"), 0.0, 0
+    while runs < least or (spent < budget and runs < 1000):
+        start = time.perf_counter()
+        run()
+        taken = time.perf_counter() - start
+        best, spent, runs = min(best, taken), spent + taken, runs + 1
+    return best
