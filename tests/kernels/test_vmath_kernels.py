@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from funcnn.kernels.cpu import vmath
-from funcnn.kernels.cpu.vector import pointer
+from funcnn.kernels.cpu.vector import pointer, vector_bytes
 
 EXACT = {
     "exp": np.exp,
@@ -17,6 +17,8 @@ EXACT = {
     "log1p": np.log1p,
     "tanh": np.tanh,
     "sigmoid": lambda x: np.where(x < 0, np.exp(np.minimum(x, 0)), 1) / (1 + np.exp(-np.abs(x))),
+    "sin": np.sin,
+    "cos": np.cos,
     "erf": lambda x: np.copysign(1 - complement(np.abs(x)), x) * (np.abs(x) > 0.5) + series(x) * (np.abs(x) <= 0.5),
     "erfc": lambda x: np.where(x < 0, 2 - complement(np.abs(x)), complement(np.abs(x))),
 }
@@ -50,15 +52,18 @@ def apply(name: str, x: np.ndarray) -> np.ndarray:
     return y
 
 
-def _loop(scalar):
-    names = {"pointer": pointer, "scalar": scalar, "__name__": "loops"}
-    exec(
-        "def loop(x, y):\n p, q = pointer(x, 0), pointer(y, 0)\n for i in range(x.size):\n  q[i] = scalar(p[i])", names
-    )
+def _loop(scalar, inputs=1):
+    """A compiled loop over arrays, as kernels have them."""
     import numba
 
     from funcnn.kernels.cpu.compile import FASTMATH, rebound
 
+    names = {"pointer": pointer, "scalar": scalar, "__name__": "loops"}
+    ins = [f"p{k}" for k in range(inputs)]
+    lines = [f"{p} = pointer({p}, 0)" for p in ins]
+    call = ", ".join(f"{p}[i]" for p in ins)
+    lines = [*lines, "q, n = pointer(y, 0), y.size", "for i in range(n):", f"    q[i] = scalar({call})"]
+    exec(f"def loop({', '.join(ins)}, y):\n" + "\n".join("    " + line for line in lines), names)
     body = rebound(names["loop"], lambda helper: helper.dispatcher())
     return numba.njit(body, error_model="numpy", fastmath=FASTMATH)
 
@@ -94,7 +99,55 @@ def ulps(y: np.ndarray, want: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("name", EXACT)
 def test_four_ulp_over_the_whole_range(name, dtype):
     x = numbers(dtype, 1_000_000 if dtype == np.float32 else 200_000)
+    if name in ("sin", "cos"):
+        x = x[np.abs(x) <= (2.0**20 if dtype == np.float32 else 2.0**30)]
     with np.errstate(all="ignore"):
         error = ulps(apply(name, x), exact(name, x))
     worst = int(np.nanargmax(np.where(np.isnan(error), np.inf, error)))
     assert error[worst] <= (4.5 if name == "erfc" else 4.0), (x[worst], apply(name, x[worst : worst + 1]), error[worst])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_pow_within_four_ulp(dtype):
+    rng = np.random.default_rng(1)
+    with np.errstate(all="ignore"):
+        x = np.abs(numbers(dtype, 200_000))
+        y = rng.uniform(-745, 745, x.size) / np.log(x) * rng.uniform(0, 1, x.size) ** 2  # results all over the range
+        y = y.astype(dtype)
+        y[::7] = np.round(y[::7])
+        x[::7] *= -1
+        got = np.empty_like(x)
+        _loop(vmath.pow, 2)(x, y, got)
+        error = ulps(got, np.power(x.astype(np.longdouble), y.astype(np.longdouble)))
+    worst = int(np.argmax(np.where(np.isnan(error), np.inf, error)))
+    assert error[worst] <= 4.0, (x[worst], y[worst], got[worst], error[worst])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_pow_has_the_special_values_of_c(dtype):
+    special = [0.0, 1, 2, 3, 0.5, 2.5, math.inf, math.nan, 1e30, 1e-30, 2.0**23 + 1, 2.0**53]
+    x, y = (a.ravel().copy() for a in np.meshgrid(*[np.array([*special, *(-v for v in special)], dtype)] * 2))
+    got = np.empty_like(x)
+    _loop(vmath.pow, 2)(x, y, got)
+    with np.errstate(all="ignore"):
+        want = np.power(x, y)
+    np.testing.assert_allclose(got, want, 1e-6)
+    np.testing.assert_array_equal(np.signbit(got[~np.isnan(want)]), np.signbit(want[~np.isnan(want)]))
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_zero_keeps_its_sign(name):
+    zeros = np.array([0.0, -0.0], np.float32)
+    with np.errstate(all="ignore"):
+        want = exact(name, zeros)
+    np.testing.assert_array_equal(apply(name, zeros), want)
+    np.testing.assert_array_equal(np.signbit(apply(name, zeros)), np.signbit(want))
+
+
+@pytest.mark.skipif(vector_bytes() != 64, reason="reads the assembly of AVX-512")
+@pytest.mark.parametrize("name", EXACT)
+def test_loops_are_vector_code(name):
+    apply(name, np.ones(4, np.float32))
+    assembly = "".join(LOOPS[name].inspect_asm().values())
+    assert assembly.count("zmm") > 40
+    assert not any(f"call{suffix}\t{name}" in assembly for suffix in ("", "q"))

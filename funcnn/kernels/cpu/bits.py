@@ -167,3 +167,20 @@ def copysign(typingctx: Any, size: Any, sign: Any) -> Any:
         return builder.call(cgutils.get_or_insert_function(builder.module, form, name), values)
 
     return size(size, size), codegen
+
+
+# ---- types ------------------------------------------------------------------------------------------------------------
+@intrinsic(twin=lambda x: x.dtype.itemsize == 4)
+def single(typingctx: Any, x: Any) -> Any:
+    """Whether x is a float32, known when the kernel is compiled."""
+    from numba.core import types
+
+    return types.boolean(x), lambda context, builder, signature, values: context.get_constant(
+        types.boolean, x.bitwidth == 32
+    )
+
+
+@intrinsic(twin=lambda x, value: x.dtype.type(value))
+def like(typingctx: Any, x: Any, value: Any) -> Any:
+    """``value`` in x's type."""
+    return x(x, value), lambda context, builder, signature, values: context.cast(builder, values[1], value, x)

@@ -5,53 +5,41 @@ and NaN. They are selects, fused multiply-adds and a few bits (``bits.py``), so 
 ``for i in range(n): q[i] = exp(p[i])`` over ``pointer``s into vector code of the CPU's width.
 
 Ranges are reduced after Cody and Waite ("Software Manual for the Elementary Functions", 1980). The polynomials were fitted
-by ``scripts/fit_vmath.py``, which prints the tables; the degrees leave an approximation error below a tenth of an ulp.
+by ``scripts/fit_vmath.py``; the degrees leave an approximation error below a tenth of an ulp.
 """
 
 from __future__ import annotations
 
 import math
 
-from funcnn.kernels.cpu.bits import copysign, exponent, mantissa, pick, polynomial, times_power
+import numpy as np
+
+from funcnn.kernels.cpu.bits import bit, copysign, exponent, like, mantissa, pick, polynomial, single, times_power
 from funcnn.kernels.cpu.compile import exact_function
 from funcnn.kernels.cpu.vector import fma
-
-MAGIC = 1.5 * 2.0**23, 1.5 * 2.0**52  # see bits.py
-MAGIC_SINGLE, MAGIC_DOUBLE = MAGIC
-LOG2E = 1.0 / math.log(2.0)
-# log(2) as a head whose product with any exponent is exact, and the rest: fdlibm's for float64 (e_exp.c)
-LN2_SINGLE, LN2_REST_SINGLE = 0.693145751953125, 1.428606765330187e-06
-LN2_DOUBLE, LN2_REST_DOUBLE = 6.93147180369123816490e-01, 1.90821492927058770002e-10
-EXP_SINGLE = (0.5, 0.166665769, 0.0416665545, 0.00836319488, 0.00139262034)
-EXP_DOUBLE = (
-    0.5, 0.1666666666666667, 0.04166666666666667, 0.00833333333332612, 0.0013888888888883737, 0.00019841269873874973,
-    2.480158732558584e-05, 2.755725533255441e-06, 2.7557273594799413e-07, 2.510524515390137e-08, 2.0914707069612355e-09,
-)  # fmt: skip
-LOG_SINGLE = (0.666666666, 0.400001221, 0.285507882, 0.233313538)
-LOG_DOUBLE = (
-    0.6666666666666666, 0.4000000000000088, 0.28571428570800655, 0.222222223923837, 0.18181795568589937,
-    0.15386243592665208, 0.13268669005111386, 0.1308771474739754,
-)  # fmt: skip
-ERF_SINGLE = (
-    1.12837917, -0.376126385, 0.112837825, -0.0268654307, 0.00522103181, -0.000848408041, 0.00011265959, -9.66704457e-06,
-)  # fmt: skip
-ERF_DOUBLE = (
-    1.1283791670955126, -0.37612638903183754, 0.1128379167095512, -0.02686617064512984, 0.0052239776254232985,
-    -0.000854832702193483, 0.00012055332902888736, -1.4925647567519332e-05, 1.6462045441468418e-06,
-    -1.6364642158167616e-07, 1.4792401209404813e-08, -1.216456005728345e-09, 8.709045129053106e-11,
-    -4.230945824295338e-12,
-)  # fmt: skip
-ERFCX_SINGLE = (
-    1.02158271, -0.687160719, 0.279471774, -0.0364412499, -0.0215057147, 0.00647225186, 0.00306168857, -0.000822651391,
-    -0.000587997381, 3.85452023e-05, 6.37217892e-05,
-)  # fmt: skip
-ERFCX_DOUBLE = (
-    1.0740069070883398, -0.8833944531698837, 0.5902283571041006, -0.31046726190055346, 0.11952776128737619,
-    -0.0268272346249335, -0.0012124166294624522, 0.0030340620078566547, -0.0005483096620976395, -0.00027677789850941934,
-    0.00010756126400259214, 3.0398397482557782e-05, -1.746954617697305e-05, -4.749821356946932e-06,
-    2.7624471754654947e-06, 9.9961194370367e-07, -4.026121016190961e-07, -2.3336457611801297e-07, 4.0160562323627874e-08,
-    4.8962859146095685e-08, 2.4937761649110026e-09, -6.436529032964783e-09, -1.6316945067439049e-09,
-)  # fmt: skip
+from funcnn.kernels.cpu.vmath_tables import (
+    COS_DOUBLE,
+    COS_SINGLE,
+    ERF_DOUBLE,
+    ERF_SINGLE,
+    ERFCX_DOUBLE,
+    ERFCX_SINGLE,
+    EXP_DOUBLE,
+    EXP_SINGLE,
+    LN2_DOUBLE,
+    LN2_REST_DOUBLE,
+    LN2_REST_SINGLE,
+    LN2_SINGLE,
+    LOG2E,
+    LOG_DOUBLE,
+    LOG_SINGLE,
+    MAGIC_DOUBLE,
+    MAGIC_SINGLE,
+    POW_DOUBLE,
+    SIN_DOUBLE,
+    SIN_SINGLE,
+    TWO_OVER_PI,
+)
 
 
 # ---- exponential ------------------------------------------------------------------------------------------------------
@@ -197,3 +185,109 @@ def erfc(x):
     tail = erfc_size(a)
     far = pick(x, 2.0, 2.0) - tail if x < pick(x, 0.0, 0.0) else tail
     return near if a < pick(x, 0.5, 0.5) else far
+
+
+# ---- sine and cosine --------------------------------------------------------------------------------------------------
+@exact_function
+def circle(x, quarters):
+    """sin(x + quarters pi / 2) for |x| up to 2^20 in float32, 2^30 in float64: x = n pi / 2 + r, |r| < pi / 4.
+
+    Pi / 2 is a sum of three numbers, each as precise as x: the first fused step is exact, the others round what is left.
+    """
+    magic = pick(x, MAGIC_SINGLE, MAGIC_DOUBLE)
+    t = fma(x, pick(x, TWO_OVER_PI, TWO_OVER_PI), magic)
+    n = t - magic
+    r = fma(n, pick(x, -1.5707963705062866, -1.5707963267948966), x)
+    r = fma(n, pick(x, 4.371138828673793e-08, -6.123233995736766e-17), r)
+    r = fma(n, pick(x, 1.7151245100058819e-15, 1.4973849048591833e-33), r)
+    z = r * r
+    sine = fma(z * r, polynomial(z, SIN_SINGLE, SIN_DOUBLE), r)
+    half = fma(z, pick(x, -0.5, -0.5), pick(x, 1.0, 1.0))
+    cosine = fma(z * z, polynomial(z, COS_SINGLE, COS_DOUBLE), half)
+    turned = t + quarters
+    out = cosine if bit(turned, 0) else sine
+    return -out if bit(turned, 1) else out
+
+
+@exact_function
+def sin(x):
+    """The sine of |x| up to 2^20 in float32, 2^30 in float64 (``far_from_circle`` knows)."""
+    zero = pick(x, 0.0, 0.0)
+    return x if x == zero else circle(x, zero)  # -0 stays what it is
+
+
+@exact_function
+def cos(x):
+    """The cosine of |x| up to 2^20 in float32, 2^30 in float64 (``far_from_circle`` knows)."""
+    return circle(x, pick(x, 1.0, 1.0))
+
+
+@exact_function
+def far_from_circle(x):
+    """Whether sin and cos need the scalar functions of the system's library, which reduce any angle."""
+    return abs(x) > pick(x, 2.0**20, 2.0**30)
+
+
+# ---- powers -----------------------------------------------------------------------------------------------------------
+@exact_function
+def log_pair(x):
+    """log(x) of a float64 x > 0 as a sum of two numbers, to 65 bits: s = f / (2 + f) and s^3 are such sums too."""
+    small = x < 2.0**-1022
+    y = x * 2.0**54 if small else x
+    root = pick(x, math.sqrt(0.5), math.sqrt(0.5))
+    e = exponent(y, root) - (54.0 if small else 0.0)
+    f = mantissa(y, root) - 1.0
+    total = f + 2.0
+    inverse = 1.0 / total
+    s = f * inverse
+    s_rest = fma(-s, f - (total - 2.0), fma(-s, total, f)) * inverse
+    z = s * s
+    z_rest = fma(s, s, -z) + 2.0 * s * s_rest
+    cube = s * z
+    cube_rest = fma(s, z, -cube) + (s * z_rest + s_rest * z)
+    third = cube * (2.0 / 3.0)
+    third_rest = fma(cube, 2.0 / 3.0, -third) + (cube * 3.700743415417188e-17 + cube_rest * (2.0 / 3.0))
+    rest = fma(cube * z, polynomial(z, POW_DOUBLE, POW_DOUBLE), third_rest) + 2.0 * s_rest
+    high = e * LN2_DOUBLE
+    one = high + 2.0 * s
+    one_rest = 2.0 * s - (one - high) if e != 0.0 else 0.0
+    two = one + third
+    two_rest = third - (two - one)
+    tail = one_rest + two_rest + fma(e, LN2_REST_DOUBLE, rest)
+    head = two + tail
+    return head, tail - (head - two)
+
+
+@exact_function
+def whole(y):
+    """Whether y is an integer; infinity counts as an even one."""
+    a, big = abs(y), pick(y, 2.0**23, 2.0**52)
+    return a + big - big == a if a < big else a == a
+
+
+@exact_function
+def size_power(x, y):
+    """x^y for x >= 0 in float64: exp(y log(x)), where the product keeps its rounding error."""
+    head, tail = log_pair(x)
+    head = head if x < math.inf else x
+    head = -math.inf if x == 0.0 else head
+    product = y * head
+    rest = fma(y, head, -product) + y * tail if abs(product) < 800.0 else 0.0
+    e = exp(product)
+    return fma(e, rest, e) if e < math.inf else e
+
+
+@exact_function
+def pow(x, y):
+    """x^y with C's special values: 1^y and x^0 are 1, even for NaN; NaN for x < 0 unless y is an integer."""
+    zero, one, infinity = pick(x, 0.0, 0.0), pick(x, 1.0, 1.0), pick(x, math.inf, math.inf)
+    a = abs(x)
+    v, w = np.float64(a), np.float64(y)
+    out = like(x, exp(w * log(v)) if single(x) else size_power(v, w))
+    integer = whole(y)
+    odd = not whole(y * pick(x, 0.5, 0.5)) if integer else False
+    out = copysign(out, x) if odd else out
+    bad = (a < infinity if x < zero else False) if not integer else False
+    out = pick(x, math.nan, math.nan) if bad else out
+    out = one if (a == one if abs(y) == infinity else x == one) else out
+    return one if y == zero else out
