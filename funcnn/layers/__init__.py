@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from funcnn.layers.activation import GELU, Flatten, LeakyReLU, LogSoftmax, PReLU, ReLU, Sigmoid, Softmax, Tanh
 from funcnn.layers.base import KeyRequired, Layer, arg, document
+from funcnn.layers.cell import GRUCell, LSTMCell, RNNCell
 from funcnn.layers.conv import Conv1d, Conv2d, Conv3d
 from funcnn.layers.dropout import Dropout
 from funcnn.layers.embedding import Embedding
@@ -11,6 +12,7 @@ from funcnn.layers.linear import Identity, Linear
 from funcnn.layers.loss import CrossEntropyLoss, L1Loss, MSELoss, NLLLoss
 from funcnn.layers.norm import BatchNorm1d, BatchNorm2d, BatchNorm3d, LayerNorm
 from funcnn.layers.pool import AvgPool1d, AvgPool2d, AvgPool3d, MaxPool1d, MaxPool2d, MaxPool3d
+from funcnn.layers.recurrent import GRU, LSTM, RNN
 from funcnn.layers.sequential import Sequential
 
 # The layers that have a generated module in ``funcnn.nn``; Sequential has a container of its own there.
@@ -18,6 +20,7 @@ GENERATED = (
     Linear, Identity, Conv1d, Conv2d, Conv3d, MaxPool1d, MaxPool2d, MaxPool3d, AvgPool1d, AvgPool2d, AvgPool3d,
     BatchNorm1d, BatchNorm2d, BatchNorm3d, LayerNorm, ReLU, LeakyReLU, PReLU, Sigmoid, Tanh, GELU, Softmax, LogSoftmax,
     Flatten, Dropout, CrossEntropyLoss, NLLLoss, MSELoss, L1Loss, Embedding,
+    LSTM, GRU, RNN, LSTMCell, GRUCell, RNNCell,
 )  # fmt: skip
 for _layer in GENERATED:
     document(_layer)

@@ -130,6 +130,7 @@ def generate(layer: type) -> type[LayerModule]:
         "__doc__": layer.__doc__,
         "__module__": "funcnn.nn",
         "_layer_type": layer,
+        **getattr(layer, "module_methods", {}),
     }
     if names:
         __init__.__signature__ = shape.replace(  # type: ignore[attr-defined]
