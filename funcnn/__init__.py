@@ -43,6 +43,16 @@ double, half, long, short = float64, float16, int64, int16
 int, float, bool = int32, float32, bool_
 globals().update(_ops.public())
 
+
+def __getattr__(name: str):  # type: ignore[no-untyped-def]
+    """The profiler is imported when it is first named."""
+    if name == "profiler":
+        from importlib import import_module
+
+        return import_module("funcnn.profiler")
+    raise AttributeError(f"module 'funcnn' has no attribute {name!r}")
+
+
 __all__ = [
     "DTypeError", "FuncnnError", "GradientError", "ShapeError", "Size", "Tensor", "TracerError", "autograd", "bool",
     "bool_", "device", "double", "empty_cache", "enable_grad", "float", "float16", "float32", "float64", "get_default_dtype",

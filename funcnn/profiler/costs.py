@@ -1,0 +1,209 @@
+"""What operations cost by their shapes: flops and bytes, one rule a family, by the primitive's name.
+
+Conventions. A multiply-add is 2 flops, whatever instruction does it; an algorithm that needs fewer multiplications
+(Winograd) is charged those of the definition, so its rate may pass the machine's. Adding, comparing, dividing and square
+roots are 1 flop; the functions in ``FUNCTIONS`` what a polynomial of single precision takes. Index arithmetic and moving
+numbers are none. Bytes are those of every input read once and every output written once; numbers repeated by broadcasting
+count once, views cost nothing, and gathering reads what it gathers, not all it could have.
+
+A primitive without a rule is charged 1 flop for each number of its first output, when that is floating-point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Array(NamedTuple):
+    """What a rule knows of an array; ``nbytes`` without what broadcasting repeats."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    nbytes: int
+
+    @property
+    def size(self) -> int:
+        """How many numbers."""
+        return prod(self.shape)
+
+
+def seen(array: np.ndarray) -> Array:
+    """An array's facts."""
+    if 0 not in array.strides:
+        return Array(array.shape, array.dtype, array.nbytes)
+    real = prod([n for n, stride in zip(array.shape, array.strides, strict=True) if stride])
+    return Array(array.shape, array.dtype, real * array.itemsize if array.size else 0)
+
+
+Rule = Callable[[list, list, dict], float]  # (inputs, outputs, parameters) -> flops, or bytes
+
+# ---- flops of one number --------------------------------------------------------------------------------------------------
+EXP, LOG, TANH, TRIG, ERF = 16, 20, 24, 24, 30
+FUNCTIONS = {
+    "exp": EXP, "exp2": EXP, "expm1": EXP + 4, "log": LOG, "log2": LOG, "log10": LOG, "log1p": LOG + 2, "tanh": TANH,
+    "sigmoid": EXP + 2, "silu": EXP + 3, "gelu": ERF + 4, "softplus": EXP + LOG, "elu": EXP + 2, "selu": EXP + 3, "mish": 3 * EXP,
+    "sin": TRIG, "cos": TRIG, "tan": TRIG + 4, "asin": TRIG, "acos": TRIG, "atan": TRIG, "atan2": TRIG + 4, "sinh": TANH,
+    "cosh": TANH, "asinh": LOG + 6, "acosh": LOG + 6, "atanh": LOG + 4, "erf": ERF, "erfc": ERF + EXP, "erfinv": LOG + ERF,
+    "pow": LOG + EXP + 2, "logaddexp": LOG + EXP + 3, "hypot": 4, "remainder": 4, "fmod": 4, "floor_divide": 2, "rsqrt": 2,
+    "binary_cross_entropy": 2 * LOG + 4,
+}  # fmt: skip
+
+
+def _each(flops: float) -> Rule:
+    """So many flops for each number of the largest array: of reductions the input, of most others the output."""
+    return lambda ins, outs, params: flops * max(a.size for a in (*ins, *outs))
+
+
+def _none(ins: list, outs: list, params: dict) -> float:
+    return 0.0
+
+
+# ---- products -----------------------------------------------------------------------------------------------------------
+def _conv(ins: list, outs: list, params: dict) -> float:
+    """x (N, C, *S), w (K, C/g, *A) to y (N, K, *O): each number of y sums C/g prod(A) products."""
+    y, w = outs[0], ins[1]
+    bias = y.size if len(ins) > 2 else 0
+    return 2.0 * y.size * prod(w.shape[1:]) + bias
+
+
+def _conv_input_grad(ins: list, outs: list, params: dict) -> float:
+    dy, w = ins[0], ins[1]
+    bias = outs[0].size if len(ins) > 2 else 0
+    return 2.0 * dy.size * prod(w.shape[1:]) + bias
+
+
+def _conv_weight_grad(ins: list, outs: list, params: dict) -> float:
+    dy, dw = ins[1], outs[0]
+    return 2.0 * dy.size * prod(dw.shape[1:])
+
+
+def _matmul(ins: list, outs: list, params: dict) -> float:
+    """(..., M, L) and (..., L, N): 2 L for each number that comes out; an added bias 1."""
+    bias = outs[0].size if len(ins) > 2 else 0
+    return 2.0 * outs[0].size * (ins[0].shape[-1] if ins[0].shape else 1) + bias
+
+
+def _recurrent(gates: int, each: float) -> Rule:
+    """A product (N, H) (H, gates H) for each step, besides ``each`` flops for each number of a gate.
+
+    ``gx`` (T, N, gates H), the input's share of the gates, is a product before; the backward pass is charged two.
+    """
+
+    def rule(ins: list, outs: list, params: dict) -> float:
+        whole = max((a for a in (*ins, *outs) if len(a.shape) == 3), key=lambda a: a.size)
+        return whole.size * (2.0 * (whole.shape[-1] // gates) + each)
+
+    return rule
+
+
+def _twice(rule: Rule) -> Rule:
+    return lambda ins, outs, params: 2.0 * rule(ins, outs, params)
+
+
+def _attention(products: int) -> Rule:
+    """q (..., L, E), k (..., S, E): so many products of 2 L S E, and the softmax of the scores."""
+
+    def rule(ins: list, outs: list, params: dict) -> float:
+        q, k = ins[0], ins[1]
+        scores = prod(q.shape[:-1]) * k.shape[-2]
+        return scores * (2.0 * products * q.shape[-1] + EXP + 4)
+
+    return rule
+
+
+# ---- windows ------------------------------------------------------------------------------------------------------------
+def _window(ins: list, outs: list, params: dict) -> float:
+    """One flop for each number in each window; ``size`` is the window, else the ratio of the sizes stands for it."""
+    small, large = sorted((ins[0].size, outs[0].size))
+    size = params.get("size")
+    return float(small * prod(size)) if isinstance(size, tuple) and "stride" in params else float(large)
+
+
+def _logarithm(ins: list, outs: list, params: dict) -> float:
+    """A sort: n log2 n comparisons along the axis."""
+    axis = params.get("dim", params.get("axis", -1))
+    n = ins[0].shape[axis] if ins[0].shape and isinstance(axis, int) else max(ins[0].size, 1)
+    return float(ins[0].size * max(1, n - 1).bit_length())
+
+
+FLOPS: dict[str, Rule] = {
+    **{name: _each(flops) for name, flops in FUNCTIONS.items()},
+    **dict.fromkeys(
+        ("reshape", "permute", "expand", "slice", "slice_put", "cat", "flip", "pad", "index", "index_put", "gather", "clone",
+         "detach", "to", "embedding", "one_hot", "where", "positive", "unfold", "im2col", "random_split", "random_fold_in"),
+        _none,
+    ),
+    **dict.fromkeys(("sum", "prod", "amax", "amin", "argmax", "argmin", "all", "any", "mean", "median", "cumsum", "cumprod",
+                     "cummax", "cummin", "scatter", "embedding_grad", "affine_scan"), _each(1)),
+    "conv": _conv, "conv_input_grad": _conv_input_grad, "conv_weight_grad": _conv_weight_grad,
+    "matmul": _matmul, "linear": _matmul, "argsort": _logarithm, "sort": _logarithm, "logcumsumexp": _each(LOG + EXP),
+    "max_pool": _window, "avg_pool": _window, "avg_pool_grad": _window, "pool_scatter": _each(1), "pool_gather": _none,
+    "normalize": _each(7), "normalize_grad": _each(11), "softmax": _each(EXP + 4), "log_softmax": _each(EXP + 4),
+    "logsumexp": _each(EXP + 2), "softmax_grad": _each(4), "log_softmax_grad": _each(EXP + 3),
+    "cross_entropy": _each(EXP + 4), "cross_entropy_grad": _each(EXP + 3), "nll_loss": lambda i, o, p: float(i[1].size),
+    "lstm": _recurrent(4, EXP + 4), "gru": _recurrent(3, EXP + 4), "rnn": _recurrent(1, TANH + 2),
+    "lstm_grad": _twice(_recurrent(4, 4)), "gru_grad": _twice(_recurrent(3, 4)), "rnn_grad": _twice(_recurrent(1, 2)),
+    "attention": _attention(2), "attention_grad": _attention(5),
+    "bilinear": _each(8), "bicubic": _each(40), "grid_sample": _each(12), "dropout": _each(2),
+    "adam_update": _each(14), "adamw_update": _each(14), "sgd_update": _each(4), "random_bits": _none,
+}  # fmt: skip
+
+
+def flops(name: str, ins: list, outs: list, params: dict) -> float:
+    """The flops of a primitive: the rule of its name, of its family (``<family>_norm``), or one for each number."""
+    rule = FLOPS.get(name)
+    if rule is None and "norm" in name:
+        rule = FLOPS["normalize_grad" if "grad" in name else "normalize"]
+    if rule is not None:
+        return rule(ins, outs, params)
+    return float(outs[0].size) if outs and outs[0].dtype.kind == "f" else 0.0
+
+
+# ---- bytes --------------------------------------------------------------------------------------------------------------
+def _gathered(ins: list, outs: list, params: dict) -> float:
+    """As many bytes read as written, and the indices."""
+    return 2.0 * outs[0].nbytes + sum(a.nbytes for a in ins[1:])
+
+
+BYTES: dict[str, Rule] = {"index": _gathered, "gather": _gathered, "embedding": _gathered, "pool_gather": _gathered}
+
+
+def moved(name: str, ins: list, outs: list, params: dict) -> float:
+    """The bytes that a primitive reads and writes."""
+    rule = BYTES.get(name)
+    return float(sum(a.nbytes for a in (*ins, *outs))) if rule is None else rule(ins, outs, params)
+
+
+# ---- kernels that take addresses ---------------------------------------------------------------------------------------------
+def _update(each: float, unmoved: int) -> Callable:
+    """An optimizer's update in place: ``chunks`` says how many elements; ``unmoved`` rows of the table are not as long."""
+
+    def rule(args: tuple) -> tuple[float, float]:
+        table, chunks, kind = args[:3]
+        elements = int(chunks[:, 2].sum())
+        return float((table.shape[0] - unmoved) * elements * kind.itemsize), each * elements
+
+    return rule
+
+
+KERNELS: dict[str, Callable[[tuple], tuple[float, float]]] = {
+    "adam_update": _update(14, 2),
+    "sgd_update": _update(4, 0),
+}
+
+
+def kernel_bytes(args: tuple) -> float:
+    """The bytes of a kernel's array arguments, scratch included, each array once."""
+    total, stack, met = 0, list(args), set()
+    while stack:
+        item = stack.pop()
+        if isinstance(item, tuple):
+            stack.extend(item)
+        elif isinstance(item, np.ndarray) and id(item) not in met:
+            met.add(id(item))
+            total += item.nbytes
+    return float(total)
