@@ -15,6 +15,8 @@ from funcnn.kernels.cpu.conv import convolve, pack_weights, spread
 from funcnn.kernels.cpu.conv_weight import convolve_weight_grad
 from funcnn.kernels.cpu.tiles import dots_shape
 from funcnn.kernels.cpu.vector import tile_shape, vector_bytes
+from funcnn.ops import conv_winograd as winograd
+from funcnn.ops.conv_exact import exactly
 
 SPREAD_NS = 0.3  # nanoseconds a number for the copies
 FLOP_NS = 0.01  # nanoseconds a flop in a tile
@@ -34,6 +36,28 @@ def _volume(array: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(array).reshape(*array.shape[:2], *_three(array.shape[2:], 1))
 
 
+def _bias(ins: list, y: np.ndarray) -> np.ndarray:
+    """The third input, or zeros, for y (N, K, ...)."""
+    return np.ascontiguousarray(ins[2]) if len(ins) > 2 else np.zeros(y.shape[1], y.dtype)
+
+
+def _exactly(run: Any, a: np.ndarray, b: np.ndarray, out: np.ndarray, bias: Any, **where: Any) -> None:
+    """out = run(a, b) + bias where a or b is not finite; all of five dimensions."""
+    where = {
+        name: _three(value, 0 if name == "padding" else 1) if isinstance(value, tuple) else value
+        for name, value in where.items()
+    }
+
+    def product(u: np.ndarray, v: np.ndarray) -> np.ndarray:
+        made = empty(out.shape, out.dtype)
+        run([u, v], [made], **where)
+        return made
+
+    exactly(product, a, b, out)
+    if bias is not None:
+        out += bias.reshape(-1, 1, 1, 1)
+
+
 def _spread(x: np.ndarray, image: tables.Image) -> np.ndarray:
     """x (N, C, D, H, W) in the image's layout."""
     if image.direct:
@@ -45,12 +69,15 @@ def _spread(x: np.ndarray, image: tables.Image) -> np.ndarray:
     return spacious
 
 
-def _packed(w: np.ndarray, table: np.ndarray, groups: int, lanes: int, stride: int, group: int) -> np.ndarray:
-    """The weights in panels: lane of a panel ``stride`` apart, groups ``group`` apart, rows by the table."""
+def _packed(
+    w: np.ndarray, table: np.ndarray, groups: int, lanes: int, stride: int, group: int
+) -> tuple[np.ndarray, bool]:
+    """The weights in panels, and whether they are finite: lanes of a panel ``stride`` apart, rows by the table."""
     rows = tile_shape(w.itemsize)[0]
-    packed = empty((groups * -(-lanes // rows) * rows * table.size,), w.dtype)
-    pack_weights(w, table, packed, groups, lanes, rows, stride, group, threads.workers(2 * packed.size))
-    return packed
+    panels = groups * -(-lanes // rows)
+    packed, spoiled = empty((panels * rows * table.size,), w.dtype), np.empty(panels, w.dtype)
+    pack_weights(w, table, packed, spoiled, groups, lanes, rows, stride, group, threads.workers(2 * packed.size))
+    return packed, not spoiled.any()
 
 
 def _product(image: np.ndarray, layout: tables.Image, part: tables.Part, packed: np.ndarray, bias: np.ndarray, y: np.ndarray,
@@ -80,15 +107,18 @@ def forward(ins: list, outs: list, stride: tuple, padding: tuple, dilation: tupl
     if not y.size:
         return
     k, inner, *kernel = w.shape
-    bias = np.ascontiguousarray(ins[2]) if len(ins) > 2 else np.zeros(k, y.dtype)
+    bias = _bias(ins, y)
     if not inner:
         y[:] = bias.reshape(-1, 1, 1, 1)
         return
     lanes = tile_shape(y.itemsize)[1]
     layout, part = tables.forward(x.shape[2:], inner, tuple(kernel), *_where(stride, padding, dilation), lanes)
     taps = part.offsets.size
-    packed = _packed(w, part.table, groups, k // groups, taps, k // groups * taps)
-    _product(_spread(x, layout), layout, part, packed, bias, y, inner, groups)
+    packed, finite = _packed(w, part.table, groups, k // groups, taps, k // groups * taps)
+    if finite or not any(padding):
+        _product(_spread(x, layout), layout, part, packed, bias, y, inner, groups)
+    else:
+        _exactly(forward, x, w, y, bias, stride=stride, padding=padding, dilation=dilation, groups=groups)
 
 
 def input_grad(ins: list, outs: list, stride: tuple, padding: tuple, dilation: tuple, groups: int, size: tuple) -> None:
@@ -98,7 +128,7 @@ def input_grad(ins: list, outs: list, stride: tuple, padding: tuple, dilation: t
         return
     k, channels, *kernel = w.shape
     lanes, taps = k // groups, prod(kernel)
-    bias = np.ascontiguousarray(ins[2]) if len(ins) > 2 else np.zeros(groups * channels, dx.dtype)
+    bias = _bias(ins, dx)
     if not dy.size or not lanes:
         dx[:] = bias.reshape(-1, 1, 1, 1)
         return
@@ -107,14 +137,20 @@ def input_grad(ins: list, outs: list, stride: tuple, padding: tuple, dilation: t
     image = _spread(dy, layout)
     for part in parts:
         if part.offsets.size:
-            packed = _packed(w, part.table, groups, channels, taps, lanes * channels * taps)
+            packed, finite = _packed(w, part.table, groups, channels, taps, lanes * channels * taps)
+            if not finite:
+                settings = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups, "size": size}
+                _exactly(input_grad, dy, w, dx, bias, **settings)
+                return
             _product(image, layout, part, packed, bias, dx, lanes, groups)
         else:
             untouched = tuple(slice(a, None, t) for a, t in zip(part.phase, part.strides, strict=True))
             dx[(..., *untouched)] = bias.reshape(-1, 1, 1, 1)
 
 
-def weight_grad(ins: list, outs: list, stride: tuple, padding: tuple, dilation: tuple, groups: int, size: tuple) -> None:
+def weight_grad(
+    ins: list, outs: list, stride: tuple, padding: tuple, dilation: tuple, groups: int, size: tuple
+) -> None:
     """dw from x and dy by dot products along the pixels."""
     x, dy, dw = _volume(ins[0]), _volume(ins[1]), _volume(outs[0])
     k, inner, *kernel = dw.shape
@@ -135,12 +171,60 @@ def weight_grad(ins: list, outs: list, stride: tuple, padding: tuple, dilation: 
     wide = max(1, min(row_tiles, -(-row_tiles * -(-lane_tiles // high) * groups // 16)))
     blocks = (-(-lane_tiles // high), high, -(-row_tiles // wide), wide)
     sizes = (lanes, rows, x.shape[0], part.grid[0], around.slice_size)
-    steps = (groups * inner * layout.size, inner * layout.size, part.step, k * around.size, lanes * around.size, around.slice_size)
+    steps = (
+        groups * inner * layout.size,
+        inner * layout.size,
+        part.step,
+        k * around.size,
+        lanes * around.size,
+        around.slice_size,
+    )
     work = threads.workers(FLOP_NS * 2 * k * rows * sizes[2] * sizes[3] * sizes[4])
     scratch = empty((work * high * wide * many * each,), np.dtype(np.float64))
     convolve_weight_grad(image, cotangent, places, offsets, dw, scratch, tile, blocks, sizes, steps, groups, 1024, work)
+    if not np.isfinite(dw).all() and not (np.isfinite(x).all() and np.isfinite(dy).all()):
+        _exactly(
+            weight_grad, x, dy, dw, None, stride=stride, padding=padding, dilation=dilation, groups=groups, size=size
+        )
 
 
-FORWARD = (Implementation(forward),)
-INPUT_GRAD = (Implementation(input_grad),)
-WEIGHT_GRAD = (Implementation(weight_grad),)
+# ---- Winograd -----------------------------------------------------------------------------------------------------------
+def _winograd_forward(ins: list, outs: list, padding: tuple, groups: int, **where: Any) -> None:
+    x, w, y = np.ascontiguousarray(ins[0]), np.ascontiguousarray(ins[1]), outs[0]
+    patches = winograd.Patches(x.shape, y.shape, groups, y.dtype)
+    taps = 9 * patches.c
+    if not winograd.forward(x, w, _bias(ins, y), y, padding, patches, np.arange(taps), taps, patches.k * taps):
+        forward(ins, outs, padding=padding, groups=groups, **where)
+
+
+def _winograd_input_grad(ins: list, outs: list, padding: tuple, groups: int, **where: Any) -> None:
+    """The forward pass of dy with the taps turned round, inputs and outputs exchanged."""
+    dy, w, dx = np.ascontiguousarray(ins[0]), np.ascontiguousarray(ins[1]), outs[0]
+    patches = winograd.Patches(dy.shape, dx.shape, groups, dx.dtype)
+    around = tuple(2 - p for p in padding)
+    table = np.add.outer(np.arange(patches.c) * patches.k * 9, np.arange(8, -1, -1)).reshape(-1)
+    if not winograd.forward(dy, w, _bias(ins, dx), dx, around, patches, table, 9, patches.k * patches.c * 9):
+        input_grad(ins, outs, padding=padding, groups=groups, **where)
+
+
+def _winograd_weight_grad(ins: list, outs: list, padding: tuple, groups: int, **where: Any) -> None:
+    x, dy = np.ascontiguousarray(ins[0]), np.ascontiguousarray(ins[1])
+    if not winograd.weight_grad(x, dy, outs[0], padding, groups):
+        weight_grad(ins, outs, padding=padding, groups=groups, **where)
+
+
+def _winograd_for(ins: list, groups: int, size: Any = None, **where: Any) -> bool:
+    return winograd.applies(ins[0], tuple(ins[1].shape[2:]), ins[1].shape[0], groups=groups, **where)
+
+
+def _winograd_for_input_grad(ins: list, groups: int, size: tuple, **where: Any) -> bool:
+    return winograd.applies(ins[0], tuple(ins[1].shape[2:]), ins[1].shape[1] * groups, groups=groups, **where)
+
+
+def _winograd_for_weight_grad(ins: list, groups: int, size: tuple, **where: Any) -> bool:
+    return winograd.applies(ins[0], size, ins[1].shape[1], groups=groups, **where)
+
+
+FORWARD = (Implementation(_winograd_forward, _winograd_for), Implementation(forward))
+INPUT_GRAD = (Implementation(_winograd_input_grad, _winograd_for_input_grad), Implementation(input_grad))
+WEIGHT_GRAD = (Implementation(_winograd_weight_grad, _winograd_for_weight_grad), Implementation(weight_grad))

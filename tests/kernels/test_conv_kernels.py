@@ -7,6 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 
+from funcnn.kernels.cpu import threads
 from funcnn.ops import conv_cpu
 
 # x (N, C, D, H, W), output channels, kernel, stride, padding, dilation, groups
@@ -23,10 +24,14 @@ CASES = {
     "several tiles": ((2, 2, 1, 20, 20), 2, (1, 3, 2), (1, 1, 1), (0, 1, 1), (1, 1, 1), 2),
     "rows cut by tiles": ((1, 1, 1, 1, 700), 2, (1, 1, 3), (1, 1, 2), (0, 0, 1), (1, 1, 1), 1),
     "many taps": ((1, 14, 1, 14, 14), 1, (1, 7, 7), (1, 1, 1), (0, 3, 3), (1, 1, 1), 1),
+    "winograd": ((2, 16, 9, 11), 17, (3, 3), (1, 1), (1, 0), (1, 1), 1),
+    "winograd in groups": ((9, 36, 4, 5), 40, (3, 3), (1, 1), (2, 1), (1, 1), 2),
+    "winograd of small patches": ((40, 16, 4, 4), 16, (3, 3), (1, 1), (0, 0), (1, 1), 1),
     "no images": ((0, 2, 1, 4, 4), 3, (1, 2, 2), (1, 1, 1), (0, 0, 0), (1, 1, 1), 1),
     "no channels": ((2, 0, 1, 4, 4), 3, (1, 2, 2), (1, 1, 1), (0, 0, 0), (1, 1, 1), 1),
     "no outputs": ((2, 2, 1, 1, 4), 3, (1, 2, 2), (1, 1, 1), (0, 0, 0), (1, 1, 1), 1),
 }
+SAME = ["3d", "groups", "rows cut by tiles", "winograd", "winograd in groups"]
 DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])
 
 
@@ -41,18 +46,21 @@ def setup(case, dtype, seed=0):
 
 
 def naive(x, w, dy, stride, padding, dilation, groups):
-    """y, dx and dw by the definition, on an input that is padded with zeros."""
+    """y, dx and dw by the definition; what would be read from the padding is no product at all, as in PyTorch."""
     x, w, dy = (a.astype(np.float64) for a in (x, w, dy))
     high = [
         p + s * o + d * k for p, s, o, d, k in zip(padding, stride, dy.shape[2:], dilation, w.shape[2:], strict=True)
     ]
-    wide = np.pad(x, [(0, 0), (0, 0), *zip(padding, high, strict=True)])
+    around = [(0, 0), (0, 0), *zip(padding, high, strict=True)]
+    wide, real = np.pad(x, around), np.pad(np.ones(x.shape, bool), around)
     y, dwide, dw = np.zeros(dy.shape), np.zeros(wide.shape), np.zeros(w.shape)
     K, C = w.shape[0] // groups, w.shape[1]
     for k, c, tap in product(range(w.shape[0]), range(C), product(*map(range, w.shape[2:]))):
         channel = k // K * C + c
         for pixel in product(*map(range, dy.shape[2:])):
             at = tuple(o * s + t * d for o, s, t, d in zip(pixel, stride, tap, dilation, strict=True))
+            if not real[(slice(None), channel, *at)].any():
+                continue
             y[(slice(None), k, *pixel)] += w[(k, c, *tap)] * wide[(slice(None), channel, *at)]
             dwide[(slice(None), channel, *at)] += w[(k, c, *tap)] * dy[(slice(None), k, *pixel)]
             dw[(k, c, *tap)] += wide[(slice(None), channel, *at)] @ dy[(slice(None), k, *pixel)]
@@ -64,10 +72,16 @@ def run(x, w, dy, args):
     """What the kernels give, in outputs that held garbage."""
     y, dx, dw = (np.full_like(a, np.nan) for a in (dy, x, w))
     where = dict(zip(("stride", "padding", "dilation", "groups"), args, strict=True))
-    conv_cpu.forward([x, w], [y], **where)
-    conv_cpu.input_grad([dy, w], [dx], size=x.shape[2:], **where)
-    conv_cpu.weight_grad([x, dy], [dw], size=w.shape[2:], **where)
+    evaluate_into(conv_cpu.FORWARD, [x, w], y, **where)
+    evaluate_into(conv_cpu.INPUT_GRAD, [dy, w], dx, size=x.shape[2:], **where)
+    evaluate_into(conv_cpu.WEIGHT_GRAD, [x, dy], dw, size=w.shape[2:], **where)
     return y, dx, dw
+
+
+def evaluate_into(implementations, ins, out, **params):
+    """Run the first implementation that applies."""
+    chosen = next(i for i in implementations if i.when is None or i.when(ins, **params))
+    chosen.run(ins, [out], **params)
 
 
 @DTYPES
@@ -76,15 +90,17 @@ def test_against_loops(case, dtype):
     x, w, dy, args = setup(case, dtype)
     tolerance = 1e-4 if dtype == "float32" else 1e-11
     for name, got, expected in zip(("y", "dx", "dw"), run(x, w, dy, args), naive(x, w, dy, *args), strict=True):
-        np.testing.assert_allclose(got, expected, tolerance, tolerance, err_msg=name)
+        largest = abs(expected).max(initial=0)  # sums of large terms that cancel err by the terms' size
+        np.testing.assert_allclose(got, expected, tolerance, tolerance / 10 * largest, err_msg=name)
 
 
 @DTYPES
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_nan_and_inf_go_where_they_belong(dtype, bad):
+@pytest.mark.parametrize("case", ["several tiles", "3d", "winograd"])
+def test_nan_and_inf_go_where_they_belong(dtype, bad, case):
     for poisoned, place in enumerate((163, 5, 170)):  # read by the first tile where it is longer than the second
-        x, w, dy, args = setup(CASES["several tiles"], dtype)
+        x, w, dy, args = setup(CASES[case], dtype)
         (x, w, dy)[poisoned].reshape(-1)[place] = bad
         for got, expected in zip(run(x, w, dy, args), naive(x, w, dy, *args), strict=True):
             np.testing.assert_allclose(got, expected, 1e-4, 1e-4)
@@ -96,3 +112,24 @@ def test_weight_grad_sums_a_large_batch_in_float64():
     where = {"stride": (1, 1, 1), "padding": (0, 0, 0), "dilation": (1, 1, 1), "groups": 1}
     conv_cpu.weight_grad([x, dy], [dw], size=(1, 1, 1), **where)
     np.testing.assert_allclose(dw.item(), 20000 * float(x[0, 0, 0, 0, 0]) * float(dy[0, 0, 0, 0, 0]), rtol=2e-7)
+
+
+@DTYPES
+@pytest.mark.parametrize("case", SAME)
+def test_the_number_of_threads_does_not_change_a_bit(case, dtype, monkeypatch):
+    results = []
+    for n in (1, 2, 3):
+        monkeypatch.setattr(threads, "workers", lambda work, n=n: n)
+        results.append(run(*setup(CASES[case], dtype)[:3], setup(CASES[case], dtype)[3]))
+    for others in results[1:]:
+        for one, other in zip(results[0], others, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("case", [name for name in CASES if name.startswith("winograd")])
+def test_winograd_is_chosen_and_errs_little(case):
+    x, w, dy, args = setup(CASES[case], "float32")
+    where = dict(zip(("stride", "padding", "dilation", "groups"), args, strict=True))
+    assert conv_cpu.FORWARD[0].when([x, w], **where)
+    for got, expected in zip(run(x, w, dy, args), naive(x, w, dy, *args), strict=True):
+        assert abs(got - expected).max() < 1e-5 * abs(expected).max()  # a tenth of what is allowed

@@ -76,6 +76,12 @@ def exact_function(function: Callable) -> Any:
     return Kernel(function, fastmath=False, forceinline=True)
 
 
+def kernel_from(template: Any, name: str, **helpers: Any) -> Any:
+    """Declare a kernel or helper as a copy of a plain function, cached as ``name``, whose globals ``helpers`` replace."""
+    copy = FunctionType(template.__code__, {**template.__globals__, **helpers}, name)
+    return Kernel(update_wrapper(copy, template, assigned=("__module__", "__doc__")))
+
+
 class Intrinsic(Kernel):
     """A few instructions given as LLVM IR, which Numba inlines, and a Python twin that does the same without a compiler."""
 

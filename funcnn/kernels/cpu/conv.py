@@ -77,8 +77,9 @@ def spread(x, image, planes, sizes, before, places, phases, slice_size, threads)
 
 # ---- weights in panels ----------------------------------------------------------------------------------------------------
 @device_function
-def pack_panel(chunk, worker, w, table, packed, count, lanes, rows, stride, group):
+def pack_panel(chunk, worker, w, table, packed, spoiled, count, lanes, rows, stride, group):
     """Panel (g, tile): packed[r, lane] = w[group * g + stride * (tile * rows + lane) + table[r]], zero beyond ``lanes``."""
+    bad = w.dtype.type(0)
     tiles = (lanes + rows - 1) // rows
     g, tile = chunk // tiles, chunk % tiles
     source, target = pointer(w, group * g + stride * tile * rows), pointer(packed, chunk * count * rows)
@@ -87,15 +88,20 @@ def pack_panel(chunk, worker, w, table, packed, count, lanes, rows, stride, grou
         at = table[r]
         for lane in range(valid):
             target[r * rows + lane] = source[at + lane * stride]
+            bad += source[at + lane * stride] * 0
         for lane in range(valid, rows):
             target[r * rows + lane] = 0
+    spoiled[chunk] = bad
 
 
 @kernel
-def pack_weights(w, table, packed, groups, lanes, rows, stride, group, threads):
-    """Panels of ``rows`` output channels of the weights, in the order of the product's rows."""
+def pack_weights(w, table, packed, spoiled, groups, lanes, rows, stride, group, threads):
+    """Panels of ``rows`` output channels of the weights, in the order of the product's rows.
+
+    ``spoiled``, a number for each panel, is not 0 where a weight is infinite or NaN.
+    """
     chunks = groups * ((lanes + rows - 1) // rows)
-    parallel_for(pack_panel, chunks, threads, (w, table, packed, table.size, lanes, rows, stride, group))
+    parallel_for(pack_panel, chunks, threads, (w, table, packed, spoiled, table.size, lanes, rows, stride, group))
 
 
 # ---- the product ------------------------------------------------------------------------------------------------------------

@@ -60,7 +60,10 @@ class Part:
 @lru_cache(512)
 def forward(size: Three, channels: int, kernel: Three, stride: Three, padding: Three, dilation: Three, lanes: int):
     """The image of x and the only part of y = w * x. ``channels`` of one group; a direct image needs ``lanes`` pixels."""
-    out = tuple((s + 2 * p - d * (k - 1) - 1) // t + 1 for s, k, t, p, d in zip(size, kernel, stride, padding, dilation, strict=True))
+    out = tuple(
+        (s + 2 * p - d * (k - 1) - 1) // t + 1
+        for s, k, t, p, d in zip(size, kernel, stride, padding, dilation, strict=True)
+    )
     pitch = size[2] + padding[2] if stride[2] == 1 else -(-(size[2] + 2 * padding[2]) // stride[2])
     rows = -(-(size[1] + 2 * padding[1]) // stride[1])
     places = (size[0] + 2 * padding[0], rows, pitch)
@@ -73,7 +76,9 @@ def forward(size: Three, channels: int, kernel: Three, stride: Three, padding: T
 
 
 @lru_cache(512)
-def input_grad(size: Three, out: Three, lanes: int, channels: int, kernel: Three, stride: Three, padding: Three, dilation: Three):
+def input_grad(
+    size: Three, out: Three, lanes: int, channels: int, kernel: Three, stride: Three, padding: Three, dilation: Three
+):
     """The image of dy (``out``, of ``lanes`` channels a group) and the parts of dx (``size``), one for each phase of it.
 
     Element ``hh * stride + a`` of dx meets tap i where ``(a + padding - i dilation)`` is a multiple of the stride, at element
@@ -103,7 +108,11 @@ def input_grad(size: Three, out: Three, lanes: int, channels: int, kernel: Three
 def _meetings(size: int, kernel: int, stride: int, padding: int, dilation: int) -> list[list[tuple[int, int]]]:
     """For each phase of dx the (tap, shift of dy) that reach it."""
     return [
-        [(i, (a + padding - i * dilation) // stride) for i in range(kernel) if (a + padding - i * dilation) % stride == 0]
+        [
+            (i, (a + padding - i * dilation) // stride)
+            for i in range(kernel)
+            if (a + padding - i * dilation) % stride == 0
+        ]
         for a in range(min(stride, size))
     ]
 

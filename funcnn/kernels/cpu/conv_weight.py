@@ -35,8 +35,12 @@ def weight_grad_chunk(chunk, worker, image, dy, places, offsets, dw, scratch, ti
                 cotangents = pointer(dy, n * steps[3] + g * steps[4] + plane * steps[5] + start)
                 for k in range(low, high):
                     for r in range(first, last):
-                        place = pointer(scratch, (worker * lane_tiles * row_tiles + (k - low) * row_tiles + r - first) * many * each)
-                        tile_dots(length, cotangents, pointer(places, k * many), rows, pointer(offsets, r * each), place)
+                        place = pointer(
+                            scratch, (worker * lane_tiles * row_tiles + (k - low) * row_tiles + r - first) * many * each
+                        )
+                        tile_dots(
+                            length, cotangents, pointer(places, k * many), rows, pointer(offsets, r * each), place
+                        )
     for k in range(low, high):
         for r in range(first, last):
             at = ((k - low) * row_tiles + r - first) * many * each

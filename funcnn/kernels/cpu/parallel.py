@@ -50,7 +50,9 @@ def _emit(context: Any, builder: Any, compiled: Any, args: Any, values: Any) -> 
         builder.store(value, builder.gep(block, [ir.IntType(32)(0), ir.IntType(32)(place)]))
     loop = _worker_loop(context, builder.module, compiled, args, block_type)
     data = builder.bitcast(block, byte)
-    bases = cgutils.alloca_once_value(builder, ir.Constant(byte, None))  # base 0, step 1: the pointer is the worker's number
+    bases = cgutils.alloca_once_value(
+        builder, ir.Constant(byte, None)
+    )  # base 0, step 1: the pointer is the worker's number
     count = cgutils.alloca_once_value(builder, threads)
     step = cgutils.alloca_once_value(builder, word(1))
     with builder.if_else(builder.icmp_signed(">", threads, word(1))) as (many, one):

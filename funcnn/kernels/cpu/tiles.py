@@ -53,6 +53,59 @@ class Gather(Tile):
         return self.builder.gep(b, [self.builder.load(self.builder.gep(self.offsets, [k]))])
 
 
+# ---- operands with strides ----------------------------------------------------------------------------------------------
+@cache
+def strided_shape(itemsize: int) -> tuple[int, int]:
+    """Rows and columns of ``tile_strided``'s tile: two vectors wide, so that 64 channels are whole tiles."""
+    return tile_shape(itemsize)[0], 2 * vector_bytes() // itemsize
+
+
+def _strided_twin(
+    count: int, a: Any, along: int, row: int, b: Any, step: int, c: Any, stride: int, accumulate: bool
+) -> None:
+    rows, columns = strided_shape(c.dtype.itemsize)
+    for i in range(rows):
+        total = sum(a[k * along + i * row] * b[k * step : k * step + columns] for k in range(count))
+        c[i * stride : i * stride + columns] = c[i * stride : i * stride + columns] + total if accumulate else total
+
+
+@intrinsic(twin=_strided_twin)
+def tile_strided(
+    typingctx: Any, count: Any, a: Any, along: Any, row: Any, b: Any, step: Any, c: Any, stride: Any, accumulate: Any
+) -> Any:
+    """``c[i * stride + j] (+)= sum(a[k * along + i * row] * b[k * step + j])``: operands as they lie in memory."""
+    from numba.core import types
+
+    word = types.intp
+    signature = types.void(word, a, word, word, b, word, c, word, types.boolean)
+    size = c.dtype.bitwidth // 8
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        many, left, over, down, right, further, tile, apart, adding = values
+        strided = Strided(builder, context.get_data_type(c.dtype), size, over, down, further)
+        strided.emit(many, left, right, tile, apart, adding)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+class Strided(Tile):
+    """A tile two vectors wide whose operands' elements are any distance apart."""
+
+    def __init__(self, builder: Any, scalar: Any, size: int, along: Any, down: Any, step: Any):
+        super().__init__(builder, scalar, size)
+        self.rows, columns = strided_shape(size)
+        self.across = columns // self.lanes
+        self.along, self.down, self.step = along, down, step
+
+    def number(self, a: Any, k: Any, i: int) -> Any:
+        start = self.builder.gep(a, [self.builder.mul(k, self.along)])
+        return self.builder.gep(start, [self.builder.mul(self.down, self.word(i))])
+
+    def row(self, b: Any, k: Any) -> Any:
+        return self.builder.gep(b, [self.builder.mul(k, self.step)])
+
+
 # ---- rows with rows ---------------------------------------------------------------------------------------------------
 @cache
 def dots_shape() -> tuple[int, int]:
@@ -126,7 +179,9 @@ class Dots(Tile):
             kind = ir.VectorType(index, lanes)
             low, high = (ir.Constant(kind, list(range(start, start + lanes))) for start in (0, lanes))
             blank = ir.Constant(vector.type, ir.Undefined)
-            vector = builder.fadd(builder.shuffle_vector(vector, blank, low), builder.shuffle_vector(vector, blank, high))
+            vector = builder.fadd(
+                builder.shuffle_vector(vector, blank, low), builder.shuffle_vector(vector, blank, high)
+            )
         return builder.extract_element(vector, index(0))
 
 

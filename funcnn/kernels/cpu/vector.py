@@ -159,14 +159,18 @@ class Tile:
     def _step(self, sums: list, k: Any, a: Any, b: Any) -> list:
         """One k: load a row of b, and multiply it by each number of a column of a."""
         builder = self.builder
-        column = builder.gep(a, [builder.mul(k, self.word(self.rows))])
         row = self.row(b, k)
         vectors = [self._load(row, j) for j in range(self.across)]
         new = []
         for i in range(self.rows):
-            number = self._splat(builder.load(builder.gep(column, [self.word(i)])))
+            number = self._splat(builder.load(self.number(a, k, i)))
             new.append([builder.call(self.fma, [number, v, s]) for v, s in zip(vectors, sums[i], strict=True)])
         return new
+
+    def number(self, a: Any, k: Any, i: int) -> Any:
+        """Where number i of column k of a is."""
+        column = self.builder.gep(a, [self.builder.mul(k, self.word(self.rows))])
+        return self.builder.gep(column, [self.word(i)])
 
     def row(self, b: Any, k: Any) -> Any:
         """Where row k of b begins."""
@@ -190,4 +194,6 @@ class Tile:
         ir, builder = self.ir, self.builder
         blank = ir.Constant(self.vector, ir.Undefined)
         first = builder.insert_element(blank, number, ir.IntType(32)(0))
-        return builder.shuffle_vector(first, blank, ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), [0] * self.lanes))
+        return builder.shuffle_vector(
+            first, blank, ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), [0] * self.lanes)
+        )
