@@ -14,12 +14,14 @@ from funcnn.layers.norm import BatchNorm1d, BatchNorm2d, BatchNorm3d, LayerNorm
 from funcnn.layers.pool import AvgPool1d, AvgPool2d, AvgPool3d, MaxPool1d, MaxPool2d, MaxPool3d
 from funcnn.layers.recurrent import GRU, LSTM, RNN
 from funcnn.layers.sequential import Sequential
+from funcnn.layers.upsample import Upsample, UpsamplingBilinear2d, UpsamplingNearest2d
 
 # The layers that have a generated module in ``funcnn.nn``; Sequential has a container of its own there.
 GENERATED = (
     Linear, Identity, Conv1d, Conv2d, Conv3d, MaxPool1d, MaxPool2d, MaxPool3d, AvgPool1d, AvgPool2d, AvgPool3d,
     BatchNorm1d, BatchNorm2d, BatchNorm3d, LayerNorm, ReLU, LeakyReLU, PReLU, Sigmoid, Tanh, GELU, Softmax, LogSoftmax,
-    Flatten, Dropout, CrossEntropyLoss, NLLLoss, MSELoss, L1Loss, Embedding,
+    Flatten, Dropout, CrossEntropyLoss, NLLLoss, MSELoss, L1Loss, Embedding, Upsample,
+    UpsamplingNearest2d, UpsamplingBilinear2d,
     LSTM, GRU, RNN, LSTMCell, GRUCell, RNNCell,
 )  # fmt: skip
 for _layer in GENERATED:

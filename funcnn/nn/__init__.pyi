@@ -348,6 +348,30 @@ class Embedding(LayerModule):
     ) -> None: ...
     weight: Any
 
+class Upsample(LayerModule):
+    def __init__(
+        self,
+        size: Any = None,
+        scale_factor: Any = None,
+        mode: str = "nearest",
+        align_corners: bool | None = None,
+        recompute_scale_factor: bool | None = None,
+    ) -> None: ...
+
+class UpsamplingNearest2d(LayerModule):
+    def __init__(
+        self,
+        size: Any = None,
+        scale_factor: Any = None,
+    ) -> None: ...
+
+class UpsamplingBilinear2d(LayerModule):
+    def __init__(
+        self,
+        size: Any = None,
+        scale_factor: Any = None,
+    ) -> None: ...
+
 class LSTM(LayerModule):
     def __init__(
         self,

@@ -30,6 +30,7 @@ from funcnn.ops.activation import (
 from funcnn.ops.activation import dropout as _dropout
 from funcnn.ops.conv import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
 from funcnn.ops.embedding import embedding
+from funcnn.ops.interpolate import interpolate
 from funcnn.ops.loss import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
@@ -106,6 +107,7 @@ __all__ = [
     "hardtanh",
     "huber_loss",
     "instance_norm",
+    "interpolate",
     "kl_div",
     "l1_loss",
     "layer_norm",

@@ -15,6 +15,7 @@ from funcnn.ops import (
     embedding,
     generator,
     index,
+    interpolate,
     join,
     loss,
     math,
@@ -66,7 +67,7 @@ PUBLIC: dict[ModuleType, str] = {
     norm: "batch_norm layer_norm group_norm instance_norm rms_norm",
     rnn: "lstm gru rnn_tanh rnn_relu lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell",
 }
-FAMILIES = (*PUBLIC, convert, embedding, loss, methods, pad, windows)
+FAMILIES = (*PUBLIC, convert, embedding, interpolate, loss, methods, pad, windows)
 
 
 def public() -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tests.cases import creation, elementwise, embedding, index, matmul, movement, nn, random, recurrent, reduce
+from tests.cases import creation, elementwise, embedding, index, interpolate, matmul, movement, nn, random, recurrent, reduce
 from tests.cases.case import Case
 
-FAMILIES = (creation, elementwise, embedding, movement, index, reduce, matmul, nn, random, recurrent)
+FAMILIES = (creation, elementwise, embedding, interpolate, movement, index, reduce, matmul, nn, random, recurrent)
 TABLE: list[Case] = [row for family in FAMILIES for row in family.ROWS]

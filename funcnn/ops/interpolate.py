@@ -1,0 +1,152 @@
+"""Interpolation over one to three spatial dimensions: one linear primitive that resamples each axis by a table.
+
+Its transpose is the same primitive with the transposed tables, so it is closed under differentiation.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from funcnn.core.aval import Aval
+from funcnn.core.errors import DTypeError, ShapeError
+from funcnn.core.memory import empty
+from funcnn.core.primitive import Primitive
+from funcnn.core.tensor import Tensor
+from funcnn.kernels.cpu import interpolate as kernels
+from funcnn.kernels.cpu import threads
+from funcnn.ops import pool
+from funcnn.ops.common import fold, operand, unfold_batch
+from funcnn.ops.resample import Axis, Table, table
+
+TAP_NS = 0.15  # of a weighted addition
+CHUNK = 1 << 17  # bytes of input and output of a chunk
+
+
+# ---- the primitive ----------------------------------------------------------------------------------------------------
+def _resized(axes: tuple[Axis, ...], transpose: bool) -> tuple[int, ...]:
+    return tuple(axis.n if transpose else axis.m for axis in axes)
+
+
+def _planes(x: np.ndarray, y: np.ndarray, rows: Table | None, columns: Table | None) -> None:
+    """Resample (M, H, W) to (M, P, Q); a table of None leaves its axis alone, H and P then being 1."""
+    m, h, w = x.shape
+    p, q = y.shape[1:]
+    height = rows or Table(np.zeros(1, np.int32), np.ones(1, x.dtype), 1, True, 1)
+    width = columns or Table(np.zeros(1, np.int32), np.ones(1, x.dtype), 0, True, 1)
+    ring = 0 if columns is None or p < h else min(height.span, h)
+    size = x.itemsize * (h * w + p * q)
+    planes, block = max(1, CHUNK // size), max(1, min(p, CHUNK * p // size))
+    workers = threads.workers(TAP_NS * m * (height.taps * p * q + width.taps * min(h, p) * q * 8))
+    scratch, marks = empty((workers, max(w, ring * q)), x.dtype), np.empty((workers, max(1, ring)), np.int64)
+    kernels.resize(
+        x.reshape(-1), y.reshape(-1), (height.index, height.weight, height.taps),
+        (width.index, width.weight, width.taps, width.full), (h, w, p, q), scratch, marks,
+        (ring, planes, p if planes > 1 else block), workers,
+    )  # fmt: skip
+
+
+def _run(ins: list, outs: list, axes: tuple, transpose: bool) -> None:
+    x, y = np.ascontiguousarray(ins[0]), outs[0]
+    if not y.size:
+        return
+    m = x.shape[0] * x.shape[1]
+    *depth, height, width = [None] * (2 - len(axes)) + [table(axis, x.dtype, transpose) for axis in axes]
+    before, after = ((1,) * (3 - len(axes)) + tuple(a.shape[2:]) for a in (x, y))
+    (d, h, w), (o, p, q) = before, after
+    if not depth:
+        _planes(x.reshape(m, h, w), y.reshape(m, p, q), height, width)
+    elif o >= d:
+        middle = empty((m * d, p, q), x.dtype)
+        _planes(x.reshape(m * d, h, w), middle, height, width)
+        _planes(middle.reshape(m, d, p * q), y.reshape(m, o, p * q), depth[0], None)
+    else:
+        middle = empty((m, o, h * w), x.dtype)
+        _planes(x.reshape(m, d, h * w), middle, depth[0], None)
+        _planes(middle.reshape(m * o, h, w), y.reshape(m * o, p, q), height, width)
+
+
+resize_p = Primitive(
+    "interpolate",
+    shape=lambda x, axes, transpose: (Aval((*x.shape[:2], *_resized(axes, transpose)), x.dtype),),
+    cpu=_run,
+    vjp=lambda g, ins, out, axes, transpose: (resize_p(g, axes=axes, transpose=not transpose),),
+    batch=lambda n, ins, batched, **how: unfold_batch(resize_p(fold(ins[0]), **how), n),
+    keeps="",
+)
+
+
+# ---- public -----------------------------------------------------------------------------------------------------------
+KINDS = {
+    "nearest": ("nearest", (1, 2, 3)), "nearest-exact": ("nearest-exact", (1, 2, 3)), "area": ("area", (1, 2, 3)),
+    "linear": ("linear", (1,)), "bilinear": ("linear", (2,)), "trilinear": ("linear", (3,)), "bicubic": ("cubic", (2,)),
+}  # fmt: skip
+
+
+def _checked(x: Tensor, mode: str, align_corners: bool | None, antialias: bool) -> int:
+    """The number of spatial dimensions. Raises for a mode that does not go with them, or an option with the mode."""
+    if mode not in KINDS:
+        raise NotImplementedError(f"interpolate: unknown mode {mode!r}; expected one of {', '.join(KINDS)}")
+    if x._v.dtype.kind != "f" or x._v.dtype.itemsize < 4:
+        raise DTypeError(f"interpolate: expected float32 or float64, got {x.dtype}; convert with .float()")
+    n = x.ndim - 2
+    if n not in KINDS[mode][1]:
+        ranks = " or ".join(str(k + 2) for k in KINDS[mode][1])
+        raise NotImplementedError(
+            f"interpolate: mode {mode!r} needs an input of {ranks} dimensions (N, C, ...), got shape {tuple(x.shape)}"
+        )
+    if align_corners is not None and KINDS[mode][0] in ("nearest", "nearest-exact", "area"):
+        raise ValueError(f"interpolate: align_corners goes with linear, bilinear, bicubic and trilinear, not {mode!r}")
+    if antialias and mode not in ("bilinear", "bicubic"):
+        raise ValueError(f"interpolate: antialias goes with bilinear and bicubic, not {mode!r}")
+    if 0 in x._v.shape[1:]:
+        raise ShapeError(f"interpolate: expected pixels and channels, got shape {tuple(x.shape)}")
+    return n
+
+
+def _several(name: str, value: Any, n: int) -> list:
+    listed = list(value) if isinstance(value, (tuple, list)) else [value] * n
+    if len(listed) != n:
+        raise ValueError(f"interpolate: expected one {name} or {n}, got {value!r}")
+    return listed
+
+
+def _sizes(space: tuple, size: Any, scale_factor: Any, again: bool | None) -> tuple[list[int], list[float]]:
+    """Output sizes, and the factors that take the place of their ratios (0: none does)."""
+    n = len(space)
+    if (size is None) == (scale_factor is None):
+        raise ValueError("interpolate: give either size or scale_factor")
+    if size is not None:
+        if again:
+            raise ValueError("interpolate: recompute_scale_factor goes with scale_factor, not with size")
+        wanted, factors = [int(s) for s in _several("size", size, n)], [0.0] * n
+    else:
+        factors = [float(f) for f in _several("scale_factor", scale_factor, n)]
+        wanted = [math.floor(s * f) for s, f in zip(space, factors, strict=True)]
+    if any(s <= 0 for s in wanted):
+        raise ShapeError(f"interpolate: an input of {space} pixels would become {tuple(wanted)}")
+    return wanted, [0.0] * n if again else factors
+
+
+def interpolate(
+    input: Any, size: Any = None, scale_factor: Any = None, mode: str = "nearest", align_corners: bool | None = None,
+    recompute_scale_factor: bool | None = None, antialias: bool = False,
+) -> Tensor:  # fmt: skip
+    """(N, C, *spatial) resampled to ``size``, or by ``scale_factor``, which then also places the pixels.
+
+    mode: nearest, nearest-exact, area (adaptive average); linear, bilinear, trilinear, bicubic by the rank of the input.
+    align_corners: corner pixels stay at the corners. recompute_scale_factor: place pixels by the ratio of the sizes.
+    antialias: bilinear and bicubic kernels are widened when the image shrinks.
+    """
+    x = operand("interpolate", input)
+    n = _checked(x, mode, align_corners, antialias)
+    space = tuple(x._v.shape[2:])
+    wanted, factors = _sizes(space, size, scale_factor, recompute_scale_factor)
+    kind = KINDS[mode][0]
+    if kind == "area":
+        return getattr(pool, f"adaptive_avg_pool{n}d")(x, tuple(wanted))
+    options = bool(align_corners), bool(antialias)
+    axes = tuple(Axis(kind, s, m, f, *options) for s, m, f in zip(space, wanted, factors, strict=True))
+    return resize_p(x, axes=axes, transpose=False)
