@@ -11,10 +11,11 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from time import perf_counter
 
 from benchmarks.overhead import import_time
-from benchmarks.report import number, processor, table, write
+from benchmarks.report import processor, table, write
 from benchmarks.worker import ROOT
 
 STEP = """
@@ -36,14 +37,14 @@ def run(cache: str, *command: str) -> tuple[str, int]:
     return (done.stdout.splitlines() or [""])[-1], compiled
 
 
-def warmup() -> list[str]:
-    """A row: all kernels compiled from nothing, then the first step after it."""
+def warmup() -> list[list[str]]:
+    """A row: all kernels compiled from nothing; what a step after it still compiles should be nothing."""
     with tempfile.TemporaryDirectory() as cache:
         start = perf_counter()
         run(cache, "-m", "funcnn.warmup")
         seconds = perf_counter() - start
         _, compiled = run(cache, "-c", STEP)
-    return ["python -m funcnn.warmup, empty cache", f"{seconds:.1f}", "120", f"{compiled} in a step after it"]
+    return [["`python -m funcnn.warmup`", f"{seconds:.1f}", "120", f"all ({compiled} in a step after it)"]]
 
 
 def steps() -> list[list[str]]:
@@ -56,13 +57,26 @@ def steps() -> list[list[str]]:
     return rows
 
 
+def imports() -> list[list[str]]:
+    """A row: what importing costs above NumPy."""
+    over = (import_time("import funcnn") - import_time("import numpy")) / 1e3
+    return [["`import funcnn` above `import numpy`", f"{over:.3f}", "0.050", "0"]]
+
+
+def attempt(measurement: Callable[[], list[list[str]]]) -> list[list[str]]:
+    """The rows of a measurement, or one that tells its error."""
+    try:
+        return measurement()
+    except RuntimeError as error:
+        return [[measurement.__name__, f"error: {error}", "-", "-"]]
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Measure, print the table, and put it into ``RESULTS.md`` if asked."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cold", description=__doc__.split("\n")[0])
     parser.add_argument("--write", action="store_true", help="put the table into benchmarks/RESULTS.md")
     args = parser.parse_args(arguments)
-    over = (import_time("import funcnn") - import_time("import numpy")) / 1e3
-    rows = [warmup(), *steps(), ["import funcnn above import numpy", number(over, 3), "0.05", "0"]]
+    rows = [row for measurement in (warmup, steps, imports) for row in attempt(measurement)]
     text = (
         f"## Cold start\n\n`python -m benchmarks.cold`: fresh processes with an empty kernel cache. {processor()}, "
         f"{os.cpu_count()} CPUs.\n\n{table(['what', 'seconds', 'limit', 'kernels compiled'], rows)}"

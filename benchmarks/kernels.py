@@ -1,9 +1,9 @@
 """Every kernel beside PyTorch: ``python -m benchmarks.kernels [--rows REGEX] [--rounds N] [--quick] [--json PATH] [--write]``.
 
 Each library runs in a process of its own, with the same number of threads; rounds are interleaved (funcnn, torch, funcnn, ...),
-only one computes at a time, and a figure is the median over rounds. A ratio is PyTorch's time over
-funcnn's. ``limit`` is the share of what the machine can do: the time that the flops take at the measured peak or the bytes at
-the measured copy bandwidth, whichever is longer, over the measured time; data that stays in a cache can pass 100 %.
+the one that waits is stopped, and a figure is the median over rounds. A ratio is PyTorch's time over funcnn's. ``limit`` is
+the share of what the machine can do: the time that the flops take at the measured peak or the bytes at the measured copy
+bandwidth (of the cache, when they fit half of it), whichever is longer, over the measured time.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
-from time import sleep
 from typing import Any
 
 from benchmarks.notes import NOTES
@@ -27,7 +26,6 @@ from benchmarks.rows import EXTRA, MAIN, ROWS
 from benchmarks.worker import Worker
 
 PHASES = ("forward", "train")
-PAUSE = 0.03  # seconds between the libraries' turns: OpenBLAS' threads spin for 25 ms after their work
 HEADER = [
     "row", "forward, ms", "torch", "ratio", "forward + backward, ms", "torch", "ratio", "GFLOP/s", "GB/s", "% of limit",
 ]  # fmt: skip
@@ -49,7 +47,6 @@ def measure(workers: dict[str, Worker], row: str, dtype: str, rounds: int, secon
         for phase in PHASES:
             for library, figures in found.items():
                 if phase in figures["does"] and "error" not in figures:
-                    sleep(PAUSE)
                     time = ask(library, do="time", phase=phase, seconds=seconds)
                     figures[phase] += [time] if time is not None else []
     return found
@@ -69,7 +66,8 @@ def summary(found: dict[str, Any], limits: dict[str, float]) -> dict[str, Any]:
 
 def reached(does: dict[str, float], seconds: float, limits: dict[str, float]) -> dict[str, float | None]:
     """GFLOP/s, GB/s and the share of the limit that binds; None for what was not counted."""
-    least = max(does["flops"] / limits["flops"], does["bytes"] / limits["bytes"])
+    bandwidth = limits["cache" if does["bytes"] <= limits["cache_bytes"] else "memory"]
+    least = max(does["flops"] / limits["flops"], does["bytes"] / bandwidth)
     return {
         "gflops": does["flops"] / seconds / 1e9 or None,
         "gbs": does["bytes"] / seconds / 1e9 or None,
@@ -103,7 +101,7 @@ def means(rows: Iterable[dict[str, Any]]) -> str:
     lines, rows = [], list(rows)
     for phase, label in zip(PHASES, ("forward", "forward + backward"), strict=True):
         ratios = [row[phase]["ratio"] for row in rows if row[phase]["ratio"]]
-        level = sum(r >= 1 for r in ratios)
+        level = sum(round(r, 2) >= 1 for r in ratios)
         lines.append(
             f"- {label}: geometric mean {number(mean_ratio(ratios))}, {level} of {len(ratios)} at 1.0 or better"
         )
@@ -114,7 +112,7 @@ def behind(rows: dict[str, dict[str, Any]]) -> str:
     """Rows below 1.0 with the reason, where one is noted."""
     lines = []
     for name, row in rows.items():
-        slow = [f"{row[phase]['ratio']:.2f} {phase}" for phase in PHASES if (row[phase]["ratio"] or 1) < 1]
+        slow = [f"{row[phase]['ratio']:.2f} {phase}" for phase in PHASES if round(row[phase]["ratio"] or 1, 2) < 1]
         if slow:
             reason = NOTES.get(name, "no reason noted yet")
             lines.append(f"- {name} ({', '.join(slow).replace('train', 'forward + backward')}): {reason}")
@@ -136,9 +134,11 @@ def document(rows: dict[str, dict[str, Any]], limits: dict[str, float], args: ar
     told = (
         f"`python -m benchmarks.kernels`, {args.dtype}, {args.threads} threads, {args.rounds} interleaved rounds, medians; "
         f"each library in a process of its own.\n{processor()}, Python {python}, {versions}.\nMeasured limits: "
-        f"{limits['flops'] / 1e9:.0f} GFLOP/s ({args.dtype}), {limits['bytes'] / 1e9:.1f} GB/s read and written in a copy.\n"
-        "Ratio: PyTorch's time over funcnn's. GFLOP/s, GB/s and the share of the binding limit are funcnn's, forward / forward "
-        "+ backward;\nflops are the direct method's, bytes the least that must move, and what stays in a cache passes 100 %."
+        f"{limits['flops'] / 1e9:.0f} GFLOP/s ({args.dtype}); copies, read and written, "
+        f"{limits['memory'] / 1e9:.1f} GB/s in memory, "
+        f"{limits['cache'] / 1e9:.1f} within {limits['cache_bytes'] / 2**20:.0f} MiB.\n"
+        "Ratio: PyTorch's time over funcnn's. GFLOP/s, GB/s and the share of the limit that binds are funcnn's, forward /\n"
+        "forward + backward; flops are the direct method's, bytes the least that must move."
     )
     main, more = section(rows, MAIN), section(rows, EXTRA)
     parts = ["## Kernels", told, main, main and means(row for name, row in rows.items() if name in MAIN)]

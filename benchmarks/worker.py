@@ -11,6 +11,7 @@ import importlib
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -72,10 +73,16 @@ class Bench:
         return median(times)
 
     def limits(self, dtype: str) -> dict[str, float]:
-        """Flops and bytes a second that this machine reaches, by ``profiler.machine_limits``."""
-        from benchmarks.limits import machine_limits
+        """What this machine reaches with so many threads: flops a second, bytes a second copied in memory and in the cache."""
+        from funcnn.profiler import machine_limits
 
-        return machine_limits(dtype)
+        measured, threads = machine_limits(), self.lib.get_num_threads()
+        return {
+            "flops": measured.peak(dtype, threads) * 1e9,
+            "memory": measured.bandwidth(threads=threads) * 1e9,
+            "cache": measured.bandwidth(0, threads) * 1e9,
+            "cache_bytes": measured.cache_bytes / 2,
+        }
 
 
 def serve(library: str, threads: int) -> None:
@@ -94,7 +101,10 @@ def serve(library: str, threads: int) -> None:
 
 
 class Worker:
-    """A library's process seen from outside; it is started when first asked, and anew when it has ended."""
+    """A library's process seen from outside; it is started when first asked, and anew when it has ended.
+
+    Between answers it is stopped by a signal, for OpenBLAS' and OpenMP's threads spin on for a while after their work.
+    """
 
     def __init__(self, library: str, threads: int):
         self.library, self.threads = library, threads
@@ -106,6 +116,7 @@ class Worker:
             self.start()
         assert self.process is not None and self.process.stdin is not None and self.process.stdout is not None
         try:
+            self.process.send_signal(signal.SIGCONT)
             self.process.stdin.write(json.dumps(command) + "\n")
             self.process.stdin.flush()
         except BrokenPipeError:  # it ended between the rows; reading tells
@@ -117,6 +128,7 @@ class Worker:
         if not line:
             self.process.wait(10)
             raise RuntimeError(f"the process ended with {self.end()}")
+        self.process.send_signal(signal.SIGSTOP)
         answer = json.loads(line)
         if isinstance(answer, dict) and "error" in answer:
             raise RuntimeError(answer["error"])

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 import funcnn as fn
-from benchmarks import kernels, report, rows, soak, worker
+from benchmarks import cold, kernels, report, rows, soak, worker
 
-LIMITS = {"flops": 100e9, "bytes": 10e9}
+LIMITS = {"flops": 100e9, "memory": 10e9, "cache": 40e9, "cache_bytes": 1e9}
 
 
 def found(ours: Any = None, theirs: Any = None, **does: float) -> dict[str, Any]:
@@ -50,6 +50,7 @@ def test_a_row_takes_medians_and_the_limit_that_binds() -> None:
     assert (row["ours"], row["torch"], row["ratio"]) == (2.0, 3.0, 1.5)
     assert (row["gflops"], row["gbs"], row["limit"]) == (25.0, 1.0, 25.0)  # half a second of flops in two
     assert kernels.summary(found([1.0], [1.0], bytes=8e9), LIMITS)["forward"]["limit"] == 80.0
+    assert kernels.summary(found([1.0], [1.0], bytes=1e9), LIMITS)["forward"]["limit"] == 2.5  # from the cache
 
 
 def test_cells() -> None:
@@ -119,10 +120,8 @@ def test_two_rows_beside_torch(tmp_path: Path, capsys: pytest.CaptureFixture) ->
     for name in ("linear 64x1024 -> 1024", "conv2d 32x6x14x14 -> 16 k5"):
         assert re.search(rf"\| {name} \| {cell * 6}\d+ / \d+ \| [\d.]+ / [\d.]+ \| \d+ / \d+ \|", text), text
     raw = json.loads(kept.read_text())
-    assert len(raw["rounds"]["linear 64x1024 -> 1024"]["torch"]["train"]) == 1 and set(raw["limits"]) == {
-        "flops",
-        "bytes",
-    }
+    assert set(raw["limits"]) == set(LIMITS)
+    assert len(raw["rounds"]["linear 64x1024 -> 1024"]["torch"]["train"]) == 1
 
 
 def test_resident_memory_is_plausible() -> None:
@@ -130,3 +129,15 @@ def test_resident_memory_is_plausible() -> None:
     block = bytearray(64 << 20)
     block[::4096] = b"\1" * len(range(0, len(block), 4096))
     assert 10 < before < 100_000 and (sys.platform == "darwin" or soak.resident() - before > 50)
+
+
+def test_a_fresh_process_tells_its_last_line_and_its_compiles(tmp_path: Path) -> None:
+    told = "import sys; print('funcnn: compiling f()', file=sys.stderr); print('first'); print(0.5)"
+    assert cold.run(str(tmp_path), "-c", told) == ("0.5", 1)
+    with pytest.raises(RuntimeError, match="ValueError: no"):
+        cold.run(str(tmp_path), "-c", "raise ValueError('no')")
+
+    def failing() -> list[list[str]]:
+        raise RuntimeError("no")
+
+    assert cold.attempt(failing) == [["failing", "error: no", "-", "-"]]
