@@ -1,4 +1,4 @@
-"""Batch, layer, group, instance and RMS normalization, on one primitive that normalises (N, C, S) over N and S."""
+"""Batch, layer, group, instance and RMS normalization: checks and shapes around the primitives of ``normalize.py``."""
 
 from __future__ import annotations
 
@@ -6,165 +6,145 @@ from typing import Any
 
 import numpy as np
 
-from funcnn.core.aval import Aval
 from funcnn.core.context import ctx, running
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.mutation import assign
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
-from funcnn.kernels.cpu import norm as kernels
-from funcnn.ops.common import all_batched, cast, numel, operand, require_same_dtype, to_tensor
-from funcnn.ops.elementwise import add, mul, neg, square, sub, true_divide
+from funcnn.ops.common import all_batched, cast, fold, numel, operand, require_same_dtype, to_tensor
+from funcnn.ops.creation import ones
+from funcnn.ops.elementwise import add, mul, neg, square, sub
 from funcnn.ops.math import rsqrt
-from funcnn.ops.movement import movedim, reshape
+from funcnn.ops.movement import reshape
+from funcnn.ops.norm_cpu import run_scale
+from funcnn.ops.normalize import (
+    batch_norm_p,
+    checked,
+    from_channels,
+    group_norm_p,
+    layer_norm_p,
+    rms_norm_p,
+    to_channels,
+)
 from funcnn.ops.reduce import mean as mean_
 from funcnn.ops.reduce import sum_p
 
 
-# ---- the primitive ----------------------------------------------------------------------------------------------------
-def _normalize_shape(x: Any, eps: float) -> tuple:
-    if x.dtype.kind != "f" or x.dtype.itemsize < 4:
-        raise DTypeError(f"normalization: expected float32 or float64, got {x.dtype}; convert with .float()")
-    stat = Aval((x.shape[1],), x.dtype)
-    return Aval(tuple(x.shape), x.dtype), stat, stat, stat
+# ---- evaluation: given statistics ---------------------------------------------------------------------------------------
+def _scale_shape(x: Any, *rest: Any, eps: float) -> tuple:
+    checked("batch_norm", x, *rest)
+    return (x,)
 
 
-def _normalize(ins: list, outs: list, eps: float) -> None:
-    kernels.normalize_forward(np.ascontiguousarray(ins[0]), *outs, eps)
+def _scale_vjp(g: Tensor, ins: list, y: Tensor, eps: float) -> tuple:
+    x, mean, var, *affine = ins
+    rstd = rsqrt(add(var, eps))
+    scale = mul(rstd, affine[0]) if affine else rstd
+
+    def along() -> Tensor:
+        """The sum of dy * (x - mean) for each channel."""
+        return sum_p(mul(g, sub(x, _per_channel(mean))), axes=(0, 2))
+
+    return (
+        lambda: mul(g, _per_channel(scale)),
+        lambda: neg(mul(sum_p(g, axes=(0, 2)), scale)),
+        lambda: mul(mul(mul(along(), scale), square(rstd)), -0.5),
+        lambda: mul(along(), rstd),
+        lambda: sum_p(g, axes=(0, 2)),
+    )[: len(ins)]
 
 
-def per_channel(t: Tensor) -> Tensor:
+def _per_channel(t: Tensor) -> Tensor:
     """(C,) as (C, 1), to meet (N, C, S)."""
     return reshape(t, (*t._v.shape, 1))
 
 
-def _normalize_vjp(g: list, ins: list, outs: list, eps: float) -> tuple:
-    y, _, rstd, _ = outs
-    n, c, s = ins[0]._v.shape
-    share = 1.0 / max(n * s, 1)
-
-    def dx() -> Tensor | None:
-        parts = [] if g[0] is None else [normalize_grad_p(g[0], y, rstd)]
-        if g[1] is not None:
-            parts.append(mul(per_channel(g[1]), share))
-        spread = [] if g[3] is None else [g[3]]
-        if g[2] is not None:
-            spread.append(mul(mul(g[2], mul(rstd, square(rstd))), -0.5))
-        for dvar in spread:
-            parts.append(mul(true_divide(y, per_channel(rstd)), per_channel(mul(dvar, 2.0 * share))))
-        total = parts[0]
-        for part in parts[1:]:
-            total = add(total, part)
-        return total if tuple(total._v.shape) == (n, c, s) else add(mul(y, 0.0), total)
-
-    return (dx,)
+def _scale_batch(n: int, ins: list, batched: list, eps: float) -> Tensor:
+    x, *rest = all_batched(n, ins, batched)
+    return from_channels(scale_p(to_channels(x), *[fold(t) for t in rest], eps=eps), n)
 
 
-def _to_channels(t: Tensor) -> Tensor:
-    """(B, N, C, S) to (N, B*C, S)."""
-    b, n, c, s = t._v.shape
-    return reshape(movedim(t, 0, 1), (n, b * c, s))
+scale_p = Primitive("batch_norm_evaluation", _scale_shape, run_scale, vjp=_scale_vjp, batch=_scale_batch)
 
 
-def _from_channels(t: Tensor, b: int) -> Tensor:
-    n, c, s = t._v.shape
-    return movedim(reshape(t, (n, b, c // b, s)), 1, 0)
+# ---- running statistics -------------------------------------------------------------------------------------------------
+def _follow_cpu(ins: list, outs: list, momentum: float, scales: tuple) -> None:
+    half = len(outs)
+    for held, batch, out, scale in zip(ins[:half], ins[half:], outs, scales, strict=True):
+        out[...] = held * (1.0 - momentum) + batch * (momentum * scale)
 
 
-def _normalize_batch(n: int, ins: list, batched: list, eps: float) -> list:
-    y, *stats = normalize_p(_to_channels(ins[0]), eps=eps)
-    return [_from_channels(y, n), *[reshape(stat, (n, stat._v.shape[0] // n)) for stat in stats]]
-
-
-normalize_p = Primitive(
-    "normalize", _normalize_shape, _normalize, vjp=_normalize_vjp, batch=_normalize_batch, keeps="o", multiple=True
+follow_p = Primitive(
+    "running_statistics",
+    shape=lambda *avals, momentum, scales: avals[: len(scales)],
+    cpu=_follow_cpu,
+    vjp=lambda g, ins, outs, momentum, scales: (
+        *[None if g[slot] is None else mul(g[slot], 1.0 - momentum) for slot in range(len(scales))],
+        *[None for _ in scales],
+    ),
+    batch=lambda n, ins, batched, **params: follow_p(*all_batched(n, ins, batched), **params),
+    keeps="",
+    multiple=True,
 )
 
 
-def _grad_shape(dy: Any, y: Any, rstd: Any) -> tuple:
-    require_same_dtype("normalize_grad", dy, y, rstd)
-    return (Aval(tuple(dy.shape), dy.dtype),)
-
-
-def _grad(ins: list, outs: list) -> None:
-    dy, y, rstd = (np.ascontiguousarray(a) for a in ins)
-    kernels.normalize_grad(dy, y, rstd, outs[0])
-
-
-def _channel_mean(t: Tensor) -> Tensor:
-    n, _, s = t._v.shape
-    return per_channel(mul(sum_p(t, axes=(0, 2)), 1.0 / max(n * s, 1)))
-
-
-def _grad_vjp(g: Tensor, ins: list, o: Tensor) -> tuple:
-    """The derivatives of ``rstd * (dy - mean(dy) - y * mean(dy * y))``; it is its own transpose in dy."""
-    dy, y, rstd = ins
-
-    def d_y() -> Tensor:
-        both = add(mul(g, _channel_mean(mul(dy, y))), mul(dy, _channel_mean(mul(g, y))))
-        return neg(mul(both, per_channel(rstd)))
-
-    def d_rstd() -> Tensor:
-        inner = sub(sub(dy, _channel_mean(dy)), mul(y, _channel_mean(mul(dy, y))))
-        return sum_p(mul(g, inner), axes=(0, 2))
-
-    return lambda: normalize_grad_p(g, y, rstd), d_y, d_rstd
-
-
-def _grad_batch(n: int, ins: list, batched: list) -> Tensor:
-    dy, y, rstd = all_batched(n, ins, batched)
-    flat = reshape(rstd, (n * rstd._v.shape[1],))
-    return _from_channels(normalize_grad_p(_to_channels(dy), _to_channels(y), flat), n)
-
-
-normalize_grad_p = Primitive("normalize_grad", _grad_shape, _grad, vjp=_grad_vjp, batch=_grad_batch)
+def follow(held: Any, batch: Any, momentum: float, scales: tuple) -> list[Tensor]:
+    """``held * (1 - momentum) + batch * scale * momentum`` for each; the batch's statistics are constants to gradients."""
+    return follow_p(*held, *batch, momentum=float(momentum), scales=scales)
 
 
 # ---- batch norm -------------------------------------------------------------------------------------------------------
-def _affine(y: Tensor, weight: Any, bias: Any, shape: tuple) -> Tensor:
-    """``y * weight + bias`` with both reshaped to ``shape``."""
-    if weight is not None:
-        y = mul(y, reshape(weight, shape))
-    return y if bias is None else add(y, reshape(bias, shape))
+def _affine(x: Tensor, weight: Any, bias: Any, shape: tuple) -> list[Tensor]:
+    """Weight and bias of ``shape`` as far as given; a bias alone gets a weight of ones."""
+    if weight is None and bias is None:
+        return []
+    weight = ones(shape, dtype=x._v.dtype) if weight is None else weight
+    return [reshape(t, shape) for t in (weight, bias) if t is not None]
 
 
 def _require_dtype_of(name: str, x: Tensor, *others: Any) -> None:
     require_same_dtype(name, x, *[other for other in others if other is not None])
 
 
-def _channels(name: str, x: Tensor, *stats: Any) -> tuple[int, ...]:
-    """The shape (C, 1, ...) of per-channel values for x (N, C, ...), which the given ones must have C of."""
+def _channels(name: str, x: Tensor, *stats: Any) -> tuple[int, int, int]:
+    """x (N, C, ...) as (N, C, S); the given per-channel values must be C."""
     if x.ndim < 2:
         raise ShapeError(f"{name}: expected at least 2 dimensions (N, C, ...), got shape {tuple(x.shape)}")
     for stat in stats:
         if stat is not None and tuple(stat.shape) != (x._v.shape[1],):
             raise ShapeError(f"{name}: expected values for {x._v.shape[1]} channels, got shape {tuple(stat.shape)}")
-    return (x._v.shape[1], *(1,) * (x.ndim - 2))
+    _require_dtype_of(name, x, *stats)
+    return x._v.shape[0], x._v.shape[1], numel(tuple(x._v.shape[2:]))
+
+
+def batch_statistics_norm(x: Any, weight: Any, bias: Any, eps: float) -> tuple[Tensor, Tensor, Tensor, float]:
+    """``(y, mean, biased variance, what makes it unbiased)`` with the batch's own statistics.
+
+    Raises ``ShapeError`` for one value per channel.
+    """
+    x = operand("batch_norm", x)
+    n, c, s = _channels("batch_norm", x, weight, bias)
+    if n * s < 2:
+        raise ShapeError(
+            f"batch_norm: training needs more than 1 value per channel, got an input of shape {tuple(x.shape)}"
+        )
+    y, mean, _, var = batch_norm_p(reshape(x, (n, c, s)), *_affine(x, weight, bias, (c,)), eps=float(eps), groups=0)
+    return reshape(y, x._v.shape), mean, var, n * s / (n * s - 1)
 
 
 def batch_norm_training(x: Any, weight: Any, bias: Any, eps: float) -> tuple[Tensor, Tensor, Tensor]:
     """``(y, mean, unbiased variance)`` with the batch's own statistics. Raises ``ShapeError`` for one value per channel."""
-    x = operand("batch_norm", x)
-    shape = _channels("batch_norm", x, weight, bias)
-    _require_dtype_of("batch_norm", x, weight, bias)
-    n, c, *space = x._v.shape
-    count = n * numel(tuple(space))
-    if count < 2:
-        raise ShapeError(
-            f"batch_norm: training needs more than 1 value per channel, got an input of shape {tuple(x.shape)}"
-        )
-    y, mean, _, var = normalize_p(reshape(x, (n, c, numel(tuple(space)))), eps=float(eps))
-    return _affine(reshape(y, x._v.shape), weight, bias, shape), mean, mul(var, count / (count - 1))
+    y, mean, var, unbiased = batch_statistics_norm(x, weight, bias, eps)
+    return y, mean, mul(var, unbiased)
 
 
 def batch_norm_inference(x: Any, mean: Any, var: Any, weight: Any, bias: Any, eps: float) -> Tensor:
     """``(x - mean) / sqrt(var + eps) * weight + bias`` with given statistics."""
     x = operand("batch_norm", x)
-    shape = _channels("batch_norm", x, mean, var, weight, bias)
-    _require_dtype_of("batch_norm", x, mean, var, weight, bias)
-    scale = rsqrt(add(to_tensor(var), eps))
-    scale = scale if weight is None else mul(scale, weight)
-    return _affine(sub(x, reshape(mean, shape)), scale, bias, shape)
+    n, c, s = _channels("batch_norm", x, mean, var, weight, bias)
+    stats = (to_tensor(mean), to_tensor(var))
+    y = scale_p(reshape(x, (n, c, s)), *stats, *_affine(x, weight, bias, (c,)), eps=float(eps))
+    return reshape(y, x._v.shape)
 
 
 def batch_norm(
@@ -176,25 +156,27 @@ def batch_norm(
         if running_mean is None or running_var is None:
             raise ValueError("batch_norm: evaluation needs running_mean and running_var")
         return batch_norm_inference(input, running_mean, running_var, weight, bias, eps)
-    y, mean, var = batch_norm_training(input, weight, bias, eps)
-    _follow("batch_norm", (running_mean, running_var), (mean, var), momentum)
+    y, mean, var, unbiased = batch_statistics_norm(input, weight, bias, eps)
+    _move("batch_norm", (running_mean, running_var), (mean, var), momentum, (1.0, unbiased))
     return y
 
 
-def _follow(name: str, held: tuple, batch: tuple, momentum: float) -> None:
+def _move(name: str, held: tuple, batch: tuple, momentum: float, scales: tuple) -> None:
     """Move the running statistics that are given towards the batch's, in place and unrecorded."""
+    given = [trio for trio in zip(held, batch, scales, strict=True) if trio[0] is not None]
+    if not given:
+        return
+    old, new, scales = zip(*given, strict=True)
     with running(ctx.top, False):
-        for old, new in zip(held, batch, strict=True):
-            if old is not None:
-                assign(old, add(old, mul(sub(cast(new, old._v.dtype), old), momentum)), name)
+        for box, value in zip(
+            old,
+            follow(old, [cast(t, o._v.dtype) for t, o in zip(new, old, strict=True)], momentum, scales),
+            strict=True,
+        ):
+            assign(box, value, name)
 
 
 # ---- the others -------------------------------------------------------------------------------------------------------
-def _rows(x: Tensor, rows: int, cols: int, eps: float) -> Tensor:
-    """Each of ``rows`` runs of ``cols`` elements normalised, in the shape of x."""
-    return reshape(normalize_p(reshape(x, (1, rows, cols)), eps=float(eps))[0], x._v.shape)
-
-
 def _trailing(name: str, x: Tensor, normalized_shape: Any, *affine: Any) -> tuple[int, ...]:
     """``normalized_shape`` as a tuple, which the last dimensions of x and each of ``affine`` must be."""
     shape = (normalized_shape,) if isinstance(normalized_shape, (int, np.integer)) else tuple(normalized_shape)
@@ -216,21 +198,26 @@ def layer_norm(input: Any, normalized_shape: Any, weight: Any = None, bias: Any 
     """Normalised over the last dimensions, which must be ``normalized_shape``, then ``* weight + bias``."""
     x = operand("layer_norm", input)
     shape = _trailing("layer_norm", x, normalized_shape, weight, bias)
-    cols = numel(shape)
-    return _affine(_rows(x, x._v.size // cols if cols else 0, cols, eps), weight, bias, shape)
+    return _rows(layer_norm_p, x, shape, weight, bias, eps)
+
+
+def _rows(prim: Primitive, x: Tensor, shape: tuple, weight: Any, bias: Any, eps: float) -> Tensor:
+    """Layer or RMS norm of x over its last dimensions, of ``shape``."""
+    size = numel(shape)
+    rows = reshape(x, (x._v.size // size if size else 0, 1, size))
+    return reshape(prim(rows, *_affine(x, weight, bias, (1, size)), eps=float(eps))[0], x._v.shape)
 
 
 def group_norm(input: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Tensor:
     """Normalised over each of ``num_groups`` runs of channels and over space (arXiv:1803.08494)."""
     x = operand("group_norm", input)
-    shape = _channels("group_norm", x, weight, bias)
-    _require_dtype_of("group_norm", x, weight, bias)
-    n, c, *space = x._v.shape
+    n, c, s = _channels("group_norm", x, weight, bias)
     if num_groups < 1 or c % num_groups:
         raise ShapeError(f"group_norm: {c} channels are not divisible into {num_groups} groups")
-    _require_several("group_norm", x, n * (c // num_groups) * numel(tuple(space)))  # over the batch, as torch counts
-    y = _rows(x, n * num_groups, c // num_groups * numel(tuple(space)), eps)
-    return _affine(y, weight, bias, shape)
+    _require_several("group_norm", x, n * (c // num_groups) * s)  # over the batch, as torch counts
+    affine = _affine(x, weight, bias, (c,))
+    y = group_norm_p(reshape(x, (n, c, s)), *affine, eps=float(eps), groups=int(num_groups))[0]
+    return reshape(y, x._v.shape)
 
 
 def instance_norm(
@@ -245,17 +232,14 @@ def instance_norm(
     if not use_input_stats:
         return batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
     x = operand("instance_norm", input)
-    shape = _channels("instance_norm", x, weight, bias)
-    _require_dtype_of("instance_norm", x, weight, bias)
-    n, c, *space = x._v.shape
-    count = numel(tuple(space))
-    _require_several("instance_norm", x, count)
-    y, mean, _, var = normalize_p(reshape(x, (1, n * c, count)), eps=float(eps))
+    n, c, s = _channels("instance_norm", x, weight, bias)
+    _require_several("instance_norm", x, s)
+    affine = _affine(x, weight, bias, (c,))
+    y, mean, _, var = group_norm_p(reshape(x, (n, c, s)), *affine, eps=float(eps), groups=c)
     if running_mean is not None or running_var is not None:
-        unbiased = mul(var, count / max(count - 1, 1))
-        batch = tuple(mean_(reshape(stat, (n, c)), 0) for stat in (mean, unbiased))
-        _follow("instance_norm", (running_mean, running_var), batch, momentum)
-    return _affine(reshape(y, x._v.shape), weight, bias, shape)
+        held, batch = (running_mean, running_var), (mean_(mean, 0), mean_(var, 0))
+        _move("instance_norm", held, batch, momentum, (1.0, s / max(s - 1, 1)))
+    return reshape(y, x._v.shape)
 
 
 def rms_norm(input: Any, normalized_shape: Any, weight: Any = None, eps: float | None = None) -> Tensor:
@@ -265,6 +249,4 @@ def rms_norm(input: Any, normalized_shape: Any, weight: Any = None, eps: float |
         raise DTypeError(f"rms_norm: expected a floating-point tensor, got {x.dtype}; convert with .float()")
     shape = _trailing("rms_norm", x, normalized_shape, weight)
     eps = float(np.finfo(x._v.dtype).eps) if eps is None else eps
-    dims = tuple(range(x.ndim - len(shape), x.ndim))
-    y = mul(x, rsqrt(add(mean_(square(x), dims, True), eps)))
-    return y if weight is None else mul(y, weight)
+    return _rows(rms_norm_p, x, shape, weight, None, eps)

@@ -56,8 +56,17 @@ def everything(dtype="float64"):
     run("avg", pool.avg_pool_forward, [np.empty_like(dy)], [x], *window, False, 0)
     run("avg grad", pool.avg_pool_grad, [np.empty_like(x)], [dy], *window, True, 0)
     x, target = array(2, 3, 4), np.array([[0, 1, 2, -100], [2, 2, 1, 0]])
-    run("norm", norm.normalize_forward, [np.empty_like(x), *(np.empty(3, dtype) for _ in range(3))], [x], 1e-5)
-    run("norm grad", norm.normalize_grad, [np.empty_like(x)], [array(2, 3, 4), made["norm 0"], made["norm 2"]])
+    w, where = array(3), ((2, 4, 12, 4), ((3, 1, 0), (3, 1, 0)), (1, 1))
+
+    def batch_norm(x, y, stats):
+        norm.normalize(x, y, w, w, stats, np.empty((1, 3)), *where, 1e-5, 1)
+
+    def batch_norm_grad(dy, x, dx, dw, db):
+        stats = made["norm 1"].astype(dtype)
+        norm.normalize_grad(dy, x, dx, w, stats[0], stats[1], dw, db, np.empty((6, 3)), np.empty((3, 3)), *where, 1)
+
+    run("norm", batch_norm, [np.empty_like(x), np.empty((3, 3))], [x])
+    run("norm grad", batch_norm_grad, [np.empty_like(x), np.zeros(3), np.zeros(3)], [array(2, 3, 4), x])
     run("softmax", softmax.softmax_forward, [np.empty_like(x)], [x])
     run("entropy", softmax.cross_entropy_forward, [np.empty((2, 4), dtype), np.empty_like(x)], [x, target], -100)
     run("entropy grad", softmax.cross_entropy_grad, [np.empty_like(x)], [made["entropy 1"], target, array(2, 4)], -100)

@@ -1,72 +1,199 @@
-"""Normalisation kernels against NumPy in float64."""
+"""Normalisation kernels against naive loops in float64: every cut, one and two threads, large means, NaN and inf."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from funcnn.kernels.cpu import norm
+from funcnn.kernels.cpu import layer_norm, norm
 
 DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])
-SHAPES = pytest.mark.parametrize("shape", [(4, 3, 5), (1, 6, 7), (8, 2, 1), (1, 1, 2), (3, 0, 4), (2, 3, 100)])
 EPS = 1e-5
+# shape, groups (0: batch norm), units in a chunk and blocks in a unit
+CUTS = [
+    ((4, 3, 5), 0, (1, 1)), ((8, 4, 1), 0, (3, 1)), ((2, 3, 2500), 0, (2, 1)), ((6, 2, 30), 0, (1, 3)),
+    ((1, 2, 9000), 0, (1, 4)), ((3, 6, 7), 2, (4, 1)), ((2, 4, 2100), 1, (1, 5)), ((2, 4, 6), 4, (1, 1)),
+]  # fmt: skip
+CASES = pytest.mark.parametrize("shape, groups, cut", CUTS)
+ROWS = pytest.mark.parametrize(
+    "rows, groups, size, each", [(7, 1, 5, 2), (4, 1, 2300, 3), (6, 3, 4, 1), (9, 1, 64, 256)]
+)
 
 
-def forward(x, eps=EPS):
-    y = np.full_like(x, np.nan)
-    mean, rstd, var = (np.full(x.shape[1], np.nan, x.dtype) for _ in range(3))
-    norm.normalize_forward(x, y, mean, rstd, var, eps)
-    return y, mean, rstd, var
+def units(shape, groups):
+    """Units, layout and place of the weights, as the wrapper gives them."""
+    n, c, s = shape
+    if not groups:
+        return c, (n, s, c * s, s), (c, 1, 0)
+    return n * groups, (c // groups, s, s, c // groups * s), (groups, c // groups, 1)
 
 
-def naive(x):
-    x = x.astype(np.float64)
-    mean, var = x.mean((0, 2), keepdims=True), x.var((0, 2), keepdims=True)
-    rstd = 1 / np.sqrt(var + EPS)
-    return (x - mean) * rstd, mean.ravel(), rstd.ravel(), var.ravel()
+def pieces(layout):
+    return layout[0] * -(-layout[1] // norm.PIECE)
 
 
-@DTYPES
-@SHAPES
-def test_forward_and_gradient(shape, dtype):
+def forward(x, w, b, groups=0, cut=(1, 1), threads=1):
+    count, layout, place = units(x.shape, groups)
+    y, stats = np.full_like(x, np.nan), np.full((3, count), np.nan)
+    norm.normalize(x, y, w, b, stats, np.empty((count * cut[1], 3)), layout, (place, place), cut, EPS, threads)
+    return y, *stats
+
+
+def backward(dy, x, w, mean, rstd, groups=0, cut=(1, 1), threads=1):
+    count, layout, place = units(x.shape, groups)
+    dx, dweight, dbias = np.full_like(x, np.nan), np.zeros(x.shape[1]), np.zeros(x.shape[1])
+    dots = np.empty((count * pieces(layout), 3))
+    norm.normalize_grad(
+        dy, x, dx, w, mean, rstd, dweight, dbias, dots, np.empty((count, 3)), layout, (place, place), cut, threads
+    )
+    return dx, dweight, dbias
+
+
+def naive(x, w, b, dy, groups):
+    """y, mean, rstd, var, dx, dweight and dbias, one unit after another."""
+    n, c, s = x.shape
+    x, w, b, dy = (a.astype(np.float64) for a in (x, w, b, dy))
+    y, dx, xhat, stats = np.empty_like(x), np.empty_like(x), np.empty_like(x), []
+    if not groups:
+        where = [(slice(None), [k]) for k in range(c)]
+    else:
+        k = c // groups
+        where = [([i], slice(g * k, g * k + k)) for i in range(n) for g in range(groups)]
+    for unit in where:
+        mean, var = x[unit].mean(), x[unit].var()
+        rstd = 1 / np.sqrt(var + EPS)
+        xhat[unit] = (x[unit] - mean) * rstd
+        gain = (dy * w[:, None])[unit]
+        dx[unit] = rstd * (gain - gain.mean() - xhat[unit] * (gain * xhat[unit]).mean())
+        stats.append((mean, rstd, var))
+    y = xhat * w[:, None] + b[:, None]
+    return y, *np.array(stats).T, dx, (dy * xhat).sum((0, 2)), dy.sum((0, 2))
+
+
+def arrays(shape, dtype, offset=3.0):
     rng = np.random.default_rng(0)
-    x, dy = ((2 * rng.standard_normal(shape) + 3).astype(dtype) for _ in range(2))
-    tolerance = 2e-5 if dtype == "float32" else 1e-11
-    for got, expected in zip(forward(x), naive(x), strict=True):
-        np.testing.assert_allclose(got, expected, tolerance, tolerance)
-    y, _, rstd, _ = forward(x)
-    dx = np.full_like(x, np.nan)
-    norm.normalize_grad(dy, y, rstd, dx)
-    wide, out = dy.astype(np.float64), y.astype(np.float64)
-    along = out * (wide * out).mean((0, 2), keepdims=True)
-    expected = rstd[None, :, None] * (wide - wide.mean((0, 2), keepdims=True) - along)
-    np.testing.assert_allclose(dx, expected, tolerance, tolerance)
+    x, dy = 2 * rng.standard_normal(shape) + offset, rng.standard_normal(shape)
+    return [a.astype(dtype) for a in (x, rng.standard_normal(shape[1]), rng.standard_normal(shape[1]), dy)]
+
+
+def everything(x, w, b, dy, groups, cut, threads=1):
+    out = forward(x, w, b, groups, cut, threads)
+    mean, rstd = (stat.astype(x.dtype) for stat in out[1:3])
+    return *out, *backward(dy, x, w, mean, rstd, groups, cut, threads)
 
 
 @DTYPES
-def test_a_large_mean_costs_no_digits(dtype):
-    x = (1e4 + np.random.default_rng(1).standard_normal((64, 2, 256))).astype(dtype)
-    for got, expected in zip(forward(x), naive(x), strict=True):
-        np.testing.assert_allclose(got, expected, rtol=2e-6, atol=1e-6)
+@CASES
+def test_units_against_loops(shape, groups, cut, dtype):
+    x, w, b, dy = arrays(shape, dtype)
+    tolerance = 3e-5 if dtype == "float32" else 1e-11
+    for got, expected in zip(everything(x, w, b, dy, groups, cut), naive(x, w, b, dy, groups), strict=True):
+        np.testing.assert_allclose(got, expected, tolerance, tolerance * 3)
+
+
+@DTYPES
+@CASES
+def test_units_have_the_same_bits_on_two_threads(shape, groups, cut, dtype):
+    given = arrays(shape, dtype)
+    for one, two in zip(everything(*given, groups, cut), everything(*given, groups, cut, 2), strict=True):
+        assert one.tobytes() == two.tobytes()
+
+
+@pytest.mark.parametrize("offset", [1e4, 1e5, 1e6])
+@pytest.mark.parametrize("cut", [(1, 1), (1, 3)])
+def test_a_large_mean_costs_no_digits(offset, cut):
+    x, w, b, dy = arrays((16, 2, 256), "float32", offset)
+    for got, expected in zip(everything(x, w, b, dy, 0, cut), naive(x, w, b, dy, 0), strict=True):
+        np.testing.assert_allclose(got, expected, 2e-5, 2e-5)
 
 
 def test_a_constant_channel_is_zero():
-    y, _, rstd, var = forward(np.full((3, 1, 4), 7.5, np.float32))
+    one, zero = np.ones(1, np.float32), np.zeros(1, np.float32)
+    y, _, rstd, var = forward(np.full((3, 1, 4), 7.5, np.float32), one, zero)
     assert not y.any() and not var.any() and np.isclose(rstd[0], EPS**-0.5)
 
 
 @DTYPES
 def test_nan_and_inf_stay_in_their_channel(dtype):
-    x = np.random.default_rng(2).standard_normal((2, 3, 4)).astype(dtype)
+    x, _, _, dy = arrays((2, 3, 4), dtype)
+    w, b = np.ones(3, dtype), np.zeros(3, dtype)
     x[0, 0, 1], x[1, 2, 0] = np.nan, np.inf
-    y, mean, rstd, var = forward(x)
+    y, mean, rstd, var, dx, dweight, dbias = everything(x, w, b, dy, 0, (1, 1))
     assert np.isnan(y[:, [0, 2]]).all() and np.isfinite(y[:, 1]).all()
-    assert np.isnan(mean[0]) and mean[2] == np.inf and np.isnan(var[[0, 2]]).all() and np.isfinite(rstd[1])
+    assert np.isnan(mean[0]) and not np.isfinite(mean[2]) and np.isnan(var[[0, 2]]).all() and np.isfinite(rstd[1])
+    assert np.isnan(dx[:, [0, 2]]).all() and np.isfinite(dx[:, 1]).all()
+    assert np.isnan(dweight[[0, 2]]).all() and np.isfinite(dweight[1]) and np.isfinite(dbias).all()
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 2, 3)])
-def test_gradient_lets_nan_through(shape):
-    dy, y, dx = np.ones(shape), np.ones(shape), np.zeros(shape)
-    dy[0, 0, 0] = np.nan
-    norm.normalize_grad(dy, y, np.ones(shape[1]), dx)
-    assert np.isnan(dx[:, 0]).all() and np.isfinite(dx[:, 1:]).all()
+@DTYPES
+@pytest.mark.parametrize("shape", [(3, 5, 1), (2, 3, 7)])
+def test_scale_channels(shape, dtype):
+    x, w, b, dy = arrays(shape, dtype)
+    mean = dy[0, :, 0].copy()
+    y, two = np.empty_like(x), np.empty_like(x)
+    norm.scale_channels(x, y, mean, w, b, 2, 1)
+    norm.scale_channels(x, two, mean, w, b, 2, 2)
+    np.testing.assert_allclose(y, (x - mean[:, None]) * w[:, None] + b[:, None], 1e-5, 1e-5)
+    assert y.tobytes() == two.tobytes()
+
+
+# ---- rows -----------------------------------------------------------------------------------------------------------
+def rowwise(x, w, b, dy, groups, each, centred, threads):
+    """y, mean, rstd, dx, dweight and dbias of rows."""
+    rows, size = x.shape
+    y, dx, mean, rstd = np.full_like(x, np.nan), np.full_like(x, np.nan), *(np.empty(rows, x.dtype) for _ in range(2))
+    layer_norm.normalize_rows(x, y, w, b, mean, rstd, each, groups, EPS, centred, threads)
+    both, blocks = np.zeros((groups, 2, size)), -(-(rows // groups) // each)
+    parts = np.full((groups * blocks, 2, size), np.nan, x.dtype)
+    layer_norm.normalize_rows_grad(dy, x, dx, w, mean, rstd, both, parts, each, groups, centred, threads)
+    return y, mean, rstd, dx, both[:, 0].copy(), both[:, 1].copy()
+
+
+def naive_rows(x, w, b, dy, groups, centred):
+    x, w, b, dy = (a.astype(np.float64) for a in (x, w, b, dy))
+    w, b = w.reshape(groups, -1), b.reshape(groups, -1)
+    y, dx, stats = np.empty_like(x), np.empty_like(x), []
+    dweight, dbias = np.zeros_like(w), np.zeros_like(b)
+    for r, row in enumerate(x):
+        g = r % groups
+        mean = row.mean() if centred else 0.0
+        rstd = 1 / np.sqrt(((row - mean) ** 2).mean() + EPS)
+        xhat, gain = (row - mean) * rstd, dy[r] * w[g]
+        y[r] = xhat * w[g] + b[g]
+        dx[r] = rstd * (gain - (gain.mean() if centred else 0.0) - xhat * (gain * xhat).mean())
+        dweight[g] += dy[r] * xhat
+        dbias[g] += dy[r]
+        stats.append((mean, rstd))
+    return y, *np.array(stats).T, dx, dweight, dbias
+
+
+@DTYPES
+@ROWS
+@pytest.mark.parametrize("centred", [True, False])
+def test_rows_against_loops(rows, groups, size, each, centred, dtype):
+    rng = np.random.default_rng(1)
+    x, dy = (rng.standard_normal((rows, size)).astype(dtype) for _ in range(2))
+    w, b = (rng.standard_normal(groups * size).astype(dtype) for _ in range(2))
+    got, two = (rowwise(x, w, b, dy, groups, each, centred, threads) for threads in (1, 2))
+    tolerance = 3e-5 if dtype == "float32" else 1e-11
+    for one, other, expected in zip(got, two, naive_rows(x, w, b, dy, groups, centred), strict=True):
+        np.testing.assert_allclose(one, expected, tolerance, tolerance)
+        assert one.tobytes() == other.tobytes()
+
+
+@pytest.mark.parametrize("offset", [1e4, 1e6])
+def test_rows_with_a_large_mean(offset):
+    rng = np.random.default_rng(2)
+    x, dy = (rng.standard_normal((5, 300)) + off for off in (offset, 0))
+    given = [a.astype(np.float32) for a in (x, rng.standard_normal(300), rng.standard_normal(300), dy)]
+    for got, expected in zip(rowwise(*given, 1, 2, True, 1), naive_rows(*given, 1, True), strict=True):
+        np.testing.assert_allclose(got, expected, 2e-5, 2e-5)
+
+
+@pytest.mark.parametrize("centred", [True, False])
+def test_rows_let_nan_through_in_their_row(centred):
+    x, dy, w, b = np.ones((3, 4)), np.ones((3, 4)), np.ones(4), np.zeros(4)
+    x[1, 2] = np.nan
+    y, _, _, dx, dweight, dbias = rowwise(x, w, b, dy, 1, 2, centred, 1)
+    assert np.isnan(y[1]).all() and np.isnan(dx[1]).all() and np.isnan(dweight).all() and np.isfinite(dbias).all()
+    assert np.isfinite(y[[0, 2]]).all() and np.isfinite(dx[[0, 2]]).all()
