@@ -44,7 +44,7 @@ int, float, bool = int32, float32, bool_
 globals().update(_ops.public())
 
 
-def __getattr__(name: str):  # type: ignore[no-untyped-def]
+def __getattr__(name: str):
     """The profiler is imported when it is first named."""
     if name == "profiler":
         from importlib import import_module

@@ -130,6 +130,7 @@ def _label(axes: Any, renderer: Any, rows: list[report.Row], intensities: list[f
                     f"{row.name} {row.percent:.0f}%", (intensity, row.gflops), (dx * distance, dy * distance),
                     textcoords="offset points", fontsize=8, zorder=4, color=COLORS[row.direction],
                     ha=("right", "center", "left")[dx + 1], va=("top", "center", "bottom")[dy + 1],
+                    bbox={"boxstyle": "round,pad=0.15", "fc": "white", "ec": "none", "alpha": 0.8},
                     arrowprops={"arrowstyle": "-", "color": "0.6", "lw": 0.6, "shrinkA": 0, "shrinkB": 0},
                 )  # fmt: skip
                 box = text.get_window_extent(renderer)

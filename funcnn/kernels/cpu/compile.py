@@ -60,6 +60,15 @@ class Kernel:
                 self.compiled = _dispatcher(rebound(self.function, lambda helper: helper.dispatcher()), self.options)
             return self.compiled
 
+    def inspect(self) -> Any:
+        """Which instructions the kernel was compiled to, for each combination of types that it was called with.
+
+        Raises ``RuntimeError`` where it was not called yet, or runs as plain Python.
+        """
+        from funcnn.kernels.cpu.inspection import inspect
+
+        return inspect(self)
+
 
 def kernel(function: Callable) -> Any:
     """Declare a kernel: it takes C-contiguous writable arrays and numbers, and fills the output arrays it is given."""
@@ -79,7 +88,9 @@ def exact_function(function: Callable) -> Any:
 def kernel_from(template: Any, name: str, **helpers: Any) -> Any:
     """Declare a kernel or helper as a copy of a plain function, cached as ``name``, whose globals ``helpers`` replace."""
     copy = FunctionType(template.__code__, {**template.__globals__, **helpers}, name)
-    return Kernel(update_wrapper(copy, template, assigned=("__module__", "__doc__")))
+    update_wrapper(copy, template, assigned=("__module__", "__doc__"))
+    copy.__qualname__ = name  # Numba's cache has one index for each qualified name and line
+    return Kernel(copy)
 
 
 class Intrinsic(Kernel):
