@@ -15,6 +15,7 @@ from funcnn.kernels.cpu.conv import convolve, pack_weights, spread
 from funcnn.kernels.cpu.conv_weight import convolve_weight_grad
 from funcnn.kernels.cpu.tiles import dots_shape
 from funcnn.kernels.cpu.vector import tile_shape, vector_bytes
+from funcnn.ops import conv_depthwise as depthwise
 from funcnn.ops import conv_winograd as winograd
 from funcnn.ops.conv_exact import exactly
 
@@ -188,6 +189,43 @@ def weight_grad(
         )
 
 
+# ---- depthwise --------------------------------------------------------------------------------------------------------
+def _depthwise_forward(ins: list, outs: list, stride: tuple, padding: tuple, dilation: tuple, groups: int) -> None:
+    x, w, y = _volume(ins[0]), _volume(ins[1]), _volume(outs[0])
+    if any(padding) and not np.isfinite(w).all():
+        forward(ins, outs, stride=stride, padding=padding, dilation=dilation, groups=groups)
+    else:
+        depthwise.forward(x, w, _bias(ins, y), y, _where(stride, padding, dilation))
+
+
+def _depthwise_input_grad(ins: list, outs: list, padding: tuple, dilation: tuple, groups: int, **where: Any) -> None:
+    """With stride 1 and one output a channel: the forward pass of dy with the taps turned round."""
+    dy, w, dx = _volume(ins[0]), _volume(ins[1]), _volume(outs[0])
+    if not np.isfinite(w).all():
+        input_grad(ins, outs, padding=padding, dilation=dilation, groups=groups, **where)
+        return
+    around = tuple(d * (k - 1) - p for p, d, k in zip(padding, dilation, ins[1].shape[2:], strict=True))
+    turned = np.ascontiguousarray(w[..., ::-1, ::-1])
+    depthwise.forward(dy, turned, _bias(ins, dx), dx, _where((1,) * len(padding), around, dilation))
+
+
+def _depthwise_for(ins: list, groups: int, stride: tuple, **where: Any) -> bool:
+    return depthwise.applies(ins[0].shape[1], groups, stride)
+
+
+def _depthwise_for_input_grad(
+    ins: list, groups: int, stride: tuple, padding: tuple, dilation: tuple, size: tuple
+) -> bool:
+    kernel = ins[1].shape[2:]
+    whole = all(p <= d * (k - 1) for p, d, k in zip(padding, dilation, kernel, strict=True))
+    return (
+        ins[0].shape[1] == groups
+        and depthwise.applies(ins[1].shape[1] * groups, groups, stride)
+        and max(stride) == 1
+        and whole
+    )
+
+
 # ---- Winograd -----------------------------------------------------------------------------------------------------------
 def _winograd_forward(ins: list, outs: list, padding: tuple, groups: int, **where: Any) -> None:
     x, w, y = np.ascontiguousarray(ins[0]), np.ascontiguousarray(ins[1]), outs[0]
@@ -225,6 +263,14 @@ def _winograd_for_weight_grad(ins: list, groups: int, size: tuple, **where: Any)
     return winograd.applies(ins[0], size, ins[1].shape[1], groups=groups, **where)
 
 
-FORWARD = (Implementation(_winograd_forward, _winograd_for), Implementation(forward))
-INPUT_GRAD = (Implementation(_winograd_input_grad, _winograd_for_input_grad), Implementation(input_grad))
+FORWARD = (
+    Implementation(_depthwise_forward, _depthwise_for),
+    Implementation(_winograd_forward, _winograd_for),
+    Implementation(forward),
+)
+INPUT_GRAD = (
+    Implementation(_depthwise_input_grad, _depthwise_for_input_grad),
+    Implementation(_winograd_input_grad, _winograd_for_input_grad),
+    Implementation(input_grad),
+)
 WEIGHT_GRAD = (Implementation(_winograd_weight_grad, _winograd_for_weight_grad), Implementation(weight_grad))

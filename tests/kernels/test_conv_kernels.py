@@ -24,6 +24,10 @@ CASES = {
     "several tiles": ((2, 2, 1, 20, 20), 2, (1, 3, 2), (1, 1, 1), (0, 1, 1), (1, 1, 1), 2),
     "rows cut by tiles": ((1, 1, 1, 1, 700), 2, (1, 1, 3), (1, 1, 2), (0, 0, 1), (1, 1, 1), 1),
     "many taps": ((1, 14, 1, 14, 14), 1, (1, 7, 7), (1, 1, 1), (0, 3, 3), (1, 1, 1), 1),
+    "depthwise 3 x 3": ((3, 9, 11, 37), 9, (3, 3), (1, 1), (1, 1), (1, 1), 9),
+    "depthwise, two each": ((2, 8, 70), 16, (5,), (2,), (3,), (2,), 8),
+    "depthwise, tall": ((2, 8, 9, 8), 8, (5, 2), (1, 1), (2, 1), (1, 1), 8),
+    "depthwise, strided": ((1, 10, 9, 8), 10, (3, 3), (2, 3), (2, 1), (1, 1), 10),
     "winograd": ((2, 16, 9, 11), 17, (3, 3), (1, 1), (1, 0), (1, 1), 1),
     "winograd in groups": ((9, 36, 4, 5), 40, (3, 3), (1, 1), (2, 1), (1, 1), 2),
     "winograd of small patches": ((40, 16, 4, 4), 16, (3, 3), (1, 1), (0, 0), (1, 1), 1),
@@ -31,7 +35,7 @@ CASES = {
     "no channels": ((2, 0, 1, 4, 4), 3, (1, 2, 2), (1, 1, 1), (0, 0, 0), (1, 1, 1), 1),
     "no outputs": ((2, 2, 1, 1, 4), 3, (1, 2, 2), (1, 1, 1), (0, 0, 0), (1, 1, 1), 1),
 }
-SAME = ["3d", "groups", "rows cut by tiles", "winograd", "winograd in groups"]
+SAME = ["3d", "groups", "rows cut by tiles", "winograd", "winograd in groups", "depthwise 3 x 3", "depthwise, tall"]
 DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])
 
 
@@ -97,7 +101,7 @@ def test_against_loops(case, dtype):
 @DTYPES
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-@pytest.mark.parametrize("case", ["several tiles", "3d", "winograd"])
+@pytest.mark.parametrize("case", ["several tiles", "3d", "winograd", "depthwise, tall", "depthwise 3 x 3"])
 def test_nan_and_inf_go_where_they_belong(dtype, bad, case):
     for poisoned, place in enumerate((163, 5, 170)):  # read by the first tile where it is longer than the second
         x, w, dy, args = setup(CASES[case], dtype)
@@ -130,6 +134,7 @@ def test_the_number_of_threads_does_not_change_a_bit(case, dtype, monkeypatch):
 def test_winograd_is_chosen_and_errs_little(case):
     x, w, dy, args = setup(CASES[case], "float32")
     where = dict(zip(("stride", "padding", "dilation", "groups"), args, strict=True))
-    assert conv_cpu.FORWARD[0].when([x, w], **where)
+    chosen = next(i for i in conv_cpu.FORWARD if i.when is None or i.when([x, w], **where))
+    assert chosen.run is conv_cpu._winograd_forward
     for got, expected in zip(run(x, w, dy, args), naive(x, w, dy, *args), strict=True):
         assert abs(got - expected).max() < 1e-5 * abs(expected).max()  # a tenth of what is allowed

@@ -53,6 +53,34 @@ class Gather(Tile):
         return self.builder.gep(b, [self.builder.load(self.builder.gep(self.offsets, [k]))])
 
 
+@cache
+def row_columns(itemsize: int) -> int:
+    """Columns of ``tile_row``: four vectors, enough to hide the latency of a multiply-add."""
+    return 4 * vector_bytes() // itemsize
+
+
+def _row_twin(count: int, a: Any, b: Any, offsets: Any, c: Any) -> None:
+    columns = row_columns(c.dtype.itemsize)
+    c[:columns] = sum(a[k] * b[offsets[k] : offsets[k] + columns] for k in range(count))
+
+
+@intrinsic(twin=_row_twin)
+def tile_row(typingctx: Any, count: Any, a: Any, b: Any, offsets: Any, c: Any) -> Any:
+    """``c[j] = sum(a[k] * b[offsets[k] + j])``: ``tile_gather`` of a single row, wider."""
+    from numba.core import types
+
+    size = c.dtype.bitwidth // 8
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        many, left, right, places, tile = values
+        gather = Gather(builder, context.get_data_type(c.dtype), size, places)
+        gather.rows, gather.across = 1, 4
+        gather.emit(many, left, right, tile, gather.word(0), None)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, a, b, offsets, c), codegen
+
+
 # ---- operands with strides ----------------------------------------------------------------------------------------------
 @cache
 def strided_shape(itemsize: int) -> tuple[int, int]:
