@@ -28,8 +28,19 @@ from funcnn.ops.activation import (
     threshold,
 )
 from funcnn.ops.activation import dropout as _dropout
+from funcnn.ops.adaptive_pool import (
+    adaptive_avg_pool1d,
+    adaptive_avg_pool2d,
+    adaptive_avg_pool3d,
+    adaptive_max_pool1d,
+    adaptive_max_pool2d,
+    adaptive_max_pool3d,
+)
+from funcnn.ops.attention import scaled_dot_product_attention
 from funcnn.ops.conv import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
 from funcnn.ops.embedding import embedding
+from funcnn.ops.fractional_pool import fractional_max_pool2d, fractional_max_pool3d
+from funcnn.ops.grid_sample import affine_grid, grid_sample
 from funcnn.ops.interpolate import interpolate
 from funcnn.ops.loss import (
     binary_cross_entropy,
@@ -42,29 +53,15 @@ from funcnn.ops.loss import (
     nll_loss,
     smooth_l1_loss,
 )
+from funcnn.ops.lp_pool import lp_pool1d, lp_pool2d, lp_pool3d
 from funcnn.ops.math import relu, sigmoid, tanh
 from funcnn.ops.matmul import linear
 from funcnn.ops.norm import batch_norm, group_norm, instance_norm, layer_norm, rms_norm
 from funcnn.ops.onehot import one_hot
 from funcnn.ops.pad import pad
-from funcnn.ops.pool import (
-    adaptive_avg_pool1d,
-    adaptive_avg_pool2d,
-    adaptive_avg_pool3d,
-    adaptive_max_pool1d,
-    adaptive_max_pool2d,
-    adaptive_max_pool3d,
-    avg_pool1d,
-    avg_pool2d,
-    avg_pool3d,
-    max_pool1d,
-    max_pool2d,
-    max_pool3d,
-    max_unpool1d,
-    max_unpool2d,
-    max_unpool3d,
-)
+from funcnn.ops.pool import avg_pool1d, avg_pool2d, avg_pool3d, max_pool1d, max_pool2d, max_pool3d
 from funcnn.ops.softmax import log_softmax, softmax, softmin
+from funcnn.ops.unpool import max_unpool1d, max_unpool2d, max_unpool3d
 from funcnn.ops.windows import im2col as unfold
 
 
@@ -81,6 +78,7 @@ __all__ = [
     "adaptive_max_pool1d",
     "adaptive_max_pool2d",
     "adaptive_max_pool3d",
+    "affine_grid",
     "avg_pool1d",
     "avg_pool2d",
     "avg_pool3d",
@@ -98,8 +96,11 @@ __all__ = [
     "dropout",
     "elu",
     "embedding",
+    "fractional_max_pool2d",
+    "fractional_max_pool3d",
     "gelu",
     "glu",
+    "grid_sample",
     "group_norm",
     "hardshrink",
     "hardsigmoid",
@@ -115,6 +116,9 @@ __all__ = [
     "linear",
     "log_softmax",
     "logsigmoid",
+    "lp_pool1d",
+    "lp_pool2d",
+    "lp_pool3d",
     "max_pool1d",
     "max_pool2d",
     "max_pool3d",
@@ -130,6 +134,7 @@ __all__ = [
     "relu",
     "relu6",
     "rms_norm",
+    "scaled_dot_product_attention",
     "selu",
     "sigmoid",
     "silu",

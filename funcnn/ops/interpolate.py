@@ -17,7 +17,7 @@ from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu import interpolate as kernels
 from funcnn.kernels.cpu import threads
-from funcnn.ops import pool
+from funcnn.ops import adaptive_pool
 from funcnn.ops.common import fold, operand, unfold_batch
 from funcnn.ops.resample import Axis, Table, table
 
@@ -146,7 +146,7 @@ def interpolate(
     wanted, factors = _sizes(space, size, scale_factor, recompute_scale_factor)
     kind = KINDS[mode][0]
     if kind == "area":
-        return getattr(pool, f"adaptive_avg_pool{n}d")(x, tuple(wanted))
+        return getattr(adaptive_pool, f"adaptive_avg_pool{n}d")(x, tuple(wanted))
     options = bool(align_corners), bool(antialias)
     axes = tuple(Axis(kind, s, m, f, *options) for s, m, f in zip(space, wanted, factors, strict=True))
     return resize_p(x, axes=axes, transpose=False)

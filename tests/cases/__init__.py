@@ -2,8 +2,38 @@
 
 from __future__ import annotations
 
-from tests.cases import creation, elementwise, embedding, index, interpolate, matmul, movement, nn, random, recurrent, reduce
+from tests.cases import (
+    attention,
+    creation,
+    elementwise,
+    embedding,
+    grid_sample,
+    index,
+    interpolate,
+    matmul,
+    movement,
+    nn,
+    pool,
+    random,
+    recurrent,
+    reduce,
+)
 from tests.cases.case import Case
 
-FAMILIES = (creation, elementwise, embedding, interpolate, movement, index, reduce, matmul, nn, random, recurrent)
+FAMILIES = (
+    attention,
+    creation,
+    elementwise,
+    embedding,
+    grid_sample,
+    interpolate,
+    movement,
+    index,
+    reduce,
+    matmul,
+    nn,
+    pool,
+    random,
+    recurrent,
+)
 TABLE: list[Case] = [row for family in FAMILIES for row in family.ROWS]

@@ -1,4 +1,4 @@
-"""Rows of convolution, pooling, normalization, softmax, activations and losses."""
+"""Rows of convolution, normalization, softmax, activations and losses."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from funcnn.ops import pool
 from tests.cases.both import both
 from tests.cases.case import Arr, Case
 
@@ -21,17 +20,6 @@ def _f(name: str, *args: Any, **kwargs: Any) -> Any:
 def _conv(id: str, name: str, x: tuple, w: tuple, bias: int = 0, **where: Any) -> Case:
     inputs = [Arr(x), Arr(w)] + ([Arr((bias,))] if bias else [])
     return both(id, _f(name, **where), *inputs, rtol=LOOSE)
-
-
-def _pool(id: str, name: str, x: Arr, *args: Any, **kwargs: Any) -> Case:
-    """A row of a pooling function that only ``ops.pool`` need hold."""
-
-    def theirs(x: Any) -> Any:
-        import torch
-
-        return getattr(torch.nn.functional, name)(x, *args, **kwargs)
-
-    return Case(id, lambda x: getattr(pool, name)(x, *args, **kwargs), (x,), torch=theirs)
 
 
 X = Arr((2, 3, 5, 6), distinct=True)
@@ -54,23 +42,6 @@ ROWS = [
     _conv("conv_transpose1d", "conv_transpose1d", (2, 3, 5), (3, 4, 3), 4, stride=2, padding=1, output_padding=1),
     _conv("conv_transpose2d", "conv_transpose2d", (2, 4, 3, 3), (4, 2, 3, 3), stride=2, padding=1, output_padding=1, groups=2),
     _conv("conv_transpose3d", "conv_transpose3d", (1, 2, 2, 3, 2), (2, 2, 2, 2, 2), dilation=2),
-    both("max_pool1d", _f("max_pool1d", 3, 2, 1), Arr((2, 3, 9), distinct=True)),
-    both("max_pool2d", _f("max_pool2d", 2), X),
-    both("max_pool2d_options", _f("max_pool2d", (3, 2), (2, 1), 1, (1, 2), True), X),
-    both("max_pool2d_indices", _f("max_pool2d", 2, return_indices=True), X),
-    both("max_pool3d", _f("max_pool3d", 2, 1), Arr((1, 2, 3, 4, 3), distinct=True)),
-    both("avg_pool1d", _f("avg_pool1d", 3, 2, 1), Arr((2, 3, 9))),
-    both("avg_pool2d", _f("avg_pool2d", 2), X),
-    both("avg_pool2d_ceil", _f("avg_pool2d", 3, 2, 1, True, False), X),
-    both("avg_pool2d_divisor", _f("avg_pool2d", (2, 3), 2, 1, divisor_override=5), X),
-    both("avg_pool3d", _f("avg_pool3d", 2, 1, 1, True), Arr((1, 2, 3, 4, 3))),
-    _pool("adaptive_avg_pool1d", "adaptive_avg_pool1d", Arr((2, 3, 7)), 3),
-    _pool("adaptive_avg_pool2d", "adaptive_avg_pool2d", X, (2, 4)),
-    _pool("adaptive_avg_pool2d_regular", "adaptive_avg_pool2d", X, (None, 3)),
-    _pool("adaptive_avg_pool3d", "adaptive_avg_pool3d", Arr((2, 3, 3, 4)), (2, 2, 3)),
-    _pool("adaptive_max_pool1d", "adaptive_max_pool1d", Arr((3, 7), distinct=True), 4),
-    _pool("adaptive_max_pool2d", "adaptive_max_pool2d", X, (3, 4), return_indices=True),
-    _pool("adaptive_max_pool2d_regular", "adaptive_max_pool2d", X, (5, 2), return_indices=True),
     both("batch_norm_training", lambda m, x, w, b: m.nn.functional.batch_norm(x, None, None, w, b, training=True),
          Arr((4, 3, 2, 2)), Arr((3,)), Arr((3,)), rtol=LOOSE),
     both("batch_norm_evaluation", lambda m, x, mu, var, w, b: m.nn.functional.batch_norm(x, mu, var, w, b),

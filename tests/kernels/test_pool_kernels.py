@@ -7,7 +7,8 @@ from itertools import product
 import numpy as np
 import pytest
 
-from funcnn.kernels.cpu import pool
+from funcnn.kernels.cpu import avg_pool, max_pool
+from funcnn.ops import pool_cpu
 
 DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])
 # x (M, D, H, W), output (O, P, Q), kernel, stride, padding, dilation
@@ -19,6 +20,10 @@ CASES = {
     "ceil mode": ((2, 1, 6, 7), (1, 3, 4), (1, 3, 3), (1, 2, 2), (0, 1, 1), (1, 1, 1)),
     "one pixel": ((1, 1, 1, 1), (1, 1, 1), (1, 1, 1), (1, 1, 1), (0, 0, 0), (1, 1, 1)),
     "nothing but padding": ((2, 1, 1, 1), (1, 1, 2), (1, 1, 2), (1, 1, 1), (0, 0, 2), (1, 1, 3)),
+    "wide, step 1": ((2, 1, 5, 37), (1, 5, 37), (1, 3, 3), (1, 1, 1), (0, 1, 1), (1, 1, 1)),
+    "wide, step 2": ((3, 1, 6, 71), (1, 3, 36), (1, 3, 3), (1, 2, 2), (0, 1, 1), (1, 1, 1)),
+    "wide, step 3": ((2, 1, 6, 61), (1, 2, 20), (1, 3, 4), (1, 3, 3), (0, 0, 0), (1, 1, 1)),
+    "wide, all 16": ((2, 1, 4, 64), (1, 2, 32), (1, 2, 2), (1, 2, 2), (0, 0, 0), (1, 1, 1)),
     "no images": ((0, 1, 4, 4), (1, 2, 2), (1, 2, 2), (1, 2, 2), (0, 0, 0), (1, 1, 1)),
 }
 ROWS = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
@@ -61,9 +66,27 @@ def naive_avg(x, dy, where, include, override):
 
 
 def run_max(x, out, where):
-    y, argmax = np.empty((x.shape[0], *out), x.dtype), np.empty((x.shape[0], *out), np.int64)
-    pool.max_pool_forward(x, y, argmax, *where)
+    y, argmax = np.empty((x.shape[0], *out), x.dtype), np.empty((x.shape[0], *out), np.int32)
+    max_pool.max_pool(x, y, argmax, *where, 2, 1)
     return y, argmax
+
+
+def run_avg(x, dy, where, include, override):
+    """The means and the gradient, by the kernels of windows of one size and by those of any bounds."""
+    kernel, stride, padding = where
+    table = pool_cpu.windows(x.shape[1:], dy.shape[1:], kernel, stride, padding, include, override)
+    step = stride[2] if stride[2] == 1 or (stride[2] == 2 and kernel[2] > 1) else 0
+    y, dx, any_y, any_dx = (
+        np.full_like(dy, np.nan),
+        np.full_like(x, np.nan),
+        np.full_like(dy, np.nan),
+        np.full_like(x, np.nan),
+    )
+    avg_pool.avg_pool(x, y, table.extents, kernel, stride, padding, 2, 1)
+    avg_pool.avg_pool_grad(dy, dx, table.covers, table.extents, kernel[2], step, padding[2], 2, 1)
+    avg_pool.window_mean(x, any_y, table.bounds[0], table.extents, 2, 1)
+    avg_pool.avg_pool_grad(dy, any_dx, table.covers, table.extents, 1, 0, 0, 2, 1)
+    return (y, dx), (any_y, any_dx)
 
 
 @DTYPES
@@ -77,8 +100,10 @@ def test_max_pool_and_its_gradient(case, dtype):
     np.testing.assert_array_equal(y, expected)
     np.testing.assert_array_equal(argmax, places)
     dy, dx, back = rng.standard_normal(y.shape).astype(dtype), np.full_like(x, np.nan), np.full_like(y, np.nan)
-    pool.pool_scatter(dy, argmax, dx)
-    pool.pool_gather(x, argmax, back)
+    flat = [a.reshape(shape[0], -1) for a in (dy, argmax, dx, x, back)] if shape[0] else []
+    if flat:
+        max_pool.pool_scatter(*flat[:3], 2, 1)
+        max_pool.pool_gather(flat[3], flat[1], flat[4], 2, 1)
     scattered = np.zeros(shape)
     for m in range(shape[0]):
         real = places[m] >= 0
@@ -107,18 +132,18 @@ def test_avg_pool_and_its_gradient(case, include, override, dtype):
     shape, out, *where, _ = case
     rng = np.random.default_rng(1)
     x, dy = rng.standard_normal(shape).astype(dtype), rng.standard_normal((shape[0], *out)).astype(dtype)
-    y, dx = np.full_like(dy, np.nan), np.full_like(x, np.nan)
-    pool.avg_pool_forward(x, y, *where, include, override)
-    pool.avg_pool_grad(dy, dx, *where, include, override)
-    for got, expected in zip((y, dx), naive_avg(x, dy, where, include, override), strict=True):
-        np.testing.assert_allclose(got, expected, 1e-5, 1e-6)
+    expected = naive_avg(x, dy, where, include, override)
+    for pair in run_avg(x, dy, where, include, override):
+        for got, numbers in zip(pair, expected, strict=True):
+            np.testing.assert_allclose(got, numbers, 1e-5, 1e-6)
 
 
 def test_avg_pool_lets_nan_through():
-    x, y = np.ones((1, 1, 2, 4), np.float32), np.empty((1, 1, 1, 2), np.float32)
-    x[0, 0, 1, 3] = np.nan
-    pool.avg_pool_forward(x, y, (1, 2, 2), (1, 2, 2), (0, 0, 0), True, 0)
-    np.testing.assert_array_equal(y, [[[[1, np.nan]]]])
+    for columns in (4, 40):
+        x, dy = np.ones((1, 1, 2, columns), np.float32), np.ones((1, 1, 1, columns // 2), np.float32)
+        x[0, 0, 1, 3] = np.nan
+        for y, _ in run_avg(x, dy, ((1, 2, 2), (1, 2, 2), (0, 0, 0)), True, 0):
+            assert np.isnan(y[0, 0, 0, 1]) and (np.delete(y[0, 0, 0], 1) == 1).all()
 
 
 @pytest.mark.parametrize(
@@ -132,10 +157,87 @@ def test_pooling_over_the_right_edge_is_pytorchs(size, kernel, stride, padding):
     for ceil_mode, include, override in product((False, True), (False, True), (None, 3)):
         args = (kernel, stride, padding, ceil_mode)
         expected = torch.nn.functional.avg_pool2d(theirs, *args, include, override).numpy()
-        y = np.empty((2, 1, *expected.shape[1:]))
-        pool.avg_pool_forward(x, y, *where, include, override or 0)
-        np.testing.assert_allclose(y[:, 0], expected, 1e-12)
+        dy = np.ones((2, 1, *expected.shape[1:]))
+        for y, _ in run_avg(x, dy, where, include, override or 0):
+            np.testing.assert_allclose(y[:, 0], expected, 1e-12)
         best, places = torch.nn.functional.max_pool2d(theirs, *args[:3], 1, ceil_mode, return_indices=True)
         y, argmax = run_max(x, (1, *best.shape[1:]), (*where, (1, 1, 1)))
         np.testing.assert_array_equal(y[:, 0], best.numpy())
         np.testing.assert_array_equal(argmax[:, 0], places.numpy())
+
+
+# ---- threads ----------------------------------------------------------------------------------------------------------
+def ways(x, dy, threads):
+    """Every pooling kernel's outputs, on this many threads."""
+    (_, _, H, W), (M, _, P, Q) = x.shape, dy.shape
+    where = ((1, 3, 3), (1, 2, 2), (0, 1, 1))
+    table = pool_cpu.windows((1, H, W), (1, P, Q), *where, False, 0)
+    y, any_y, dx, any_dx = np.empty_like(dy), np.empty_like(dy), np.empty_like(x), np.empty_like(x)
+    best, places, again, found = (
+        np.empty_like(dy),
+        np.empty(dy.shape, np.int32),
+        np.empty_like(dy),
+        np.empty(dy.shape, np.int32),
+    )
+    scattered, gathered, placed = (
+        np.empty((M, H * W), x.dtype),
+        np.empty((M, P * Q), x.dtype),
+        np.empty((M, H * W), x.dtype),
+    )
+    means, spread = np.empty(M * H, x.dtype), np.empty((M * H, W), x.dtype)
+    max_pool.max_pool(x, best, places, *where, (1, 1, 1), 7, threads)
+    max_pool.window_max(x, again, found, table.bounds, 7, threads)
+    flat = dy.reshape(M, -1), places.reshape(M, -1)
+    max_pool.pool_scatter(*flat, scattered, 2, threads)
+    max_pool.pool_gather(x.reshape(M, -1), flat[1], gathered, 2, threads)
+    max_pool.max_unpool(*flat, placed, 2, threads)
+    avg_pool.avg_pool(x, y, table.extents, *where, 7, threads)
+    avg_pool.window_mean(x, any_y, table.bounds[0], table.extents, 7, threads)
+    avg_pool.avg_pool_grad(dy, dx, table.covers, table.extents, 3, 2, 1, 7, threads)
+    avg_pool.avg_pool_grad(dy, any_dx, table.covers, table.extents, 1, 0, 0, 7, threads)
+    avg_pool.mean_rows(x.reshape(-1, W), means, 7, threads)
+    avg_pool.spread_rows(means, spread, 7, threads)
+    return best, places, again, found, scattered, gathered, placed, y, any_y, dx, any_dx, means, spread
+
+
+@DTYPES
+def test_the_same_bits_for_any_number_of_threads(dtype):
+    rng = np.random.default_rng(3)
+    x, dy = rng.standard_normal((13, 1, 30, 45)).astype(dtype), rng.standard_normal((13, 1, 15, 23)).astype(dtype)
+    one, two = ways(x, dy, 1), ways(x, dy, 2)
+    for a, b in zip(one, two, strict=True):
+        assert a.tobytes() == b.tobytes()
+    np.testing.assert_array_equal(one[0], one[2])  # the two kernels of maxima agree
+    np.testing.assert_array_equal(one[1], one[3])
+    np.testing.assert_array_equal(one[5], one[0].reshape(13, -1))
+    np.testing.assert_allclose(one[9], one[10], 1e-5, 1e-6)
+    np.testing.assert_allclose(one[11], x.reshape(-1, 45).mean(1), 1e-4, 1e-6)
+    np.testing.assert_allclose(one[12][:, 44], one[11] / 45, 1e-6)
+
+
+@DTYPES
+def test_special_values_win_and_spread_as_in_pytorch(dtype):
+    """In vector blocks and at borders alike; of several NaN the last is named."""
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(4)
+    x = rng.integers(-3, 3, (3, 1, 11, 43)).astype(dtype)
+    for special in (np.nan, np.inf, -np.inf):
+        x[rng.random(x.shape) < 0.1] = special
+    x[2] = -np.inf
+    for stride, columns in ((1, 43), (2, 22), (3, 15)):
+        shape = (1, -(-11 // stride), columns)
+        theirs = torch.from_numpy(x[:, 0])
+        values, indices = torch.nn.functional.max_pool2d(theirs, 3, stride, 1, return_indices=True)
+        where = ((1, 3, 3), (1, stride, stride), (0, 1, 1))
+        y, argmax = run_max(x, shape, (*where, (1, 1, 1)))
+        np.testing.assert_array_equal(y[:, 0], values.numpy())
+        np.testing.assert_array_equal(argmax[:, 0], indices.numpy())
+        means = torch.nn.functional.avg_pool2d(theirs, 3, stride, 1).numpy()
+        for got, _ in run_avg(x, np.ones((3, *shape), dtype), where, True, 0)[:1]:
+            np.testing.assert_allclose(got[:, 0], means, 1e-5, 1e-6)
+
+
+def test_unpooling_keeps_the_last_of_one_place():
+    y = np.empty((1, 4))
+    max_pool.max_unpool(np.array([[1.0, 2.0, 3.0]]), np.array([[2, 0, 2]]), y, 1, 1)
+    assert y.tolist() == [[2.0, 0.0, 3.0, 0.0]]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from funcnn.core.errors import DTypeError, ShapeError
-from funcnn.ops import pool
+from funcnn.nn import functional as pool
 from funcnn.ops.creation import as_tensor
 from funcnn.transforms.grad import vjp
 
