@@ -7,6 +7,7 @@ from typing import Any
 
 from funcnn.ops import (
     activation,
+    attention,
     closeness,
     conv,
     convert,
@@ -14,6 +15,7 @@ from funcnn.ops import (
     elementwise,
     embedding,
     generator,
+    grid_sample,
     index,
     interpolate,
     join,
@@ -67,7 +69,7 @@ PUBLIC: dict[ModuleType, str] = {
     norm: "batch_norm layer_norm group_norm instance_norm rms_norm",
     rnn: "lstm gru rnn_tanh rnn_relu lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell",
 }
-FAMILIES = (*PUBLIC, convert, embedding, interpolate, loss, methods, pad, windows)
+FAMILIES = (*PUBLIC, attention, convert, embedding, grid_sample, interpolate, loss, methods, pad, windows)
 
 
 def public() -> dict[str, Any]:
