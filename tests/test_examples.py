@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import sys
 from pathlib import Path
@@ -78,3 +79,32 @@ def test_the_script_trains_and_leaves_picture_and_weights(
     loaded = load_file(str(tmp_path / "lenet_digits.safetensors"))
     assert {k: v.shape for k, v in loaded.items()} == {k: v.shape for k, v in weights.items()}
     np.testing.assert_array_equal(loaded["fc3.bias"], weights["fc3.bias"])
+
+
+def _example(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "examples" / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_profiling_lenet_leaves_tables_traces_and_pictures(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    example = _example("profile_lenet")
+    profiles = example.run(example.parse(["--batch", "2", "--warm", "1", "--steps", "2", "--out", str(tmp_path)]))
+    printed = capsys.readouterr().out
+    assert "==== eager" in printed and "==== jit" in printed and "features.0" in printed
+    for name, prof in profiles.items():
+        assert {e.direction for e in prof.events} == {"forward", "backward"}
+        assert len([e for e in prof.events if e.kind == "operation" and e.name == "conv"]) == 4
+        assert (tmp_path / f"roofline_{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert json.loads((tmp_path / f"trace_{name}.json").read_text())["traceEvents"]
+
+
+def test_profiling_kernels_shows_limits_and_instructions(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    example = _example("profile_kernels")
+    prof = example.run(example.parse(["--scale", "0.01", "--repeats", "1", "--out", str(tmp_path)]))
+    printed = capsys.readouterr().out
+    assert "multiply-add float32" in printed and "fused multiply-adds" in printed
+    assert all(f"kernel {kernel.__name__}\n" in printed for kernel in prof.kernels())
+    assert (tmp_path / "roofline.png").read_bytes().startswith(b"\x89PNG")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from time import perf_counter_ns
+from typing import Any
 
 from funcnn.profiler import report, roofline, trace
 from funcnn.profiler.record import Event, Raw, add_sink, remove_sink
@@ -43,10 +44,14 @@ class profile:
         if len(self._events) != len(self._raw):
             raw = list(self._raw)
             for item in raw:
-                if not item.kernel:
+                if item.kernel is None:
                     item.settle()
             self._events = [item.event(self._begin) for item in sorted(raw, key=lambda item: item.begin)]
         return list(self._events)
+
+    def kernels(self) -> list[Any]:
+        """The kernels that were called, for ``kernel.inspect()``."""
+        return list(dict.fromkeys(item.kernel for item in self._raw if item.kernel is not None))
 
     def table(self, sort_by: str = "time", limit: int | None = None, by: str = "name", kind: str | None = None) -> str:
         """Operations and kernels as text, each line the sum of the events that are alike.

@@ -83,7 +83,7 @@ class Raw:
         "path", "thread", "threads", "view",
     )  # fmt: skip
 
-    def __init__(self, name: str, kernel: bool, path: str, backward: bool, parent: Raw | None):
+    def __init__(self, name: str, kernel: Any, path: str, backward: bool, parent: Raw | None):
         self.name, self.kernel, self.path, self.backward, self.parent = name, kernel, path, backward, parent
         self.ins: list = []
         self.outs: list = []
@@ -105,7 +105,7 @@ class Raw:
         """The public form."""
         floats = [a.dtype for a in (*self.outs, *self.ins) if a.dtype.kind == "f"]
         return Event(
-            "kernel" if self.kernel else "operation",
+            "operation" if self.kernel is None else "kernel",
             self.name,
             (self.begin - origin) / 1e9,
             (self.end - self.begin) / 1e9,
@@ -158,7 +158,7 @@ def remove_sink(sink: list[Raw]) -> None:
 def _around_evaluate(prim: Any, values: list, params: dict, where: Any) -> list:
     place = ctx if where is None else where
     outer = _current.operation
-    raw = Raw(prim.name, False, place.path, place.backward, outer)
+    raw = Raw(prim.name, None, place.path, place.backward, outer)
     sinks, inner = _sinks, _before[0]
     _current.operation = raw
     raw.begin = perf_counter_ns()
@@ -182,7 +182,7 @@ def _around_evaluate(prim: Any, values: list, params: dict, where: Any) -> list:
 def _around_kernel(kernel: Any, args: tuple) -> Any:
     outer = _current.operation
     path, backward = (ctx.path, ctx.backward) if outer is None else (outer.path, outer.backward)
-    raw = Raw(kernel.__name__, True, path, backward, outer)
+    raw = Raw(kernel.__name__, kernel, path, backward, outer)
     sinks, inner = _sinks, _before[1]
     known = len(getattr(kernel.compiled, "overloads", ()))
     raw.begin = perf_counter_ns()

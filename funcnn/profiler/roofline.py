@@ -123,7 +123,7 @@ def _label(axes: Any, renderer: Any, rows: list[report.Row], intensities: list[f
     taken = [legend, *(t.get_window_extent(renderer) for t in axes.texts)]
     inside = axes.get_window_extent(renderer)
     for row, intensity in zip(rows, intensities, strict=True):
-        tried = []
+        tried: list[tuple] = []
         for distance in (8, 16, 26, 40, 56):
             for dx, dy in DIRECTIONS:
                 text = axes.annotate(

@@ -1,6 +1,6 @@
 """Which instructions a kernel was compiled to, read from the assembly that LLVM emits for it.
 
-Numba keeps the optimised module beside the machine code, also in its cache, and emits the assembly from it again; so a
+Numba keeps the optimised module beside the machine code, also in its cache; the assembly is emitted from it again, so a
 kernel that was loaded from the cache shows the same. Counted is what stands in the code, not how often it runs: a loop's
 body counts once, its vectorised and its remaining iterations apart.
 """
@@ -82,13 +82,12 @@ def inspect(kernel: Any) -> Inspection:
 
 
 def assembly(compiled: Any) -> str:
-    """The assembly of a compiled form. Raises ``RuntimeError`` where this version of Numba kept none."""
-    text = compiled.library.get_asm_str()
-    if not text.strip():
-        raise RuntimeError(
-            "inspect: Numba kept no assembly of this kernel; set FUNCNN_CACHE_DIR to an empty directory to have it compiled anew"
-        )
-    return text
+    """The assembly of a compiled form, emitted from a copy: emitting rewrites a module, and kernels that inline this use it."""
+    from llvmlite import binding
+
+    library = compiled.library
+    module = binding.parse_bitcode(library._get_module_for_linking().as_bitcode())
+    return library._codegen._tm.emit_assembly(module)
 
 
 def short(kind: Any) -> str:

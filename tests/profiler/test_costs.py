@@ -1,0 +1,75 @@
+"""The cost rules against counts by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import funcnn as fn
+import funcnn.nn.functional as F
+from funcnn import optim
+from funcnn.profiler import costs
+
+
+def array(*shape, dtype="float32"):
+    return costs.seen(np.empty(shape, dtype))
+
+
+def cost(name, ins, outs, **params):
+    return costs.flops(name, ins, outs, params)
+
+
+@pytest.mark.parametrize(
+    "name, ins, outs, params, expected",
+    [
+        ("conv", [(2, 4, 8), (6, 4, 3)], [(2, 6, 6)], {}, 2 * 2 * 6 * 6 * 4 * 3),
+        ("conv", [(2, 4, 8, 8), (4, 1, 3, 3)], [(2, 4, 6, 6)], {"groups": 4}, 2 * 2 * 4 * 36 * 9),
+        ("conv_input_grad", [(2, 6, 6), (6, 4, 3)], [(2, 4, 8)], {}, 2 * 2 * 6 * 6 * 4 * 3),
+        ("conv_weight_grad", [(2, 4, 8), (2, 6, 6)], [(6, 4, 3)], {}, 2 * 2 * 6 * 6 * 4 * 3),
+        ("matmul", [(5, 3, 7), (5, 7, 2)], [(5, 3, 2)], {}, 2 * 5 * 3 * 7 * 2),
+        ("matmul", [(7,), (7,)], [()], {}, 14),
+        ("add", [(3, 1), (1, 4)], [(3, 4)], {}, 12),
+        ("tanh", [(3, 4)], [(3, 4)], {}, 12 * costs.TANH),
+        ("sum", [(3, 4)], [(4,)], {}, 12),
+        ("max_pool", [(1, 2, 8, 8)], [(1, 2, 4, 4)], {"size": (2, 3), "stride": (2, 2)}, 32 * 6),
+        ("softmax", [(3, 4)], [(3, 4)], {}, 12 * (costs.EXP + 4)),
+        ("batch_norm", [(3, 4)], [(3, 4), (4,)], {}, 12 * 7),
+        ("group_norm_grad", [(3, 4)], [(3, 4)], {}, 12 * 11),
+        ("lstm", [(5, 2, 12), (2, 3), (2, 3), (12, 3)], [(5, 2, 3)], {}, 5 * 2 * 12 * (2 * 3 + costs.EXP + 4)),
+        ("attention", [(2, 5, 8), (2, 6, 8), (2, 6, 8)], [(2, 5, 8)], {}, 2 * 5 * 6 * (4 * 8 + costs.EXP + 4)),
+        ("argsort", [(2, 8)], [(2, 8)], {"dim": 1}, 16 * 3),
+        ("reshape", [(3, 4)], [(12,)], {}, 0),
+        ("unheard_of", [(3, 4)], [(7,)], {}, 7),
+    ],
+)  # fmt: skip
+def test_flops_by_hand(name, ins, outs, params, expected):
+    assert cost(name, [array(*s) for s in ins], [array(*s) for s in outs], **params) == expected
+
+
+def test_numbers_that_are_not_floating_point_cost_no_flops_by_default():
+    assert cost("unheard_of", [array(3)], [array(3, dtype="int64")]) == 0 and cost("unheard_of", [], []) == 0
+
+
+def test_gathering_reads_what_it_gathers():
+    table, index = fn.ones(1000, 16), fn.tensor([1, 2, 3])
+    with fn.profiler.profile() as prof:
+        F.embedding(index, table)
+    rows = next(e for e in prof.events if e.kind == "operation" and e.bytes)
+    assert rows.bytes == 2 * 3 * 16 * 4 + 3 * 8 and rows.flops == 0
+
+
+def test_kernel_bytes_count_each_array_once():
+    a, b = np.empty(3), np.empty((2, 2), np.float32)
+    assert costs.kernel_bytes((a, 1, (b, (a, 2.0)))) == 24 + 16
+
+
+@pytest.mark.parametrize("make, numbers", [(optim.Adam, 7), (optim.SGD, 3)])
+def test_the_optimizers_kernels_say_what_they_move(make, numbers):
+    p = fn.ones(100).requires_grad_()
+    opt = make([p], lr=0.1)
+    p.sum().backward()
+    opt.step()
+    with fn.profiler.profile() as prof:
+        opt.step()
+    (kernel,) = [e for e in prof.events if e.kind == "kernel"]
+    assert kernel.bytes == numbers * 400 and kernel.flops > 0
