@@ -5,36 +5,90 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from funcnn.core import dtypes
 from funcnn.core.errors import ShapeError
-from funcnn.core.tensor import Tensor
+from funcnn.core.tensor import Tensor, constant
+from funcnn.kernels.cpu import activation as kernels
 from funcnn.ops.common import cast, normalize_dim, to_tensor
 from funcnn.ops.elementwise import abs as abs_
-from funcnn.ops.elementwise import add, ge, gt, le, mul, neg, sub, true_divide, where
+from funcnn.ops.elementwise import add, ge, gt, le, lt, mul, neg, sub, true_divide, where
 from funcnn.ops.generator import next_key
-from funcnn.ops.math import erf, expm1, logaddexp, sigmoid, tanh
+from funcnn.ops.loops import activation
+from funcnn.ops.math import exp, sigmoid, tanh
 from funcnn.ops.movement import reshape
 from funcnn.ops.random import uniform_from
 
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805  # Klambauer et al., arXiv:1706.02515, equation 14
 SATURATED = 50.0  # log(1 + exp(x)) - x is below 2e-22 from here on, far under float64's rounding of x
+ROOT_2_OVER_PI, CUBIC = math.sqrt(2.0 / math.pi), 0.044715  # of GELU's tanh form
 
 
+# ---- second derivatives, and the primitives that have them ------------------------------------------------------------
+def _gelu_curve(x: Tensor) -> Tensor:
+    density = mul(exp(mul(mul(x, x), -0.5)), math.sqrt(0.5 / math.pi))
+    return mul(density, sub(2.0, mul(x, x)))
+
+
+def _gelu_tanh_curve(x: Tensor) -> Tensor:
+    """s (1 - s) (2 v' + x v'' + x v'^2 (1 - 2 s)) with s = sigmoid(v), v = 2 sqrt(2 / pi) (x + 0.044715 x^3)."""
+    square = mul(x, x)
+    s = sigmoid(mul(mul(x, add(mul(square, CUBIC), 1.0)), 2.0 * ROOT_2_OVER_PI))
+    slope = mul(add(mul(square, 3.0 * CUBIC), 1.0), 2.0 * ROOT_2_OVER_PI)
+    bend = mul(square, 12.0 * CUBIC * ROOT_2_OVER_PI)
+    turn = mul(mul(x, mul(slope, slope)), sub(1.0, mul(s, 2.0)))
+    return mul(mul(s, sub(1.0, s)), add(add(mul(slope, 2.0), bend), turn))
+
+
+def _silu_curve(x: Tensor) -> Tensor:
+    s = sigmoid(x)
+    return mul(mul(s, sub(1.0, s)), add(mul(x, sub(1.0, mul(s, 2.0))), 2.0))
+
+
+def _mish_curve(x: Tensor) -> Tensor:
+    t, s = tanh(softplus(x)), sigmoid(x)
+    slope = mul(sub(1.0, mul(t, t)), s)
+    bend = sub(mul(slope, sub(1.0, s)), mul(mul(mul(t, slope), s), 2.0))
+    return add(mul(slope, 2.0), mul(x, bend))
+
+
+def _elu_curve(x: Tensor, above: float, below: float, inner: float) -> Tensor:
+    low = where(gt(x, 0.0), 0.0, x)
+    return where(gt(x, 0.0), 0.0, mul(exp(mul(low, inner)), below * inner * inner))
+
+
+def _softplus_curve(x: Tensor, beta: float, threshold: float) -> Tensor:
+    z = mul(x, beta)
+    s = sigmoid(z)
+    return where(gt(z, threshold), 0.0, mul(mul(s, sub(1.0, s)), beta))
+
+
+def _hardswish_curve(x: Tensor) -> Tensor:
+    return where(lt(abs_(x), 3.0), constant(np.asarray(1.0 / 3.0, x._v.dtype)), 0.0)
+
+
+gelu_p = activation("gelu", kernels.gelu, kernels.gelu_grad, 0.8, _gelu_curve)
+gelu_tanh_p = activation("gelu_tanh", kernels.gelu_tanh, kernels.gelu_tanh_grad, 0.5, _gelu_tanh_curve)
+silu_p = activation("silu", kernels.silu, kernels.silu_grad, 0.4, _silu_curve)
+mish_p = activation("mish", kernels.mish, kernels.mish_grad, 0.4, _mish_curve)
+elu_p = activation("elu", kernels.elu, kernels.elu_grad, 0.4, _elu_curve)
+softplus_p = activation("softplus", kernels.softplus, kernels.softplus_grad, 1.0, _softplus_curve)
+leaky_relu_p = activation("leaky_relu", kernels.leaky_relu, kernels.leaky_relu_grad, 0.2, lambda x, slope: mul(x, 0.0))
+hardswish_p = activation("hardswish", kernels.hardswish, kernels.hardswish_grad, 0.2, _hardswish_curve)
+
+
+# ---- activations ------------------------------------------------------------------------------------------------------
 def gelu(input: Any, approximate: str = "none") -> Tensor:
     """``x * Phi(x)`` (arXiv:1606.08415): by erf, or by the paper's tanh formula with ``approximate="tanh"``."""
-    x = to_tensor(input)
-    if approximate == "none":
-        return mul(mul(x, 0.5), add(erf(mul(x, math.sqrt(0.5))), 1.0))
-    if approximate != "tanh":
+    if approximate not in ("none", "tanh"):
         raise ValueError(f"gelu: approximate must be 'none' or 'tanh', got {approximate!r}")
-    inner = mul(add(x, mul(mul(x, mul(x, x)), 0.044715)), math.sqrt(2.0 / math.pi))
-    return mul(mul(x, 0.5), add(tanh(inner), 1.0))
+    return (gelu_p if approximate == "none" else gelu_tanh_p)(to_tensor(input))
 
 
 def leaky_relu(input: Any, negative_slope: float = 0.01) -> Tensor:
     """``x`` above 0, ``negative_slope * x`` below."""
-    x = to_tensor(input)
-    return where(gt(x, 0.0), x, mul(x, negative_slope))
+    return leaky_relu_p(to_tensor(input), slope=float(negative_slope))
 
 
 def prelu(input: Any, weight: Any) -> Tensor:
@@ -49,40 +103,29 @@ def prelu(input: Any, weight: Any) -> Tensor:
     return where(gt(x, 0.0), x, mul(x, w))
 
 
-def _below_zero(x: Tensor) -> Tensor:
-    """``min(x, 0)`` whose derivative at 0 is that of the branch below, which elu and celu take there."""
-    return where(gt(x, 0.0), 0.0, x)
-
-
 def elu(input: Any, alpha: float = 1.0) -> Tensor:
     """``x`` above 0, ``alpha * (exp(x) - 1)`` below (arXiv:1511.07289)."""
-    x = to_tensor(input)
-    return where(gt(x, 0.0), x, mul(expm1(_below_zero(x)), alpha))
+    return elu_p(to_tensor(input), above=1.0, below=float(alpha), inner=1.0)
 
 
 def selu(input: Any) -> Tensor:
     """The self-normalising scaled ELU (arXiv:1706.02515)."""
-    return mul(elu(input, SELU_ALPHA), SELU_SCALE)
+    return elu_p(to_tensor(input), above=SELU_SCALE, below=SELU_ALPHA * SELU_SCALE, inner=1.0)
 
 
 def celu(input: Any, alpha: float = 1.0) -> Tensor:
     """``x`` above 0, ``alpha * (exp(x / alpha) - 1)`` below (arXiv:1704.07483)."""
-    x = to_tensor(input)
-    return where(gt(x, 0.0), x, mul(expm1(true_divide(_below_zero(x), alpha)), alpha))
+    return elu_p(to_tensor(input), above=1.0, below=float(alpha), inner=1.0 / alpha)
 
 
 def silu(input: Any) -> Tensor:
     """``x * sigmoid(x)``."""
-    x = to_tensor(input)
-    return mul(x, sigmoid(x))
+    return silu_p(to_tensor(input))
 
 
 def softplus(input: Any, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """``log(1 + exp(beta * x)) / beta``, the identity where ``beta * x > threshold``."""
-    x = to_tensor(input)
-    scaled = mul(x, beta)
-    low = where(gt(scaled, threshold), 0.0, scaled)
-    return where(gt(scaled, threshold), x, true_divide(logaddexp(low, 0.0), beta))
+    return softplus_p(to_tensor(input), beta=float(beta), threshold=float(threshold))
 
 
 def logsigmoid(input: Any) -> Tensor:
@@ -92,8 +135,7 @@ def logsigmoid(input: Any) -> Tensor:
 
 def mish(input: Any) -> Tensor:
     """``x * tanh(softplus(x))`` (arXiv:1908.08681)."""
-    x = to_tensor(input)
-    return mul(x, tanh(softplus(x)))
+    return mish_p(to_tensor(input))
 
 
 def softsign(input: Any) -> Tensor:
@@ -122,7 +164,7 @@ def hardsigmoid(input: Any) -> Tensor:
 
 def hardswish(input: Any) -> Tensor:
     """``x * relu6(x + 3) / 6`` (arXiv:1905.02244)."""
-    return mul(input, hardsigmoid(input))
+    return hardswish_p(to_tensor(input))
 
 
 def hardshrink(input: Any, lambd: float = 0.5) -> Tensor:

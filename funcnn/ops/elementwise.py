@@ -33,7 +33,7 @@ _NUMBERS = frozenset((int, float))
 
 def unary(
     name: str,
-    loop: Callable,
+    loop: Any,
     d: Callable | None,
     doc: str,
     keeps: str = "i",
@@ -41,7 +41,8 @@ def unary(
     dtype: Any = None,
     kinds: str = "biuf",
 ) -> Callable[[Any], Tensor]:
-    """Declare an elementwise function of one input. ``loop(array, out)`` fills ``out``; ``d(g, x, o)`` is its vjp.
+    """Declare an elementwise function of one input. ``loop(array, out)`` fills ``out``, or is a tuple of
+    implementations; ``d(g, x, o)`` is its vjp.
 
     to_float: integers become floats first. dtype: of the output, where it is not the input's. kinds: NumPy kinds taken.
     """
@@ -58,7 +59,7 @@ def unary(
     prim = Primitive(
         name,
         shape,
-        cpu=lambda ins, outs: loop(ins[0], outs[0]),
+        cpu=loop if isinstance(loop, tuple) else lambda ins, outs: loop(ins[0], outs[0]),
         vjp=None if d is None else vjp,
         batch=lambda n, ins, batched: prim(ins[0]),
         keeps=keeps,
@@ -73,7 +74,7 @@ def unary(
 
 def binary(
     name: str,
-    loop: Callable,
+    loop: Any,
     dx: Callable | None,
     dy: Callable | None,
     doc: str,
@@ -83,12 +84,15 @@ def binary(
     kinds: str = "biuf",
     check: Callable | None = None,
 ) -> Callable[[Any, Any], Tensor]:
-    """Declare an elementwise function of two broadcast inputs; ``dx(g, x, y, o)`` and ``dy`` before summing over axes."""
+    """Declare an elementwise function of two broadcast inputs; ``dx(g, x, y, o)`` and ``dy`` before summing over axes.
+
+    loop: ``loop(x, y, out)`` or a tuple of implementations.
+    """
 
     prim = Primitive(
         name,
         _broadcast_shape(name, kinds, dtype),
-        cpu=lambda ins, outs: loop(ins[0], ins[1], outs[0]),
+        cpu=loop if isinstance(loop, tuple) else lambda ins, outs: loop(ins[0], ins[1], outs[0]),
         vjp=None if dx is None or dy is None else _broadcast_vjp(dx, dy),
         batch=lambda n, ins, batched: prim(*aligned(ins, batched)),
         keeps=keeps,

@@ -7,24 +7,27 @@ from typing import Any
 
 import numpy as np
 
+from funcnn.core.primitive import Implementation
 from funcnn.core.tensor import Tensor
-from funcnn.kernels.cpu import erf as erf_kernels
-from funcnn.ops.elementwise import add, binary, div, eq, ge, le, logical_and, mul, neg, sub, unary, where
+from funcnn.kernels.cpu import activation as activation_kernels
+from funcnn.kernels.cpu import elementwise as kernels
+from funcnn.ops.elementwise import add, binary, div, eq, ge, logical_and, mul, neg, sub, unary, where
+from funcnn.ops.loops import gradient, looped, with_kernel
 
 _TWO_OVER_ROOT_PI = 2.0 / math.sqrt(math.pi)
 _LN2, _LN10 = math.log(2.0), math.log(10.0)
+FEW = 1 << 12  # elements; below, NumPy's several passes in the cache cost less than calling a kernel
 
 
-def _flat(kernel: Any) -> Any:
-    """A kernel over flat contiguous arrays as an elementwise loop; half precision goes through float32."""
+def _fast(name: str, cost: float, least: float | None = None) -> tuple:
+    """NumPy's function of that name, and our kernel for large inputs."""
+    function = getattr(np, name)
+    return with_kernel(getattr(kernels, name), cost, lambda ins, outs: function(ins[0], outs[0]), least)
 
-    def loop(x: np.ndarray, out: np.ndarray) -> None:
-        wide = np.float32 if x.dtype == np.float16 else x.dtype
-        result = np.empty(x.size, wide)
-        kernel(np.array(x, wide, order="C").reshape(-1), result)
-        out[...] = result.reshape(x.shape)
 
-    return loop
+def _alike(ins: list) -> bool:
+    x, y = ins
+    return x.size >= FEW and x.shape == y.shape and x.dtype.itemsize >= 4
 
 
 # ---- rounding ---------------------------------------------------------------------------------------------------------
@@ -53,13 +56,15 @@ def frac(input: Any) -> Tensor:
 
 
 # ---- exponentials, logarithms, powers ---------------------------------------------------------------------------------
-exp = unary("exp", np.exp, lambda g, x, o: mul(g, o), "``e ** input``.", keeps="o")
+exp = unary("exp", _fast("exp", 0.3), lambda g, x, o: mul(g, o), "``e ** input``.", keeps="o")
 exp2 = unary("exp2", np.exp2, lambda g, x, o: mul(g, mul(o, _LN2)), "``2 ** input``.", keeps="o")
-expm1 = unary("expm1", np.expm1, lambda g, x, o: mul(g, add(o, 1.0)), "``e ** input - 1``, exact near 0.", keeps="o")
-log = unary("log", np.log, lambda g, x, o: div(g, x), "The natural logarithm.")
+expm1 = unary(
+    "expm1", _fast("expm1", 0.4), lambda g, x, o: mul(g, add(o, 1.0)), "``e ** input - 1``, exact near 0.", keeps="o"
+)
+log = unary("log", _fast("log", 0.4), lambda g, x, o: div(g, x), "The natural logarithm.")
 log2 = unary("log2", np.log2, lambda g, x, o: div(g, mul(x, _LN2)), "The logarithm to base 2.")
 log10 = unary("log10", np.log10, lambda g, x, o: div(g, mul(x, _LN10)), "The logarithm to base 10.")
-log1p = unary("log1p", np.log1p, lambda g, x, o: div(g, add(x, 1.0)), "``log(1 + input)``, exact near 0.")
+log1p = unary("log1p", _fast("log1p", 0.5), lambda g, x, o: div(g, add(x, 1.0)), "``log(1 + input)``, exact near 0.")
 sqrt = unary("sqrt", np.sqrt, lambda g, x, o: div(g, mul(o, 2.0)), "The square root.", keeps="o")
 rsqrt = unary(
     "rsqrt",
@@ -93,7 +98,10 @@ def _over_square(a: Tensor, x: Tensor, y: Tensor) -> Tensor:
 pow = binary("pow", _pow_loop, _pow_dx, _pow_dy, "``input ** exponent``.", keeps="io", kinds="iuf")
 logaddexp = binary(
     "logaddexp",
-    np.logaddexp,
+    (
+        Implementation(looped(kernels.logaddexp, 1.2), _alike),
+        Implementation(lambda ins, outs: np.logaddexp(*ins, outs[0])),
+    ),
     lambda g, x, y, o: mul(g, exp(sub(x, o))),
     lambda g, x, y, o: mul(g, exp(sub(y, o))),
     "``log(exp(input) + exp(other))`` without overflow.",
@@ -111,8 +119,8 @@ hypot = binary(
 )
 
 # ---- trigonometric and hyperbolic -------------------------------------------------------------------------------------
-sin = unary("sin", np.sin, lambda g, x, o: mul(g, cos(x)), "The sine of radians.")
-cos = unary("cos", np.cos, lambda g, x, o: neg(mul(g, sin(x))), "The cosine of radians.")
+sin = unary("sin", _fast("sin", 0.5, 1 << 14), lambda g, x, o: mul(g, cos(x)), "The sine of radians.")
+cos = unary("cos", _fast("cos", 0.5, 1 << 14), lambda g, x, o: neg(mul(g, sin(x))), "The cosine of radians.")
 tan = unary("tan", np.tan, lambda g, x, o: mul(g, add(mul(o, o), 1.0)), "The tangent of radians.", keeps="o")
 asin = unary("asin", np.arcsin, lambda g, x, o: div(g, sqrt(sub(1.0, mul(x, x)))), "The inverse sine, in radians.")
 acos = unary(
@@ -129,19 +137,27 @@ atan2 = binary(
 )
 sinh = unary("sinh", np.sinh, lambda g, x, o: mul(g, cosh(x)), "The hyperbolic sine.")
 cosh = unary("cosh", np.cosh, lambda g, x, o: mul(g, sinh(x)), "The hyperbolic cosine.")
-tanh = unary("tanh", np.tanh, lambda g, x, o: mul(g, sub(1.0, mul(o, o))), "The hyperbolic tangent.", keeps="o")
+tanh_grad_p = gradient(
+    "tanh_grad",
+    with_kernel(kernels.tanh_grad, 0.2, lambda ins, outs: np.multiply(ins[0], 1 - ins[1] * ins[1], outs[0]), FEW),
+    lambda o: mul(o, -2.0),
+)
+tanh = unary("tanh", _fast("tanh", 0.4), lambda g, x, o: tanh_grad_p(g, o), "The hyperbolic tangent.", keeps="o")
 asinh = unary("asinh", np.arcsinh, lambda g, x, o: div(g, sqrt(add(mul(x, x), 1.0))), "The inverse hyperbolic sine.")
 acosh = unary("acosh", np.arccosh, lambda g, x, o: div(g, sqrt(sub(mul(x, x), 1.0))), "The inverse hyperbolic cosine.")
 atanh = unary("atanh", np.arctanh, lambda g, x, o: div(g, sub(1.0, mul(x, x))), "The inverse hyperbolic tangent.")
 
 # ---- the error function's family --------------------------------------------------------------------------------------
-erf = unary("erf", _flat(erf_kernels.erf), lambda g, x, o: mul(g, _bell(x)), "The error function.")
+erf = unary("erf", (Implementation(looped(kernels.erf, 0.9)),), lambda g, x, o: mul(g, _bell(x)), "The error function.")
 erfc = unary(
-    "erfc", _flat(erf_kernels.erfc), lambda g, x, o: neg(mul(g, _bell(x))), "``1 - erf(input)``, exact in the tail."
+    "erfc",
+    (Implementation(looped(kernels.erfc, 0.9)),),
+    lambda g, x, o: neg(mul(g, _bell(x))),
+    "``1 - erf(input)``, exact in the tail.",
 )
 erfinv = unary(
     "erfinv",
-    _flat(erf_kernels.erfinv),
+    (Implementation(looped(kernels.erfinv, 70.0)),),
     lambda g, x, o: div(g, _bell(o)),
     "The inverse of ``erf`` on (-1, 1); infinite at the ends, NaN outside.",
     keeps="o",
@@ -153,20 +169,40 @@ def _bell(x: Tensor) -> Tensor:
 
 
 # ---- activations with a loop of their own -----------------------------------------------------------------------------
-def _sigmoid(x: np.ndarray, out: np.ndarray) -> None:
-    np.negative(x, out)
+def _sigmoid(ins: list, outs: list) -> None:
+    out = np.negative(ins[0], outs[0])
     np.exp(out, out)
     np.add(out, 1.0, out)
     np.reciprocal(out, out)
 
 
+def _sigmoid_grad(ins: list, outs: list) -> None:
+    g, o = ins
+    np.multiply(g, o * (1 - o), outs[0])
+
+
+def _relu_grad(ins: list, outs: list) -> None:
+    np.copyto(outs[0], ins[0])
+    np.putmask(outs[0], ins[1] <= 0, 0)
+
+
+sigmoid_grad_p = gradient(
+    "sigmoid_grad", with_kernel(kernels.sigmoid_grad, 0.2, _sigmoid_grad, FEW), lambda o: sub(1.0, mul(o, 2.0))
+)
+relu_grad_p = gradient(
+    "relu_grad", with_kernel(activation_kernels.relu_grad, 0.2, _relu_grad, FEW), lambda o: mul(o, 0.0)
+)
 sigmoid = unary(
-    "sigmoid", _sigmoid, lambda g, x, o: mul(g, mul(o, sub(1.0, o))), "``1 / (1 + exp(-input))``.", keeps="o"
+    "sigmoid",
+    with_kernel(kernels.sigmoid, 0.4, _sigmoid, FEW),
+    lambda g, x, o: sigmoid_grad_p(g, o),
+    "``1 / (1 + exp(-input))``.",
+    keeps="o",
 )
 relu = unary(
     "relu",
     lambda x, out: np.maximum(x, 0, out=out),
-    lambda g, x, o: where(le(o, 0.0), 0.0, g),
+    lambda g, x, o: relu_grad_p(g, o),
     "``max(0, input)``; the gradient at 0 is 0.",
     keeps="o",
     to_float=False,

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from funcnn.kernels.cpu import conv, erf, norm, philox, pool, softmax
+from funcnn.kernels.cpu import activation, conv, elementwise, norm, philox, pool, softmax
 from funcnn.kernels.cpu.compile import device_function, kernel
 
 ROOT = Path(__file__).parents[2]
-MODULES = ["compile", "conv", "erf", "norm", "philox", "pool", "softmax"]
+MODULES = ["compile", "conv", "elementwise", "norm", "philox", "pool", "softmax"]
 
 
 def python(code, *args, **env):
@@ -71,8 +71,10 @@ def everything(dtype="float64"):
     run("entropy", softmax.cross_entropy_forward, [np.empty((2, 4), dtype), np.empty_like(x)], [x, target], -100)
     run("entropy grad", softmax.cross_entropy_grad, [np.empty_like(x)], [made["entropy 1"], target, array(2, 4)], -100)
     x = np.linspace(-0.9, 0.9, 7).astype(dtype)
-    for function in (erf.erf, erf.erfc, erf.erfinv):
-        run(function.__name__, function, [np.empty_like(x)], [x])
+    for name in ("erf", "erfc", "erfinv", "sin", "exp", "tanh", "log1p"):
+        run(name, getattr(elementwise, name), [np.empty_like(x)], [x], (), 2)
+    run("gelu", activation.gelu, [np.empty_like(x)], [x], (), 1)
+    run("elu grad", activation.elu_grad, [np.empty_like(x)], [x, x], (1.0, 2.0, 0.5), 1)
     run("philox", philox.philox_fill, [np.empty(7, np.uint32)], [np.uint64(1), np.uint64(2), np.uint64(3)])
     return made
 
@@ -104,9 +106,9 @@ def test_a_second_process_compiles_nothing(tmp_path):
 
 WITHOUT_CACHE = """
 import numpy as np
-from funcnn.kernels.cpu import erf, softmax
+from funcnn.kernels.cpu import elementwise, softmax
 x, y = np.full(3, 0.5), np.empty(3)
-erf.erf(x, y), erf.erfc(x, y), softmax.softmax_forward(x.reshape(1, 3, 1), y.reshape(1, 3, 1))
+elementwise.erf(x, y, (), 1), elementwise.erfc(x, y, (), 1), softmax.softmax_forward(x.reshape(1, 3, 1), y.reshape(1, 3, 1))
 print(y)
 """
 
@@ -125,12 +127,12 @@ def test_importing_a_kernel_does_not_import_numba(module):
 
 USERS = """
 import os, numba, numpy as np
-from funcnn.kernels.cpu import erf
+from funcnn.kernels.cpu import elementwise
 @numba.njit
 def mine(x):
     return x + 1
 x = np.zeros(3)
-erf.erf(x, x), mine(1)
+elementwise.erf(x, x, (), 1), mine(1)
 assert numba.config.CACHE_DIR == os.environ["NUMBA_CACHE_DIR"]
 """
 
