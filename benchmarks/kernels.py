@@ -21,7 +21,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.notes import NOTES
-from benchmarks.report import mean_ratio, number, processor, ratio, table, write
+from benchmarks.report import Bystanders, mean_ratio, number, processor, ratio, table, write
 from benchmarks.rows import EXTRA, MAIN, ROWS
 from benchmarks.worker import Worker
 
@@ -127,7 +127,7 @@ def release(name: str) -> str:
         return "absent"
 
 
-def document(rows: dict[str, dict[str, Any]], limits: dict[str, float], args: argparse.Namespace) -> str:
+def document(rows: dict[str, dict[str, Any]], limits: dict[str, float], args: argparse.Namespace, others: float) -> str:
     """The whole text: how it was measured, both tables, the rows behind."""
     python = ".".join(map(str, sys.version_info[:2]))
     versions = ", ".join(f"{name} {release(name)}" for name in ("numpy", "numba", "torch"))
@@ -136,7 +136,8 @@ def document(rows: dict[str, dict[str, Any]], limits: dict[str, float], args: ar
         f"each library in a process of its own.\n{processor()}, Python {python}, {versions}.\nMeasured limits: "
         f"{limits['flops'] / 1e9:.0f} GFLOP/s ({args.dtype}); copies, read and written, "
         f"{limits['memory'] / 1e9:.1f} GB/s in memory, "
-        f"{limits['cache'] / 1e9:.1f} within {limits['cache_bytes'] / 2**20:.0f} MiB.\n"
+        f"{limits['cache'] / 1e9:.1f} within {limits['cache_bytes'] / 2**20:.0f} MiB. "
+        f"Meanwhile other processes took {others:.0f} % of the CPUs.\n"
         "Ratio: PyTorch's time over funcnn's. GFLOP/s, GB/s and the share of the limit that binds are funcnn's, forward /\n"
         "forward + backward; flops are the direct method's, bytes the least that must move."
     )
@@ -177,7 +178,7 @@ def main(arguments: list[str] | None = None) -> dict[str, dict[str, Any]]:
     """Measure, print, and keep what was asked to be kept; returns the rows."""
     args = parse(arguments)
     workers = {name: Worker(name, args.threads) for name in ("funcnn", *["torch"] * has_torch())}
-    found, rows = {}, {}
+    found, rows, others = {}, {}, Bystanders()
     try:
         limits = workers["funcnn"].ask(do="limits", dtype=args.dtype)
         for name in args.names:
@@ -187,7 +188,7 @@ def main(arguments: list[str] | None = None) -> dict[str, dict[str, Any]]:
     finally:
         for worker in workers.values():
             worker.end()
-    text = document(rows, limits, args)
+    text = document(rows, limits, args, others.share())
     print(text)
     if args.json:
         args.json.write_text(json.dumps({"limits": limits, "rows": rows, "rounds": found}, indent=1))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import geometric_mean
+from time import monotonic
 
 RESULTS = Path(__file__).resolve().parent / "RESULTS.md"
 
@@ -55,3 +57,25 @@ def processor() -> str:
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
+
+
+class Bystanders:
+    """How much of the processors went to others: what the system counts as busy less what this process's children took."""
+
+    def __init__(self) -> None:
+        self.start = self.now()
+
+    @staticmethod
+    def now() -> tuple[float, float, float]:
+        """Seconds on the clock, of all processors busy (nan where the system does not tell), and of ours."""
+        try:
+            user, nice, system, _, _, *rest = map(int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9])
+            busy = (user + nice + system + sum(rest)) / os.sysconf("SC_CLK_TCK")
+        except OSError:
+            busy = float("nan")
+        return monotonic(), busy, sum(os.times()[:4])
+
+    def share(self) -> float:
+        """Their share of all processors' time since the start, in percent; children count when they have ended."""
+        wall, busy, ours = (after - before for after, before in zip(self.now(), self.start, strict=True))
+        return max(0.0, 100 * (busy - ours) / (wall * (os.cpu_count() or 1)))

@@ -65,7 +65,7 @@ def test_the_document_counts_and_explains(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setitem(kernels.NOTES, "gelu 16M", "a reason")
     times = {"gelu 16M": ([2.0], [1.0]), "tanh 16M": ([1.0], [8.0]), "dropout 4M": ([1.0], [0.9])}
     measured = {name: kernels.summary(found(*pair), LIMITS) for name, pair in times.items()}
-    text = kernels.document(measured, LIMITS, kernels.parse([]))
+    text = kernels.document(measured, LIMITS, kernels.parse([]), 0.0)
     assert "- forward: geometric mean 2.00, 1 of 2 at 1.0 or better" in text  # over the rows only
     assert "- gelu 16M (0.50 forward): a reason" in text
     assert "- dropout 4M (0.90 forward): no reason noted yet" in text
@@ -141,3 +141,11 @@ def test_a_fresh_process_tells_its_last_line_and_its_compiles(tmp_path: Path) ->
         raise RuntimeError("no")
 
     assert cold.attempt(failing) == [["failing", "error: no", "-", "-"]]
+
+
+def test_the_share_of_others_leaves_out_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    others = report.Bystanders()
+    monkeypatch.setattr(report.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(others, "start", (0.0, 10.0, 1.0))
+    monkeypatch.setattr(others, "now", lambda: (10.0, 25.0, 11.0))  # 15 s busy, 10 of them ours, in 10 s of 2 CPUs
+    assert others.share() == pytest.approx(25.0)
