@@ -3,26 +3,49 @@
 from __future__ import annotations
 
 from funcnn.layers.activation import GELU, Flatten, LeakyReLU, LogSoftmax, PReLU, ReLU, Sigmoid, Softmax, Tanh
+from funcnn.layers.adaptive_pool import (
+    AdaptiveAvgPool1d,
+    AdaptiveAvgPool2d,
+    AdaptiveAvgPool3d,
+    AdaptiveMaxPool1d,
+    AdaptiveMaxPool2d,
+    AdaptiveMaxPool3d,
+)
+from funcnn.layers.attention import MultiheadAttention
 from funcnn.layers.base import KeyRequired, Layer, arg, document
 from funcnn.layers.cell import GRUCell, LSTMCell, RNNCell
 from funcnn.layers.conv import Conv1d, Conv2d, Conv3d
 from funcnn.layers.dropout import Dropout
 from funcnn.layers.embedding import Embedding
+from funcnn.layers.fractional_pool import FractionalMaxPool2d, FractionalMaxPool3d
 from funcnn.layers.linear import Identity, Linear
 from funcnn.layers.loss import CrossEntropyLoss, L1Loss, MSELoss, NLLLoss
 from funcnn.layers.norm import BatchNorm1d, BatchNorm2d, BatchNorm3d, LayerNorm
-from funcnn.layers.pool import AvgPool1d, AvgPool2d, AvgPool3d, MaxPool1d, MaxPool2d, MaxPool3d
+from funcnn.layers.pool import (
+    AvgPool1d,
+    AvgPool2d,
+    AvgPool3d,
+    LPPool1d,
+    LPPool2d,
+    LPPool3d,
+    MaxPool1d,
+    MaxPool2d,
+    MaxPool3d,
+)
 from funcnn.layers.recurrent import GRU, LSTM, RNN
 from funcnn.layers.sequential import Sequential
+from funcnn.layers.unpool import MaxUnpool1d, MaxUnpool2d, MaxUnpool3d
 from funcnn.layers.upsample import Upsample, UpsamplingBilinear2d, UpsamplingNearest2d
 
 # The layers that have a generated module in ``funcnn.nn``; Sequential has a container of its own there.
 GENERATED = (
     Linear, Identity, Conv1d, Conv2d, Conv3d, MaxPool1d, MaxPool2d, MaxPool3d, AvgPool1d, AvgPool2d, AvgPool3d,
+    LPPool1d, LPPool2d, LPPool3d, AdaptiveAvgPool1d, AdaptiveAvgPool2d, AdaptiveAvgPool3d, AdaptiveMaxPool1d,
+    AdaptiveMaxPool2d, AdaptiveMaxPool3d, FractionalMaxPool2d, FractionalMaxPool3d, MaxUnpool1d, MaxUnpool2d, MaxUnpool3d,
     BatchNorm1d, BatchNorm2d, BatchNorm3d, LayerNorm, ReLU, LeakyReLU, PReLU, Sigmoid, Tanh, GELU, Softmax, LogSoftmax,
     Flatten, Dropout, CrossEntropyLoss, NLLLoss, MSELoss, L1Loss, Embedding, Upsample,
     UpsamplingNearest2d, UpsamplingBilinear2d,
-    LSTM, GRU, RNN, LSTMCell, GRUCell, RNNCell,
+    LSTM, GRU, RNN, LSTMCell, GRUCell, RNNCell, MultiheadAttention,
 )  # fmt: skip
 for _layer in GENERATED:
     document(_layer)

@@ -1,4 +1,4 @@
-"""Max and average pooling in one, two and three dimensions."""
+"""Max, average and power-average pooling in one, two and three dimensions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from funcnn.layers.base import Layer, arg, frozen_set, ntuple
-from funcnn.ops import pool
+from funcnn.ops import lp_pool, pool
 
 
 @dataclass(frozen=True, repr=False)
@@ -83,9 +83,29 @@ class AvgPoolNd(_AvgPool):
 AvgPool1d.__doc__ = AvgPoolNd.__doc__ = _AvgPool.__doc__
 
 
-def _dims(base: type, stem: str, n: int) -> type:
-    return type(f"{stem}{n}d", (base,), {"spatial": n, "__module__": __name__, "__doc__": base.__doc__})
+@dataclass(frozen=True, repr=False)
+class LPPoolNd(Layer):
+    """The p-norm of each window: (N, C, *spatial) or (C, *spatial)."""
+
+    norm_type: float = arg("the p of the norm; 1 sums, large ones come near the maximum")
+    kernel_size: Any = arg("size of the window")
+    stride: Any = arg("step of the window, None for kernel_size", None)
+    ceil_mode: bool = arg("keep a last window that runs over the edge", False)
+    spatial: ClassVar[int] = 0
+
+    def __call__(self, params: dict, state: dict, x: Any, *, training: bool = False, key: Any = None) -> tuple:
+        f = getattr(lp_pool, f"lp_pool{self.spatial}d")
+        return f(x, float(self.norm_type), self.kernel_size, self.stride, self.ceil_mode), state
+
+    def extra_repr(self) -> str:
+        return f"norm_type={self.norm_type}, kernel_size={self.kernel_size}, stride={self.stride}, ceil_mode={self.ceil_mode}"
 
 
-MaxPool1d, MaxPool2d, MaxPool3d = (_dims(MaxPoolNd, "MaxPool", n) for n in (1, 2, 3))
-AvgPool2d, AvgPool3d = (_dims(AvgPoolNd, "AvgPool", n) for n in (2, 3))
+def for_dims(base: type, stem: str, n: int) -> type:
+    """The layer for ``n`` spatial dimensions, made of the one for all."""
+    return type(f"{stem}{n}d", (base,), {"spatial": n, "__module__": base.__module__, "__doc__": base.__doc__})
+
+
+MaxPool1d, MaxPool2d, MaxPool3d = (for_dims(MaxPoolNd, "MaxPool", n) for n in (1, 2, 3))
+AvgPool2d, AvgPool3d = (for_dims(AvgPoolNd, "AvgPool", n) for n in (2, 3))
+LPPool1d, LPPool2d, LPPool3d = (for_dims(LPPoolNd, "LPPool", n) for n in (1, 2, 3))

@@ -156,6 +156,118 @@ class AvgPool3d(LayerModule):
         divisor_override: int | None = None,
     ) -> None: ...
 
+class LPPool1d(LayerModule):
+    def __init__(
+        self,
+        norm_type: float,
+        kernel_size: Any,
+        stride: Any = None,
+        ceil_mode: bool = False,
+    ) -> None: ...
+
+class LPPool2d(LayerModule):
+    def __init__(
+        self,
+        norm_type: float,
+        kernel_size: Any,
+        stride: Any = None,
+        ceil_mode: bool = False,
+    ) -> None: ...
+
+class LPPool3d(LayerModule):
+    def __init__(
+        self,
+        norm_type: float,
+        kernel_size: Any,
+        stride: Any = None,
+        ceil_mode: bool = False,
+    ) -> None: ...
+
+class AdaptiveAvgPool1d(LayerModule):
+    def __init__(
+        self,
+        output_size: Any,
+    ) -> None: ...
+
+class AdaptiveAvgPool2d(LayerModule):
+    def __init__(
+        self,
+        output_size: Any,
+    ) -> None: ...
+
+class AdaptiveAvgPool3d(LayerModule):
+    def __init__(
+        self,
+        output_size: Any,
+    ) -> None: ...
+
+class AdaptiveMaxPool1d(LayerModule):
+    def __init__(
+        self,
+        output_size: Any,
+        return_indices: bool = False,
+    ) -> None: ...
+
+class AdaptiveMaxPool2d(LayerModule):
+    def __init__(
+        self,
+        output_size: Any,
+        return_indices: bool = False,
+    ) -> None: ...
+
+class AdaptiveMaxPool3d(LayerModule):
+    def __init__(
+        self,
+        output_size: Any,
+        return_indices: bool = False,
+    ) -> None: ...
+
+class FractionalMaxPool2d(LayerModule):
+    def __init__(
+        self,
+        kernel_size: Any,
+        output_size: Any = None,
+        output_ratio: Any = None,
+        return_indices: bool = False,
+        _random_samples: Any = None,
+    ) -> None: ...
+    _random_samples: Any
+
+class FractionalMaxPool3d(LayerModule):
+    def __init__(
+        self,
+        kernel_size: Any,
+        output_size: Any = None,
+        output_ratio: Any = None,
+        return_indices: bool = False,
+        _random_samples: Any = None,
+    ) -> None: ...
+    _random_samples: Any
+
+class MaxUnpool1d(LayerModule):
+    def __init__(
+        self,
+        kernel_size: Any,
+        stride: Any = None,
+        padding: Any = 0,
+    ) -> None: ...
+
+class MaxUnpool2d(LayerModule):
+    def __init__(
+        self,
+        kernel_size: Any,
+        stride: Any = None,
+        padding: Any = 0,
+    ) -> None: ...
+
+class MaxUnpool3d(LayerModule):
+    def __init__(
+        self,
+        kernel_size: Any,
+        stride: Any = None,
+        padding: Any = 0,
+    ) -> None: ...
+
 class BatchNorm1d(LayerModule):
     def __init__(
         self,

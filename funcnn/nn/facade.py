@@ -48,16 +48,18 @@ class LayerModule(Module):
                 params[name], state[name] = part._trees_of()
         return params, state
 
-    def forward(self, *inputs: Any) -> Any:
+    def forward(self, *inputs: Any, **options: Any) -> Any:
         """The layer's output; its new state goes into the buffers."""
         params, state = self._trees_of()
         layer = self._layer
         key = next_key() if self.training and layer.needs_key else None
-        output, after = layer(params, state, *inputs, training=self.training, key=key)
+        output, after = layer(params, state, *inputs, training=self.training, key=key, **options)
         if after is not state:
             with running(ctx.top, False):
                 self._store(after)
         return output
+
+    applied = forward  # for the layers whose ``module_methods`` give ``forward`` a signature of its own
 
     def _store(self, state: dict) -> None:
         for name, value in state.items():

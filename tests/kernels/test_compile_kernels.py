@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from funcnn.kernels.cpu import activation, conv, elementwise, norm, philox, pool, softmax
+from funcnn.kernels.cpu import activation, avg_pool, conv, elementwise, max_pool, norm, philox, softmax
 from funcnn.kernels.cpu.compile import device_function, kernel
+from funcnn.ops.pool_cpu import windows
 
 ROOT = Path(__file__).parents[2]
-MODULES = ["compile", "conv", "elementwise", "norm", "philox", "pool", "softmax"]
+MODULES = ["avg_pool", "compile", "conv", "elementwise", "norm", "max_pool", "philox", "softmax"]
 
 
 def python(code, *args, **env):
@@ -30,6 +31,49 @@ def python(code, *args, **env):
     )
     assert done.returncode == 0, done.stderr
     return done.stdout, done.stderr
+
+
+def pooling(run, made, array):
+    """Pooling of (2, 1, 4, 5) images by three windows, and of wide ones by vector blocks."""
+    for name, width in (("", 5), (" wide", 45)):
+        for step in (1, 2):
+            size, stride, padding = (1, 3, 2), (1, 2, step), (0, 1, 1)
+            x, dy = array(2, 1, 4, width), array(2, 1, 2, (width + 2 - 2) // step + 1)
+            table = windows(x.shape[1:], dy.shape[1:], size, stride, padding, False, 0)
+            where, kind = (size, stride, padding), f"{name} {step}"
+            flat, images = dy.reshape(2, -1), x.reshape(2, -1)
+            outs = [np.empty_like(dy), np.empty(dy.shape, np.int32)]
+            run("max" + kind, max_pool.max_pool, outs, [x], *where, (1, 1, 1), 2, 1)
+            outs = [np.empty_like(dy), np.empty(dy.shape, np.int32)]
+            run("window max" + kind, max_pool.window_max, outs, [x], table.bounds, 2, 1)
+            index = made[f"max{kind} 1"].reshape(2, -1)
+            run(
+                "scatter" + kind,
+                lambda a, b, y: max_pool.pool_scatter(a, b, y, 1, 1),
+                [np.empty_like(images)],
+                [flat, index],
+            )
+            run(
+                "gather" + kind,
+                lambda a, b, y: max_pool.pool_gather(a, b, y, 1, 1),
+                [np.empty_like(flat)],
+                [images, index],
+            )
+            run(
+                "unpool" + kind,
+                lambda a, b, y: max_pool.max_unpool(a, b, y, 1, 1),
+                [np.empty_like(images)],
+                [flat, index],
+            )
+            run("avg" + kind, avg_pool.avg_pool, [np.empty_like(dy)], [x], table.extents, *where, 2, 1)
+            bounds = table.bounds[0]
+            run("window mean" + kind, avg_pool.window_mean, [np.empty_like(dy)], [x], bounds, table.extents, 2, 1)
+            columns = table.covers, table.extents, 2, step, 1
+            run("avg grad" + kind, avg_pool.avg_pool_grad, [np.empty_like(x)], [dy], *columns, 2, 1)
+            columns = table.covers, table.extents, 1, 0, 0
+            run("window mean grad" + kind, avg_pool.avg_pool_grad, [np.empty_like(x)], [dy], *columns, 2, 1)
+            run("mean rows" + kind, avg_pool.mean_rows, [np.empty_like(x[:, 0, 0, 0])], [images], 1, 1)
+            run("spread rows" + kind, avg_pool.spread_rows, [np.empty_like(images)], [flat[:, 0].copy()], 1, 1)
 
 
 def everything(dtype="float64"):
@@ -49,12 +93,7 @@ def everything(dtype="float64"):
     run("conv", conv.conv_forward, [np.empty_like(dy)], [x, w], *where)
     run("input grad", conv.conv_input_grad, [np.empty_like(x)], [dy, w], *where)
     run("weight grad", conv.conv_weight_grad, [np.empty_like(w)], [x, dy], *where)
-    x, dy, window = array(2, 1, 4, 5), array(2, 1, 2, 3), ((1, 3, 2), (1, 2, 2), (0, 1, 1))
-    run("max", pool.max_pool_forward, [np.empty_like(dy), np.empty(dy.shape, np.int64)], [x], *window, (1, 1, 1))
-    run("scatter", pool.pool_scatter, [np.empty_like(x)], [dy, made["max 1"]])
-    run("gather", pool.pool_gather, [np.empty_like(dy)], [x, made["max 1"]])
-    run("avg", pool.avg_pool_forward, [np.empty_like(dy)], [x], *window, False, 0)
-    run("avg grad", pool.avg_pool_grad, [np.empty_like(x)], [dy], *window, True, 0)
+    pooling(run, made, array)
     x, target = array(2, 3, 4), np.array([[0, 1, 2, -100], [2, 2, 1, 0]])
     w, where = array(3), ((2, 4, 12, 4), ((3, 1, 0), (3, 1, 0)), (1, 1))
 
@@ -99,7 +138,7 @@ def test_same_results_without_a_compiler(tmp_path, dtype):
 def test_a_second_process_compiles_nothing(tmp_path):
     env = {"FUNCNN_CACHE_DIR": tmp_path / "cache", "FUNCNN_LOG_COMPILES": 1}
     first, second = (python(EVERYTHING, tmp_path / f"{i}.npz", "float32", **env)[1] for i in range(2))
-    for name in ("conv_forward", "dots", "max_pool_forward", "cross_entropy_forward", "erfinv_scalar", "philox_fill"):
+    for name in ("conv_forward", "dots", "max_pool", "cross_entropy_forward", "erfinv_scalar", "philox_fill"):
         assert f"funcnn: compiling {name}(" in first
     assert second == ""
 
