@@ -45,8 +45,9 @@ def _contiguous(ins: list) -> list:
     return [np.ascontiguousarray(a) for a in ins]
 
 
-def _setting(n: int, hidden: int, gates: int, dtype: np.dtype) -> tuple:
+def _setting(state: tuple[int, int], gates: int, dtype: np.dtype) -> tuple:
     """``tiles, units, threads, strips, scratch``: how a kernel is to cut its work, and its memory."""
+    n, hidden = state
     tiles, units = kernels.blocking(n, dtype.itemsize)
     blocks = -(-hidden // units)
     step = n * hidden * gates * (hidden / 50 + 1)  # ns, at 100 GFLOP/s
@@ -58,35 +59,35 @@ def _setting(n: int, hidden: int, gates: int, dtype: np.dtype) -> tuple:
 
 def _lstm(ins: list, outs: list, reverse: bool) -> None:
     gx, h0, c0, w, bias = _contiguous(ins)
-    lstm_kernels.lstm_forward(gx, h0, c0, w, bias, reverse, *_setting(*h0.shape, 4, gx.dtype), *outs)
+    lstm_kernels.lstm_forward(gx, h0, c0, w, bias, reverse, *_setting(h0.shape, 4, gx.dtype), *outs)
 
 
 def _lstm_grad(ins: list, outs: list, reverse: bool) -> None:
     dy, dhn, dcn, gates, cells, _, _, c0, w, _ = ins
     arrays = _contiguous([dy, dhn, dcn, gates, cells, c0, w])
-    lstm_kernels.lstm_backward(*arrays, reverse, *_setting(*c0.shape, 4, dy.dtype), *outs)
+    lstm_kernels.lstm_backward(*arrays, reverse, *_setting(c0.shape, 4, dy.dtype), *outs)
 
 
 def _gru(ins: list, outs: list, reverse: bool) -> None:
     gx, h0, w, b_ih, b_hh = _contiguous(ins)
-    gru_kernels.gru_forward(gx, h0, w, b_ih, b_hh, reverse, *_setting(*h0.shape, 3, gx.dtype), *outs)
+    gru_kernels.gru_forward(gx, h0, w, b_ih, b_hh, reverse, *_setting(h0.shape, 3, gx.dtype), *outs)
 
 
 def _gru_grad(ins: list, outs: list, reverse: bool) -> None:
     dy, dhn, gates, inner, y, _, h0, w, _, _ = ins
     arrays = _contiguous([dy, dhn, gates, inner, y, h0, w])
-    gru_kernels.gru_backward(*arrays, reverse, *_setting(*h0.shape, 3, dy.dtype), *outs)
+    gru_kernels.gru_backward(*arrays, reverse, *_setting(h0.shape, 3, dy.dtype), *outs)
 
 
 def _rnn(ins: list, outs: list, relu: bool, reverse: bool) -> None:
     gx, h0, w, bias = _contiguous(ins)
-    rnn_kernels.rnn_forward(gx, h0, w, bias, relu, reverse, *_setting(*h0.shape, 1, gx.dtype), *outs)
+    rnn_kernels.rnn_forward(gx, h0, w, bias, relu, reverse, *_setting(h0.shape, 1, gx.dtype), *outs)
 
 
 def _rnn_grad(ins: list, outs: list, relu: bool, reverse: bool) -> None:
     dy, dhn, y, _, h0, w, _ = ins
     arrays = _contiguous([dy, dhn, y, w])
-    rnn_kernels.rnn_backward(*arrays, relu, reverse, *_setting(*h0.shape, 1, dy.dtype), *outs)
+    rnn_kernels.rnn_backward(*arrays, relu, reverse, *_setting(h0.shape, 1, dy.dtype), *outs)
 
 
 # ---- shapes ---------------------------------------------------------------------------------------------------------------
@@ -133,10 +134,10 @@ def _into_rows(t: Tensor, kind: str) -> Tensor:
     return reshape(whole, (*shape[:at], shape[at] * shape[at + 1], *shape[at + 2 :]))
 
 
-def _out_of_rows(t: Tensor, kind: str, b: int) -> Tensor:
+def _out_of_rows(t: Tensor, kind: str, b: int, rows: int) -> Tensor:
     at = 1 if kind == "s" else 0
     shape = tuple(t._v.shape)
-    whole = reshape(t, (*shape[:at], b, shape[at] // b if b else 0, *shape[at + 1 :]))
+    whole = reshape(t, (*shape[:at], b, rows, *shape[at + 1 :]))
     return movedim(whole, 1, 0) if kind == "s" else whole
 
 
@@ -155,7 +156,8 @@ def _batch(prim: Callable, kinds: str, results: str) -> Callable:
             else:
                 merged.append(_into_rows(t if b else expand(t, (n, *t._v.shape)), kind))
         outs = prim()(*merged, **params)
-        return [_out_of_rows(out, kind, n) for out, kind in zip(outs, results, strict=True)]
+        size = ins[0]._v.shape[1 + batched[0]]
+        return [_out_of_rows(out, kind, n, size) for out, kind in zip(outs, results, strict=True)]
 
     return rule
 

@@ -69,10 +69,10 @@ def _states(name: str, hx: Any, shapes: list[tuple], dtype: Any) -> list[Tensor]
     """The first states, zeros for None. Raises unless they have these shapes and this dtype."""
     if hx is None:
         return [zeros(shape, dtype=dtype) for shape in shapes]
-    given = [hx] if isinstance(hx, (Tensor, np.ndarray)) else list(hx)
-    if len(given) != len(shapes):
-        raise TypeError(f"{name}: expected {len(shapes)} state(s) for hx, got {len(given)}; an LSTM takes (h, c)")
-    given = [to_tensor(t) for t in given]
+    listed = [hx] if isinstance(hx, (Tensor, np.ndarray)) else list(hx)
+    if len(listed) != len(shapes):
+        raise TypeError(f"{name}: expected {len(shapes)} state(s) for hx, got {len(listed)}; an LSTM takes (h, c)")
+    given = [to_tensor(t) for t in listed]
     for t, shape in zip(given, shapes, strict=True):
         if tuple(t.shape) != shape:
             raise ShapeError(f"{name}: expected a state of shape {shape}, got {tuple(t.shape)}")
