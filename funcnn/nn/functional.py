@@ -56,6 +56,7 @@ from funcnn.ops.loss import (
 from funcnn.ops.lp_pool import lp_pool1d, lp_pool2d, lp_pool3d
 from funcnn.ops.math import relu, sigmoid, tanh
 from funcnn.ops.matmul import linear
+from funcnn.ops.multihead import multi_head_attention_forward
 from funcnn.ops.norm import batch_norm, group_norm, instance_norm, layer_norm, rms_norm
 from funcnn.ops.onehot import one_hot
 from funcnn.ops.pad import pad
@@ -127,6 +128,7 @@ __all__ = [
     "max_unpool3d",
     "mish",
     "mse_loss",
+    "multi_head_attention_forward",
     "nll_loss",
     "one_hot",
     "pad",

@@ -24,6 +24,7 @@ from funcnn.ops import (
     matmul,
     methods,
     movement,
+    multihead,
     norm,
     pad,
     pool,
@@ -69,7 +70,7 @@ PUBLIC: dict[ModuleType, str] = {
     norm: "batch_norm layer_norm group_norm instance_norm rms_norm",
     rnn: "lstm gru rnn_tanh rnn_relu lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell",
 }
-FAMILIES = (*PUBLIC, attention, convert, embedding, grid_sample, interpolate, loss, methods, pad, windows)
+FAMILIES = (*PUBLIC, attention, convert, embedding, grid_sample, interpolate, loss, methods, multihead, pad, windows)
 
 
 def public() -> dict[str, Any]:

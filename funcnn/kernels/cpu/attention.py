@@ -20,8 +20,14 @@ from __future__ import annotations
 import numpy as np
 
 from funcnn.kernels.cpu.attention_blocks import (
-    BLOCK, add_mask, drop, pack_groups, pack_transposed, tile_columns, tile_rows,
-)  # fmt: skip
+    BLOCK,
+    add_mask,
+    drop,
+    pack_groups,
+    pack_transposed,
+    tile_columns,
+    tile_rows,
+)
 from funcnn.kernels.cpu.bits import pick
 from funcnn.kernels.cpu.compile import device_function, kernel
 from funcnn.kernels.cpu.parallel import parallel_for

@@ -17,8 +17,15 @@ from __future__ import annotations
 import numpy as np
 
 from funcnn.kernels.cpu.attention_blocks import (
-    BLOCK, add_mask, drop, pack_groups, pack_transposed, tile_columns, tile_rows, transpose,
-)  # fmt: skip
+    BLOCK,
+    add_mask,
+    drop,
+    pack_groups,
+    pack_transposed,
+    tile_columns,
+    tile_rows,
+    transpose,
+)
 from funcnn.kernels.cpu.bits import pick
 from funcnn.kernels.cpu.compile import device_function, kernel
 from funcnn.kernels.cpu.parallel import parallel_for
@@ -146,7 +153,9 @@ def _accumulate(first, n, offset, keys, part, shape, places):
             tile_product(n, shift(qb, i * long), ds, shift(dk, i * columns), columns, True)
         for i in range(0, n, columns):
             square = shift(part, places[T] + i * BLOCK + j * columns)
-            transpose(shift(ds, i * columns), columns, min(columns, n - i), columns, square, columns, pick(ds[0], 1.0, 1.0))
+            transpose(
+                shift(ds, i * columns), columns, min(columns, n - i), columns, square, columns, pick(ds[0], 1.0, 1.0)
+            )
     for i in range(0, n, columns):
         dq = shift(part, places[DQ] + (first + i) * e8)
         for r in range(0, e, rows):

@@ -1,0 +1,113 @@
+"""The attention kernels against whole matrices of scores, over the edges of their blocks, and the same bits for any threads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from funcnn.kernels.cpu import threads
+from funcnn.kernels.philox import words_python
+from funcnn.ops import attention
+
+# query heads, key heads, queries, keys, e, d, causal, dropout, shape of the mask
+ROWS: list[tuple] = [
+    (2, 2, 5, 7, 3, 4, False, 0.0, None), (2, 1, 100, 200, 20, 9, False, 0.0, None), (1, 1, 97, 193, 8, 8, True, 0.0, None),
+    (3, 3, 50, 97, 9, 17, False, 0.0, (50, 97)), (4, 2, 6, 5, 4, 4, False, 0.3, None), (2, 2, 9, 101, 5, 3, True, 0.5, (2, 1, 101)),
+    (1, 1, 1, 300, 16, 16, False, 0.0, (1, 1)), (1, 1, 200, 3, 4, 4, True, 0.0, (200, 1)), (1, 1, 4, 4, 1, 1, False, 1.0, None),
+]  # fmt: skip
+DTYPES = [("float32", 2e-5), ("float64", 1e-12)]
+KEY = np.array([3, 14], np.uint32)
+
+
+def _keep(heads: int, queries: int, keys: int, dropout: float) -> np.ndarray:
+    wide = -(-keys // 4) * 4
+    words = np.array(words_python(3, 14, 0, heads * queries * wide), np.uint32).reshape(heads, queries, wide)
+    uniform = (words >> 8).astype(np.float32) * np.float32(2.0**-24)
+    return (uniform > np.float32(dropout))[..., :keys] * (1 / (1 - dropout) if dropout < 1 else 0.0)
+
+
+def _oracle(q: Any, k: Any, v: Any, g: Any, mask: Any, causal: bool, scale: float, dropout: float) -> list:
+    group = q.shape[0] // k.shape[0]
+    q, k, v, g = (a.astype(np.float64) for a in (q, np.repeat(k, group, 0), np.repeat(v, group, 0), g))
+    s = scale * q @ k.swapaxes(1, 2) + (0.0 if mask is None else mask)
+    s = np.where(np.tri(*s.shape[1:], dtype=bool), s, -np.inf) if causal else s
+    p = np.exp(s - s.max(-1, keepdims=True))
+    total = p.sum(-1, keepdims=True)
+    lse, p = (s.max(-1, keepdims=True) + np.log(total))[..., 0], p / total
+    keep = _keep(*s.shape, dropout) if dropout else np.ones_like(s)
+    dp = keep * (g @ v.swapaxes(1, 2))
+    ds = p * (dp - (p * dp).sum(-1, keepdims=True))
+    by_head = [scale * ds.swapaxes(1, 2) @ q, (p * keep).swapaxes(1, 2) @ g]
+    summed = [a.reshape(-1, group, *a.shape[1:]).sum(1) for a in by_head]
+    return [(p * keep) @ v, lse, scale * ds @ k, *summed]
+
+
+def _inputs(row: tuple, dtype: str) -> tuple[list, list, dict]:
+    heads, keyed, queries, keys, e, d, causal, dropout, shape = row
+    rng = np.random.default_rng(0)
+    q, k, v, g = (
+        rng.normal(size=s).astype(dtype)
+        for s in ((heads, queries, e), (keyed, keys, e), (keyed, keys, d), (heads, queries, d))
+    )
+    rest = [] if shape is None else [rng.normal(size=shape).astype(dtype)]
+    params = {"masked": shape is not None, "causal": causal, "scale": 0.7, "dropout": dropout}
+    return [q, k, v, g], rest + ([KEY] if dropout else []), params
+
+
+def _run(row: tuple, dtype: str) -> list:
+    (q, k, v, g), rest, params = _inputs(row, dtype)
+    o, lse, *grads = (np.full(s, np.nan, dtype) for s in (g.shape, q.shape[:2], q.shape, k.shape, v.shape))
+    attention._run([q, k, v, *rest], [o, lse], **params)
+    attention._run_grad([g, q, k, v, o, lse, *rest], grads, **params)
+    return [o, lse, *grads]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=str)
+@pytest.mark.parametrize(("dtype", "tolerance"), DTYPES)
+def test_like_whole_scores(row: tuple, dtype: str, tolerance: float) -> None:
+    (q, k, v, g), rest, params = _inputs(row, dtype)
+    masked, *other = params.values()
+    wanted = _oracle(q, k, v, g, rest[0] if masked else None, *other)
+    for name, mine, oracle in zip(("o", "lse", "dq", "dk", "dv"), _run(row, dtype), wanted, strict=True):
+        np.testing.assert_allclose(mine, oracle, rtol=tolerance, atol=tolerance, err_msg=name)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=str)
+@pytest.mark.parametrize("split", [False, True])
+def test_the_same_bits_for_one_and_two_threads(row: tuple, split: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "WORTH_SPLITTING", 0 if split else 1 << 40)
+    found = []
+    for count in (1, 2):
+        monkeypatch.setattr(threads, "workers", lambda work, count=count: count)
+        found.append([a.tobytes() for a in _run(row, "float32")])
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("row", ROWS[:5], ids=str)
+def test_keys_split_among_chunks(row: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "WORTH_SPLITTING", 1 << 40)
+    whole = _run(row, "float64")
+    monkeypatch.setattr(attention, "WORTH_SPLITTING", 0)
+    for mine, one in zip(_run(row, "float64"), whole, strict=True):
+        np.testing.assert_allclose(mine, one, rtol=1e-12, atol=1e-12)
+
+
+def test_infinite_and_missing_numbers_propagate() -> None:
+    (q, k, v, _), _, params = _inputs(ROWS[0], "float32")
+    q[0, 1, 0], v[1, 2, 3] = np.nan, np.inf
+    o, lse = np.empty((2, 5, 4), np.float32), np.empty((2, 5), np.float32)
+    attention._run([q, k, v], [o, lse], **params)
+    assert np.isnan(o[0, 1]).all() and np.isfinite(np.delete(o[0], 1, 0)).all()
+    assert np.isposinf(o[1, :, 3]).all() and np.isfinite(o[1, :, :3]).all()
+
+
+def test_no_keys_and_no_queries() -> None:
+    for shapes in (((1, 3, 2), (1, 0, 2)), ((1, 0, 2), (1, 3, 2)), ((0, 3, 2), (0, 3, 2))):
+        q, k = (np.ones(s, np.float32) for s in shapes)
+        params = {"masked": False, "causal": False, "scale": 1.0, "dropout": 0.0}
+        o, lse, grads = np.full(q.shape, np.nan, np.float32), np.empty(q.shape[:2], np.float32), [q + 1, k + 1, k + 1]
+        attention._run([q, k, k], [o, lse], **params)
+        attention._run_grad([q, q, k, k, o, lse], grads, **params)
+        assert not o.any() and not any(g.any() for g in grads)
