@@ -87,7 +87,7 @@ def _primitive(rule: Rule) -> Primitive:
             return [p for p, _ in done] + [slots[name] for name in names for _, slots in done]
 
         results, pull = vjp(composed, *ins)
-        return pull([zeros_like(y) if dy is None else dy for dy, y in zip(g, results, strict=True)])
+        return pull([zeros_like(y) if g[i] is None else g[i] for i, y in enumerate(results)])
 
     return Primitive(
         f"{rule.name}_update",

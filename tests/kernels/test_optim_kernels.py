@@ -94,6 +94,12 @@ def test_the_update_can_be_differentiated_and_batched() -> None:
     np.testing.assert_allclose(by_g.numpy(), [-0.1, -0.1])
     np.testing.assert_allclose(fn.grad(lambda lr: fn.grad(after, 1)(lr, g).sum())(lr).item(), -2.0)
     state = optim.adam().init(p)
+
+    def moved(g: Any) -> Any:
+        return (_pure("adamw", p, g, state, eps=0.1) * fn.tensor([1.0, 3.0], dtype=fn.float64)).sum()
+
+    up, down = (moved(g + fn.tensor([h, 2 * h], dtype=fn.float64)).item() for h in (1e-5, -1e-5))
+    np.testing.assert_allclose(fn.grad(moved)(g).numpy() @ [1.0, 2.0], (up - down) / 2e-5, rtol=1e-6)
     batched = fn.vmap(lambda g: _pure("adam", p, g, state))(fn.stack([g, -g]))
     np.testing.assert_allclose(batched.numpy()[1], _pure("adam", p, -g, state).numpy())
 
