@@ -15,6 +15,7 @@ from funcnn.ops import (
     elementwise,
     embedding,
     generator,
+    fold,
     grid_sample,
     index,
     interpolate,
@@ -47,10 +48,11 @@ PUBLIC: dict[ModuleType, str] = {
     elementwise: """add sub mul div floor_divide remainder fmod maximum minimum fmax fmin neg abs sign positive square
         reciprocal eq ne lt le gt ge logical_and logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor
         bitwise_not bitwise_left_shift bitwise_right_shift isnan isinf isfinite where clamp clip clone detach
-        stop_gradient lerp true_divide""",
+        stop_gradient true_divide""",
     closeness: "isclose allclose equal",
     math: """ceil floor trunc round frac fix exp exp2 expm1 log log2 log10 log1p sqrt rsqrt pow logaddexp hypot sin cos tan
-        asin acos atan atan2 sinh cosh tanh asinh acosh atanh erf erfc erfinv sigmoid relu""",
+        asin acos atan atan2 sinh cosh tanh asinh acosh atanh erf erfc erfinv sigmoid relu
+        lerp""",
     reduce: """sum mean var std var_mean std_mean prod max min amax amin argmax argmin any all logsumexp norm count_nonzero
         nansum nanmean median aminmax trace""",
     scan: "cumsum cumprod cummax cummin logcumsumexp",
@@ -70,7 +72,7 @@ PUBLIC: dict[ModuleType, str] = {
     norm: "batch_norm layer_norm group_norm instance_norm rms_norm",
     rnn: "lstm gru rnn_tanh rnn_relu lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell",
 }
-FAMILIES = (*PUBLIC, attention, convert, embedding, grid_sample, interpolate, loss, methods, multihead, pad, windows)
+FAMILIES = (*PUBLIC, attention, convert, embedding, fold, grid_sample, interpolate, loss, methods, multihead, pad, windows)
 
 
 def public() -> dict[str, Any]:

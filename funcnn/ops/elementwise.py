@@ -16,6 +16,7 @@ from funcnn.core.aval import Aval, Tracer
 from funcnn.core.errors import DTypeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor, constant
+from funcnn.kernels.cpu import elementwise as kernels
 from funcnn.ops.common import (
     aligned,
     batch_elementwise,
@@ -27,6 +28,7 @@ from funcnn.ops.common import (
     to_tensor,
     unbroadcast,
 )
+from funcnn.ops.loops import fast, pairwise
 
 _NUMBERS = frozenset((int, float))
 
@@ -41,8 +43,7 @@ def unary(
     dtype: Any = None,
     kinds: str = "biuf",
 ) -> Callable[[Any], Tensor]:
-    """Declare an elementwise function of one input. ``loop(array, out)`` fills ``out``, or is a tuple of
-    implementations; ``d(g, x, o)`` is its vjp.
+    """Declare an elementwise function of one input. loop: ``loop(array, out)``, or implementations; ``d(g, x, o)`` is its vjp.
 
     to_float: integers become floats first. dtype: of the output, where it is not the input's. kinds: NumPy kinds taken.
     """
@@ -84,10 +85,7 @@ def binary(
     kinds: str = "biuf",
     check: Callable | None = None,
 ) -> Callable[[Any, Any], Tensor]:
-    """Declare an elementwise function of two broadcast inputs; ``dx(g, x, y, o)`` and ``dy`` before summing over axes.
-
-    loop: ``loop(x, y, out)`` or a tuple of implementations.
-    """
+    """Declare an elementwise function of two broadcast inputs; ``dx(g, x, y, o)`` and ``dy`` before summing over axes."""
 
     prim = Primitive(
         name,
@@ -189,16 +187,28 @@ isinf = unary(
 isfinite = unary("isfinite", np.isfinite, None, "Where the element is finite.", to_float=False, dtype=dtypes.bool_)
 
 # ---- arithmetic -------------------------------------------------------------------------------------------------------
-_add = binary("add", np.add, lambda g, x, y, o: g, lambda g, x, y, o: g, "``input + other``.", keeps="")
+_add = binary(
+    "add", pairwise(kernels.add, np.add), lambda g, x, y, o: g, lambda g, x, y, o: g, "``input + other``.", keeps=""
+)
 _sub = binary(
-    "sub", np.subtract, lambda g, x, y, o: g, lambda g, x, y, o: neg(g), "``input - other``.", keeps="", kinds="iuf"
+    "sub",
+    pairwise(kernels.sub, np.subtract),
+    lambda g, x, y, o: g,
+    lambda g, x, y, o: neg(g),
+    "``input - other``.",
+    keeps="",
+    kinds="iuf",
 )
 mul = binary(
-    "mul", np.multiply, lambda g, x, y, o: mul(g, y), lambda g, x, y, o: mul(g, x), "``input * other``, elementwise."
+    "mul",
+    pairwise(kernels.mul, np.multiply),
+    lambda g, x, y, o: mul(g, y),
+    lambda g, x, y, o: mul(g, x),
+    "``input * other``, elementwise.",
 )
 true_divide = binary(
     "div",
-    np.divide,
+    pairwise(kernels.div, np.divide),
     lambda g, x, y, o: true_divide(g, y),
     lambda g, x, y, o: neg(mul(g, true_divide(true_divide(x, y), y))),
     "``input / other``, elementwise; integers become floats.",
@@ -233,12 +243,12 @@ fmod = binary(
     check=_no_zero,
 )
 maximum = binary(
-    "maximum", lambda x, y, out: np.maximum(x, y, out=out),
+    "maximum", pairwise(kernels.maximum, np.maximum),
     lambda g, x, y, o: _ties(g, x, y, gt(x, y)), lambda g, x, y, o: _ties(g, x, y, gt(y, x)),
     "The larger of two; NaN wins; ties share the gradient.",
 )  # fmt: skip
 minimum = binary(
-    "minimum", lambda x, y, out: np.minimum(x, y, out=out),
+    "minimum", pairwise(kernels.minimum, np.minimum),
     lambda g, x, y, o: _ties(g, x, y, lt(x, y)), lambda g, x, y, o: _ties(g, x, y, lt(y, x)),
     "The smaller of two; NaN wins; ties share the gradient.",
 )  # fmt: skip
@@ -254,7 +264,8 @@ fmin = binary(
     lambda g, x, y, o: where(logical_or(le(x, y), isnan(y)), 0.0, g),
     "The smaller of two, the number where one is NaN.",
 )  # fmt: skip
-neg = unary("neg", np.negative, lambda g, x, o: neg(g), "``-input``.", keeps="", to_float=False, kinds="iuf")
+_neg = fast("neg", 0.1, "negative")
+neg = unary("neg", _neg, lambda g, x, o: neg(g), "``-input``.", keeps="", to_float=False, kinds="iuf")
 abs = unary("abs", np.absolute, lambda g, x, o: mul(g, sign(x)), "``|input|``.", to_float=False)
 sign = unary("sign", np.sign, lambda g, x, o: mul(g, 0.0), "-1, 0 or 1.", keeps="", to_float=False, kinds="iuf")
 positive = unary("positive", np.positive, lambda g, x, o: g, "``+input``.", keeps="", to_float=False, kinds="iuf")
@@ -387,8 +398,3 @@ def detach(input: Tensor) -> Tensor:
     finally:
         ctx.grad = saved
     return alias(out, input, stop_gradient_p, {}, detached=True)
-
-
-def lerp(input: Any, end: Any, weight: Any) -> Tensor:
-    """``input + weight * (end - input)``."""
-    return add(input, mul(weight, sub(end, input)))

@@ -12,15 +12,16 @@ from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.memory import empty
 from funcnn.core.primitive import Implementation, Primitive
 from funcnn.core.tensor import Tensor
+from funcnn.kernels.cpu import elementwise as kernels
 from funcnn.kernels.cpu.threads import WORTHWHILE, workers
 from funcnn.ops.common import all_batched
 
 BLOCK = 1 << 14  # the chunk of the kernels: one such block of equal numbers stands for an array of them
 
 
-def flat(x: np.ndarray) -> np.ndarray:
-    """All elements in a row; where every stride is 0, as in the gradient of a sum, a block of them that is read again."""
-    if x.size > BLOCK and not any(x.strides):
+def flat(x: np.ndarray, size: int) -> np.ndarray:
+    """All elements in a row; where all are one number, as in the gradient of a sum, a block of them that is read again."""
+    if size > BLOCK and (x.size == 1 or not any(x.strides)):
         return np.full(BLOCK, x[(0,) * x.ndim])
     return np.ascontiguousarray(x).reshape(-1)
 
@@ -38,7 +39,7 @@ def looped(kernel: Any, cost: float) -> Callable:
             run([x.astype(np.float32) for x in ins], [wide], **params)
             out[...] = wide
             return
-        flats = [np.ascontiguousarray(ins[0]).reshape(-1)] if len(ins) == 1 else [flat(x) for x in ins]
+        flats = [np.ascontiguousarray(ins[0]).reshape(-1)] if len(ins) == 1 else [flat(x, out.size) for x in ins]
         kernel(*flats, out.reshape(-1), tuple(params.values()), workers(out.size * cost))
 
     return run
@@ -54,12 +55,41 @@ def large(least: float) -> Callable:
     return when
 
 
+def alike(least: float) -> Callable:
+    """``large`` for two inputs of one shape, or a lone number beside one of them; both contiguous."""
+
+    def when(ins: list) -> bool:
+        x, y = ins
+        if (x.size < least and y.size < least) or x.dtype.kind != "f" or x.dtype.itemsize < 4:
+            return False
+        fits = x.shape == y.shape or x.ndim == 0 or y.ndim == 0
+        return fits and x.flags.c_contiguous and y.flags.c_contiguous
+
+    return when
+
+
+def pairwise(
+    kernel: Any, plain: Callable, cost: float = 0.08, least: float | None = None
+) -> tuple[Implementation, ...]:
+    """Implementations of a function of two inputs: the kernel for large alike ones, NumPy's ``plain`` for the others."""
+    return (
+        Implementation(looped(kernel, cost), alike(WORTHWHILE / cost if least is None else least)),
+        Implementation(lambda ins, outs: plain(ins[0], ins[1], out=outs[0])),
+    )
+
+
 def with_kernel(kernel: Any, cost: float, plain: Callable, least: float | None = None) -> tuple[Implementation, ...]:
     """Implementations: the kernel for large inputs (by default where a second thread helps), NumPy for the others."""
     return (
         Implementation(looped(kernel, cost), large(WORTHWHILE / cost if least is None else least)),
         Implementation(plain),
     )
+
+
+def fast(name: str, cost: float, numpy: str = "", least: float | None = None) -> tuple[Implementation, ...]:
+    """Implementations of an elementwise function: its kernel for large inputs, NumPy's function for the others."""
+    function = getattr(np, numpy or name)
+    return with_kernel(getattr(kernels, name), cost, lambda ins, outs: function(ins[0], outs[0]), least)
 
 
 def gradient(name: str, cpu: Any, curve: Callable, keeps: str = "i") -> Primitive:

@@ -12,22 +12,11 @@ from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu import activation as activation_kernels
 from funcnn.kernels.cpu import elementwise as kernels
 from funcnn.ops.elementwise import add, binary, div, eq, ge, logical_and, mul, neg, sub, unary, where
-from funcnn.ops.loops import gradient, looped, with_kernel
+from funcnn.ops.loops import fast, gradient, looped, pairwise, with_kernel
 
 _TWO_OVER_ROOT_PI = 2.0 / math.sqrt(math.pi)
 _LN2, _LN10 = math.log(2.0), math.log(10.0)
 FEW = 1 << 12  # elements; below, NumPy's several passes in the cache cost less than calling a kernel
-
-
-def _fast(name: str, cost: float, least: float | None = None) -> tuple:
-    """NumPy's function of that name, and our kernel for large inputs."""
-    function = getattr(np, name)
-    return with_kernel(getattr(kernels, name), cost, lambda ins, outs: function(ins[0], outs[0]), least)
-
-
-def _alike(ins: list) -> bool:
-    x, y = ins
-    return x.size >= FEW and x.shape == y.shape and x.dtype.itemsize >= 4
 
 
 # ---- rounding ---------------------------------------------------------------------------------------------------------
@@ -56,15 +45,15 @@ def frac(input: Any) -> Tensor:
 
 
 # ---- exponentials, logarithms, powers ---------------------------------------------------------------------------------
-exp = unary("exp", _fast("exp", 0.3), lambda g, x, o: mul(g, o), "``e ** input``.", keeps="o")
+exp = unary("exp", fast("exp", 0.3), lambda g, x, o: mul(g, o), "``e ** input``.", keeps="o")
 exp2 = unary("exp2", np.exp2, lambda g, x, o: mul(g, mul(o, _LN2)), "``2 ** input``.", keeps="o")
 expm1 = unary(
-    "expm1", _fast("expm1", 0.4), lambda g, x, o: mul(g, add(o, 1.0)), "``e ** input - 1``, exact near 0.", keeps="o"
+    "expm1", fast("expm1", 0.4), lambda g, x, o: mul(g, add(o, 1.0)), "``e ** input - 1``, exact near 0.", keeps="o"
 )
-log = unary("log", _fast("log", 0.4), lambda g, x, o: div(g, x), "The natural logarithm.")
+log = unary("log", fast("log", 0.4), lambda g, x, o: div(g, x), "The natural logarithm.")
 log2 = unary("log2", np.log2, lambda g, x, o: div(g, mul(x, _LN2)), "The logarithm to base 2.")
 log10 = unary("log10", np.log10, lambda g, x, o: div(g, mul(x, _LN10)), "The logarithm to base 10.")
-log1p = unary("log1p", _fast("log1p", 0.5), lambda g, x, o: div(g, add(x, 1.0)), "``log(1 + input)``, exact near 0.")
+log1p = unary("log1p", fast("log1p", 0.5), lambda g, x, o: div(g, add(x, 1.0)), "``log(1 + input)``, exact near 0.")
 sqrt = unary("sqrt", np.sqrt, lambda g, x, o: div(g, mul(o, 2.0)), "The square root.", keeps="o")
 rsqrt = unary(
     "rsqrt",
@@ -98,10 +87,7 @@ def _over_square(a: Tensor, x: Tensor, y: Tensor) -> Tensor:
 pow = binary("pow", _pow_loop, _pow_dx, _pow_dy, "``input ** exponent``.", keeps="io", kinds="iuf")
 logaddexp = binary(
     "logaddexp",
-    (
-        Implementation(looped(kernels.logaddexp, 1.2), _alike),
-        Implementation(lambda ins, outs: np.logaddexp(*ins, outs[0])),
-    ),
+    pairwise(kernels.logaddexp, np.logaddexp, 1.2, FEW),
     lambda g, x, y, o: mul(g, exp(sub(x, o))),
     lambda g, x, y, o: mul(g, exp(sub(y, o))),
     "``log(exp(input) + exp(other))`` without overflow.",
@@ -119,8 +105,8 @@ hypot = binary(
 )
 
 # ---- trigonometric and hyperbolic -------------------------------------------------------------------------------------
-sin = unary("sin", _fast("sin", 0.5, 1 << 14), lambda g, x, o: mul(g, cos(x)), "The sine of radians.")
-cos = unary("cos", _fast("cos", 0.5, 1 << 14), lambda g, x, o: neg(mul(g, sin(x))), "The cosine of radians.")
+sin = unary("sin", fast("sin", 0.5, least=1 << 14), lambda g, x, o: mul(g, cos(x)), "The sine of radians.")
+cos = unary("cos", fast("cos", 0.5, least=1 << 14), lambda g, x, o: neg(mul(g, sin(x))), "The cosine of radians.")
 tan = unary("tan", np.tan, lambda g, x, o: mul(g, add(mul(o, o), 1.0)), "The tangent of radians.", keeps="o")
 asin = unary("asin", np.arcsin, lambda g, x, o: div(g, sqrt(sub(1.0, mul(x, x)))), "The inverse sine, in radians.")
 acos = unary(
@@ -142,7 +128,7 @@ tanh_grad_p = gradient(
     with_kernel(kernels.tanh_grad, 0.2, lambda ins, outs: np.multiply(ins[0], 1 - ins[1] * ins[1], outs[0]), FEW),
     lambda o: mul(o, -2.0),
 )
-tanh = unary("tanh", _fast("tanh", 0.4), lambda g, x, o: tanh_grad_p(g, o), "The hyperbolic tangent.", keeps="o")
+tanh = unary("tanh", fast("tanh", 0.4), lambda g, x, o: tanh_grad_p(g, o), "The hyperbolic tangent.", keeps="o")
 asinh = unary("asinh", np.arcsinh, lambda g, x, o: div(g, sqrt(add(mul(x, x), 1.0))), "The inverse hyperbolic sine.")
 acosh = unary("acosh", np.arccosh, lambda g, x, o: div(g, sqrt(sub(mul(x, x), 1.0))), "The inverse hyperbolic cosine.")
 atanh = unary("atanh", np.arctanh, lambda g, x, o: div(g, sub(1.0, mul(x, x))), "The inverse hyperbolic tangent.")
@@ -201,10 +187,15 @@ sigmoid = unary(
 )
 relu = unary(
     "relu",
-    lambda x, out: np.maximum(x, 0, out=out),
+    with_kernel(activation_kernels.relu, 0.1, lambda ins, outs: np.maximum(ins[0], 0, out=outs[0]), 4 * FEW),
     lambda g, x, o: relu_grad_p(g, o),
     "``max(0, input)``; the gradient at 0 is 0.",
     keeps="o",
     to_float=False,
     kinds="iuf",
 )
+
+
+def lerp(input: Any, end: Any, weight: Any) -> Tensor:
+    """``input + weight * (end - input)``."""
+    return add(input, mul(weight, sub(end, input)))

@@ -35,12 +35,12 @@ from funcnn.ops.movement import expand
 METHODS: dict[Any, str] = {
     elementwise: """add_ sub_ mul_ div_ floor_divide_ remainder_ fmod_ maximum minimum fmax fmin neg_ abs_ sign_ positive
         square_ reciprocal_ eq ne lt le gt ge logical_and_ logical_or_ logical_xor_ logical_not_ bitwise_and_ bitwise_or_
-        bitwise_xor_ bitwise_not_ bitwise_left_shift_ bitwise_right_shift_ isnan isinf isfinite clamp_ clip_ clone detach
-        lerp_""",
+        bitwise_xor_ bitwise_not_ bitwise_left_shift_ bitwise_right_shift_ isnan isinf isfinite clamp_ clip_ clone
+        detach""",
     closeness: "isclose allclose equal",
     math: """ceil_ floor_ trunc_ round_ frac_ fix_ exp_ exp2_ expm1_ log_ log2_ log10_ log1p_ sqrt_ rsqrt_ pow_ logaddexp
         hypot_ sin_ cos_ tan_ asin_ acos_ atan_ atan2_ sinh_ cosh_ tanh_ asinh_ acosh_ atanh_ erf_ erfc_ erfinv_ sigmoid_
-        relu_""",
+        relu_ lerp_""",
     reduce: """sum mean var std prod max min amax amin argmax argmin any all logsumexp norm count_nonzero nansum nanmean
         median aminmax""",
     scan: "cumsum_ cumprod_ cummax cummin logcumsumexp",

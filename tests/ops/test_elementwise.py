@@ -307,3 +307,41 @@ def test_arguments_that_make_no_sense() -> None:
     for wrong in ("1", None, [1.0, 2.0], object()):
         with pytest.raises(DTypeError, match=r"add: expected a (number or a tensor|tensor or a number), got"):
             e.add(x, wrong)
+
+
+# ---- kernels beside NumPy ---------------------------------------------------------------------------------------------
+def implementations(function: Callable, arrays: list) -> list:
+    """What each implementation of an operation that applies makes of the arrays."""
+    outs = []
+    with np.errstate(all="ignore"):
+        for implementation in function.primitive.cpu:  # type: ignore[attr-defined]
+            if implementation.when is None or implementation.when(arrays):
+                outs.append(np.full(np.broadcast_shapes(*(a.shape for a in arrays)), 7, arrays[0].dtype))
+                implementation.run(arrays, [outs[-1]])
+    return outs
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", ["neg", "relu", "exp", "log", "tanh", "sigmoid", "sin", "cos", "expm1", "log1p"])
+def test_unary_kernels_agree_with_numpy(name: str, dtype: str) -> None:
+    x = np.random.default_rng(0).uniform(-3, 3, (1000, 700)).astype(dtype)
+    x[0, :4] = [np.nan, np.inf, -np.inf, 0]
+    function = getattr(e, name, None) or getattr(m, name)
+    kernel, plain = implementations(function, [x])
+    np.testing.assert_allclose(kernel, plain, 1e-6 if dtype == "float32" else 1e-14)
+    np.testing.assert_array_equal(implementations(function, [x.T])[0], kernel.T)
+    assert len(implementations(function, [x[:3, :3]])) == 1
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", ["add", "sub", "mul", "true_divide", "maximum", "minimum", "logaddexp"])
+def test_binary_kernels_agree_with_numpy(name: str, dtype: str) -> None:
+    x, y = np.random.default_rng(0).uniform(-3, 3, (2, 1000, 700)).astype(dtype)
+    x[0, :4], y[0, 1:5] = [np.nan, np.inf, -np.inf, 0], [np.nan, np.inf, 1, 2]
+    function, two = getattr(e, name, None) or getattr(m, name), np.array(2, dtype)
+    for pair in ([x, y], [x, two], [two, y]):
+        kernel, plain = implementations(function, pair)
+        tolerance = 1e-6 if dtype == "float32" else 1e-14
+        np.testing.assert_allclose(kernel, plain, tolerance, tolerance)
+    for pair in ([x, y[:1]], [x.T, y.T], [x[:3, :3], y[:3, :3]]):
+        assert len(implementations(function, pair)) == 1

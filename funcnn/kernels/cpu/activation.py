@@ -153,6 +153,13 @@ def hardswish_grad_scalar(g, x):
 
 
 @exact_function
+def relu_scalar(x):
+    """max(x, 0); NaN stays."""
+    zero = like(x, 0.0)
+    return zero if x < zero else x
+
+
+@exact_function
 def relu_grad_scalar(g, o):
     """g where the output is above 0."""
     return like(o, 0.0) if o <= like(o, 0.0) else g
@@ -166,4 +173,4 @@ elu, elu_grad = loop1("elu", elu_scalar), loop2("elu_grad", elu_grad_scalar)
 softplus, softplus_grad = loop1("softplus", softplus_scalar), loop2("softplus_grad", softplus_grad_scalar)
 leaky_relu, leaky_relu_grad = loop1("leaky_relu", leaky_relu_scalar), loop2("leaky_relu_grad", leaky_relu_grad_scalar)
 hardswish, hardswish_grad = loop1("hardswish", hardswish_scalar), loop2("hardswish_grad", hardswish_grad_scalar)
-relu_grad = loop2("relu_grad", relu_grad_scalar)
+relu, relu_grad = loop1("relu", relu_scalar), loop2("relu_grad", relu_grad_scalar)

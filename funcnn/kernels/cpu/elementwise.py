@@ -86,6 +86,56 @@ def loop2(name, scalar):
     return kernel_from(_loop2, name, body=kernel_from(_chunk2, name + "_chunk", scalar=scalar))
 
 
+# ---- arithmetic -------------------------------------------------------------------------------------------------------
+@exact_function
+def add_scalar(x, y):
+    """x + y."""
+    return x + y
+
+
+@exact_function
+def sub_scalar(x, y):
+    """x - y."""
+    return x - y
+
+
+@exact_function
+def mul_scalar(x, y):
+    """x y."""
+    return x * y
+
+
+@exact_function
+def div_scalar(x, y):
+    """x / y."""
+    return x / y
+
+
+@exact_function
+def maximum_scalar(x, y):
+    """The larger; NaN wins."""
+    larger = x if x > y else y
+    return larger if x == x else x
+
+
+@exact_function
+def minimum_scalar(x, y):
+    """The smaller; NaN wins."""
+    smaller = x if x < y else y
+    return smaller if x == x else x
+
+
+@exact_function
+def neg_scalar(x):
+    """-x."""
+    return -x
+
+
+add, sub, mul = loop2("add", add_scalar), loop2("sub", sub_scalar), loop2("mul", mul_scalar)
+div, neg = loop2("div", div_scalar), loop1("neg", neg_scalar)
+maximum, minimum = loop2("maximum", maximum_scalar), loop2("minimum", minimum_scalar)
+
+
 # ---- mathematics ------------------------------------------------------------------------------------------------------
 @exact_function
 def erfinv_scalar(x):
