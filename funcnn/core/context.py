@@ -27,7 +27,8 @@ class Scope:
     """``with Scope(path, module)``: the module (None: a pure layer) at a dotted path runs."""
 
     __slots__ = ("module", "path", "saved")
-    wanted: ClassVar[bool] = False  # by a profiler; while ``jit`` traces, paths are noted in any case
+    wanted: ClassVar[int] = 0  # how many profiles and traces there are, in any thread; without one no path is noted
+    _lock: ClassVar[Any] = threading.Lock()
 
     def __init__(self, path: str, module: Any = None):
         self.path, self.module = path, module
@@ -38,6 +39,12 @@ class Scope:
 
     def __exit__(self, *exc):
         ctx.path, ctx.module = self.saved
+
+    @classmethod
+    def want(cls, more: int) -> None:
+        """One more, or with -1 one fewer, wants paths."""
+        with cls._lock:
+            cls.wanted += more
 
 
 def below(name: str) -> str:

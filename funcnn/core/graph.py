@@ -9,7 +9,7 @@ from itertools import count
 from typing import Any
 
 from funcnn.core.aval import Missing
-from funcnn.core.context import ctx
+from funcnn.core.context import Scope, ctx
 from funcnn.core.errors import GradientError
 from funcnn.core.tensor import Cell, Tensor, version, wrap
 
@@ -29,7 +29,7 @@ class Node:
         self.outs: tuple | None = None
         self.seq = next(_sequence)
         self.rebuild = False
-        self.path = ctx.path
+        self.path = ctx.path if Scope.wanted else ""
         self.versions: tuple | None
         if "i" in prim.keeps:
             self.ins: Any = ins

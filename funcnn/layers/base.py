@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from funcnn.core import dtypes
-from funcnn.core.context import Scope, below, ctx
+from funcnn.core.context import Scope, below
 from funcnn.core.errors import FuncnnError
 from funcnn.core.tensor import Tensor
 from funcnn.ops.movement import select
@@ -85,7 +85,7 @@ def run_children(parts: list[tuple[str, Layer]], params: dict, state: dict, x: A
     for position, (name, part) in enumerate(parts):
         own = state.get(name, {})
         part_key = fold_in(key, position) if key is not None and training and part.needs_key else None
-        if Scope.wanted or ctx.stage is not None:
+        if Scope.wanted:
             with Scope(below(name)):
                 x, new = part(params.get(name, {}), own, x, training=training, key=part_key)
         else:

@@ -49,7 +49,7 @@ class Module(Traversal, Hooks, Stateful):
         raise NotImplementedError(f'Module [{type(self).__name__}] is missing the required "forward" function')
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if ctx.stage is not None or Scope.wanted:
+        if Scope.wanted:
             if ctx.stage is not None and self._tied is None:
                 ctx.stage.guard((id(self), "structure"), self._watch())
             with Scope(self._path_in_call(), self):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from funcnn.core.aval import Tracer
-from funcnn.core.context import ctx, running
+from funcnn.core.context import Scope, ctx, running
 from funcnn.core.errors import DTypeError, GradientError, ShapeError, TracerError
 from funcnn.core.graph import Node
 from funcnn.core.memory import owns
@@ -43,12 +43,13 @@ class _Walk:
 
     def run(self, retain: bool) -> dict[Any, Tensor]:
         """Go through every pending node once; what reached the leaves."""
-        outer = ctx.path, ctx.backward
+        outer, noting = (ctx.path, ctx.backward), Scope.wanted
         ctx.backward = True
         try:
             while self.heap:
                 node = heapq.heappop(self.heap)[1]
-                ctx.path = node.path
+                if noting:
+                    ctx.path = node.path
                 self._through(node, self.pending.pop(node))
                 if not retain:
                     node.free()

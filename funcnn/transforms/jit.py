@@ -17,7 +17,7 @@ import numpy as np
 
 from funcnn.core import dtypes, tree
 from funcnn.core.aval import Missing
-from funcnn.core.context import ctx
+from funcnn.core.context import Scope, ctx
 from funcnn.core.errors import TracerError
 from funcnn.core.tensor import Tensor, refresh_all, wrap
 from funcnn.transforms.plan import Plan, Static, Store
@@ -144,12 +144,14 @@ def _trace(f: Callable, call: _Call) -> Plan | None:
             arguments.append(leaf.value if isinstance(leaf, Static) else leaf)
     args, kwargs = call.treedef.unflatten(arguments)
     ctx.stage = stage
+    Scope.want(1)
     try:
         before = [box._v for box in fresh]
         result = f(*args, **kwargs)
         _refuse_aliases(stage, call.boxes, [b._v is not v for b, v in zip(fresh, before, strict=True)])
         return _finish(stage, result, fresh, before)
     finally:
+        Scope.want(-1)
         ctx.stage = None
         stage.restore()
 
