@@ -18,6 +18,7 @@ from funcnn.layers.conv import Conv1d, Conv2d, Conv3d
 from funcnn.layers.dropout import Dropout
 from funcnn.layers.embedding import Embedding
 from funcnn.layers.fractional_pool import FractionalMaxPool2d, FractionalMaxPool3d
+from funcnn.layers.fold import Fold, Unfold
 from funcnn.layers.linear import Identity, Linear
 from funcnn.layers.loss import CrossEntropyLoss, L1Loss, MSELoss, NLLLoss
 from funcnn.layers.norm import BatchNorm1d, BatchNorm2d, BatchNorm3d, LayerNorm
@@ -44,7 +45,7 @@ GENERATED = (
     AdaptiveMaxPool2d, AdaptiveMaxPool3d, FractionalMaxPool2d, FractionalMaxPool3d, MaxUnpool1d, MaxUnpool2d, MaxUnpool3d,
     BatchNorm1d, BatchNorm2d, BatchNorm3d, LayerNorm, ReLU, LeakyReLU, PReLU, Sigmoid, Tanh, GELU, Softmax, LogSoftmax,
     Flatten, Dropout, CrossEntropyLoss, NLLLoss, MSELoss, L1Loss, Embedding, Upsample,
-    UpsamplingNearest2d, UpsamplingBilinear2d,
+    UpsamplingNearest2d, UpsamplingBilinear2d, Unfold, Fold,
     LSTM, GRU, RNN, LSTMCell, GRUCell, RNNCell, MultiheadAttention,
 )  # fmt: skip
 for _layer in GENERATED:

@@ -484,6 +484,25 @@ class UpsamplingBilinear2d(LayerModule):
         scale_factor: Any = None,
     ) -> None: ...
 
+class Unfold(LayerModule):
+    def __init__(
+        self,
+        kernel_size: Any,
+        dilation: Any = 1,
+        padding: Any = 0,
+        stride: Any = 1,
+    ) -> None: ...
+
+class Fold(LayerModule):
+    def __init__(
+        self,
+        output_size: Any,
+        kernel_size: Any,
+        dilation: Any = 1,
+        padding: Any = 0,
+        stride: Any = 1,
+    ) -> None: ...
+
 class LSTM(LayerModule):
     def __init__(
         self,
@@ -576,3 +595,26 @@ class RNNCell(LayerModule):
     weight_hh: Any
     bias_ih: Any
     bias_hh: Any
+
+class MultiheadAttention(LayerModule):
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        dropout: float = 0.0,
+        bias: bool = True,
+        add_bias_kv: bool = False,
+        add_zero_attn: bool = False,
+        kdim: int | None = None,
+        vdim: int | None = None,
+        batch_first: bool = False,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None: ...
+    in_proj_weight: Any
+    q_proj_weight: Any
+    k_proj_weight: Any
+    v_proj_weight: Any
+    in_proj_bias: Any
+    bias_k: Any
+    bias_v: Any

@@ -40,6 +40,7 @@ from funcnn.ops.attention import scaled_dot_product_attention
 from funcnn.ops.conv import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
 from funcnn.ops.embedding import embedding
 from funcnn.ops.fractional_pool import fractional_max_pool2d, fractional_max_pool3d
+from funcnn.ops.fold import fold, unfold
 from funcnn.ops.grid_sample import affine_grid, grid_sample
 from funcnn.ops.interpolate import interpolate
 from funcnn.ops.loss import (
@@ -63,7 +64,6 @@ from funcnn.ops.pad import pad
 from funcnn.ops.pool import avg_pool1d, avg_pool2d, avg_pool3d, max_pool1d, max_pool2d, max_pool3d
 from funcnn.ops.softmax import log_softmax, softmax, softmin
 from funcnn.ops.unpool import max_unpool1d, max_unpool2d, max_unpool3d
-from funcnn.ops.windows import im2col as unfold
 
 
 def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
@@ -99,6 +99,7 @@ __all__ = [
     "embedding",
     "fractional_max_pool2d",
     "fractional_max_pool3d",
+    "fold",
     "gelu",
     "glu",
     "grid_sample",
