@@ -1,17 +1,17 @@
-"""Matrix products: one batched primitive under ``matmul``, ``linear``, ``einsum`` and the rest; NumPy's BLAS computes."""
+"""Matrix products: one batched primitive under ``matmul``, ``einsum`` and the rest, and ``linear`` with its bias."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from funcnn.core.aval import Aval
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
+from funcnn.ops import matmul_cpu as cpu
 from funcnn.ops.common import (
     aligned,
+    all_batched,
     broadcast,
     normalize_dim,
     numel,
@@ -34,10 +34,6 @@ def _matmul_shape(x: Any, y: Any) -> tuple:
         )
     lead = broadcast("matmul", tuple(x.shape[:-2]), tuple(y.shape[:-2]))
     return (Aval((*lead, x.shape[-2], y.shape[-1]), x.dtype),)
-
-
-def _matmul(ins: list, outs: list) -> None:
-    np.matmul(ins[0], ins[1], out=outs[0])
 
 
 def _matmul_vjp(g: Tensor, ins: list, o: Tensor) -> tuple:
@@ -68,7 +64,46 @@ def _product(x: Tensor, y: Tensor) -> Tensor:
     return matmul_p(x, y)
 
 
-matmul_p = Primitive("matmul", _matmul_shape, cpu=_matmul, vjp=_matmul_vjp, batch=_matmul_batch)
+matmul_p = Primitive("matmul", _matmul_shape, cpu=cpu.matmul, vjp=_matmul_vjp, batch=_matmul_batch)
+
+
+# ---- linear -------------------------------------------------------------------------------------------------------------
+def _linear_shape(x: Any, w: Any, *bias: Any) -> tuple:
+    require_same_dtype("linear", x, w, *bias)
+    for b in bias:
+        if tuple(b.shape) not in ((w.shape[0],), (1,)):
+            raise ShapeError(f"linear: expected a bias of shape ({w.shape[0]},), got {tuple(b.shape)}")
+    return (Aval((*x.shape[:-1], w.shape[0]), x.dtype),)
+
+
+def _rows(t: Tensor) -> Tensor:
+    """(*, k) as (rows, k)."""
+    *lead, k = t._v.shape
+    return t if len(lead) == 1 else reshape(t, (numel(tuple(lead)), k))
+
+
+def _linear_vjp(g: Tensor, ins: list, o: Tensor) -> tuple:
+    x, w = ins[:2]
+    return (
+        lambda: _product(g, w) if g.ndim > 1 else reshape(matmul_p(_rows(g), w), x._v.shape),
+        lambda: matmul_p(transpose(_rows(g), 0, 1), _rows(x)),
+        *[lambda: unbroadcast(g, b._v.shape) for b in ins[2:]],
+    )
+
+
+def _linear_batch(n: int, ins: list, batched: list) -> Tensor:
+    """Another leading dimension of the input; weights of their own for each are a batched product."""
+    if not any(batched[1:]):
+        return linear_p(*ins)
+    x, w, *bias = all_batched(n, ins, batched)
+    lead = x._v.shape[1:-1]
+    y = matmul_p(reshape(x, (n, numel(tuple(lead)), x._v.shape[-1])), transpose(w, 1, 2))
+    for b in bias:
+        y = add(y, unsqueeze(b, 1))
+    return reshape(y, (n, *lead, w._v.shape[1]))
+
+
+linear_p = Primitive("linear", _linear_shape, cpu=cpu.linear, vjp=_linear_vjp, batch=_linear_batch)
 
 
 def matmul(input: Any, other: Any) -> Tensor:
@@ -171,19 +206,20 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Tensor:
         )
     if x._v.dtype != w._v.dtype:
         raise DTypeError(f"linear: input is {x.dtype} but weight is {w.dtype}; convert one with .to(dtype)")
-    if w.ndim == 2:
-        w = transpose(w, 0, 1)
-        y = matmul_p(x, w) if x.ndim == 2 else matmul(x, w)
-    else:
-        y = matmul(x, w)
-    if bias is None:
-        return y
-    b = to_tensor(bias)
-    if b._v.dtype != y._v.dtype:
-        raise DTypeError(f"linear: input is {x.dtype} but bias is {b.dtype}; convert one with .to(dtype)")
-    if broadcast("linear", tuple(y._v.shape), tuple(b._v.shape)) != tuple(y._v.shape):
-        raise ShapeError(f"linear: bias of shape {tuple(b.shape)} does not broadcast to the output's {tuple(y.shape)}")
-    return add(y, b)
+    biases = () if bias is None else (to_tensor(bias),)
+    for b in biases:
+        if b._v.dtype != x._v.dtype:
+            raise DTypeError(f"linear: input is {x.dtype} but bias is {b.dtype}; convert one with .to(dtype)")
+    if w.ndim == 2 and all(b.ndim == 1 for b in biases):
+        return linear_p(x, w, *biases)
+    y = matmul(x, transpose(w, 0, 1) if w.ndim == 2 else w)
+    for b in biases:
+        if broadcast("linear", tuple(y._v.shape), tuple(b._v.shape)) != tuple(y._v.shape):
+            raise ShapeError(
+                f"linear: bias of shape {tuple(b.shape)} does not broadcast to the output's {tuple(y.shape)}"
+            )
+        y = add(y, b)
+    return y
 
 
 def tensordot(a: Any, b: Any, dims: Any = 2) -> Tensor:
