@@ -6,15 +6,16 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import funcnn as fn
 
 README = (Path(__file__).resolve().parent.parent / "README.md").read_text()
 
 
-def test_the_snippets_run() -> None:
+def test_the_snippets_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     names: dict = {}
     rng = np.random.default_rng(0)
     x, target = fn.tensor(rng.normal(size=(4, 1, 28, 28)).astype(np.float32)), fn.tensor(rng.integers(0, 10, 4))
@@ -40,3 +41,9 @@ def test_the_snippets_run() -> None:
 
     exec(blocks[2], names)
     assert fn.grad(lambda x: names["cube"](x).sum())(fn.tensor([1.0, 2.0])).tolist() == [3.0, 12.0]
+
+    pytest.importorskip("matplotlib")
+    monkeypatch.chdir(tmp_path)
+    names.update(x=x, target=target)
+    exec(blocks[3], names)
+    assert {path.name for path in tmp_path.iterdir()} == {"trace.json", "roofline.png"}
