@@ -8,21 +8,20 @@ from typing import Any
 import numpy as np
 
 from funcnn.core import dtypes
-from funcnn.core.aval import Aval
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.primitive import Primitive
-from funcnn.core.tensor import Tensor, constant
-from funcnn.kernels.cpu import softmax as kernels
+from funcnn.core.tensor import Tensor
 from funcnn.ops.activation import SATURATED, softplus
-from funcnn.ops.common import all_batched, cast, fold, numel, operand, require_same_dtype, to_tensor, unfold_batch
+from funcnn.ops.common import all_batched, cast, numel, operand, require_same_dtype, to_tensor
 from funcnn.ops.elementwise import abs as abs_
 from funcnn.ops.elementwise import add, clamp, eq, lt, mul, ne, neg, square, sub, true_divide, where
+from funcnn.ops.entropy import entropy_p, in_classes
 from funcnn.ops.index import gather, index_p
 from funcnn.ops.math import exp, log
 from funcnn.ops.movement import reshape, unsqueeze
 from funcnn.ops.reduce import mean
 from funcnn.ops.reduce import sum as sum_
-from funcnn.ops.softmax import log_softmax, total
+from funcnn.ops.softmax import log_softmax
 
 
 def reduction_of(reduction: str, size_average: Any, reduce: Any) -> str:
@@ -34,95 +33,24 @@ def reduction_of(reduction: str, size_average: Any, reduce: Any) -> str:
 
 def reduced(loss: Tensor, reduction: str, name: str) -> Tensor:
     """Apply a reduction. Raises ``ValueError`` for an unknown one."""
-    if reduction == "mean":
-        return mean(loss)
-    if reduction == "sum":
-        return sum_(loss)
-    if reduction == "none":
-        return loss
-    raise ValueError(f"{name}: reduction must be 'mean', 'sum' or 'none', got {reduction!r}")
+    known(reduction, name)
+    return loss if reduction == "none" else mean(loss) if reduction == "mean" else sum_(loss)
 
 
-# ---- cross-entropy on class indices: one fused primitive and its gradient ----------------------------------------------------
-def _in_classes(name: str, target: np.ndarray, classes: int, ignore_index: int) -> None:
-    bad = ((target < 0) | (target >= classes)) & (target != ignore_index)
-    if bad.any():
-        raise IndexError(
-            f"{name}: target {target[bad].flat[0]} is out of range for {classes} classes "
-            f"(0 to {classes - 1}; ignore_index is {ignore_index})"
-        )
+def known(reduction: str, name: str) -> None:
+    """Raise ``ValueError`` for an unknown reduction."""
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueError(f"{name}: reduction must be 'mean', 'sum' or 'none', got {reduction!r}")
 
 
-def _entropy_shape(x: Any, target: Any, ignore_index: int) -> tuple:
-    if x.dtype.kind != "f" or x.dtype.itemsize < 4:
-        raise DTypeError(f"cross_entropy: expected float32 or float64 logits, got {x.dtype}; convert with .float()")
-    return Aval(tuple(target.shape), x.dtype), Aval(tuple(x.shape), x.dtype)
-
-
-def _entropy(ins: list, outs: list, ignore_index: int) -> None:
-    x, target = (np.ascontiguousarray(a) for a in ins)
-    if x.size:
-        kernels.cross_entropy_forward(x, target, *outs, ignore_index)
-
-
-def _entropy_vjp(g: list, ins: list, outs: list, ignore_index: int) -> tuple:
-    logp, target = outs[1], ins[1]
-
-    def dx() -> Tensor:
-        whole = None if g[0] is None else entropy_grad_p(logp, target, g[0], ignore_index=ignore_index)
-        if g[1] is None:
-            return whole  # type: ignore[return-value]
-        through = sub(g[1], mul(exp(logp), total(g[1], 1)))
-        return through if whole is None else add(whole, through)
-
-    return dx, None
-
-
-def _entropy_grad(ins: list, outs: list, ignore_index: int) -> None:
-    logp, target, dloss = (np.ascontiguousarray(a) for a in ins)
-    kernels.cross_entropy_grad(logp, target, dloss, outs[0], ignore_index)
-
-
-def _entropy_grad_vjp(g: Tensor, ins: list, o: Tensor, ignore_index: int) -> tuple:
-    logp, target, dloss = ins
-    classes = reshape(constant(np.arange(logp._v.shape[1])), (1, -1, 1))
-    counted = cast(ne(target, ignore_index), logp._v.dtype)
-    p, hot = exp(logp), cast(eq(classes, unsqueeze(target, 1)), logp._v.dtype)
-    return (
-        lambda: mul(mul(g, p), unsqueeze(mul(dloss, counted), 1)),
-        None,
-        lambda: mul(sum_(mul(g, sub(p, hot)), 1), counted),
-    )
-
-
-def _entropy_batch(n: int, ins: list, batched: list, ignore_index: int) -> list:
-    outs = entropy_p(*[fold(t) for t in all_batched(n, ins, batched)], ignore_index=ignore_index)
-    return [unfold_batch(out, n) for out in outs]
-
-
-def _entropy_grad_batch(n: int, ins: list, batched: list, ignore_index: int) -> Tensor:
-    return unfold_batch(entropy_grad_p(*[fold(t) for t in all_batched(n, ins, batched)], ignore_index=ignore_index), n)
-
-
-entropy_p = Primitive(
-    "cross_entropy", _entropy_shape, _entropy, vjp=_entropy_vjp, batch=_entropy_batch, keeps="io", multiple=True,
-    check=lambda ins, ignore_index: _in_classes("cross_entropy", ins[1], ins[0].shape[1], ignore_index),
-)  # fmt: skip
-entropy_grad_p = Primitive(
-    "cross_entropy_grad",
-    shape=lambda logp, target, dloss, ignore_index: (Aval(tuple(logp.shape), logp.dtype),),
-    cpu=_entropy_grad,
-    vjp=_entropy_grad_vjp,
-    batch=_entropy_grad_batch,
-)
-
+# ---- cross-entropy -----------------------------------------------------------------------------------------------------
 # Targets that passed the check, as they were: an operation of its own, so that it is checked at every run under jit.
 classes_p = Primitive(
     "nll_loss",
     shape=lambda target, classes, ignore_index: (target,),
     cpu=lambda ins, outs, classes, ignore_index: np.copyto(outs[0], ins[0]),
     batch=lambda n, ins, batched, **params: classes_p(ins[0], **params),
-    check=lambda ins, classes, ignore_index: _in_classes("nll_loss", ins[0], classes, ignore_index),
+    check=lambda ins, classes, ignore_index: in_classes("nll_loss", ins[0], classes, ignore_index),
 )
 
 
@@ -158,11 +86,9 @@ def cross_entropy(
     rows, index, shape = _class_shapes("cross_entropy", x, t)
     if weight is not None or label_smoothing:
         return _smoothed(rows, index, shape, weight, ignore_index, reduction, label_smoothing)
-    loss = entropy_p(rows, index, ignore_index=int(ignore_index))[0]
-    if reduction != "mean":
-        return reduced(reshape(loss, shape), reduction, "cross_entropy")
-    count = sum_(ne(index, ignore_index))
-    return true_divide(sum_(loss), cast(count, x._v.dtype))
+    known(reduction, "cross_entropy")
+    loss = entropy_p(rows, index, ignore_index=int(ignore_index), reduction=reduction)[0]
+    return reshape(loss, shape) if reduction == "none" else loss
 
 
 def _smoothed(

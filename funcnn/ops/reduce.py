@@ -17,10 +17,8 @@ from funcnn.ops.common import cast, floating, normalize_dim, normalize_dims, num
 from funcnn.ops.creation import ones_like, require_floating
 from funcnn.ops.elementwise import abs as abs_
 from funcnn.ops.elementwise import (
-    add,
     eq,
     gt,
-    isfinite,
     isnan,
     logical_or,
     maximum,
@@ -28,12 +26,12 @@ from funcnn.ops.elementwise import (
     mul,
     ne,
     square,
-    stop_gradient,
     sub,
     true_divide,
     where,
 )
-from funcnn.ops.math import exp, log, pow, sqrt
+from funcnn.ops.logsumexp import logsumexp_p
+from funcnn.ops.math import log, pow, sqrt
 from funcnn.ops.movement import permute_p, reshape, reshape_p, slice_dim
 from funcnn.ops.reduction import MinMax, ValuesIndices, all_if_empty, blocked_sum, dropped, reduce, reduction, spread
 from funcnn.ops.reduction import kept as kept
@@ -318,16 +316,24 @@ def count_nonzero(input: Any, dim: Any = None) -> Tensor:
 
 # ---- logsumexp and norms ----------------------------------------------------------------------------------------------
 def logsumexp(input: Any, dim: Any = None, keepdim: bool = False) -> Tensor:
-    """``log(sum(exp(input)))`` over ``dim`` without overflow: the maximum is taken out first."""
+    """``log(sum(exp(input)))`` over ``dim`` without overflow."""
     x = floating(input)
     axes = normalize_dims("logsumexp", dim, x.ndim)
+    if not axes:
+        return mul(x, 1.0)
     if not _count(x, axes, "logsumexp"):
         return log(reduce(sum_p, x, axes, keepdim))
-    top = stop_gradient(reduce(amax_p, x, axes, True))
-    top = where(isfinite(top), top, 0.0)
-    total = reduce(sum_p, exp(sub(x, top)), axes, True)
-    out = add(log(total), top)
-    return out if keepdim else reshape_p(out, shape=dropped(tuple(x._v.shape), axes))
+    half = x._v.dtype.itemsize < 4
+    wide = cast(x, dtypes.float32) if half else x
+    kept_axes = tuple(axis for axis in range(x.ndim) if axis not in axes)
+    first = axes[0]
+    if axes[-1] - first >= len(axes):  # not side by side
+        wide, first = permute_p(wide, dims=(*kept_axes, *axes)), len(kept_axes)
+    shape = tuple(wide._v.shape)
+    rows = (*shape[:first], _count(x, axes, "logsumexp"), *shape[first + len(axes) :])
+    out = logsumexp_p(wide if len(axes) == 1 else reshape_p(wide, shape=rows), dim=first)
+    out = cast(out, x._v.dtype) if half else out
+    return reshape_p(out, shape=kept(tuple(x._v.shape), axes)) if keepdim else out
 
 
 def norm(input: Any, p: Any = "fro", dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Tensor:

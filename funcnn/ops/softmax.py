@@ -1,45 +1,43 @@
-"""Softmax and log-softmax along one dimension; their derivatives are compositions."""
+"""Softmax and log-softmax along one dimension; their gradients are primitives, the second derivatives compositions."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-import numpy as np
-
 from funcnn.core import dtypes
+from funcnn.core.aval import Aval
 from funcnn.core.errors import DTypeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
-from funcnn.kernels.cpu import softmax as kernels
-from funcnn.ops.common import cast, normalize_dim, numel, operand
+from funcnn.ops import softmax_cpu
+from funcnn.ops.common import all_batched, cast, normalize_dim, operand
 from funcnn.ops.elementwise import mul, neg, sub
 from funcnn.ops.math import exp
 from funcnn.ops.movement import reshape_p
 from funcnn.ops.reduce import kept, sum_p
 
 
-def rows(x: np.ndarray, dim: int) -> np.ndarray:
-    """(outer, n, inner) with ``dim`` in the middle, contiguous."""
-    shape = x.shape
-    return np.ascontiguousarray(x).reshape(numel(shape[:dim]), shape[dim], numel(shape[dim + 1 :]))
-
-
-def _along(name: str, kernel: Callable, vjp: Callable) -> Primitive:
-    def run(ins: list, outs: list, dim: int) -> None:
-        if ins[0].size:
-            kernel(rows(ins[0], dim), rows(outs[0], dim))
+def _along(name: str, logarithm: bool) -> Primitive:
+    """The softmax, or its logarithm, as a primitive with its gradient."""
 
     def shape(x: Any, dim: int) -> tuple:
         if x.dtype.kind != "f" or x.dtype.itemsize < 4:
             raise DTypeError(f"{name}: expected float32 or float64, got {x.dtype}; convert with .float()")
         return (x,)
 
+    grad = Primitive(
+        f"{name}_grad",
+        lambda dy, y, dim: (Aval(tuple(y.shape), y.dtype),),
+        partial(softmax_cpu.softmax_grad, logarithm=logarithm),
+        vjp=_log_softmax_grad_vjp if logarithm else _softmax_grad_vjp,
+        batch=lambda n, ins, batched, dim: grad(*all_batched(n, ins, batched), dim=dim + 1),
+    )
     prim = Primitive(
         name,
         shape,
-        cpu=run,
-        vjp=vjp,
+        partial(softmax_cpu.softmax, logarithm=logarithm),
+        vjp=lambda g, ins, y, dim: (grad(g, y, dim=dim),),
         batch=lambda n, ins, batched, dim: prim(ins[0], dim=dim + 1),
         keeps="o",
     )
@@ -51,17 +49,25 @@ def total(x: Tensor, dim: int) -> Tensor:
     return reshape_p(sum_p(x, axes=(dim,)), shape=kept(tuple(x._v.shape), (dim,)))
 
 
-def _softmax_vjp(g: Tensor, ins: list, y: Tensor, dim: int) -> tuple:
-    weighted = mul(g, y)
-    return (sub(weighted, mul(y, total(weighted, dim))),)
+def _softmax_grad_vjp(u: Tensor, ins: list, o: Tensor, dim: int) -> tuple:
+    """The derivatives of ``y * (dy - sum(dy * y))``."""
+    dy, y = ins
+
+    def d_y() -> Tensor:
+        return sub(mul(u, sub(dy, total(mul(dy, y), dim))), mul(dy, total(mul(u, y), dim)))
+
+    return lambda: mul(y, sub(u, total(mul(u, y), dim))), d_y
 
 
-softmax_p = _along("softmax", lambda x, y: kernels.softmax_forward(x, y), _softmax_vjp)
-log_softmax_p = _along(
-    "log_softmax",
-    lambda x, y: kernels.log_softmax_forward(x, y),
-    lambda g, ins, y, dim: (sub(g, mul(exp(y), total(g, dim))),),
-)
+def _log_softmax_grad_vjp(u: Tensor, ins: list, o: Tensor, dim: int) -> tuple:
+    """The derivatives of ``dy - exp(y) * sum(dy)``."""
+    dy, y = ins
+    weighted = mul(u, exp(y))
+    return lambda: sub(u, total(weighted, dim)), lambda: neg(mul(weighted, total(dy, dim)))
+
+
+softmax_p = _along("softmax", False)
+log_softmax_p = _along("log_softmax", True)
 
 
 def _apply(prim: Primitive, input: Any, dim: int | None, dtype: Any) -> Tensor:

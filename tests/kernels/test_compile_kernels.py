@@ -106,15 +106,20 @@ def everything(dtype="float64"):
 
     run("norm", batch_norm, [np.empty_like(x), np.empty((3, 3))], [x])
     run("norm grad", batch_norm_grad, [np.empty_like(x), np.zeros(3), np.zeros(3)], [array(2, 3, 4), x])
-    run("softmax", softmax.softmax_forward, [np.empty_like(x)], [x])
-    run("entropy", softmax.cross_entropy_forward, [np.empty((2, 4), dtype), np.empty_like(x)], [x, target], -100)
-    run("entropy grad", softmax.cross_entropy_grad, [np.empty_like(x)], [made["entropy 1"], target, array(2, 4)], -100)
+    one = (np.empty(4, dtype), np.empty(4)), (1, 4)
+    run("softmax", softmax.softmax_forward, [np.empty_like(x)], [x], False, *one[0], one[1], 1)
+    run("log_softmax", softmax.softmax_forward, [np.empty_like(x)], [x], True, *one[0], one[1], 1)
+    run("softmax grad", softmax.softmax_grad, [np.empty_like(x)], [array(2, 3, 4), made["softmax 0"]], False, one[0][1], one[1], 1)
+    run("log sums", softmax.log_sums, [np.empty((2, 4), dtype), np.empty((2, 4), dtype)], [x], one[0][1], one[1], 1)
+    sums = [made["log sums 0"], made["log sums 1"]]
+    run("entropy", softmax.cross_entropy_pick, [np.empty((2, 4), dtype)], [x, target, *sums], -100)
+    run("entropy grad", softmax.exponentials, [np.empty_like(x)], [x, *sums, array(2, 4)], target, -100, one[1], 1)
     x = np.linspace(-0.9, 0.9, 7).astype(dtype)
     for name in ("erf", "erfc", "erfinv", "sin", "exp", "tanh", "log1p"):
         run(name, getattr(elementwise, name), [np.empty_like(x)], [x], (), 2)
     run("gelu", activation.gelu, [np.empty_like(x)], [x], (), 1)
     run("elu grad", activation.elu_grad, [np.empty_like(x)], [x, x], (1.0, 2.0, 0.5), 1)
-    run("philox", philox.philox_fill, [np.empty(7, np.uint32)], [np.uint64(1), np.uint64(2), np.uint64(3)])
+    run("philox", philox.philox_fill, [np.empty(7, np.uint32)], [np.uint64(1), np.uint64(2), np.uint64(3)], np.uint64(0), 2)
     return made
 
 
@@ -187,19 +192,19 @@ THREADS = """
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 import numpy as np
-from funcnn.kernels.cpu.softmax import cross_entropy_forward, log_softmax_forward, softmax_forward
+from funcnn.kernels.cpu.softmax import exponentials, log_sums, softmax_forward
 barrier = Barrier(6)
 def first(i):
-    x, y = np.zeros((1, 4, 1)), np.empty((1, 4, 1))
+    x, y, one = np.zeros((1, 4, 1)), np.empty((1, 4, 1)), np.zeros((1, 1))
     barrier.wait()
     if i % 3 == 0:
-        softmax_forward(x, y)
+        softmax_forward(x, y, False, one[0], one[0].copy(), (1, 1), 1)
         return y[0, 0, 0] - 0.25
     if i % 3 == 1:
-        log_softmax_forward(x, y)
+        log_sums(x, one, one.copy(), one[0].copy(), (1, 1), 1)
     else:
-        cross_entropy_forward(x, np.zeros((1, 1), np.int64), np.empty((1, 1)), y, -100)
-    return y[0, 0, 0] + np.log(4)
+        exponentials(x, one, one, one + 1, y, np.zeros((1, 1), np.int64), -100, (1, 1), 1)
+    return one[0, 0]
 with ThreadPoolExecutor(6) as pool:
     assert max(map(abs, pool.map(first, range(6)))) < 1e-12
 """

@@ -15,11 +15,24 @@ INF, NAN = np.inf, np.nan
 ODD = [[-INF, -INF, -INF], [-INF, 0, 1], [INF, 0, 1], [INF, INF, -INF], [NAN, 0, 1], [0, 1, NAN], [1e30, -1e30, 0]]
 
 
-def both(x):
+def cut(x, width=4):
+    """Two rows or blocks of columns in a chunk."""
+    return 2, max(1, min(width, x.shape[2]))
+
+
+def both(x, threads=1):
     y, logp = np.full_like(x, NAN), np.full_like(x, NAN)
-    softmax.softmax_forward(x, y)
-    softmax.log_softmax_forward(x, logp)
+    for logarithm, out in ((False, y), (True, logp)):
+        room = threads * cut(x)[1]
+        softmax.softmax_forward(x, out, logarithm, np.empty(room, x.dtype), np.empty(room), cut(x), threads)
     return y, logp
+
+
+def gradients(dy, y, logp, threads=1):
+    outs = np.full_like(y, NAN), np.full_like(y, NAN)
+    for logarithm, made, dx in ((False, y, outs[0]), (True, logp, outs[1])):
+        softmax.softmax_grad(dy, made, dx, logarithm, np.empty(threads * cut(y)[1]), cut(y), threads)
+    return outs
 
 
 def naive(x):
@@ -29,11 +42,12 @@ def naive(x):
     return e / total, x - x.max(1, keepdims=True, initial=-INF) - np.log(total)
 
 
-def entropy(x, target, dloss, ignore_index=-100):
-    loss, logp, dx = np.full_like(dloss, NAN), np.full_like(x, NAN), np.full_like(x, NAN)
-    softmax.cross_entropy_forward(x, target, loss, logp, ignore_index)
-    softmax.cross_entropy_grad(logp, target, dloss, dx, ignore_index)
-    return loss, logp, dx
+def entropy(x, target, dloss, ignore_index=-100, threads=1):
+    loss, top, rest, dx = *(np.full_like(dloss, NAN) for _ in range(3)), np.full_like(x, NAN)
+    softmax.log_sums(x, top, rest, np.empty(threads * cut(x)[1]), cut(x), threads)
+    softmax.cross_entropy_pick(x, target, top, rest, loss, ignore_index)
+    softmax.exponentials(x, top, rest, dloss, dx, target, ignore_index, cut(x), threads)
+    return loss, top + rest, dx
 
 
 @DTYPES
@@ -44,6 +58,42 @@ def test_against_numpy(shape, dtype):
     tolerance = 1e-5 if dtype == "float32" else 1e-12
     for got, expected in zip(both(x), naive(x), strict=True):
         np.testing.assert_allclose(got, expected, tolerance, tolerance * 1e-2)
+
+
+@DTYPES
+@SHAPES
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_gradients_against_numpy(shape, dtype):
+    rng = np.random.default_rng(3)
+    x, dy = ((3 * rng.standard_normal(shape)).astype(dtype) for _ in range(2))
+    y, logp = naive(x)
+    got = gradients(dy, *both(x))
+    expected = y * (dy - (dy * y).sum(1, keepdims=True)), dy - y * dy.sum(1, keepdims=True, dtype=np.float64)
+    tolerance = 3e-5 if dtype == "float32" else 1e-12
+    for one, two in zip(got, expected, strict=True):
+        np.testing.assert_allclose(one, two, tolerance, tolerance)
+
+
+@DTYPES
+@pytest.mark.parametrize("shape", [(7, 50, 1), (2, 2500, 1), (3, 5, 11)])
+def test_same_bits_on_two_threads(shape, dtype):
+    rng = np.random.default_rng(4)
+    x, dy = (rng.standard_normal(shape).astype(dtype) for _ in range(2))
+    target, dloss = rng.integers(0, shape[1], shape[::2]), rng.standard_normal(shape[::2]).astype(dtype)
+    made = both(x)
+    pairs = [(both(x), both(x, 2)), (gradients(dy, *made), gradients(dy, *made, 2))]
+    pairs.append((entropy(x, target, dloss), entropy(x, target, dloss, threads=2)))
+    for one, two in [pair for pairs_of in pairs for pair in zip(*pairs_of, strict=True)]:
+        assert one.tobytes() == two.tobytes()
+
+
+@DTYPES
+@pytest.mark.parametrize("inner", [1, 3])
+def test_exponentials_without_a_target(inner, dtype):
+    x = np.random.default_rng(5).standard_normal((4, 6, inner)).astype(dtype)
+    scale, zero, dx = np.full((4, inner), 2, dtype), np.zeros((4, inner), dtype), np.empty_like(x)
+    softmax.exponentials(x, scale, zero, scale, dx, np.empty((0, 0), np.int64), 0, cut(x), 1)
+    np.testing.assert_allclose(dx, 2 * np.exp(x - 2), 1e-6)
 
 
 @DTYPES
@@ -84,7 +134,9 @@ def test_cross_entropy_and_its_gradient(shape, dtype):
             if target[n, s] != -100:
                 loss[n, s] = -logp[n, target[n, s], s]
                 dx[n, :, s] = (p[n, :, s] - np.eye(C)[target[n, s]]) * dloss[n, s]
-    for one, two in zip(got, (loss, logp, dx), strict=True):
+    with np.errstate(all="ignore"):
+        lse = np.log(np.exp(x.astype(np.float64)).sum(1))
+    for one, two in zip(got, (loss, lse, dx), strict=True):
         np.testing.assert_allclose(one, two, 1e-5, 1e-5)
 
 

@@ -1,0 +1,59 @@
+"""How the softmax family runs on the CPU: axes folded to (outer, n, inner), work cut into chunks, scratch memory."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from funcnn.kernels.cpu import softmax as kernels
+from funcnn.kernels.cpu import threads
+from funcnn.ops.common import numel
+
+CHUNK = 1 << 15  # numbers in a chunk, about 20 us
+WIDTH = 256  # columns that go through the passes together
+EXP_NS, PLAIN_NS = 0.5, 0.3  # nanoseconds a number on one thread, with and without an exponential
+NO_TARGET = np.empty((0, 0), np.int64)
+
+
+def rows(x: np.ndarray, dim: int) -> np.ndarray:
+    """(outer, n, inner) with ``dim`` in the middle, contiguous."""
+    shape = x.shape
+    return np.ascontiguousarray(x).reshape(numel(shape[:dim]), shape[dim], numel(shape[dim + 1 :]))
+
+
+def _cut(x: np.ndarray) -> tuple[int, int]:
+    """Rows or blocks of columns in a chunk, and columns in a block."""
+    width = min(x.shape[2], WIDTH)
+    return max(1, CHUNK // (x.shape[1] * width)), width
+
+
+def softmax(ins: list, outs: list, dim: int, logarithm: bool) -> None:
+    """exp(x) / sum(exp(x)) along ``dim``, or its logarithm."""
+    if not ins[0].size:
+        return
+    x, y = rows(ins[0], dim), rows(outs[0], dim)
+    cut, work = _cut(x), threads.workers(EXP_NS * x.size)
+    room = work * cut[1]
+    kernels.softmax_forward(x, y, logarithm, np.empty(room, x.dtype), np.empty(room), cut, work)
+
+
+def softmax_grad(ins: list, outs: list, dim: int, logarithm: bool) -> None:
+    """The gradient in x, of dy and y."""
+    if not ins[0].size:
+        return
+    dy, y, dx = rows(ins[0], dim), rows(ins[1], dim), rows(outs[0], dim)
+    cut, work = _cut(y), threads.workers((EXP_NS if logarithm else PLAIN_NS) * y.size)
+    kernels.softmax_grad(dy, y, dx, logarithm, np.empty(work * cut[1]), cut, work)
+
+
+def log_sums(x: np.ndarray, top: np.ndarray, rest: np.ndarray) -> None:
+    """top = max(x) and rest = log(sum(exp(x - top))) along axis 1 of x (O, N, I), neither of them empty."""
+    cut, work = _cut(x), threads.workers(EXP_NS * x.size)
+    kernels.log_sums(x, top, rest, np.empty(work * cut[1]), cut, work)
+
+
+def exponentials(
+    x: np.ndarray, top: np.ndarray, rest: np.ndarray, scale: np.ndarray, dx: np.ndarray,
+    target: np.ndarray = NO_TARGET, ignore_index: int = 0,
+) -> None:  # fmt: skip
+    """dx = exp(x - top - rest) * scale, less scale at the target; see the kernel."""
+    kernels.exponentials(x, top, rest, scale, dx, target, ignore_index, _cut(x), threads.workers(EXP_NS * x.size))
