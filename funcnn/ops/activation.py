@@ -1,4 +1,4 @@
-"""Activations made of elementwise operations, and dropout."""
+"""Activations, the costly ones with a loop of their own forward and backward, and dropout."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ from typing import Any
 import numpy as np
 
 from funcnn.core import dtypes
-from funcnn.core.errors import ShapeError
+from funcnn.core.errors import DTypeError, ShapeError
+from funcnn.core.primitive import Implementation, Primitive
 from funcnn.core.tensor import Tensor, constant
 from funcnn.kernels.cpu import activation as kernels
-from funcnn.ops.common import cast, normalize_dim, to_tensor
+from funcnn.kernels.cpu import draw
+from funcnn.kernels.cpu.threads import workers
+from funcnn.ops import random
+from funcnn.ops.common import all_batched, normalize_dim, to_tensor
 from funcnn.ops.elementwise import abs as abs_
 from funcnn.ops.elementwise import add, ge, gt, le, lt, mul, neg, sub, true_divide, where
 from funcnn.ops.generator import next_key
 from funcnn.ops.loops import activation
 from funcnn.ops.math import exp, sigmoid, tanh
 from funcnn.ops.movement import reshape
-from funcnn.ops.random import uniform_from
 
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805  # Klambauer et al., arXiv:1706.02515, equation 14
 SATURATED = 50.0  # log(1 + exp(x)) - x is below 2e-22 from here on, far under float64's rounding of x
@@ -202,6 +205,51 @@ def glu(input: Any, dim: int = -1) -> Tensor:
     return mul(a, sigmoid(b))
 
 
+# ---- dropout ----------------------------------------------------------------------------------------------------------
+def _dropout_shape(x: Any, key: Any, p: float) -> tuple:
+    lead = tuple(key.shape[:-1])
+    if tuple(key.shape[-1:]) != (2,) or key.dtype != dtypes.uint32 or tuple(x.shape[: len(lead)]) != lead:
+        raise ShapeError(
+            f"dropout: expected a key (uint32 of shape (2,)) for an input of shape {tuple(x.shape)}, "
+            f"got {key.dtype}{tuple(key.shape)}; see random.key"
+        )
+    if x.dtype.kind != "f":
+        raise DTypeError(f"dropout: expected a floating-point input, got {x.dtype}; convert with .float()")
+    return (x,)
+
+
+def _level(p: float) -> int:
+    """A word decides to keep when it is above this: exactly when its leading 24 bits, as a fraction, exceed p in float32."""
+    return min((int(float(np.float32(p)) * 2.0**24) << 8) + 255, 0xFFFFFFFF)
+
+
+def _dropout_few(ins: list, outs: list, p: float) -> None:
+    x, keys = ins
+    words = np.empty(x.shape, np.uint32)
+    random.draw_words(keys, words)
+    np.multiply(x, np.where(words > _level(p), x.dtype.type(1.0 / (1.0 - p)), x.dtype.type(0)), outs[0])
+
+
+def _dropout(ins: list, outs: list, p: float) -> None:
+    x, keys = ins[0], np.ascontiguousarray(ins[1]).reshape(-1, 2)
+    threads = workers(0.6 * x.size)
+    level, scale = np.uint32(_level(p)), x.dtype.type(1.0 / (1.0 - p))
+    flat, out = random.rows(x, keys), random.rows(outs[0], keys)
+    draw.dropout(keys, flat, out, random.BITS, level, scale, random.scratch(threads), threads)
+
+
+dropout_p = Primitive(
+    "dropout",
+    _dropout_shape,
+    cpu=(
+        Implementation(_dropout, when=lambda ins, p: ins[0].size >= random.MANY and ins[0].dtype.itemsize >= 4),
+        Implementation(_dropout_few),
+    ),
+    vjp=lambda g, ins, o, p: (lambda: dropout_p(g, ins[1], p=p), None),  # the mask is drawn again, not kept
+    batch=lambda n, ins, batched, p: dropout_p(*all_batched(n, ins, batched), p=p),
+)
+
+
 def dropout(input: Any, p: float = 0.5, training: bool = True, key: Tensor | None = None) -> Tensor:
     """Zero each element with probability ``p`` and scale the rest by ``1 / (1 - p)``; the input outside training.
 
@@ -214,5 +262,4 @@ def dropout(input: Any, p: float = 0.5, training: bool = True, key: Tensor | Non
         return x
     if p == 1.0:
         return mul(x, 0.0)
-    u = uniform_from(next_key() if key is None else key, tuple(x._v.shape), dtypes.float32)
-    return mul(x, cast(mul(cast(gt(u, p), dtypes.float32), 1.0 / (1.0 - p)), x._v.dtype))
+    return dropout_p(x, next_key() if key is None else key, p=float(p))

@@ -6,6 +6,7 @@ split children, and ``fold_in(key, data)`` re-keys from stream 2 after mixing ``
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,11 @@ from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.primitive import Implementation, Primitive
 from funcnn.core.tensor import Tensor, constant
 from funcnn.kernels import philox
+from funcnn.kernels.cpu import draw as draw_kernels
 from funcnn.kernels.cpu import philox as philox_kernels
+from funcnn.kernels.cpu.threads import workers
 from funcnn.ops.common import all_batched, cast, numel, size_args, to_tensor
 from funcnn.ops.elementwise import add, bitwise_right_shift, lt, mul, neg, remainder, where
-from funcnn.ops.math import cos, log, sin, sqrt
 from funcnn.ops.movement import reshape, slice_dim
 
 BITS, CHILDREN, FOLD = 0, 1, 2  # streams
@@ -54,8 +56,10 @@ def _bits(ins: list, outs: list, shape: tuple) -> None:
 
 
 def _bits_compiled(ins: list, outs: list, shape: tuple) -> None:
-    for key, row in zip(ins[0].reshape(-1, 2), outs[0].reshape(-1, numel(shape)), strict=True):
-        philox_kernels.philox_fill(np.uint64(key[0]), np.uint64(key[1]), np.uint64(BITS), row)
+    count, zero = numel(shape), np.uint64(0)
+    threads = workers(0.5 * count)
+    for key, row in zip(ins[0].reshape(-1, 2), outs[0].reshape(-1, count), strict=True):
+        philox_kernels.philox_fill(np.uint64(key[0]), np.uint64(key[1]), np.uint64(BITS), row, zero, threads)
 
 
 bits_p = Primitive(
@@ -64,6 +68,68 @@ bits_p = Primitive(
     cpu=(Implementation(_bits_compiled, when=lambda ins, shape: numel(shape) >= MANY), Implementation(_bits)),
     batch=lambda n, ins, batched, shape: bits_p(ins[0], shape=shape),
 )
+
+
+def _numbers_shape(key: Any, shape: tuple, dtype: np.dtype) -> tuple:
+    _require_keys("random", key)
+    return (Aval((*key.shape[:-1], *shape), dtype),)
+
+
+def rows(x: np.ndarray, keys: np.ndarray) -> np.ndarray:
+    """(keys, numbers of each), contiguous."""
+    count = keys.size // 2
+    return np.ascontiguousarray(x).reshape(count, x.size // max(count, 1))
+
+
+def draw_words(keys: np.ndarray, out: np.ndarray) -> None:
+    """Fill ``out`` (K, ...) with the words of each key."""
+    _words(keys, BITS, out)
+
+
+def scratch(threads: int) -> np.ndarray:
+    """The memory that the kernels of ``kernels.cpu.draw`` draw words to."""
+    return np.empty((threads, draw_kernels.SCRATCH), np.uint32)
+
+
+def _units(keys: np.ndarray, shape: tuple, dtype: np.dtype) -> np.ndarray:
+    """Uniform numbers in [0, 1), (K, *shape): 24 bits of a word in float32, 53 bits of two words in float64."""
+    words = np.empty((keys.size // 2, *shape, dtype.itemsize // 4), np.uint32)
+    _words(keys, BITS, words)
+    if dtype == dtypes.float32:
+        return (words[..., 0] >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-24)
+    return ((words[..., 0] >> np.uint32(5)) * 2.0**26 + (words[..., 1] >> np.uint32(6))) * 2.0**-53
+
+
+def _normals(keys: np.ndarray, shape: tuple, dtype: np.dtype) -> np.ndarray:
+    """Standard normal numbers, (K, n), by the Box-Muller transform (1958): the cosines first, then the sines."""
+    count = numel(shape)
+    pair = _units(keys, (2, -(-count // 2)), dtype)
+    radius = np.sqrt(np.log(1 - pair[:, 0]) * -2)  # 1 - u is never 0
+    angle = pair[:, 1] * dtype.type(2.0 * np.pi)
+    return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)], 1)[:, :count]
+
+
+def _numbers(name: str, kernel: Any, plain: Callable, cost: float) -> Primitive:
+    """The primitive that draws floating-point numbers of a shape from a key: a kernel for many, NumPy for few."""
+
+    def run(ins: list, outs: list, shape: tuple, dtype: np.dtype) -> None:
+        keys, threads = np.ascontiguousarray(ins[0]).reshape(-1, 2), workers(outs[0].size * cost)
+        kernel(keys, rows(outs[0], keys), BITS, scratch(threads), threads)
+
+    def few(ins: list, outs: list, shape: tuple, dtype: np.dtype) -> None:
+        outs[0][...] = plain(ins[0], shape, dtype).reshape(outs[0].shape)
+
+    prim = Primitive(
+        name,
+        _numbers_shape,
+        cpu=(Implementation(run, when=lambda ins, shape, dtype: numel(shape) >= MANY), Implementation(few)),
+        batch=lambda n, ins, batched, shape, dtype: prim(ins[0], shape=shape, dtype=dtype),
+    )
+    return prim
+
+
+unit_p = _numbers("random_uniform", draw_kernels.uniform, _units, 0.5)
+normal_p = _numbers("random_normal", draw_kernels.normal, _normals, 1.0)
 
 
 def _split_shape(key: Any, num: int) -> tuple:
@@ -168,16 +234,10 @@ def uniform_from(key: Any, shape: tuple, dtype: np.dtype, low: Any = 0.0, high: 
 
 
 def _unit(key: Tensor, shape: tuple, dtype: np.dtype) -> Tensor:
-    if dtype != dtypes.float64:
-        digits = 11 if dtype == dtypes.float16 else 24  # the significand: one more bit could round up to 1
-        top = bitwise_right_shift(bits_p(key, shape=shape), constant(np.array(32 - digits, np.uint32)))
-        return cast(mul(cast(top, dtypes.float32), 2.0**-digits), dtype)
-    words = bits_p(key, shape=(*shape, 2))
-    axis = len(shape)
-    high, low = (cast(reshape(slice_dim(words, axis, i, i + 1), shape), dtypes.float64) for i in (0, 1))
-    high = cast(bitwise_right_shift(cast(high, dtypes.int64), 5), dtypes.float64)
-    low = cast(bitwise_right_shift(cast(low, dtypes.int64), 6), dtypes.float64)
-    return mul(add(mul(high, 2.0**26), low), 2.0**-53)
+    if dtype != dtypes.float16:
+        return unit_p(key, shape=shape, dtype=dtype)
+    top = bitwise_right_shift(bits_p(key, shape=shape), constant(np.array(21, np.uint32)))
+    return cast(mul(cast(top, dtypes.float32), 2.0**-11), dtype)  # the significand: one more bit could round up to 1
 
 
 def normal(key: Any, shape: Any = (), dtype: Any = None) -> Tensor:
@@ -187,16 +247,8 @@ def normal(key: Any, shape: Any = (), dtype: Any = None) -> Tensor:
 
 def normal_from(key: Any, shape: tuple, dtype: np.dtype) -> Tensor:
     """``normal`` with its arguments already in order."""
-    from funcnn.ops.join import cat
-
-    count = numel(shape)
-    half = -(-count // 2)
-    wide = dtypes.float64 if dtype == dtypes.float64 else dtypes.float32
-    pair = _unit(_one("random.normal", key), (2, half), wide)
-    radius = sqrt(mul(log(add(neg(reshape(slice_dim(pair, 0, 0, 1), (half,))), 1.0)), -2.0))  # 1 - u is never 0
-    angle = mul(reshape(slice_dim(pair, 0, 1, 2), (half,)), 2.0 * np.pi)
-    both = cat([mul(radius, cos(angle)), mul(radius, sin(angle))], 0)
-    return cast(reshape(slice_dim(both, 0, 0, count), shape), dtype)
+    wide = dtypes.float32 if dtype == dtypes.float16 else dtype
+    return cast(normal_p(_one("random.normal", key), shape=shape, dtype=wide), dtype)
 
 
 def randint(key: Any, shape: Any, low: int, high: int, dtype: Any = None) -> Tensor:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from funcnn.ops import random
+from funcnn.ops.activation import dropout
 from tests.cases.case import Arr, Case
 
 M, W, MASK = (0xD2511F53, 0xCD9E8D57), (0x9E3779B9, 0xBB67AE85), 0xFFFFFFFF
@@ -30,7 +31,30 @@ def _stream(key: Any, stream: int, shape: tuple) -> np.ndarray:
     return np.array(words[:count], np.uint32).reshape(shape)
 
 
+def _units(key: Any, shape: tuple, double: bool) -> np.ndarray:
+    words = _stream(key, 0, (*shape, 2) if double else shape).astype(np.float64)
+    return (
+        (np.floor(words[..., 0] / 32) * 2**26 + np.floor(words[..., 1] / 64)) / 2**53
+        if double
+        else words // 256 / 2**24
+    )
+
+
+def _normals(key: Any, count: int, double: bool) -> np.ndarray:
+    u, v = _units(key, (2, -(-count // 2)), double)
+    turns = 2 * np.pi * v + np.array([[0], [-np.pi / 2]])
+    return (np.sqrt(-2 * np.log(1 - u)) * np.cos(turns)).reshape(-1)[:count]
+
+
 ROWS = [
+    Case("random_uniform", lambda k: random.uniform(k, (3, 5), "float32"), (KEY,), lambda k: _units(k, (3, 5), False), grad=False),
+    Case("random_uniform_double", lambda k: random.uniform(k, (3, 2), "float64"), (KEY,), lambda k: _units(k, (3, 2), True),
+         grad=False),
+    Case("random_normal", lambda k: random.normal(k, 7, "float32"), (KEY,), lambda k: _normals(k, 7, False), grad=False,
+         rtol={"float32": 1e-5, "float64": 1e-5}),
+    Case("random_normal_double", lambda k: random.normal(k, 6, "float64"), (KEY,), lambda k: _normals(k, 6, True), grad=False),
+    Case("dropout", lambda k, x: dropout(x, 0.4, key=k), (KEY, Arr((4, 5))),
+         lambda k, x: x * (_units(k, (4, 5), False) > np.float32(0.4)) / 0.6),
     Case("random_bits", lambda k: random.bits(k, (3, 5)), (KEY,), numpy=lambda k: _stream(k, 0, (3, 5)), grad=False),
     Case("random_bits_many", lambda k: random.bits(k, 100), (KEY,), numpy=lambda k: _stream(k, 0, (100,)), grad=False),
     Case("random_split", lambda k: random.split(k, 3), (KEY,), numpy=lambda k: _stream(k, 1, (3, 2)), grad=False),
@@ -41,4 +65,4 @@ ROWS = [
         numpy=lambda k, d: np.array(philox(k, int(d) & MASK, int(d) >> 32, 2, 0)[:2], np.uint32),
         grad=False,
     ),
-]
+]  # fmt: skip

@@ -26,9 +26,9 @@ ANSWERS = [  # key, counter, words
 ]
 
 
-def fill(key, stream, count, start=0):
+def fill(key, stream, count, start=0, threads=1):
     out = np.full(count, 7, np.uint32)
-    philox_fill(np.uint64(key[0]), np.uint64(key[1]), np.uint64(stream), out, np.uint64(start))
+    philox_fill(np.uint64(key[0]), np.uint64(key[1]), np.uint64(stream), out, np.uint64(start), threads)
     return out
 
 
@@ -57,10 +57,8 @@ def test_start_skips_blocks_of_four_words():
     assert tuple(across[4:]) == twins.block(1, 2, 0, 1, 0, 0)
 
 
-def test_start_may_be_left_out():
-    out = np.empty(9, np.uint32)
-    philox_fill(np.uint64(1), np.uint64(2), np.uint64(0), out)
-    np.testing.assert_array_equal(out, fill((1, 2), 0, 9))
+def test_two_threads_draw_the_same():
+    np.testing.assert_array_equal(fill((1, 2), 0, 50_003, threads=2), fill((1, 2), 0, 50_003))
 
 
 def test_streams_and_keys_differ():

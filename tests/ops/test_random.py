@@ -213,3 +213,39 @@ def test_a_small_program_never_imports_numba() -> None:
 def test_refusals(call: Any, error: type, words: str) -> None:
     with pytest.raises(error, match=words):
         call()
+
+
+# ---- kernels beside NumPy ---------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("prim", [r.unit_p, r.normal_p])
+def test_kernels_draw_what_numpy_draws(prim: Any, dtype: str) -> None:
+    outs = [np.empty((2, 3, 4001), dtype) for _ in prim.cpu]
+    for implementation, out in zip(prim.cpu, outs, strict=True):
+        implementation.run([r.split(KEY, 2).numpy()], [out], shape=(3, 4001), dtype=np.dtype(dtype))
+    tolerance = 2e-6 if dtype == "float32" else 1e-14
+    np.testing.assert_allclose(*outs, tolerance, tolerance)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_dropout_is_one_mask_for_any_implementation_and_batch(dtype: str) -> None:
+    from funcnn.ops.activation import dropout, dropout_p
+
+    x = np.ones((2, r.MANY), dtype)
+    y = dropout(x[0], 0.3, key=KEY).numpy()
+    few = np.empty(r.MANY, dtype)
+    dropout_p.cpu[-1].run([x[0], KEY.numpy()], [few], p=0.3)
+    np.testing.assert_array_equal(few, y)
+    np.testing.assert_array_equal(y > 0, r.uniform(KEY, r.MANY, "float32").numpy() > np.float32(0.3))
+    np.testing.assert_array_equal(vmap(lambda t: dropout(t, 0.3, key=KEY))(as_tensor(x)).numpy(), [y, y])
+    keys = r.split(KEY, 2)
+    each = vmap(lambda k: dropout(as_tensor(x[0]), 0.3, key=k))(keys).numpy()
+    np.testing.assert_array_equal(each, [dropout(x[0], 0.3, key=keys[i]).numpy() for i in range(2)])
+
+
+def test_dropout_refuses_what_is_no_key_and_integers() -> None:
+    from funcnn.ops.activation import dropout
+
+    with pytest.raises(ShapeError, match="dropout: expected a key"):
+        dropout(np.ones(3), key=as_tensor(np.zeros(2)))
+    with pytest.raises(DTypeError, match="dropout: expected a floating-point input"):
+        dropout(np.ones(3, np.int64), key=KEY)

@@ -1,5 +1,6 @@
 """The compiled twin of ``kernels.philox``: one 128-bit counter an iteration, ten rounds in registers, four words out
-(20 multiplications for 16 bytes). Words are held in 64-bit integers, where a product of two cannot overflow.
+(20 multiplications for 16 bytes). Words are held in 64-bit integers, where a product of two cannot overflow; vector units
+work on 8 counters at a time.
 """
 
 from __future__ import annotations
@@ -7,10 +8,13 @@ from __future__ import annotations
 import numpy as np
 
 from funcnn.kernels.cpu.compile import device_function, kernel
+from funcnn.kernels.cpu.parallel import parallel_for
+from funcnn.kernels.cpu.vector import pointer
 
 M0, M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 W0, W1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
 MASK, SHIFT = np.uint64(0xFFFFFFFF), np.uint64(32)
+COUNTERS = 1 << 12  # of a chunk
 
 
 @device_function
@@ -36,8 +40,30 @@ def store_block(words, at, out):
         out[at + 3] = words[3]
 
 
+@device_function
+def philox_words(k0, k1, start, count, stream, p):
+    """The words of ``count`` counters from ``start`` on, to a pointer."""
+    for i in range(count):
+        w0, w1, w2, w3 = philox_block(k0, k1, np.uint64(start) + np.uint64(i), stream)
+        p[4 * i] = np.uint32(w0)
+        p[4 * i + 1] = np.uint32(w1)
+        p[4 * i + 2] = np.uint32(w2)
+        p[4 * i + 3] = np.uint32(w3)
+
+
+@device_function
+def philox_chunk(chunk, worker, key0, key1, stream, out, start):
+    first = chunk * COUNTERS
+    count = min(COUNTERS, (out.size + 3) // 4 - first)
+    whole = min(count, out.size // 4 - first)
+    philox_words(key0, key1, start + np.uint64(first), whole, stream, pointer(out, 4 * first))
+    if whole < count:
+        last = first + whole
+        store_block(philox_block(key0, key1, start + np.uint64(last), stream), 4 * last, out)
+
+
 @kernel
-def philox_fill(key0, key1, stream, out, start=0):
-    """out = the words of a stream of the key (key0, key1) from counter ``start`` on; key and stream are uint64."""
-    for i in range((out.size + 3) // 4):
-        store_block(philox_block(key0, key1, np.uint64(start) + np.uint64(i), stream), 4 * i, out)
+def philox_fill(key0, key1, stream, out, start, threads):
+    """out = the words of a stream of the key (key0, key1) from counter ``start`` on; all four are uint64, out uint32."""
+    chunks = ((out.size + 3) // 4 + COUNTERS - 1) // COUNTERS
+    parallel_for(philox_chunk, chunks, threads, (key0, key1, stream, out, start))
