@@ -80,10 +80,11 @@ class MultiheadAttention(Layer):
         """Weights uniform after Glorot and Bengio (2010), biases zero, bias_k and bias_v normal."""
         keys = [select(split(key, 6), 0, i) for i in range(6)]
         e, params = self.embed_dim, {}
-        if self.kdim == self.vdim == e:
+        sizes = {"q": e, "k": self.kdim or e, "v": self.vdim or e}
+        if set(sizes.values()) == {e}:
             params["in_proj_weight"] = bounded(keys[0], (3 * e, e), math.sqrt(6.0 / (4 * e)), self.dtype)
         else:
-            for name, size, own in zip("qkv", (e, self.kdim, self.vdim), keys, strict=False):
+            for own, (name, size) in zip(keys, sizes.items(), strict=False):
                 params[f"{name}_proj_weight"] = bounded(own, (e, size), math.sqrt(6.0 / (e + size)), self.dtype)
         if self.bias:
             params["in_proj_bias"] = zeros(3 * e, dtype=float_dtype(self.dtype))
@@ -106,14 +107,12 @@ class MultiheadAttention(Layer):
             query = transpose(query, 0, 1)
             keys = query if same else transpose(keys, 0, 1)
             values = keys if alike else transpose(values, 0, 1)
-        given = {name: params.get(name) for name in ("q_proj_weight", "k_proj_weight", "v_proj_weight")}
-        named = {"key_padding_mask": key_padding_mask, "need_weights": need_weights, "attn_mask": attn_mask}
         with use_key(self.key_for(training, key) if training and self.needs_key else None):
             out, weights = multi_head_attention_forward(
                 query, keys, values, self.embed_dim, self.num_heads, params.get("in_proj_weight"),
                 params.get("in_proj_bias"), params.get("bias_k"), params.get("bias_v"), self.add_zero_attn, self.dropout,
-                params["out_proj"]["weight"], params["out_proj"].get("bias"), training, **named,
-                use_separate_proj_weight="in_proj_weight" not in params, **given,
-                average_attn_weights=average_attn_weights, is_causal=is_causal,
+                params["out_proj"]["weight"], params["out_proj"].get("bias"), training, key_padding_mask, need_weights, attn_mask,
+                "in_proj_weight" not in params, params.get("q_proj_weight"), params.get("k_proj_weight"),
+                params.get("v_proj_weight"), average_attn_weights=average_attn_weights, is_causal=is_causal,
             )  # fmt: skip
         return ((transpose(out, 0, 1) if flip else out), weights), state

@@ -53,6 +53,14 @@ def _check(query: Tensor, key: Tensor, value: Tensor, embed: int, heads: int, se
         raise ShapeError(f"{NAME}: query and key must have one batch size, got {listed}")
 
 
+def _batch_first(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(N, L, E) of (L, N, E) or (L, E); what was one tensor stays one."""
+    first = (lambda t: transpose(t, 0, 1)) if query.ndim == 3 else (lambda t: unsqueeze(t, 0))
+    q = first(query)
+    k = q if key is query else first(key)
+    return q, k, k if value is key else first(value)
+
+
 def _projected(query: Tensor, key: Tensor, value: Tensor, weight: Any, bias: Any, apart: tuple) -> list[Tensor]:
     """Queries, keys and values; ``weight`` holds all three, or is None and ``apart`` holds them."""
     embed = query._v.shape[-1]
@@ -69,6 +77,14 @@ def _by_heads(t: Tensor, heads: int) -> Tensor:
     """(N, L, E) as (N, H, L, E / H)."""
     n, length, embed = t._v.shape
     return transpose(reshape(t, (n, length, heads, embed // heads)), 1, 2)
+
+
+def _keys(t: Tensor, bias: Any, static: Any, more: bool, n: int, heads: int) -> Tensor:
+    """Projected keys or values (N, S, E) by heads, with the learned one and the zero one behind; or the static ones."""
+    if bias is not None:
+        t = cat([t, expand(bias, (n, 1, t._v.shape[-1]))], 1)
+    t = _by_heads(t, heads) if static is None else reshape(static, (n, heads, *static._v.shape[1:]))
+    return cat([t, zeros((n, heads, 1, t._v.shape[-1]), dtype=t._v.dtype)], 2) if more else t
 
 
 def _scores_mask(mask: Tensor | None, n: int, heads: int, sizes: tuple[int, int]) -> Tensor | None:
@@ -88,6 +104,12 @@ def _padding_mask(mask: Tensor | None, n: int, keys: int) -> Tensor | None:
     if tuple(mask._v.shape) not in ((n, keys), (keys,) if n == 1 else ()):
         raise ShapeError(f"{NAME}: key_padding_mask must be {(n, keys)}, got {tuple(mask._v.shape)}")
     return reshape(mask, (n, 1, 1, keys))
+
+
+def _one_mask(masks: list[Tensor | None], more: int) -> Tensor | None:
+    """The sum of the masks, which show ``more`` keys at the end."""
+    given = [pad(m, (0, more)) if more else m for m in masks if m is not None]
+    return add(*given) if len(given) == 2 else given[0] if given else None
 
 
 def _with_weights(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, p: float) -> tuple[Tensor, Tensor]:
@@ -115,11 +137,8 @@ def multi_head_attention_forward(
     _check(query, key, value, embed_dim_to_check, num_heads, use_separate_proj_weight)
     if is_causal and attn_mask is None:
         raise ValueError(f"{NAME}: is_causal is a promise about attn_mask, and there is none; pass the mask too")
-    batched, same, alike = query.ndim == 3, key is query, value is key
-    first = (lambda t: transpose(t, 0, 1)) if batched else (lambda t: unsqueeze(t, 0))
-    query = first(query)
-    key = query if same else first(key)
-    value = key if alike else first(value)
+    batched = query.ndim == 3
+    query, key, value = _batch_first(query, key, value)
     (n, length, embed), keys = query._v.shape, key._v.shape[1]
     plain = is_causal and key_padding_mask is None and not need_weights
     masks = [
@@ -130,15 +149,10 @@ def multi_head_attention_forward(
     ]
     apart = (q_proj_weight, k_proj_weight, v_proj_weight)
     q, k, v = _projected(query, key, value, None if use_separate_proj_weight else in_proj_weight, in_proj_bias, apart)
-    if bias_k is not None:
-        k, v = (cat([t, expand(b, (n, 1, embed))], 1) for t, b in ((k, bias_k), (v, bias_v)))
-    q, k, v = (_by_heads(t, num_heads) for t in (q, k, v))
-    k, v = (t if s is None else reshape(s, (n, num_heads, *s._v.shape[1:])) for t, s in ((k, static_k), (v, static_v)))
-    if add_zero_attn:
-        k, v = (cat([t, zeros((n, num_heads, 1, t._v.shape[-1]), dtype=t._v.dtype)], 2) for t in (k, v))
-    more = (bias_k is not None) + bool(add_zero_attn)
-    given = [pad(m, (0, more)) if more else m for m in masks if m is not None]
-    mask = None if not given else given[0] if len(given) == 1 else add(*given)
+    q = _by_heads(q, num_heads)
+    k = _keys(k, bias_k, static_k, add_zero_attn, n, num_heads)
+    v = _keys(v, bias_v, static_v, add_zero_attn, n, num_heads)
+    mask = _one_mask(masks, (bias_k is not None) + bool(add_zero_attn))
     p, weights = dropout_p if training else 0.0, None
     if need_weights:
         out, weights = _with_weights(q, k, v, mask, p)

@@ -1,7 +1,7 @@
 """Attention, blocked so that the matrix of scores is never whole in memory (Dao et al., arXiv:2205.14135).
 
 Query head ``h`` holds (queries, e), key head ``h // group`` holds keys (keys, e) and values (keys, d). A chunk is one query
-head and as many queries as the register tile has columns; it walks over blocks of keys and keeps, for each query, the
+head and as many queries as the register tile has columns; it walks over blocks of KEYS keys and keeps, for each query, the
 largest score so far and the sum of the exponentials against it (online softmax: Milakov and Gimelshein, arXiv:1805.02867).
 The scores lie transposed, a row for each key and a column for each query: so they are tiles of ``K Q^T``, the softmax runs
 along vectors without horizontal sums, and as they lie they are the packed right operand of ``V^T P^T``. Keys and values
@@ -20,7 +20,6 @@ from __future__ import annotations
 import numpy as np
 
 from funcnn.kernels.cpu.attention_blocks import (
-    BLOCK,
     add_mask,
     drop,
     pack_groups,
@@ -34,6 +33,10 @@ from funcnn.kernels.cpu.parallel import parallel_for
 from funcnn.kernels.cpu.vector import pointer, shift, tile_product, tile_shape
 from funcnn.kernels.cpu.vmath import exp, log
 
+KEYS = (
+    192  # of a block; a multiple of the tile's rows: the longer the sums the better, until the scores leave the cache
+)
+
 
 def packed_size(keys: int, e: int, d: int, itemsize: int) -> int:
     """Numbers that the packed keys and values of one head take."""
@@ -44,15 +47,15 @@ def packed_size(keys: int, e: int, d: int, itemsize: int) -> int:
 def forward_scratch(e: int, d: int, itemsize: int) -> int:
     """Numbers that a worker needs: packed queries, scores, output and statistics."""
     rows, columns = tile_shape(itemsize)
-    return (e + BLOCK + -(-d // rows) * rows + 4) * columns
+    return (e + KEYS + -(-d // rows) * rows + 4) * columns
 
 
 @device_function
 def _pack_chunk(chunk, worker, k, v, packed, shape):
     keys, e, d = shape[3], shape[4], shape[5]
-    blocks = (keys + BLOCK - 1) // BLOCK
-    head, start = chunk // blocks, chunk % blocks * BLOCK
-    n = min(BLOCK, keys - start)
+    blocks = (keys + KEYS - 1) // KEYS
+    head, start = chunk // blocks, chunk % blocks * KEYS
+    n = min(KEYS, keys - start)
     here = pointer(packed, head * (packed.size // (shape[0] // shape[1])))
     rows, one = tile_rows(here), k.dtype.type(1)
     pack_transposed(pointer(k, (head * keys + start) * e), n, e, shift(here, start * e), rows, one)
@@ -91,7 +94,7 @@ def _scores(kp, qt, s, start, n, first, count, mask, at, shape):
         tile_product(e, shift(kp, (start + i) * e), qt, shift(s, i * columns), columns, False)
     if mask.size:
         place = at + start * shape[8] + first * shape[7]
-        add_mask(pointer(mask, place), shape[8], shape[7], s, columns, n, count)
+        add_mask(pointer(mask, place), shape[7], shape[8], s, 1, columns, count, n)
     if shape[6] and start + n - 1 > first:
         for i in range(n):
             row = shift(s, i * columns)
@@ -124,14 +127,14 @@ def _forward_chunk(chunk, worker, q, packed, mask, origins, key, o, lse, scratch
     kp = pointer(packed, head // shape[1] * (packed.size // (shape[0] // shape[1])))
     vp = shift(kp, (keys + rows - 1) // rows * rows * e)
     s = shift(qt, e * columns)
-    sums = shift(s, BLOCK * columns)
+    sums = shift(s, KEYS * columns)
     top, base = shift(sums, deep * columns), shift(sums, (deep + 1) * columns)
     total, factor = shift(sums, (deep + 2) * columns), shift(sums, (deep + 3) * columns)
     pack_transposed(pointer(q, (head * queries + first) * e), count, e, qt, columns, chance[2])
     for j in range(columns):
         top[j], total[j] = pick(top[j], -np.inf, -np.inf), pick(top[j], 0.0, 0.0)
-    for start in range(0, min(keys, first + count) if shape[6] else keys, BLOCK):
-        n = min(BLOCK, keys - start)
+    for start in range(0, min(keys, first + count) if shape[6] else keys, KEYS):
+        n = min(KEYS, keys - start)
         _scores(kp, qt, s, start, n, first, count, mask, origins[head], shape)
         _softmax_block(s, n, top, base, total, factor)
         if shape[9]:
@@ -150,7 +153,7 @@ def _forward_chunk(chunk, worker, q, packed, mask, origins, key, o, lse, scratch
 def attention_forward(q, k, v, mask, origins, key, packed, scratch, o, lse, shape, chance, threads):
     """o = softmax(factor * Q K^T + mask) V, and lse."""
     columns, heads = tile_columns(q), shape[0]
-    blocks = heads // shape[1] * ((shape[3] + BLOCK - 1) // BLOCK)
+    blocks = heads // shape[1] * ((shape[3] + KEYS - 1) // KEYS)
     parallel_for(_pack_chunk, blocks, threads, (k, v, packed, shape))
     chunks = heads * ((shape[2] + columns - 1) // columns)
     args = (q, packed, mask, origins, key, o, lse, scratch, shape, chance)

@@ -86,17 +86,16 @@ def pack_groups(x, n, count, y, step, factor):
 
 # ---- masks ------------------------------------------------------------------------------------------------------------
 @device_function
-def add_mask(mask, outer, inner, s, step, n, count):
-    """s[i * step + j] += mask[i * outer + j * inner]."""
-    for i in range(n):
-        row, line = shift(s, i * step), shift(mask, i * outer)
-        if inner == 0:
-            number = line[0]
-            for j in range(count):
-                row[j] += number
+def add_mask(mask, query_step, key_step, s, across, along, queries, keys):
+    """s[q * across + k * along] += mask[q * query_step + k * key_step]; a query's part of a mask lies together."""
+    for q in range(queries):
+        row, line = shift(s, q * across), shift(mask, q * query_step)
+        if key_step == 0:
+            for k in range(keys):
+                row[k * along] += line[0]
         else:
-            for j in range(count):
-                row[j] += line[j * inner]
+            for k in range(keys):
+                row[k * along] += line[k * key_step]
 
 
 @device_function

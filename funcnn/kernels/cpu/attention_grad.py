@@ -126,7 +126,7 @@ def _scores(head, first, n, start, keys, mask, origins, key, lse, part, shape, p
         wide = min(columns, keys - j)
         if mask.size:
             place = origins[head] + first * shape[7] + (start + j) * shape[8]
-            add_mask(pointer(mask, place), shape[7], shape[8], s, columns, n, wide)
+            add_mask(pointer(mask, place), shape[7], shape[8], s, columns, 1, n, wide)
         ahead = first - start - j
         if shape[9]:
             keep = shift(part, places[T])
