@@ -6,7 +6,7 @@ roots are 1 flop; the functions in ``FUNCTIONS`` what a polynomial of single pre
 numbers are none. Bytes are those of every input read once and every output written once; numbers repeated by broadcasting
 count once, views cost nothing, and gathering reads what it gathers, not all it could have.
 
-A primitive without a rule is charged 1 flop for each number of its first output, when that is floating-point.
+A primitive without a rule is charged 1 flop for each number of its first output, when it handles floating-point numbers.
 """
 
 from __future__ import annotations
@@ -43,9 +43,11 @@ Rule = Callable[[list, list, dict], float]  # (inputs, outputs, parameters) -> f
 
 # ---- flops of one number --------------------------------------------------------------------------------------------------
 EXP, LOG, TANH, TRIG, ERF = 16, 20, 24, 24, 30
+ADAM, SGD = 14, 4
 FUNCTIONS = {
     "exp": EXP, "exp2": EXP, "expm1": EXP + 4, "log": LOG, "log2": LOG, "log10": LOG, "log1p": LOG + 2, "tanh": TANH,
-    "sigmoid": EXP + 2, "silu": EXP + 3, "gelu": ERF + 4, "softplus": EXP + LOG, "elu": EXP + 2, "selu": EXP + 3, "mish": 3 * EXP,
+    "sigmoid": EXP + 2, "silu": EXP + 3, "gelu": ERF + 4, "gelu_tanh": TANH + 8,
+    "softplus": EXP + LOG, "elu": EXP + 2, "mish": 3 * EXP, "hardswish": 4, "running_statistics": 4,
     "sin": TRIG, "cos": TRIG, "tan": TRIG + 4, "asin": TRIG, "acos": TRIG, "atan": TRIG, "atan2": TRIG + 4, "sinh": TANH,
     "cosh": TANH, "asinh": LOG + 6, "acosh": LOG + 6, "atanh": LOG + 4, "erf": ERF, "erfc": ERF + EXP, "erfinv": LOG + ERF,
     "pow": LOG + EXP + 2, "logaddexp": LOG + EXP + 3, "hypot": 4, "remainder": 4, "fmod": 4, "floor_divide": 2, "rsqrt": 2,
@@ -104,13 +106,17 @@ def _twice(rule: Rule) -> Rule:
     return lambda ins, outs, params: 2.0 * rule(ins, outs, params)
 
 
-def _attention(products: int) -> Rule:
-    """q (..., L, E), k (..., S, E): so many products of 2 L S E, and the softmax of the scores."""
+def _attention(first: int, products: tuple[int, int]) -> Rule:
+    """q (..., L, E), k (..., S, E), v (..., S, V), from input ``first`` on: products of 2 L S E and of 2 L S V, and softmax.
+
+    Causal attention is charged the scores that it uses.
+    """
 
     def rule(ins: list, outs: list, params: dict) -> float:
-        q, k = ins[0], ins[1]
-        scores = prod(q.shape[:-1]) * k.shape[-2]
-        return scores * (2.0 * products * q.shape[-1] + EXP + 4)
+        q, k, v = ins[first : first + 3]
+        (*lead, length, width), across = q.shape, k.shape[-2]
+        scores = sum(min(i + 1, across) for i in range(length)) if params.get("causal") else length * across
+        return prod(lead) * scores * (2.0 * (products[0] * width + products[1] * v.shape[-1]) + EXP + 4)
 
     return rule
 
@@ -121,6 +127,25 @@ def _window(ins: list, outs: list, params: dict) -> float:
     small, large = sorted((ins[0].size, outs[0].size))
     size = params.get("size")
     return float(small * prod(size)) if isinstance(size, tuple) and "stride" in params else float(large)
+
+
+def _updated(each: float) -> Rule:
+    """So many flops for each number of the first ``count`` outputs, the parameters."""
+    return lambda ins, outs, params: each * sum(a.size for a in outs[: params["count"]])
+
+
+def _resized(ins: list, outs: list, params: dict) -> float:
+    """Along each axis in turn a weighted sum of 2 (linear) or 4 (cubic) numbers."""
+    taps = {"nearest": 0, "linear": 2, "cubic": 4}
+    sums = sum(next((n for kind, n in taps.items() if kind in str(axis[0])), 0) for axis in params.get("axes", ()))
+    return 2.0 * sums * max(ins[0].size, outs[0].size)
+
+
+def _sampled(ins: list, outs: list, params: dict) -> float:
+    """A weighted sum of ``taps`` numbers in each dimension of the grid, for each output; the other way for a gradient."""
+    grid = ins[-1]
+    channels = ins[0].shape[1]
+    return 2.0 * grid.size / grid.shape[-1] * channels * params.get("taps", 2) ** grid.shape[-1]
 
 
 def _logarithm(ins: list, outs: list, params: dict) -> float:
@@ -134,33 +159,37 @@ FLOPS: dict[str, Rule] = {
     **{name: _each(flops) for name, flops in FUNCTIONS.items()},
     **dict.fromkeys(
         ("reshape", "permute", "expand", "slice", "slice_put", "cat", "flip", "pad", "index", "index_put", "gather", "clone",
-         "detach", "to", "embedding", "one_hot", "where", "positive", "unfold", "im2col", "random_split", "random_fold_in"),
+         "detach", "to", "embedding", "one_hot", "where", "positive", "unfold", "max_unpool", "random_split", "random_fold_in"),
         _none,
     ),
-    **dict.fromkeys(("sum", "prod", "amax", "amin", "argmax", "argmin", "all", "any", "mean", "median", "cumsum", "cumprod",
-                     "cummax", "cummin", "scatter", "embedding_grad", "affine_scan"), _each(1)),
+    **dict.fromkeys(("sum", "prod", "amax", "amin", "argmax", "argmin", "all", "any", "median", "cumsum", "cumprod", "cummax",
+                     "cummin", "scatter", "embedding_grad", "affine_scan", "fold", "adaptive_avg_pool", "adaptive_avg_pool_grad",
+                     "adaptive_max_pool", "fractional_max_pool"), _each(1)),
     "conv": _conv, "conv_input_grad": _conv_input_grad, "conv_weight_grad": _conv_weight_grad,
-    "matmul": _matmul, "linear": _matmul, "argsort": _logarithm, "sort": _logarithm, "logcumsumexp": _each(LOG + EXP),
+    "matmul": _matmul, "linear": _matmul, "argsort": _logarithm, "logcumsumexp": _each(LOG + EXP),
     "max_pool": _window, "avg_pool": _window, "avg_pool_grad": _window, "pool_scatter": _each(1), "pool_gather": _none,
     "normalize": _each(7), "normalize_grad": _each(11), "softmax": _each(EXP + 4), "log_softmax": _each(EXP + 4),
-    "logsumexp": _each(EXP + 2), "softmax_grad": _each(4), "log_softmax_grad": _each(EXP + 3),
+    "logsumexp": _each(EXP + 2), "logsumexp_grad": _each(EXP + 2), "softmax_grad": _each(4), "log_softmax_grad": _each(EXP + 3),
     "cross_entropy": _each(EXP + 4), "cross_entropy_grad": _each(EXP + 3), "nll_loss": lambda i, o, p: float(i[1].size),
     "lstm": _recurrent(4, EXP + 4), "gru": _recurrent(3, EXP + 4), "rnn": _recurrent(1, TANH + 2),
     "lstm_grad": _twice(_recurrent(4, 4)), "gru_grad": _twice(_recurrent(3, 4)), "rnn_grad": _twice(_recurrent(1, 2)),
-    "attention": _attention(2), "attention_grad": _attention(5),
-    "bilinear": _each(8), "bicubic": _each(40), "grid_sample": _each(12), "dropout": _each(2),
-    "adam_update": _each(14), "adamw_update": _each(14), "sgd_update": _each(4), "random_bits": _none,
+    "scaled_dot_product_attention": _attention(0, (1, 1)), "scaled_dot_product_attention_grad": _attention(1, (3, 2)),
+    "interpolate": _resized, "grid_sample": _sampled, "grid_sample_image_grad": _sampled,
+    "grid_sample_grid_grad": _twice(_sampled),
+    "adam_update": _updated(ADAM), "adamw_update": _updated(ADAM), "sgd_update": _updated(SGD), "random_bits": _none,
 }  # fmt: skip
 
 
 def flops(name: str, ins: list, outs: list, params: dict) -> float:
-    """The flops of a primitive: the rule of its name, of its family (``<family>_norm``), or one for each number."""
+    """The flops of a primitive: the rule of its name, of its family (``*_norm``, ``<function>_grad``), or the default."""
     rule = FLOPS.get(name)
     if rule is None and "norm" in name:
         rule = FLOPS["normalize_grad" if "grad" in name else "normalize"]
+    elif rule is None and name.removesuffix("_grad") in FUNCTIONS:
+        rule = _each(FUNCTIONS[name.removesuffix("_grad")] + 2)
     if rule is not None:
         return rule(ins, outs, params)
-    return float(outs[0].size) if outs and outs[0].dtype.kind == "f" else 0.0
+    return float(outs[0].size) if outs and any(a.dtype.kind == "f" for a in (*ins, *outs)) else 0.0
 
 
 # ---- bytes --------------------------------------------------------------------------------------------------------------
@@ -191,8 +220,8 @@ def _update(each: float, unmoved: int) -> Callable:
 
 
 KERNELS: dict[str, Callable[[tuple], tuple[float, float]]] = {
-    "adam_update": _update(14, 2),
-    "sgd_update": _update(4, 0),
+    "adam_update": _update(ADAM, 2),
+    "sgd_update": _update(SGD, 0),
 }
 
 

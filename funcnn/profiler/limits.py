@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from funcnn.kernels.cpu import threads as pool
 from funcnn.kernels.cpu.vector import tile_shape
 
 COUNT = {4: 96, 8: 48}  # length of a tile's sum, by itemsize: its operands fill half of a 32 KiB first-level cache
+ROUNDS, BUDGET = 5, 1.5  # of measuring, and seconds after which no further one begins
 CHUNK = 1 << 15  # numbers of float32 in a piece of the copies
 
 
@@ -66,16 +67,30 @@ class MachineLimits:
 
 @cache
 def machine_limits() -> MachineLimits:
-    """The limits of this machine, measured at the first call in a process, in about a second."""
-    count = pool.available()
+    """The limits of this machine, measured at the first call in a process, in one to two seconds.
+
+    Everything is measured in several rounds and the best kept, so that what else runs for a moment does not show.
+    """
     pool.start()
-    both = (1, count) if count > 1 else (1,)
-    single, double = ([_peak(np.dtype(kind), n) for n in both] for kind in (np.float32, np.float64))
-    size = last_cache()
-    far, near = ([_bandwidth(each, n) for n in both] for each in (max(4 * size, 1 << 26), size // 8))
-    return MachineLimits(
-        count, single[0], max(single), double[0], max(double), far[0], max(far), near[0], max(near), size
-    )
+    count, size = pool.available(), last_cache()
+    far, near = _arrays(max(4 * size, 1 << 26)), _arrays(size // 8)
+    kinds = [np.dtype(kind) for kind in (np.float32, np.float64)]
+    runs = [partial(_peak, kind, n) for kind in kinds for n in (1, count)]
+    runs += [partial(_bandwidth, *pair, n) for pair in (far, near) for n in (1, count)]
+    rounds, start = [], time.perf_counter()
+    while len(rounds) < ROUNDS and time.perf_counter() < start + BUDGET:
+        rounds.append([run() for run in runs])
+    best = [max(rates) for rates in zip(*rounds, strict=True)]
+    for one in range(0, len(best), 2):
+        best[one + 1] = max(best[one : one + 2])
+    return MachineLimits(count, *best, cache_bytes=size)
+
+
+def _arrays(size: int) -> tuple[np.ndarray, np.ndarray]:
+    """A source and a target of ``size`` bytes, in recycled memory and written once."""
+    source, target = (empty((size // 4,), np.dtype(np.float32)) for _ in range(2))
+    source[:], target[:] = 1, 0
+    return source, target
 
 
 def last_cache(root: str = "/sys/devices/system/cpu/cpu0/cache") -> int:
@@ -92,7 +107,7 @@ def last_cache(root: str = "/sys/devices/system/cpu/cpu0/cache") -> int:
 def _peak(dtype: np.dtype, threads: int) -> float:
     """GFLOP/s of the register tile on a number of threads."""
     rows, columns = tile_shape(dtype.itemsize)
-    count, chunks, tile = COUNT[dtype.itemsize], 16 * threads, rows * columns
+    count, chunks, tile = COUNT[dtype.itemsize], 4 * threads, rows * columns
     a, b = np.full(count * rows, 1e-3, dtype), np.full(count * columns, 1e-3, dtype)
     c = np.zeros(tile * threads, dtype)
     each = 2.0 * count * tile
@@ -101,23 +116,21 @@ def _peak(dtype: np.dtype, threads: int) -> float:
     return each * repeats * chunks / _best(lambda: run(a, b, c, count, columns, tile, repeats, chunks, threads)) / 1e9
 
 
-def _bandwidth(size: int, threads: int) -> float:
-    """GB/s of a copy between two arrays of ``size`` bytes each."""
-    chunks = max(threads, size // (4 * CHUNK))
-    each = size // (4 * chunks)
-    source, target = (empty((each * chunks,), np.dtype(np.float32)) for _ in range(2))
-    source[:], target[:] = 1, 0
+def _bandwidth(source: np.ndarray, target: np.ndarray, threads: int) -> float:
+    """GB/s of a copy."""
+    chunks = max(threads, source.size // CHUNK)
+    each = source.size // chunks
     run = kernels.copy.dispatcher()
-    return 2 * source.nbytes / _best(lambda: run(source, target, each, chunks, threads)) / 1e9
+    return 8 * each * chunks / _best(lambda: run(source, target, each, chunks, threads)) / 1e9
 
 
-def _best(run: Callable, least: int = 3, budget: float = 0.1) -> float:
+def _best(run: Callable, budget: float = 0.02) -> float:
     """Seconds of the fastest of several runs, after one that is not counted."""
     run()
-    best, spent, runs = float("inf"), 0.0, 0
-    while runs < least or (spent < budget and runs < 1000):
+    best, spent = float("inf"), 0.0
+    while spent < budget:
         start = time.perf_counter()
         run()
         taken = time.perf_counter() - start
-        best, spent, runs = min(best, taken), spent + taken, runs + 1
+        best, spent = min(best, taken), spent + taken
     return best

@@ -10,6 +10,8 @@ import funcnn.nn.functional as F
 from funcnn import optim
 from funcnn.profiler import costs
 
+SDPA = "scaled_dot_product_attention"
+
 
 def array(*shape, dtype="float32"):
     return costs.seen(np.empty(shape, dtype))
@@ -36,8 +38,15 @@ def cost(name, ins, outs, **params):
         ("batch_norm", [(3, 4)], [(3, 4), (4,)], {}, 12 * 7),
         ("group_norm_grad", [(3, 4)], [(3, 4)], {}, 12 * 11),
         ("lstm", [(5, 2, 12), (2, 3), (2, 3), (12, 3)], [(5, 2, 3)], {}, 5 * 2 * 12 * (2 * 3 + costs.EXP + 4)),
-        ("attention", [(2, 5, 8), (2, 6, 8), (2, 6, 8)], [(2, 5, 8)], {}, 2 * 5 * 6 * (4 * 8 + costs.EXP + 4)),
+        (SDPA, [(2, 5, 8), (2, 6, 8), (2, 6, 7)], [(2, 5, 7)], {}, 2 * 5 * 6 * (2 * (8 + 7) + costs.EXP + 4)),
+        (SDPA, [(2, 3, 8), (2, 3, 8), (2, 3, 8)], [(2, 3, 8)], {"causal": True}, 2 * 6 * (32 + costs.EXP + 4)),
+        (f"{SDPA}_grad", [(1,), (2, 5, 8), (2, 6, 8), (2, 6, 8)], [], {}, 2 * 5 * 6 * (2 * 40 + costs.EXP + 4)),
+        ("gelu_grad", [(3, 4), (3, 4)], [(3, 4)], {}, 12 * (costs.FUNCTIONS["gelu"] + 2)),
+        ("interpolate", [(1, 2, 4, 4)], [(1, 2, 8, 8)], {"axes": (("linear",), ("linear",))}, 128 * 2 * 4),
+        ("grid_sample", [(1, 3, 4, 4), (1, 5, 5, 2)], [(1, 3, 5, 5)], {"taps": 2}, 75 * 2 * 4),
+        ("grid_sample_grid_grad", [(1, 3, 5, 5), (1, 3, 4, 4), (1, 5, 5, 2)], [], {"taps": 4}, 75 * 4 * 16),
         ("argsort", [(2, 8)], [(2, 8)], {"dim": 1}, 16 * 3),
+        ("adam_update", [(3,), (4,)], [(3,), (4,), (3,), (4,)], {"count": 2}, 7 * costs.ADAM),
         ("reshape", [(3, 4)], [(12,)], {}, 0),
         ("unheard_of", [(3, 4)], [(7,)], {}, 7),
     ],
@@ -46,8 +55,13 @@ def test_flops_by_hand(name, ins, outs, params, expected):
     assert cost(name, [array(*s) for s in ins], [array(*s) for s in outs], **params) == expected
 
 
-def test_numbers_that_are_not_floating_point_cost_no_flops_by_default():
-    assert cost("unheard_of", [array(3)], [array(3, dtype="int64")]) == 0 and cost("unheard_of", [], []) == 0
+def test_primitives_that_handle_no_floating_point_numbers_cost_no_flops_by_default():
+    whole = array(3, dtype="int64")
+    assert (
+        cost("unheard_of", [whole], [whole]) == 0
+        and cost("le", [array(3)], [array(3, dtype="bool")]) == 3
+        and cost("unheard_of", [], []) == 0
+    )
 
 
 def test_gathering_reads_what_it_gathers():
