@@ -20,6 +20,7 @@ from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor, constant
 from funcnn.kernels.cpu import grid_sample as kernels
 from funcnn.kernels.cpu import threads
+from funcnn.kernels.cpu.grid_taps import BLOCK, BORDER, FLOATS, INTS, REFLECTION, ZEROS
 from funcnn.ops.common import all_batched, cast, fold, numel, operand, require_same_dtype, unfold_batch
 from funcnn.ops.creation import zeros
 from funcnn.ops.elementwise import abs as abs_
@@ -29,9 +30,9 @@ from funcnn.ops.math import floor
 from funcnn.ops.matmul import matmul
 from funcnn.ops.movement import expand, reshape, select, transpose, unsqueeze
 
-TAP_NS = 0.8  # of a gathered number
+PLACE_NS, TAP_NS = 10.0, 0.15  # of the tables of a place; of a number that is read
 TAPS = {"nearest": 1, "bilinear": 2, "bicubic": 4}
-PADDINGS = {"zeros": kernels.ZEROS, "border": kernels.BORDER, "reflection": kernels.REFLECTION}
+PADDINGS = {"zeros": ZEROS, "border": BORDER, "reflection": REFLECTION}
 
 
 # ---- on arrays --------------------------------------------------------------------------------------------------------
@@ -41,52 +42,69 @@ def _flat(images: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(images).reshape(n, c, numel(tuple(space)))
 
 
-def _call(kernel: Any, arrays: list, grid: np.ndarray, space: tuple, how: tuple, channels: int, *more: int) -> None:
-    """Run a kernel with tables for its workers. arrays: what stands before and after the grid."""
-    n, axes = grid.shape[0], grid.shape[-1]
-    before, after = arrays
+def _call(kernel: Any, arrays: list, grid: np.ndarray, space: tuple, how: tuple, room: int, work: float) -> None:
+    """Run a kernel with tables for its workers. arrays: what stands before the grid, and the output."""
+    *before, after = arrays
+    n, axes, dtype = grid.shape[0], grid.shape[-1], grid.dtype
     places = np.ascontiguousarray(grid).reshape(n, -1, axes)
-    workers = threads.workers(TAP_NS * n * places.shape[1] * (50 + channels * how[0] ** axes))
-    dtype = grid.dtype
-    ints, floats = empty((workers, 28 * kernels.BLOCK), dtypes.int64), empty((workers, 40 * kernels.BLOCK), dtype)
+    workers = threads.workers(work)
+    ints, floats = empty((workers, INTS), dtypes.int64), empty((workers, FLOATS + room), dtype)
     image = (1,) * (3 - len(space)) + tuple(space)
-    kernel(*before, places, after, image, how, dtype.type(0.5), *more, ints, floats, workers)
+    kernel(*before, places, after, image, how, dtype.type(0.5), ints, floats, workers)
 
 
-def _sample(ins: list, outs: list, **how: Any) -> None:
+def _work(grid: np.ndarray, channels: int, taps: int) -> float:
+    """Nanoseconds on one thread."""
+    places = grid.size // grid.shape[-1]
+    return places * (PLACE_NS + TAP_NS * channels * taps ** grid.shape[-1])
+
+
+def _turned(x: np.ndarray, grid: np.ndarray) -> tuple[np.ndarray, bool]:
+    """The images (N, C, pixels), or (N, pixels, C) where enough channels are read at enough places, and whether so."""
+    flat = _flat(x)
+    n, c, pixels = flat.shape
+    if c < 8 or 8 * grid.size // grid.shape[-1] < n * pixels:
+        return flat, False
+    turned = empty((n, pixels, c), x.dtype)
+    kernels.turn_images(flat, turned, threads.workers(TAP_NS * flat.size))
+    return turned, True
+
+
+def _sample(ins: list, outs: list, taps: int, padding: int, align: bool) -> None:
     x, grid = ins
     if outs[0].size:
-        _call(kernels.sample, [[_flat(x)], _flat(outs[0])], grid, x.shape[2:], _how(**how), x.shape[1])
+        arrays = [*_turned(x, grid), _flat(outs[0])]
+        how, room = (taps, padding, align), kernels.ROWS * x.shape[1]
+        _call(kernels.sample, arrays, grid, x.shape[2:], how, room, _work(grid, x.shape[1], taps))
 
 
-def _image_grad(ins: list, outs: list, space: tuple, **how: Any) -> None:
+def _image_grad(ins: list, outs: list, space: tuple, taps: int, padding: int, align: bool) -> None:
     dy, grid = ins
-    if outs[0].size:
-        group = max(1, -(-dy.shape[1] // 4))
-        _call(kernels.image_grad, [[_flat(dy)], _flat(outs[0])], grid, space, _how(**how), dy.shape[1], group)
+    if not dy.size:
+        outs[0].fill(0)
+    elif outs[0].size:
+        how, room = (taps, padding, align), kernels.GROUP * (BLOCK + numel(space))
+        _call(kernels.image_grad, [_flat(dy), _flat(outs[0])], grid, space, how, room, _work(grid, dy.shape[1], taps))
 
 
-def _grid_grad(ins: list, outs: list, **how: Any) -> None:
+def _grid_grad(ins: list, outs: list, taps: int, padding: int, align: bool) -> None:
     dy, x, grid = ins
     if outs[0].size:
-        out = outs[0].reshape(grid.shape[0], -1, grid.shape[-1])
-        _call(kernels.grid_grad, [[_flat(dy), _flat(x)], out], grid, x.shape[2:], _how(**how), x.shape[1])
-
-
-def _how(taps: int, padding: int, align: bool) -> tuple:
-    return taps, padding, align
+        arrays = [_flat(dy), *_turned(x, grid), outs[0]]
+        how, room = (taps, padding, align), kernels.ROWS * x.shape[1]
+        _call(kernels.grid_grad, arrays, grid, x.shape[2:], how, room, _work(grid, x.shape[1], taps))
 
 
 # ---- the same from operations, for higher derivatives -----------------------------------------------------------------
 def _inside(x: Tensor, size: int, padding: int, align: bool) -> Tensor:
     """Pixel coordinates moved into the image as the padding says."""
-    if padding == kernels.REFLECTION:
+    if padding == REFLECTION:
         low, span = (0.0, size - 1.0) if align else (-0.5, float(size))
         way = abs_(sub(x, low))
         flips = stop_gradient(floor(mul(way, 1.0 / max(span, 1e-30))))
         rest = sub(way, mul(flips, span))
         x = add(where(eq(remainder(flips, 2.0), 1.0), sub(span, rest), rest), low)
-    return x if padding == kernels.ZEROS else clamp(x, 0.0, size - 1.0)
+    return x if padding == ZEROS else clamp(x, 0.0, size - 1.0)
 
 
 def _cubic(t: Tensor) -> list[Tensor]:

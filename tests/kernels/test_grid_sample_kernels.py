@@ -8,18 +8,19 @@ import numpy as np
 import pytest
 
 from funcnn.kernels.cpu import grid_sample
+from funcnn.kernels.cpu.grid_taps import BLOCK, FLOATS, INTS
 
 HOWS = [how for how in product((1, 2, 4), (0, 1, 2), (False, True))]
 
 
-def run(kernel, before, grid, out, image, how, *more):
+def run(kernel, before, grid, out, image, how):
     """The output, after checking that one and two threads give the same bits."""
     seen = []
     for threads in (1, 2):
         out.fill(np.nan)
-        ints = np.empty((threads, 28 * grid_sample.BLOCK), np.int64)
-        floats = np.empty((threads, 40 * grid_sample.BLOCK), grid.dtype)
-        kernel(*before, grid, out, image, how, grid.dtype.type(0.5), *more, ints, floats, threads)
+        room = FLOATS + grid_sample.GROUP * (BLOCK + int(np.prod(image))) + grid_sample.ROWS * before[0].size
+        ints, floats = np.empty((threads, INTS), np.int64), np.empty((threads, room), grid.dtype)
+        kernel(*before, grid, out, image, how, grid.dtype.type(0.5), ints, floats, threads)
         seen.append(out.tobytes())
     assert seen[0] == seen[1]
     return out
@@ -71,33 +72,44 @@ def naive(x, grid, image, how):
 
 @pytest.mark.parametrize("how", HOWS, ids=str)
 @pytest.mark.parametrize(("image", "axes"), [((1, 3, 4), 2), ((2, 3, 2), 3), ((1, 1, 1), 2)])
-def test_values_and_gradients(how, image, axes):
+@pytest.mark.parametrize("channels", [3, 17])
+def test_values_and_gradients(how, image, axes, channels):
     if how[0] == 4 and axes == 3:
         return
     rng = np.random.default_rng(0)
-    n, c, places, pixels = 2, 3, grid_sample.BLOCK + 3 if how == (2, 0, False) else 7, int(np.prod(image))
+    n, c, places, pixels = 2, channels, BLOCK + 3 if how == (2, 0, False) else 9, int(np.prod(image))
     x, grid, dy = (
         rng.normal(size=(n, c, pixels)),
         rng.uniform(-1.6, 1.6, (n, places, axes)),
         rng.normal(size=(n, c, places)),
     )
     value, matrix = naive(x, grid, image, how)
-    y = run(grid_sample.sample, [x], grid, np.empty_like(dy), image, how)
-    np.testing.assert_allclose(y, value, 1e-11, 1e-11)
-    dx = run(grid_sample.image_grad, [dy], grid, np.empty_like(x), image, how, 2)
+    turned = np.empty((n, pixels, c))
+    grid_sample.turn_images(x, turned, 2)
+    np.testing.assert_array_equal(turned, x.transpose(0, 2, 1))
+    dx = run(grid_sample.image_grad, [dy], grid, np.empty_like(x), image, how)
     np.testing.assert_allclose(dx, np.einsum("npi,ncp->nci", matrix, dy), 1e-11, 1e-11)
-    dgrid = run(grid_sample.grid_grad, [dy, x], grid, np.empty_like(grid), image, how)
-    for a in range(axes):
-        step = np.zeros(axes)
+    for images in ([x, False], [turned, True]):
+        y = run(grid_sample.sample, images, grid, np.empty_like(dy), image, how)
+        np.testing.assert_allclose(y, value, 1e-11, 1e-11)
+        dgrid = run(grid_sample.grid_grad, [dy, *images], grid, np.empty_like(grid), image, how)
+        np.testing.assert_allclose(dgrid, slopes(x, grid, dy, image, how), 1e-6, 1e-6)
+
+
+def slopes(x, grid, dy, image, how):
+    """The gradient for the places by finite differences."""
+    out = np.empty_like(grid)
+    for a in range(grid.shape[-1]):
+        step = np.zeros(grid.shape[-1])
         step[a] = 1e-6
         sides = [naive(x, grid + sign * step, image, how)[0] for sign in (1, -1)]
-        slope = ((sides[0] - sides[1]) * dy).sum(1) / 2e-6
-        np.testing.assert_allclose(dgrid[:, :, a], slope, 1e-6, 1e-6)
+        out[:, :, a] = ((sides[0] - sides[1]) * dy).sum(1) / 2e-6
+    return out
 
 
 def test_float32():
     rng = np.random.default_rng(1)
     x, grid = rng.normal(size=(1, 2, 12)).astype(np.float32), rng.uniform(-1, 1, (1, 9, 2)).astype(np.float32)
     for taps in (1, 2, 4):
-        y = run(grid_sample.sample, [x], grid, np.empty((1, 2, 9), np.float32), (1, 3, 4), (taps, 0, False))
+        y = run(grid_sample.sample, [x, False], grid, np.empty((1, 2, 9), np.float32), (1, 3, 4), (taps, 0, False))
         np.testing.assert_allclose(y, naive(x, grid, (1, 3, 4), (taps, 0, False))[0], 1e-4, 1e-4)
