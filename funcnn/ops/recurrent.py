@@ -37,7 +37,7 @@ from funcnn.ops.matmul import linear, matmul_p
 from funcnn.ops.movement import expand, movedim, reshape, select, slice_dim, transpose
 from funcnn.ops.reduce import sum_p
 
-WORTH_A_REGION = 6_000  # nanoseconds of a step on one thread, below which a parallel region for each does not pay
+WORTH_SHARING = 1_500  # nanoseconds of a step on one thread, below which threads would wait for each other at its end
 
 
 # ---- running a kernel ---------------------------------------------------------------------------------------------------
@@ -46,15 +46,15 @@ def _contiguous(ins: list) -> list:
 
 
 def _setting(state: tuple[int, int], gates: int, dtype: np.dtype) -> tuple:
-    """``tiles, units, threads, strips, scratch``: how a kernel is to cut its work, and its memory."""
+    """``tiles, units, threads, done, strips, scratch``: how a kernel is to cut its work, and its memory."""
     n, hidden = state
     tiles, units = kernels.blocking(n, dtype.itemsize)
     blocks = -(-hidden // units)
     step = n * hidden * gates * (hidden / 50 + 1)  # ns, at 100 GFLOP/s
-    threads = workers(step * 1000) if step > WORTH_A_REGION and blocks > 1 else 1
+    threads = workers(step * 1000) if step > WORTH_SHARING and blocks > 1 else 1
     strips = empty((blocks * units * gates * hidden,), dtype)
     scratch = empty((threads, -(-n // tiles) * gates * units), dtype)
-    return tiles, units, threads, strips, scratch
+    return tiles, units, threads, np.zeros(1, np.int64), strips, scratch
 
 
 def _lstm(ins: list, outs: list, reverse: bool) -> None:

@@ -21,7 +21,14 @@ def _setting(n: int, hidden: int, gates: int, dtype: str, threads: int) -> tuple
     itemsize = np.dtype(dtype).itemsize
     tiles, units = recurrent.blocking(n, itemsize)
     strips = np.full(-(-hidden // units) * units * gates * hidden, np.nan, dtype)
-    return tiles, units, threads, strips, np.full((threads, -(-n // tiles) * gates * units), np.nan, dtype)
+    return (
+        tiles,
+        units,
+        threads,
+        np.zeros(1, np.int64),
+        strips,
+        np.full((threads, -(-n // tiles) * gates * units), np.nan, dtype),
+    )
 
 
 def _outs(dtype: str, *shapes: tuple) -> list[np.ndarray]:
@@ -50,21 +57,24 @@ def _run(mode: str, steps: int, n: int, hidden: int, dtype: str, reverse: bool, 
         state,
         state,
     )
-    how = (reverse, *_setting(n, hidden, gates, dtype, threads))
+
+    def how() -> tuple:
+        return reverse, *_setting(n, hidden, gates, dtype, threads)
+
     if mode == "lstm":
         outs = _outs(dtype, sequence, state, state, width, sequence)
         back = _outs(dtype, width, state, state)
-        lstm.lstm_forward(gx, h0, c0, w, b, *how, *outs)
-        lstm.lstm_backward(dy, dh, dc, outs[3], outs[4], c0, w, *how, *back)
+        lstm.lstm_forward(gx, h0, c0, w, b, *how(), *outs)
+        lstm.lstm_backward(dy, dh, dc, outs[3], outs[4], c0, w, *how(), *back)
     elif mode == "gru":
         outs = _outs(dtype, sequence, state, width, sequence)
         back = _outs(dtype, width, width, state)
-        gru.gru_forward(gx, h0, w, b, b_hh, *how, *outs)
-        gru.gru_backward(dy, dh, outs[2], outs[3], outs[0], h0, w, *how, *back)
+        gru.gru_forward(gx, h0, w, b, b_hh, *how(), *outs)
+        gru.gru_backward(dy, dh, outs[2], outs[3], outs[0], h0, w, *how(), *back)
     else:
         outs, back = _outs(dtype, sequence, state), _outs(dtype, width, state)
-        rnn.rnn_forward(gx, h0, w, b, mode == "relu", *how, *outs)
-        rnn.rnn_backward(dy, dh, outs[0], w, mode == "relu", *how, *back)
+        rnn.rnn_forward(gx, h0, w, b, mode == "relu", *how(), *outs)
+        rnn.rnn_backward(dy, dh, outs[0], w, mode == "relu", *how(), *back)
     return [*outs, *back], [gx, h0, c0, w, b, b_hh, dy, dh, dc]
 
 

@@ -4,39 +4,40 @@
 
 (Cho et al., arXiv:1406.1078, with the reset after the product, as cuDNN has it.) Layouts: gx, gates, dx, dgates (steps, rows,
 3 hidden) in the order r z n; y and inner, which holds m, (steps, rows, hidden); w (3 hidden, hidden). ``dx`` is the gradient of gx,
-``dgates`` of the products with the state, which differs in n by the factor r. Steps, regions and chunks are those of
-``lstm.py``.
+``dgates`` of the products with the state, which differs in n by the factor r. Tasks are those of ``lstm.py``.
 """
 
 from __future__ import annotations
 
 from funcnn.kernels.cpu.compile import device_function, kernel
 from funcnn.kernels.cpu.parallel import parallel_for
-from funcnn.kernels.cpu.recurrent import pack_gates, pack_states, strip_product
+from funcnn.kernels.cpu.recurrent import arrive, pack_gates, pack_states, strip_product, wait_for
 from funcnn.kernels.cpu.vector import pointer
 from funcnn.kernels.cpu.vmath import sigmoid, tanh
 
 
 # ---- forward ----------------------------------------------------------------------------------------------------------
 @kernel
-def gru_forward(gx, h0, w, b_ih, b_hh, reverse, tiles, units, threads, strips, scratch, y, hn, gates, inner):
+def gru_forward(gx, h0, w, b_ih, b_hh, reverse, tiles, units, threads, done, strips, scratch, y, hn, gates, inner):
     """Fill y, hn (rows, hidden) and what backward reads: the gates' values and the inner products of every step."""
     steps, _, hidden = y.shape
     blocks = (hidden + units - 1) // units
     parallel_for(pack_gates, blocks * 3, threads, (strips, w, 3, hidden, units))
-    for s in range(steps):
-        t = steps - 1 - s if reverse else s
-        before = t + 1 if reverse else t - 1
-        args = (s == 0, t, before, tiles, units, gx, h0, b_ih, b_hh, strips, scratch, y, gates, inner)
-        parallel_for(_forward_block, blocks, threads, args)
+    args = (blocks, reverse, tiles, units, gx, h0, b_ih, b_hh, done, strips, scratch, y, gates, inner)
+    parallel_for(_forward_task, steps * blocks, threads, args)
     hn[:] = y[0 if reverse else steps - 1]
 
 
 @device_function
-def _forward_block(
-    block, worker, initial, t, before, tiles, units, gx, h0, b_ih, b_hh, strips, scratch, y, gates, inner
+def _forward_task(
+    task, worker, blocks, reverse, tiles, units, gx, h0, b_ih, b_hh, done, strips, scratch, y, gates, inner
 ):
-    n, hidden = h0.shape
+    steps, n, hidden = y.shape
+    s, block = task // blocks, task % blocks
+    initial = s == 0
+    t = steps - 1 - s if reverse else s
+    before = t + 1 if reverse else t - 1
+    wait_for(pointer(done, 0), s * blocks)
     first = block * units
     have = min(units, hidden - first)
     place = scratch.shape[1] * worker
@@ -56,6 +57,7 @@ def _forward_block(
             _gates(have, hidden, size, pointer(gx, gates_at), pointer(b_ih, first), pointer(b_hh, first),
                    pointer(scratch, place + (row - top) * units), state, pointer(gates, gates_at), pointer(inner, at),
                    pointer(y, at))  # fmt: skip
+    arrive(pointer(done, 0))
 
 
 @device_function
@@ -73,26 +75,29 @@ def _gates(have, hidden, size, x, b, bh, s, state, gates, inner, y):
 
 # ---- backward ---------------------------------------------------------------------------------------------------------
 @kernel
-def gru_backward(dy, dhn, gates, inner, y, h0, w, reverse, tiles, units, threads, strips, scratch, dx, dgates, dh0):
+def gru_backward(
+    dy, dhn, gates, inner, y, h0, w, reverse, tiles, units, threads, done, strips, scratch, dx, dgates, dh0
+):
     """Fill dx, dgates and dh0; dh0 carries, on the way, the part of the states' gradient that passes by the gates."""
     steps, _, hidden = dy.shape
     blocks = (hidden + units - 1) // units
     parallel_for(pack_states, blocks, threads, (strips, w, units))
     dh0[:] = dhn
-    for s in range(steps + 1):
-        t = s if reverse else steps - 1 - s
-        args = (s == 0, s == steps, t, -1 if reverse else 1, tiles, units, dy, gates, inner, y, h0, strips, scratch, dx,
-                dgates, dh0)  # fmt: skip
-        parallel_for(_backward_block, blocks, threads, args)
+    args = (blocks, reverse, tiles, units, dy, gates, inner, y, h0, done, strips, scratch, dx, dgates, dh0)
+    parallel_for(_backward_task, (steps + 1) * blocks, threads, args)
 
 
 @device_function
-def _backward_block(block, worker, initial, final, t, later, tiles, units, dy, gates, inner, y, h0, strips, scratch, dx, dgates,
-                    dh0):  # fmt: skip
+def _backward_task(task, worker, blocks, reverse, tiles, units, dy, gates, inner, y, h0, done, strips, scratch, dx, dgates,
+                   dh0):  # fmt: skip
     steps, n, hidden = dy.shape
+    s, block = task // blocks, task % blocks
+    initial, final, earliest = s == 0, s == steps, s == steps - 1
+    t = s if reverse else steps - 1 - s
+    later = -1 if reverse else 1
+    wait_for(pointer(done, 0), s * blocks)
     first = block * units
     have = min(units, hidden - first)
-    earliest = t == (steps - 1 if later < 0 else 0)
     place = scratch.shape[1] * worker
     for tile in range(tiles):
         top, bottom = n * tile // tiles, n * (tile + 1) // tiles
@@ -113,6 +118,7 @@ def _backward_block(block, worker, initial, final, t, later, tiles, units, dy, g
                 gates_at = (t * n + row) * 3 * hidden + first
                 _gates_back(have, hidden, pointer(dy, at), pointer(gates, gates_at), pointer(inner, at), state, dh,
                             pointer(dx, gates_at), pointer(dgates, gates_at))  # fmt: skip
+    arrive(pointer(done, 0))
 
 
 @device_function

@@ -6,40 +6,44 @@
 before (``gx``), those with the weights' gradients are made after. Layouts: gx, gates, dgates (steps, n, 4 hidden) in the order
 i f g o; y, cells (steps, n, hidden); w (4 hidden, hidden).
 
-A step is one parallel region, a chunk of it a block of hidden units: the product of the state with the four strips of
-the block, into a scratch tile, then its gates, cells and states. Backward a chunk multiplies the step after's dgates with its
-strip, which is what arrives at its states, and goes on to their gates.
+A task is a block of hidden units at one step: the product of the state with the four strips of the block, into a scratch
+tile, then its gates, cells and states. Backward it multiplies the step after's dgates with its strip, which is what arrives at
+its states, and goes on to their gates. ``done`` counts the tasks, from 0.
 """
 
 from __future__ import annotations
 
 from funcnn.kernels.cpu.compile import device_function, kernel
 from funcnn.kernels.cpu.parallel import parallel_for
-from funcnn.kernels.cpu.recurrent import pack_gates, pack_states, strip_product
+from funcnn.kernels.cpu.recurrent import arrive, pack_gates, pack_states, strip_product, wait_for
 from funcnn.kernels.cpu.vector import pointer
 from funcnn.kernels.cpu.vmath import sigmoid, tanh
 
 
 # ---- forward ----------------------------------------------------------------------------------------------------------
 @kernel
-def lstm_forward(gx, h0, c0, w, bias, reverse, tiles, units, threads, strips, scratch, y, hn, cn, gates, cells):
+def lstm_forward(gx, h0, c0, w, bias, reverse, tiles, units, threads, done, strips, scratch, y, hn, cn, gates, cells):
     """Fill y, hn, cn (n, hidden) and what backward reads: the gates' values and the cells of every step."""
     steps, _, hidden = y.shape
     blocks = (hidden + units - 1) // units
     parallel_for(pack_gates, blocks * 4, threads, (strips, w, 4, hidden, units))
-    for s in range(steps):
-        t = steps - 1 - s if reverse else s
-        before = t + 1 if reverse else t - 1
-        args = (s == 0, t, before, tiles, units, gx, h0, c0, bias, strips, scratch, y, gates, cells)
-        parallel_for(_forward_block, blocks, threads, args)
+    args = (blocks, reverse, tiles, units, gx, h0, c0, bias, done, strips, scratch, y, gates, cells)
+    parallel_for(_forward_task, steps * blocks, threads, args)
     last = 0 if reverse else steps - 1
     hn[:] = y[last]
     cn[:] = cells[last]
 
 
 @device_function
-def _forward_block(block, worker, initial, t, before, tiles, units, gx, h0, c0, bias, strips, scratch, y, gates, cells):
-    n, hidden = h0.shape
+def _forward_task(
+    task, worker, blocks, reverse, tiles, units, gx, h0, c0, bias, done, strips, scratch, y, gates, cells
+):
+    steps, n, hidden = y.shape
+    s, block = task // blocks, task % blocks
+    initial = s == 0
+    t = steps - 1 - s if reverse else s
+    before = t + 1 if reverse else t - 1
+    wait_for(pointer(done, 0), s * blocks)
     first = block * units
     have = min(units, hidden - first)
     for tile in range(tiles):
@@ -59,6 +63,7 @@ def _forward_block(block, worker, initial, t, before, tiles, units, gx, h0, c0, 
             gates_at = (t * n + top + row) * 4 * hidden + first
             _gates(have, hidden, size, pointer(gx, gates_at), pointer(bias, first), sums, c, pointer(gates, gates_at),
                    pointer(cells, at), pointer(y, at))  # fmt: skip
+    arrive(pointer(done, 0))
 
 
 @device_function
@@ -77,27 +82,30 @@ def _gates(have, hidden, size, x, b, s, c, gates, cell, y):
 
 # ---- backward ---------------------------------------------------------------------------------------------------------
 @kernel
-def lstm_backward(dy, dhn, dcn, gates, cells, c0, w, reverse, tiles, units, threads, strips, scratch, dgates, dh0, dc0):
+def lstm_backward(
+    dy, dhn, dcn, gates, cells, c0, w, reverse, tiles, units, threads, done, strips, scratch, dgates, dh0, dc0
+):
     """Fill dgates, the gradient of the gates before their activation, dh0 and dc0; dc0 carries the cells' on the way."""
     steps, _, hidden = dy.shape
     blocks = (hidden + units - 1) // units
     parallel_for(pack_states, blocks, threads, (strips, w, units))
     dc0[:] = dcn
-    for s in range(steps + 1):
-        t = s if reverse else steps - 1 - s
-        args = (s == 0, s == steps, t, -1 if reverse else 1, tiles, units, dy, dhn, gates, cells, c0, strips, scratch, dgates,
-                dh0, dc0)  # fmt: skip
-        parallel_for(_backward_block, blocks, threads, args)
+    args = (blocks, reverse, tiles, units, dy, dhn, gates, cells, c0, done, strips, scratch, dgates, dh0, dc0)
+    parallel_for(_backward_task, (steps + 1) * blocks, threads, args)
 
 
 @device_function
-def _backward_block(block, worker, initial, final, t, later, tiles, units, dy, dhn, gates, cells, c0, strips, scratch, dgates,
-                    dh0, dc0):  # fmt: skip
+def _backward_task(task, worker, blocks, reverse, tiles, units, dy, dhn, gates, cells, c0, done, strips, scratch, dgates, dh0,
+                   dc0):  # fmt: skip
     steps, n, hidden = dy.shape
+    s, block = task // blocks, task % blocks
+    initial, final, earliest = s == 0, s == steps, s == steps - 1
+    t = s if reverse else steps - 1 - s
+    later = -1 if reverse else 1
+    wait_for(pointer(done, 0), s * blocks)
     first = block * units
     have = min(units, hidden - first)
     strip = pointer(strips, block * 4 * hidden * units)
-    earliest = t == (steps - 1 if later < 0 else 0)
     for tile in range(tiles):
         top, bottom = n * tile // tiles, n * (tile + 1) // tiles
         place = scratch.shape[1] * worker
@@ -117,6 +125,7 @@ def _backward_block(block, worker, initial, final, t, later, tiles, units, dy, d
                 gates_at = (t * n + row) * 4 * hidden + first
                 _gates_back(have, hidden, arrived, pointer(dy, at), pointer(gates, gates_at), pointer(cells, at), c_before,
                             pointer(dc0, own), pointer(dgates, gates_at))  # fmt: skip
+    arrive(pointer(done, 0))
 
 
 @device_function

@@ -2,37 +2,39 @@
 
     h' = tanh(x w_ih' + h w_hh' + bias), or relu
 
-(Elman, Cognitive Science 14(2), 1990.) Layouts: gx, y, dgates (steps, n, hidden); w (hidden, hidden). Steps, regions and chunks
-are those of ``lstm.py``.
+(Elman, Cognitive Science 14(2), 1990.) Layouts: gx, y, dgates (steps, n, hidden); w (hidden, hidden). Tasks are those of
+``lstm.py``.
 """
 
 from __future__ import annotations
 
 from funcnn.kernels.cpu.compile import device_function, kernel
 from funcnn.kernels.cpu.parallel import parallel_for
-from funcnn.kernels.cpu.recurrent import pack_gates, pack_states, strip_product
+from funcnn.kernels.cpu.recurrent import arrive, pack_gates, pack_states, strip_product, wait_for
 from funcnn.kernels.cpu.vector import pointer
 from funcnn.kernels.cpu.vmath import tanh
 
 
 # ---- forward ----------------------------------------------------------------------------------------------------------
 @kernel
-def rnn_forward(gx, h0, w, bias, relu, reverse, tiles, units, threads, strips, scratch, y, hn):
+def rnn_forward(gx, h0, w, bias, relu, reverse, tiles, units, threads, done, strips, scratch, y, hn):
     """Fill y and hn (n, hidden)."""
     steps, _, hidden = y.shape
     blocks = (hidden + units - 1) // units
     parallel_for(pack_gates, blocks, threads, (strips, w, 1, hidden, units))
-    for s in range(steps):
-        t = steps - 1 - s if reverse else s
-        before = t + 1 if reverse else t - 1
-        args = (s == 0, t, before, tiles, units, gx, h0, bias, relu, strips, scratch, y)
-        parallel_for(_forward_block, blocks, threads, args)
+    args = (blocks, reverse, tiles, units, gx, h0, bias, relu, done, strips, scratch, y)
+    parallel_for(_forward_task, steps * blocks, threads, args)
     hn[:] = y[0 if reverse else steps - 1]
 
 
 @device_function
-def _forward_block(block, worker, initial, t, before, tiles, units, gx, h0, bias, relu, strips, scratch, y):
-    n, hidden = h0.shape
+def _forward_task(task, worker, blocks, reverse, tiles, units, gx, h0, bias, relu, done, strips, scratch, y):
+    steps, n, hidden = y.shape
+    s, block = task // blocks, task % blocks
+    initial = s == 0
+    t = steps - 1 - s if reverse else s
+    before = t + 1 if reverse else t - 1
+    wait_for(pointer(done, 0), s * blocks)
     first = block * units
     have = min(units, hidden - first)
     place = scratch.shape[1] * worker
@@ -45,50 +47,37 @@ def _forward_block(block, worker, initial, t, before, tiles, units, gx, h0, bias
         strip_product(bottom - top, units, hidden, h, hidden, strip, pointer(scratch, place))
         for row in range(top, bottom):
             at = (t * n + row) * hidden + first
-            s = pointer(scratch, place + (row - top) * units)
+            sums = pointer(scratch, place + (row - top) * units)
             x, out = pointer(gx, at), pointer(y, at)
             if relu:
                 for j in range(have):
-                    a = x[j] + b[j] + s[j]
+                    a = x[j] + b[j] + sums[j]
                     out[j] = zero if a < zero else a
             else:
                 for j in range(have):
-                    out[j] = tanh(x[j] + b[j] + s[j])
+                    out[j] = tanh(x[j] + b[j] + sums[j])
+    arrive(pointer(done, 0))
 
 
 # ---- backward ---------------------------------------------------------------------------------------------------------
 @kernel
-def rnn_backward(dy, dhn, y, w, relu, reverse, tiles, units, threads, strips, scratch, dgates, dh0):
+def rnn_backward(dy, dhn, y, w, relu, reverse, tiles, units, threads, done, strips, scratch, dgates, dh0):
     """Fill dgates, the gradient before the activation, and dh0."""
     steps, _, hidden = dy.shape
     blocks = (hidden + units - 1) // units
     parallel_for(pack_states, blocks, threads, (strips, w, units))
-    for s in range(steps + 1):
-        t = s if reverse else steps - 1 - s
-        args = (
-            s == 0,
-            s == steps,
-            t,
-            t - 1 if reverse else t + 1,
-            tiles,
-            units,
-            dy,
-            dhn,
-            y,
-            relu,
-            strips,
-            scratch,
-            dgates,
-            dh0,
-        )
-        parallel_for(_backward_block, blocks, threads, args)
+    args = (blocks, reverse, tiles, units, dy, dhn, y, relu, done, strips, scratch, dgates, dh0)
+    parallel_for(_backward_task, (steps + 1) * blocks, threads, args)
 
 
 @device_function
-def _backward_block(
-    block, worker, initial, final, t, later, tiles, units, dy, dhn, y, relu, strips, scratch, dgates, dh0
-):
-    _, n, hidden = dy.shape
+def _backward_task(task, worker, blocks, reverse, tiles, units, dy, dhn, y, relu, done, strips, scratch, dgates, dh0):
+    steps, n, hidden = dy.shape
+    s, block = task // blocks, task % blocks
+    initial, final = s == 0, s == steps
+    t = s if reverse else steps - 1 - s
+    later = t - 1 if reverse else t + 1
+    wait_for(pointer(done, 0), s * blocks)
     first = block * units
     have = min(units, hidden - first)
     place = scratch.shape[1] * worker
@@ -112,3 +101,4 @@ def _backward_block(
                 for j in range(have):
                     slope = (zero if value[j] <= zero else one) if relu else one - value[j] * value[j]
                     out[j] = (g[j] + arrived[j]) * slope
+    arrive(pointer(done, 0))
