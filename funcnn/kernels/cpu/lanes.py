@@ -53,10 +53,15 @@ class Rows:
         single = self.builder.insert_element(blank, number, self.ir.IntType(32)(0))
         return self.builder.shuffle_vector(single, blank, self._constant(self.ir.IntType(32), [0] * self.lanes))
 
+    def integer(self, number: Any, kind: Any) -> Any:
+        """A 64-bit integer, cut to ``kind``, in all lanes."""
+        return self.splat(self.builder.trunc(number, kind) if kind.width < 64 else number)
+
     def places(self, first: Any, kind: Any) -> Any:
         """first, first + step, ... as integers of ``kind``."""
-        spread = self.splat(self.builder.trunc(first, kind) if kind.width < 64 else first)
-        return self.builder.add(spread, self._constant(kind, [self.step * q for q in range(self.lanes)]))
+        return self.builder.add(
+            self.integer(first, kind), self._constant(kind, [self.step * q for q in range(self.lanes)])
+        )
 
     def over_taps(self, offsets: Any, taps: Any, before: list, turn: Callable) -> list:
         """``state = turn(offsets[t], state)`` for t in range(taps), taps > 0, with the state in registers."""
@@ -105,12 +110,12 @@ def _largest(lanes: int, step: int) -> Any:
                 index = builder.add(offset, shifted)
                 new = rows.load(builder.gep(start, [index]))
                 take = builder.or_(builder.fcmp_ordered(">", new, state[0]), builder.fcmp_unordered("uno", new, new))
-                return [builder.select(take, new, state[0]), builder.select(take, rows.places(index, kind), state[1])]
+                return [builder.select(take, new, state[0]), builder.select(take, rows.integer(offset, kind), state[1])]
 
-            begin = builder.add(builder.load(table), shifted)
-            state = rows.over_taps(table, count, [rows.filled(float("-inf")), rows.places(begin, kind)], turn)
-            rows.store(state[0], best, rows.size)
-            rows.store(state[1], where, kind.width // 8)
+            begin = [rows.filled(float("-inf")), rows.integer(builder.load(table), kind)]
+            value, offset = rows.over_taps(table, count, begin, turn)
+            rows.store(value, best, rows.size)
+            rows.store(builder.add(offset, rows.places(shifted, kind)), where, kind.width // 8)
             return context.get_dummy_value()
 
         return types.void(image, offsets, types.intp, types.intp, best, where), codegen

@@ -63,13 +63,14 @@ def max_pool_rows(chunk, worker, x, y, argmax, size, stride, padding, dilation, 
     left, right = whole_windows(Q, W, size[2], stride[2], padding[2], dilation[2])
     table = np.empty(size[0] * size[1] * size[2], np.int64)
     offsets = pointer(table, 0)
+    lowest = x.dtype.type(-np.inf)
     for row in range(chunk * rows, min((chunk + 1) * rows, M * O * P)):
         m, plane_row = divmod(row, O * P)
         o, p = divmod(plane_row, P)
         image, best, where = pointer(x, m * D * H * W), pointer(y, row * Q), pointer(argmax, row * Q)
         taps = tap_offsets(offsets, o, p, D, H, W, size, stride, padding, dilation)
         for q in range(left):
-            largest_at(image, offsets, taps, q, W, size[2], stride[2], padding[2], dilation[2], best, where)
+            largest_at(image, offsets, taps, q, W, size[2], stride[2], padding[2], dilation[2], lowest, best, where)
         if right > left:
             if taps == 0:
                 for q in range(left, right):
@@ -77,13 +78,13 @@ def max_pool_rows(chunk, worker, x, y, argmax, size, stride, padding, dilation, 
             else:
                 largest_in_row(image, offsets, taps, left, right, stride[2], best, where)
         for q in range(right, Q):
-            largest_at(image, offsets, taps, q, W, size[2], stride[2], padding[2], dilation[2], best, where)
+            largest_at(image, offsets, taps, q, W, size[2], stride[2], padding[2], dilation[2], lowest, best, where)
 
 
 @device_function
-def largest_at(image, offsets, taps, q, W, size, stride, padding, dilation, best, where):
+def largest_at(image, offsets, taps, q, W, size, stride, padding, dilation, lowest, best, where):
     """One output, whose window may run over the left and right edges."""
-    value, place = -np.inf, -1
+    value, place = lowest, -1
     column = q * stride
     j = 0
     for t in range(taps):
@@ -126,21 +127,55 @@ def window_max_rows(chunk, worker, x, y, argmax, bounds, rows):
     """Output rows [chunk * rows, (chunk + 1) * rows) of ``window_max``."""
     M, O, P, Q = y.shape
     _, D, H, W = x.shape
+    table, values, places = (
+        np.empty(D * H * (W // FEW + 1), np.int64),
+        np.empty(LANES, x.dtype),
+        np.empty(LANES, np.int64),
+    )
+    offsets, lane_best, lane_where = pointer(table, 0), pointer(values, 0), pointer(places, 0)
+    lowest = x.dtype.type(-np.inf)
     for row in range(chunk * rows, min((chunk + 1) * rows, M * O * P)):
         m, plane_row = divmod(row, O * P)
         o, p = divmod(plane_row, P)
         t = m if bounds.shape[0] > 1 else 0
         image, best, where = pointer(x, m * D * H * W), pointer(y, row * Q), pointer(argmax, row * Q)
+        d0, d1, h0, h1 = bounds[t, o, 0], bounds[t, o, 1], bounds[t, O + p, 0], bounds[t, O + p, 1]
         for q in range(Q):
-            value, place = -np.inf, -1
-            for d in range(bounds[t, o, 0], bounds[t, o, 1]):
-                for h in range(bounds[t, O + p, 0], bounds[t, O + p, 1]):
-                    first = (d * H + h) * W
-                    for index in range(first + bounds[t, O + P + q, 0], first + bounds[t, O + P + q, 1]):
-                        new = image[index]
-                        if place < 0 or new > value or new != new:
-                            value, place = new, index
-            best[q], where[q] = value, place
+            w0, w1 = bounds[t, O + P + q, 0], bounds[t, O + P + q, 1]
+            runs, length = (1, (h1 - h0) * W) if w1 - w0 == W else (h1 - h0, w1 - w0)  # whole rows follow one another
+            lanes = LANES if length >= LANES else FEW if length >= FEW else 1
+            taps = 0
+            for d in range(d0, d1):
+                for run in range(runs):
+                    first = (d * H + h0 + run) * W + w0
+                    for block in range(0, length, lanes):
+                        offsets[taps] = first + min(block, length - lanes)
+                        taps += 1
+            if taps == 0:
+                best[q], where[q] = lowest, -1
+                continue
+            if lanes == LANES:
+                largest(image, offsets, taps, 0, lane_best, lane_where)
+            elif lanes == FEW:
+                largest_few(image, offsets, taps, 0, lane_best, lane_where)
+            else:
+                largest_at(image, offsets, taps, 0, 1, 1, 1, 0, 0, lowest, lane_best, lane_where)
+            best[q], where[q] = winning_lane(lane_best, lane_where, lanes)
+
+
+@device_function
+def winning_lane(best, where, lanes):
+    """The largest value of the lanes and its index: of equals the first in the image, of NaN the last. The lanes are
+    halved, without branches, until one is left."""
+    while lanes > 1:
+        lanes //= 2
+        for lane in range(lanes):
+            value, place, new, index = best[lane], where[lane], best[lanes + lane], where[lanes + lane]
+            nan = (new != new) & ((value == value) | (index > place))
+            take = (new > value) | ((new == value) & (index < place)) | nan
+            best[lane] = new if take else value
+            where[lane] = index if take else place
+    return best[0], where[0]
 
 
 @kernel
