@@ -17,11 +17,22 @@ from funcnn.layers.cell import GRUCell, LSTMCell, RNNCell
 from funcnn.layers.conv import Conv1d, Conv2d, Conv3d
 from funcnn.layers.dropout import Dropout
 from funcnn.layers.embedding import Embedding
-from funcnn.layers.fractional_pool import FractionalMaxPool2d, FractionalMaxPool3d
 from funcnn.layers.fold import Fold, Unfold
+from funcnn.layers.fractional_pool import FractionalMaxPool2d, FractionalMaxPool3d
 from funcnn.layers.linear import Identity, Linear
 from funcnn.layers.loss import CrossEntropyLoss, L1Loss, MSELoss, NLLLoss
-from funcnn.layers.norm import BatchNorm1d, BatchNorm2d, BatchNorm3d, LayerNorm
+from funcnn.layers.norm import (
+    BatchNorm1d,
+    BatchNorm2d,
+    BatchNorm3d,
+    GroupNorm,
+    InstanceNorm1d,
+    InstanceNorm2d,
+    InstanceNorm3d,
+    LayerNorm,
+    LocalResponseNorm,
+    RMSNorm,
+)
 from funcnn.layers.pool import (
     AvgPool1d,
     AvgPool2d,
@@ -43,7 +54,8 @@ GENERATED = (
     Linear, Identity, Conv1d, Conv2d, Conv3d, MaxPool1d, MaxPool2d, MaxPool3d, AvgPool1d, AvgPool2d, AvgPool3d,
     LPPool1d, LPPool2d, LPPool3d, AdaptiveAvgPool1d, AdaptiveAvgPool2d, AdaptiveAvgPool3d, AdaptiveMaxPool1d,
     AdaptiveMaxPool2d, AdaptiveMaxPool3d, FractionalMaxPool2d, FractionalMaxPool3d, MaxUnpool1d, MaxUnpool2d, MaxUnpool3d,
-    BatchNorm1d, BatchNorm2d, BatchNorm3d, LayerNorm, ReLU, LeakyReLU, PReLU, Sigmoid, Tanh, GELU, Softmax, LogSoftmax,
+    BatchNorm1d, BatchNorm2d, BatchNorm3d, LayerNorm, GroupNorm, InstanceNorm1d, InstanceNorm2d,
+    InstanceNorm3d, RMSNorm, LocalResponseNorm, ReLU, LeakyReLU, PReLU, Sigmoid, Tanh, GELU, Softmax, LogSoftmax,
     Flatten, Dropout, CrossEntropyLoss, NLLLoss, MSELoss, L1Loss, Embedding, Upsample,
     UpsamplingNearest2d, UpsamplingBilinear2d, Unfold, Fold,
     LSTM, GRU, RNN, LSTMCell, GRUCell, RNNCell, MultiheadAttention,

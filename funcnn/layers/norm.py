@@ -1,4 +1,4 @@
-"""Batch normalization in one, two and three dimensions, and layer normalization."""
+"""Normalization: batch and instance in one, two and three dimensions, layer, group, RMS and local response."""
 
 from __future__ import annotations
 
@@ -13,6 +13,19 @@ from funcnn.layers.base import Layer, arg, float_dtype, frozen_set
 from funcnn.ops import norm
 from funcnn.ops.creation import ones, zeros
 from funcnn.ops.elementwise import add, mul, stop_gradient, sub, true_divide
+from funcnn.ops.lrn import local_response_norm
+from funcnn.ops.movement import squeeze, unsqueeze
+
+
+def affine_params(shape: tuple, weight: bool, bias: bool, dtype: Any) -> dict:
+    """A weight of ones and a bias of zeros, as far as wanted."""
+    made = {"weight": ones(shape, dtype=float_dtype(dtype))} if weight else {}
+    return {**made, "bias": zeros(shape, dtype=float_dtype(dtype))} if bias else made
+
+
+def sizes_of(shape: Any) -> tuple[int, ...]:
+    """``normalized_shape`` as a tuple."""
+    return (int(shape),) if isinstance(shape, (int, np.integer)) else tuple(shape)
 
 
 @dataclass(frozen=True, repr=False)
@@ -41,15 +54,12 @@ class BatchNormNd(Layer):
 
     def init(self, key: Tensor) -> tuple[dict, dict]:
         """weight 1, bias 0; running_mean 0, running_var 1, num_batches_tracked 0."""
-        dtype = float_dtype(self.dtype)
-        params = {"weight": ones(self.num_features, dtype=dtype)} if self.affine else {}
-        if self.bias:
-            params["bias"] = zeros(self.num_features, dtype=dtype)
+        params = affine_params((self.num_features,), self.affine, self.bias, self.dtype)
         if not self.track_running_stats:
             return params, {}
         return params, {
-            "running_mean": zeros(self.num_features, dtype=dtype),
-            "running_var": ones(self.num_features, dtype=dtype),
+            "running_mean": zeros(self.num_features, dtype=float_dtype(self.dtype)),
+            "running_var": ones(self.num_features, dtype=float_dtype(self.dtype)),
             "num_batches_tracked": constant(np.zeros((), np.int64)),
         }
 
@@ -59,17 +69,20 @@ class BatchNormNd(Layer):
         if not training and self.track_running_stats:
             stats = state["running_mean"], state["running_var"]
             return norm.batch_norm_inference(x, *stats, weight, bias, self.eps), state
-        y, mean, var = norm.batch_norm_training(x, weight, bias, self.eps)
-        return y, self._followed(state, mean, var) if training and self.track_running_stats else state
+        y, mean, var, unbiased = norm.batch_statistics_norm(x, weight, bias, self.eps)
+        return y, self._followed(state, mean, var, unbiased) if training and self.track_running_stats else state
 
-    def _followed(self, state: dict, mean: Tensor, var: Tensor) -> dict:
+    def _followed(self, state: dict, mean: Tensor, var: Tensor, unbiased: float) -> dict:
         count = add(state["num_batches_tracked"], 1)
-        share = true_divide(1.0, count) if self.momentum is None else self.momentum
-        new = {"num_batches_tracked": count}
-        for name, batch in (("running_mean", mean), ("running_var", var)):
-            held = state[name]
-            new[name] = add(held, mul(sub(stop_gradient(batch), held), share))
-        return {name: new[name] for name in self.buffers}
+        held, batch = (state["running_mean"], state["running_var"]), (mean, var)
+        if self.momentum is not None:
+            return dict(
+                zip(self.buffers, (*norm.follow(held, batch, self.momentum, (1.0, unbiased)), count), strict=True)
+            )
+        share = true_divide(1.0, count)
+        new = [stop_gradient(mean), mul(stop_gradient(var), unbiased)]
+        moved = [add(old, mul(sub(value, old), share)) for old, value in zip(held, new, strict=True)]
+        return dict(zip(self.buffers, (*moved, count), strict=True))
 
     def _check(self, x: Any) -> None:
         name = type(self).__name__
@@ -95,6 +108,41 @@ BatchNorm1d, BatchNorm2d, BatchNorm3d = (
 
 
 @dataclass(frozen=True, repr=False)
+class InstanceNormNd(BatchNormNd):
+    """``(x - mean) / sqrt(var + eps) * weight + bias`` for each image and channel over space (Ulyanov et al.,
+    arXiv:1607.08022).
+
+    Input (N, C, *spatial) or (C, *spatial). With running statistics, those are used in evaluation.
+    """
+
+    momentum: float | None = arg("weight of the new batch in the running statistics", 0.1)
+    affine: bool = arg("whether there are a learned weight and bias", False)
+    track_running_stats: bool = arg("whether running statistics are kept", False)
+
+    def __call__(self, params: dict, state: dict, x: Any, *, training: bool = False, key: Any = None) -> tuple:
+        if x.ndim == self.ranks[0]:
+            y, state = self(params, state, unsqueeze(x, 0), training=training)
+            return squeeze(y, 0), state
+        self._check(x)
+        affine = params.get("weight"), params.get("bias")
+        if not training and self.track_running_stats:
+            stats = state["running_mean"], state["running_var"]
+            return norm.batch_norm_inference(x, *stats, *affine, self.eps), state
+        y, mean, var, unbiased = norm.instance_statistics_norm(x, *affine, self.eps)
+        if not (training and self.track_running_stats):
+            return y, state
+        held = state["running_mean"], state["running_var"]
+        moved = norm.follow(held, (mean, var), self.momentum or 0.0, (1.0, unbiased))
+        return y, dict(zip(self.buffers, (*moved, state["num_batches_tracked"]), strict=True))
+
+
+InstanceNorm1d, InstanceNorm2d, InstanceNorm3d = (
+    type(name, (InstanceNormNd,), {"ranks": (n + 1, n + 2), "__module__": __name__, "__doc__": InstanceNormNd.__doc__})
+    for n, name in ((1, "InstanceNorm1d"), (2, "InstanceNorm2d"), (3, "InstanceNorm3d"))
+)
+
+
+@dataclass(frozen=True, repr=False)
 class LayerNorm(Layer):
     """``(x - mean) / sqrt(var + eps) * weight + bias`` over the last dimensions (Ba et al., arXiv:1607.06450, eq. 4)."""
 
@@ -107,17 +155,12 @@ class LayerNorm(Layer):
     parameters: ClassVar[tuple[str, ...]] = ("weight", "bias")
 
     def __post_init__(self) -> None:
-        shape = self.normalized_shape
-        frozen_set(self, normalized_shape=(int(shape),) if isinstance(shape, (int, np.integer)) else tuple(shape))
+        frozen_set(self, normalized_shape=sizes_of(self.normalized_shape))
         frozen_set(self, bias=self.bias and self.elementwise_affine)
 
     def init(self, key: Tensor) -> tuple[dict, dict]:
         """weight 1 and bias 0, of ``normalized_shape``."""
-        dtype = float_dtype(self.dtype)
-        params = {"weight": ones(self.normalized_shape, dtype=dtype)} if self.elementwise_affine else {}
-        if self.bias:
-            params["bias"] = zeros(self.normalized_shape, dtype=dtype)
-        return params, {}
+        return affine_params(self.normalized_shape, self.elementwise_affine, self.bias, self.dtype), {}
 
     def __call__(self, params: dict, state: dict, x: Any, *, training: bool = False, key: Any = None) -> tuple:
         return norm.layer_norm(x, self.normalized_shape, params.get("weight"), params.get("bias"), self.eps), state
@@ -126,3 +169,82 @@ class LayerNorm(Layer):
         return (
             f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}, bias={self.bias}"
         )
+
+
+@dataclass(frozen=True, repr=False)
+class GroupNorm(Layer):
+    """``(x - mean) / sqrt(var + eps) * weight + bias`` over groups of channels and space (Wu and He, arXiv:1803.08494).
+
+    Input (N, C, *spatial), output of the same shape.
+    """
+
+    num_groups: int = arg("groups that the channels are cut into")
+    num_channels: int = arg("channels C of the input")
+    eps: float = arg("added to the variance", 1e-5)
+    affine: bool = arg("whether there are a learned weight and bias for each channel", True)
+    device: Any = arg("cpu or None", None)
+    dtype: Any = arg("dtype of the parameters, None for the default float", None)
+    bias: bool = arg("with affine, whether there is a bias", True)
+    parameters: ClassVar[tuple[str, ...]] = ("weight", "bias")
+
+    def __post_init__(self) -> None:
+        if self.num_groups < 1 or self.num_channels % self.num_groups:
+            raise ValueError(
+                f"GroupNorm: {self.num_channels} channels are not divisible into {self.num_groups} groups; "
+                "num_channels must be a multiple of num_groups"
+            )
+        frozen_set(self, bias=self.bias and self.affine)
+
+    def init(self, key: Tensor) -> tuple[dict, dict]:
+        """weight 1 and bias 0, one for each channel."""
+        return affine_params((self.num_channels,), self.affine, self.bias, self.dtype), {}
+
+    def __call__(self, params: dict, state: dict, x: Any, *, training: bool = False, key: Any = None) -> tuple:
+        return norm.group_norm(x, self.num_groups, params.get("weight"), params.get("bias"), self.eps), state
+
+    def extra_repr(self) -> str:
+        return f"{self.num_groups}, {self.num_channels}, eps={self.eps}, affine={self.affine}, bias={self.bias}"
+
+
+@dataclass(frozen=True, repr=False)
+class RMSNorm(Layer):
+    """``x / sqrt(mean(x ** 2) + eps) * weight`` over the last dimensions (Zhang and Sennrich, arXiv:1910.07467, eq. 4)."""
+
+    normalized_shape: Any = arg("an int, or the sizes of the last dimensions to normalise over")
+    eps: float | None = arg("added to the mean square, None for the dtype's machine epsilon", None)
+    elementwise_affine: bool = arg("whether there is a learned weight", True)
+    device: Any = arg("cpu or None", None)
+    dtype: Any = arg("dtype of the parameters, None for the default float", None)
+    parameters: ClassVar[tuple[str, ...]] = ("weight",)
+
+    def __post_init__(self) -> None:
+        frozen_set(self, normalized_shape=sizes_of(self.normalized_shape))
+
+    def init(self, key: Tensor) -> tuple[dict, dict]:
+        """weight 1, of ``normalized_shape``."""
+        return affine_params(self.normalized_shape, self.elementwise_affine, False, self.dtype), {}
+
+    def __call__(self, params: dict, state: dict, x: Any, *, training: bool = False, key: Any = None) -> tuple:
+        return norm.rms_norm(x, self.normalized_shape, params.get("weight"), self.eps), state
+
+    def extra_repr(self) -> str:
+        return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
+
+
+@dataclass(frozen=True, repr=False)
+class LocalResponseNorm(Layer):
+    """``x / (k + alpha / size * sum(x ** 2)) ** beta`` over neighbouring channels (Krizhevsky et al., 2012, section 3.3).
+
+    Input (N, C, *spatial), output of the same shape.
+    """
+
+    size: int = arg("channels in the window")
+    alpha: float = arg("factor of the mean square", 1e-4)
+    beta: float = arg("exponent", 0.75)
+    k: float = arg("added to the mean square", 1.0)
+
+    def __call__(self, params: dict, state: dict, x: Any, *, training: bool = False, key: Any = None) -> tuple:
+        return local_response_norm(x, self.size, self.alpha, self.beta, self.k), state
+
+    def extra_repr(self) -> str:
+        return f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}"

@@ -39,8 +39,8 @@ from funcnn.ops.adaptive_pool import (
 from funcnn.ops.attention import scaled_dot_product_attention
 from funcnn.ops.conv import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
 from funcnn.ops.embedding import embedding
-from funcnn.ops.fractional_pool import fractional_max_pool2d, fractional_max_pool3d
 from funcnn.ops.fold import fold, unfold
+from funcnn.ops.fractional_pool import fractional_max_pool2d, fractional_max_pool3d
 from funcnn.ops.grid_sample import affine_grid, grid_sample
 from funcnn.ops.interpolate import interpolate
 from funcnn.ops.loss import (
@@ -55,6 +55,7 @@ from funcnn.ops.loss import (
     smooth_l1_loss,
 )
 from funcnn.ops.lp_pool import lp_pool1d, lp_pool2d, lp_pool3d
+from funcnn.ops.lrn import local_response_norm
 from funcnn.ops.math import relu, sigmoid, tanh
 from funcnn.ops.matmul import linear
 from funcnn.ops.multihead import multi_head_attention_forward
@@ -97,9 +98,9 @@ __all__ = [
     "dropout",
     "elu",
     "embedding",
+    "fold",
     "fractional_max_pool2d",
     "fractional_max_pool3d",
-    "fold",
     "gelu",
     "glu",
     "grid_sample",
@@ -116,6 +117,7 @@ __all__ = [
     "layer_norm",
     "leaky_relu",
     "linear",
+    "local_response_norm",
     "log_softmax",
     "logsigmoid",
     "lp_pool1d",

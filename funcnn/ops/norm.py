@@ -231,15 +231,19 @@ def instance_norm(
     """
     if not use_input_stats:
         return batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
-    x = operand("instance_norm", input)
+    y, mean, var, unbiased = instance_statistics_norm(input, weight, bias, eps)
+    _move("instance_norm", (running_mean, running_var), (mean, var), momentum, (1.0, unbiased))
+    return y
+
+
+def instance_statistics_norm(x: Any, weight: Any, bias: Any, eps: float) -> tuple[Tensor, Tensor, Tensor, float]:
+    """``(y, mean, biased variance, what makes it unbiased)``, the statistics averaged over the images."""
+    x = operand("instance_norm", x)
     n, c, s = _channels("instance_norm", x, weight, bias)
     _require_several("instance_norm", x, s)
     affine = _affine(x, weight, bias, (c,))
     y, mean, _, var = group_norm_p(reshape(x, (n, c, s)), *affine, eps=float(eps), groups=c)
-    if running_mean is not None or running_var is not None:
-        held, batch = (running_mean, running_var), (mean_(mean, 0), mean_(var, 0))
-        _move("instance_norm", held, batch, momentum, (1.0, s / max(s - 1, 1)))
-    return reshape(y, x._v.shape)
+    return reshape(y, x._v.shape), mean_(mean, 0), mean_(var, 0), s / max(s - 1, 1)
 
 
 def rms_norm(input: Any, normalized_shape: Any, weight: Any = None, eps: float | None = None) -> Tensor:

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from funcnn.core.errors import DTypeError, ShapeError
+from funcnn.layers.norm import GroupNorm, InstanceNorm2d
 from funcnn.ops import norm
 from funcnn.ops.creation import as_tensor
 from funcnn.ops.elementwise import mul
+from funcnn.ops.lrn import local_response_norm
 from funcnn.ops.reduce import sum as sum_
 from funcnn.transforms.grad import grad, vjp
 from funcnn.transforms.jit import jit
@@ -96,6 +98,29 @@ def test_a_large_mean_costs_no_digits(offset: float) -> None:
     np.testing.assert_allclose(got, exact, 1e-5, 1e-6)
 
 
+@pytest.mark.parametrize("offset", [1e4, 1e6])
+def test_gradients_with_a_large_mean_cost_no_digits(offset: float) -> None:
+    x = (RNG.standard_normal((8, 4, 16)) + offset).astype(np.float32)
+    dy = RNG.standard_normal(x.shape).astype(np.float32)
+
+    def pulled(f: Any, x: Any, dy: Any) -> np.ndarray:
+        got = vjp(f, as_tensor(x))[1](as_tensor(dy))
+        return (got[0] if isinstance(got, tuple) else got).numpy()
+
+    for f in (
+        lambda x: norm.batch_norm(x, None, None, training=True), lambda x: norm.group_norm(x, 2),
+        lambda x: norm.layer_norm(x, 16), lambda x: norm.instance_norm(x),
+    ):  # fmt: skip
+        wide = pulled(f, x.astype(np.float64), dy.astype(np.float64))
+        np.testing.assert_allclose(pulled(f, x, dy), wide, 3e-5, 3e-5)
+
+
+def test_huge_units_are_cut_into_blocks() -> None:
+    x = (RNG.standard_normal((2, 2, 150_000)) + 100).astype(np.float32)
+    exact = (x - x.mean((0, 2), dtype=np.float64, keepdims=True)) / x.astype(np.float64).std((0, 2), keepdims=True)
+    np.testing.assert_allclose(norm.batch_norm(x, None, None, training=True).numpy(), exact, 1e-4, 1e-4)
+
+
 def test_constant_rows_normalise_to_zero_with_finite_gradients() -> None:
     y, pull = vjp(lambda x: norm.layer_norm(x, 4), as_tensor(np.full((2, 4), 3.0)))
     np.testing.assert_array_equal(y.numpy(), np.zeros((2, 4)))
@@ -134,6 +159,11 @@ F32 = np.ones(3, np.float32)
         (lambda: norm.instance_norm(X[..., :1]), ShapeError, "instance_norm: needs more than 1 value"),
         (lambda: norm.rms_norm(X.astype(int), 5), DTypeError, "rms_norm: expected a floating-point"),
         (lambda: norm.rms_norm(X, 5, np.ones(4)), ShapeError, r"shape \(5,\), got \(4,\)"),
+        (lambda: local_response_norm(X[0], 2), ValueError, "local_response_norm: expected at least 3 dimensions"),
+        (lambda: local_response_norm(X, 0), ValueError, "size must be positive, got 0"),
+        (lambda: local_response_norm(X.astype(int), 2), DTypeError, "local_response_norm: expected float32 or float64"),
+        (lambda: GroupNorm(2, 3), ValueError, "GroupNorm: 3 channels are not divisible into 2 groups"),
+        (lambda: InstanceNorm2d(3)({}, {}, as_tensor(X[0])), ShapeError, "InstanceNorm2d: expected 3-d or 4-d input"),
     ],
 )
 def test_refusals(call: Any, error: type, words: str) -> None:
