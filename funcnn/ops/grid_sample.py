@@ -59,11 +59,11 @@ def _work(grid: np.ndarray, channels: int, taps: int) -> float:
     return places * (PLACE_NS + TAP_NS * channels * taps ** grid.shape[-1])
 
 
-def _turned(x: np.ndarray, grid: np.ndarray) -> tuple[np.ndarray, bool]:
+def _turned(x: np.ndarray, grid: np.ndarray, taps: int) -> tuple[np.ndarray, bool]:
     """The images (N, C, pixels), or (N, pixels, C) where enough channels are read at enough places, and whether so."""
     flat = _flat(x)
     n, c, pixels = flat.shape
-    if c < 8 or 8 * grid.size // grid.shape[-1] < n * pixels:
+    if taps == 1 or c < 8 or 8 * grid.size // grid.shape[-1] < n * pixels:
         return flat, False
     turned = empty((n, pixels, c), x.dtype)
     kernels.turn_images(flat, turned, threads.workers(TAP_NS * flat.size))
@@ -73,7 +73,7 @@ def _turned(x: np.ndarray, grid: np.ndarray) -> tuple[np.ndarray, bool]:
 def _sample(ins: list, outs: list, taps: int, padding: int, align: bool) -> None:
     x, grid = ins
     if outs[0].size:
-        arrays = [*_turned(x, grid), _flat(outs[0])]
+        arrays = [*_turned(x, grid, taps), _flat(outs[0])]
         how, room = (taps, padding, align), kernels.ROWS * x.shape[1]
         _call(kernels.sample, arrays, grid, x.shape[2:], how, room, _work(grid, x.shape[1], taps))
 
@@ -90,7 +90,7 @@ def _image_grad(ins: list, outs: list, space: tuple, taps: int, padding: int, al
 def _grid_grad(ins: list, outs: list, taps: int, padding: int, align: bool) -> None:
     dy, x, grid = ins
     if outs[0].size:
-        arrays = [_flat(dy), *_turned(x, grid), outs[0]]
+        arrays = [_flat(dy), *_turned(x, grid, taps), outs[0]]
         how, room = (taps, padding, align), kernels.ROWS * x.shape[1]
         _call(kernels.grid_grad, arrays, grid, x.shape[2:], how, room, _work(grid, x.shape[1], taps))
 
