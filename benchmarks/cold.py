@@ -13,11 +13,13 @@ import sys
 import tempfile
 from collections.abc import Callable
 from time import perf_counter
+from typing import Any
 
 from benchmarks.overhead import import_time
 from benchmarks.report import processor, table, write
 from benchmarks.worker import ROOT
 
+PATIENCE = 480  # seconds, four times the limit of the longest measurement
 STEP = """
 import time; start = time.perf_counter()
 import funcnn as fn
@@ -30,7 +32,17 @@ print(time.perf_counter() - start)
 def run(cache: str, *command: str) -> tuple[str, int]:
     """The last line that a fresh Python prints with that kernel cache, and how many kernels it compiled."""
     environment = {**os.environ, "FUNCNN_CACHE_DIR": cache, "FUNCNN_LOG_COMPILES": "1"}
-    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, cwd=ROOT, env=environment)
+    options: dict[str, Any] = {
+        "capture_output": True,
+        "text": True,
+        "cwd": ROOT,
+        "env": environment,
+        "timeout": PATIENCE,
+    }
+    try:
+        done = subprocess.run([sys.executable, *command], **options)
+    except subprocess.TimeoutExpired:
+        raise RuntimeError(f"not done within {PATIENCE} s") from None
     if done.returncode:
         raise RuntimeError((done.stderr.strip().splitlines() or ["no message"])[-1])
     compiled = sum(line.startswith("funcnn: compiling ") for line in done.stderr.splitlines())
