@@ -149,3 +149,10 @@ def test_the_share_of_others_leaves_out_our_own(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(others, "start", (0.0, 10.0, 1.0))
     monkeypatch.setattr(others, "now", lambda: (10.0, 25.0, 11.0))  # 15 s busy, 10 of them ours, in 10 s of 2 CPUs
     assert others.share() == pytest.approx(25.0)
+
+
+def test_results_are_written_between_markers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "RESULTS", tmp_path / "RESULTS.md")
+    report.RESULTS.write_text("# Measured results\n\n<!-- cold -->\nold\n<!-- /cold -->\n")
+    report.write("cold", "new")
+    assert report.RESULTS.read_text() == "# Measured results\n\n<!-- cold -->\nnew\n<!-- /cold -->\n"
