@@ -30,7 +30,7 @@ class Event:
     name: str
     start: float  # seconds since the profile began
     seconds: float  # wall time; an operation's includes its kernels'
-    flops: float  # see ``costs``; of a kernel those of its operation, if it is the longest of its kernels
+    flops: float  # see ``costs``; of a kernel those of its operation, if it is the longest of its kernels that compute
     bytes: float  # read and written; of a kernel all its array arguments, scratch included
     path: str  # of the module: "features.conv1"; of a backward operation, the module that it is the gradient of
     backward: bool
@@ -99,7 +99,8 @@ class Raw:
             self.flops = costs.flops(self.name, self.ins, self.outs, self.params)
             self.bytes = costs.moved(self.name, self.ins, self.outs, self.params)
         if self.kernels:
-            max(self.kernels, key=lambda k: k.end - k.begin).flops = self.flops
+            computing = [k for k in self.kernels if not k.name.startswith(costs.MOVERS)]
+            max(computing or self.kernels, key=lambda k: k.end - k.begin).flops = self.flops
 
     def event(self, origin: int) -> Event:
         """The public form."""
@@ -187,7 +188,7 @@ def _around_kernel(kernel: Any, args: tuple) -> Any:
     known = len(getattr(kernel.compiled, "overloads", ()))
     raw.begin = perf_counter_ns()
     try:
-        result = kernel.compiled(*args) if inner is None else inner(kernel, args)
+        result = kernel.call(*args) if inner is None else inner(kernel, args)
     finally:
         raw.end = perf_counter_ns()
     raw.cold = len(getattr(kernel.compiled, "overloads", ())) != known

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 FASTMATH = {"nsz", "arcp", "contract", "afn", "reassoc"}  # NaN and inf survive, unlike with fastmath=True
 _lock = threading.RLock()
+_workqueue = threading.Lock()
 _around: Callable | None = None  # called as around(kernel, args) in place of every kernel that is called from Python
 
 
@@ -47,11 +48,13 @@ class Kernel:
         self.function = function
         self.options = {"fastmath": FASTMATH, **options}
         self.compiled: Any = None
+        self.call: Any = None  # the dispatcher, behind a lock where Numba's pool can serve only one thread at a time
 
     def __call__(self, *args: Any) -> Any:
-        if self.compiled is None:
+        if self.call is None:
             self.dispatcher()
-        return self.compiled(*args) if _around is None else _around(self, args)
+            self.call = _one_at_a_time(self.compiled) if threads.start() == "workqueue" else self.compiled
+        return self.call(*args) if _around is None else _around(self, args)
 
     def dispatcher(self) -> Any:
         """The dispatcher, made on first use after those of the helpers that the function names."""
@@ -68,6 +71,14 @@ class Kernel:
         from funcnn.kernels.cpu.inspection import inspect
 
         return inspect(self)
+
+
+def _one_at_a_time(compiled: Any) -> Callable:
+    def call(*args: Any) -> Any:
+        with _workqueue:
+            return compiled(*args)
+
+    return call
 
 
 def kernel(function: Callable) -> Any:

@@ -1,0 +1,1 @@
+"""``python -m funcnn.warmup [-j N]`` compiles every CPU kernel into the cache, in N processes."""

@@ -1,0 +1,205 @@
+"""Small programs that between them call every CPU kernel, forward and backward; a test checks that none is left out.
+
+Each takes a dtype. Sizes are the smallest at which an operation prefers its kernel to NumPy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import funcnn as fn
+import funcnn.nn.functional as F
+from funcnn import nn, optim
+
+DTYPES = ("float32", "float64")
+
+
+def _leaf(dtype: str, *shape: int) -> Any:
+    return fn.rand(*shape, dtype=getattr(fn, dtype)).mul(0.8).add(0.1).requires_grad_()
+
+
+def _both_ways(y: Any) -> list:
+    """Run backward from everything that is differentiable, with cotangents that are not all ones; the numbers it made."""
+    outs = [t for t in fn.tree.leaves(y) if isinstance(t, fn.Tensor)]
+    live = [t for t in outs if t.requires_grad]
+    total = sum(((t * fn.rand_like(t)).sum() for t in live[1:]), (live[0] * fn.rand_like(live[0])).sum())
+    total.backward()
+    return outs
+
+
+def _of(function: Callable, *shapes: tuple) -> Callable[[str], list]:
+    """A program that runs a function of random tensors forward and backward; its results and gradients."""
+
+    def program(dtype: str) -> list:
+        fn.manual_seed(0)
+        leaves = [_leaf(dtype, *shape) for shape in shapes]
+        outs = _both_ways(function(*leaves))
+        return [t.detach().numpy() for t in outs] + [t.grad.numpy() for t in leaves if t.grad is not None]
+
+    return program
+
+
+def _module(make: Callable, *shapes: tuple) -> Callable[[str], list]:
+    """The same for a module and its parameters."""
+
+    def program(dtype: str) -> list:
+        fn.manual_seed(0)
+        module = make().to(getattr(fn, dtype))
+        leaves = [_leaf(dtype, *shape) for shape in shapes]
+        outs = _both_ways(module(*leaves))
+        return [t.detach().numpy() for t in outs] + [p.grad.numpy() for p in module.parameters()]
+
+    return program
+
+
+def _trained(make: Callable) -> Callable[[str], list]:
+    """Two steps of an optimizer."""
+
+    def program(dtype: str) -> list:
+        fn.manual_seed(0)
+        weights = [nn.Parameter(_leaf(dtype, 3, 4).detach()), nn.Parameter(_leaf(dtype, 5).detach())]
+        optimizer = make(weights)
+        for _ in range(2):
+            for w in weights:
+                w.grad = fn.rand_like(w)
+            optimizer.step()
+        return [w.detach().numpy() for w in weights]
+
+    return program
+
+
+MANY = 1 << 20  # elements from which elementwise operations and reductions leave NumPy
+SMOOTH = """exp expm1 exp2 log log2 log10 log1p sqrt rsqrt sin cos tan sinh cosh tanh asinh atanh asin acos atan sigmoid erf
+    erfc erfinv reciprocal square neg abs""".split()
+CURVES = """relu gelu silu mish elu selu celu softplus leaky_relu hardswish hardsigmoid hardtanh relu6 logsigmoid softsign
+    tanhshrink softshrink hardshrink""".split()
+PAIRS = "add sub mul div maximum minimum pow logaddexp atan2".split()
+FOLDS = "sum mean amax amin prod var std logsumexp".split()
+
+
+def _elementwise(names: list[str], home: Any) -> Callable[[str], list]:
+    def program(dtype: str) -> list:
+        x = _leaf(dtype, MANY)
+        return [t.detach().numpy() for name in names for t in _both_ways(getattr(home, name)(x))]
+
+    return program
+
+
+def _pairs(dtype: str) -> list:
+    x, y = _leaf(dtype, MANY), _leaf(dtype, MANY)
+    return [t.detach().numpy() for name in PAIRS for t in _both_ways(getattr(fn, name)(x, y))]
+
+
+def _scalars(dtype: str) -> list:
+    x = _leaf(dtype, MANY)
+    made = [x + 1, 1 - x, x * 2, x / 3, 2 / x, x**3, x**0.5, 2**x, fn.clamp(x, 0.2, 0.7), fn.maximum(x, fn.zeros_like(x))]
+    return [t.detach().numpy() for y in made for t in _both_ways(y)]
+
+
+def _folds(dtype: str) -> list:
+    x = _leaf(dtype, 16, 1 << 8, 1 << 8)
+    made = [getattr(fn, name)(x, dim) for name in FOLDS for dim in ((0,), (1,), (2,), (0, 2)) if name != "prod"]
+    made += [fn.sum(x), fn.mean(x), fn.amax(x, (0, 1, 2)), fn.prod(x, 1)]
+    return [t.detach().numpy() for y in made for t in _both_ways(y)]
+
+
+def _random(dtype: str) -> list:
+    kind = getattr(fn, dtype)
+    fn.manual_seed(0)
+    drawn = [fn.rand(MANY, dtype=kind), fn.randn(MANY, dtype=kind), fn.rand(7, dtype=kind), fn.randn(7, dtype=kind)]
+    dropped = F.dropout(_leaf(dtype, MANY), 0.3), F.dropout(_leaf(dtype, 30), 0.3)
+    more = [fn.randint(0, 9, (50,)), fn.randperm(40), fn.bernoulli(drawn[2])]
+    return [t.numpy() for t in drawn + more] + [t.detach().numpy() for y in dropped for t in _both_ways(y)]
+
+
+def _class_losses(dtype: str) -> list:
+    target = fn.tensor([0, 2, 1, -100, 3])
+    x = _leaf(dtype, 5, 4)
+    spatial, places = _leaf(dtype, 2, 4, 3), fn.tensor([[0, 1, 2], [3, 2, 1]])
+    made = [
+        F.cross_entropy(x, target), F.cross_entropy(x, target, label_smoothing=0.1), F.cross_entropy(spatial, places),
+        F.nll_loss(F.log_softmax(x, 1), target), F.softmax(x, 1), F.softmax(spatial, 1), F.log_softmax(spatial, 1),
+        fn.logsumexp(x, 1), fn.logsumexp(spatial, 1),
+    ]  # fmt: skip
+    return [t.detach().numpy() for y in made for t in _both_ways(y)]
+
+
+def _unpooled(dtype: str) -> list:
+    x = _leaf(dtype, 2, 3, 8, 8)
+    y, where = F.max_pool2d(x, 2, return_indices=True)
+    made = [F.max_unpool2d(y, where, 2), F.adaptive_max_pool2d(x, 3), F.fractional_max_pool2d(x, 2, output_size=3)]
+    return [t.detach().numpy() for y in made for t in _both_ways(y)]
+
+
+def _embedded(dtype: str) -> list:
+    table, index = _leaf(dtype, 20, 8), fn.tensor([[1, 2, 1], [0, 19, 3]])
+    made = [F.embedding(index, table), F.embedding(index, table, padding_idx=1)]
+    return [t.detach().numpy() for y in made for t in _both_ways(y)]
+
+
+def _resized(dtype: str) -> list:
+    x = _leaf(dtype, 2, 3, 6, 7)
+    made = [F.interpolate(x, size=(9, 4), mode=mode) for mode in ("nearest", "bilinear", "bicubic", "area")]
+    return [t.detach().numpy() for y in made for t in _both_ways(y)]
+
+
+def _sampled(dtype: str) -> list:
+    x, grid = _leaf(dtype, 2, 3, 6, 7), _leaf(dtype, 2, 4, 5, 2)
+    solid, around = _leaf(dtype, 2, 3, 4, 5, 6), _leaf(dtype, 2, 2, 3, 4, 3)
+    made = [F.grid_sample(x, grid, mode, align_corners=False) for mode in ("bilinear", "nearest", "bicubic")]
+    made.append(F.grid_sample(solid, around, "bilinear", align_corners=False))
+    return [t.detach().numpy() for y in made for t in _both_ways(y)]
+
+
+def _attended(dtype: str) -> list:
+    q, k, v, mask = (_leaf(dtype, *shape) for shape in ((2, 2, 70, 16), (2, 2, 90, 16), (2, 2, 90, 16), (70, 90)))
+    attend = F.scaled_dot_product_attention
+    made = [
+        attend(q, k, v), attend(q, k, v, attn_mask=mask), attend(q, k, v, attn_mask=mask.detach() > 0.3),
+        attend(q, k, v, is_causal=True), attend(q, k, v, dropout_p=0.2),
+    ]  # fmt: skip
+    return [t.detach().numpy() for y in made for t in _both_ways(y)]
+
+
+PROGRAMS: dict[str, Callable[[str], list]] = {
+    "smooth functions": _elementwise(SMOOTH, fn),
+    "activations": _elementwise(CURVES, F),
+    "arithmetic": _pairs,
+    "arithmetic with numbers": _scalars,
+    "reductions": _folds,
+    "random numbers": _random,
+    "softmax and cross-entropy": _class_losses,
+    "matrix product": _of(lambda x, w, b: F.linear(x, w, b), (256, 256), (256, 256), (256,)),
+    "convolution": _of(lambda x, w, b: F.conv2d(x, w, b, 2, 1), (2, 3, 9, 9), (8, 3, 3, 3), (8,)),
+    "3 x 3 convolution": _of(lambda x, w, b: F.conv2d(x, w, b, 1, 1), (2, 16, 8, 8), (16, 16, 3, 3), (16,)),
+    "depthwise convolution": _of(
+        lambda x, w, b: F.conv2d(x, w, b, 1, 1, groups=16), (2, 16, 8, 8), (16, 1, 3, 3), (16,)
+    ),
+    "transposed convolution": _of(lambda x, w: F.conv_transpose2d(x, w, stride=2), (2, 4, 5, 5), (4, 3, 3, 3)),
+    "max pooling": _of(lambda x: F.max_pool2d(x, 3, 2, 1), (2, 3, 8, 8)),
+    "average pooling": _of(lambda x: F.avg_pool2d(x, 3, 2, 1), (2, 3, 8, 8)),
+    "adaptive pooling": _of(lambda x: (F.adaptive_avg_pool2d(x, 1), F.adaptive_avg_pool2d(x, 3)), (2, 3, 8, 8)),
+    "power pooling": _of(lambda x: F.lp_pool2d(x, 2, 2), (2, 3, 8, 8)),
+    "unpooling": _unpooled,
+    "batch normalization": _module(lambda: nn.BatchNorm2d(4), (3, 4, 5, 5)),
+    "batch normalization, evaluation": _module(lambda: nn.BatchNorm2d(4).eval(), (3, 4, 5, 5)),
+    "layer normalization": _module(lambda: nn.LayerNorm(20), (6, 20)),
+    "group normalization": _module(lambda: nn.GroupNorm(2, 4), (3, 4, 5, 5)),
+    "instance normalization": _module(lambda: nn.InstanceNorm2d(4, affine=True), (3, 4, 5, 5)),
+    "RMS normalization": _module(lambda: nn.RMSNorm(20), (6, 20)),
+    "local response normalization": _of(lambda x: F.local_response_norm(x, 3), (2, 6, 5, 5)),
+    "LSTM": _module(lambda: nn.LSTM(5, 8, bidirectional=True), (6, 3, 5)),
+    "LSTM, one example": _module(lambda: nn.LSTM(5, 8), (6, 1, 5)),
+    "GRU": _module(lambda: nn.GRU(5, 8), (6, 3, 5)),
+    "RNN": _module(lambda: nn.RNN(5, 8), (6, 3, 5)),
+    "attention": _attended,
+    "embedding": _embedded,
+    "interpolation": _resized,
+    "grid_sample": _sampled,
+    "unfold and fold": _of(
+        lambda x: (F.unfold(x, 3), F.fold(F.unfold(x, 2, stride=2), (8, 8), 2, stride=2)), (2, 3, 8, 8)
+    ),
+    "SGD": _trained(lambda weights: optim.SGD(weights, 0.1, momentum=0.9)),
+    "Adam": _trained(lambda weights: optim.Adam(weights)),
+}
