@@ -27,10 +27,10 @@ from funcnn.kernels.cpu import lstm as lstm_kernels
 from funcnn.kernels.cpu import recurrent as kernels
 from funcnn.kernels.cpu import rnn as rnn_kernels
 from funcnn.kernels.cpu.threads import workers
-from funcnn.ops.common import all_batched, numel, require_same_dtype
+from funcnn.ops.common import all_batched, require_same_dtype
 from funcnn.ops.creation import zeros, zeros_like
 from funcnn.ops.elementwise import add, mul, sub
-from funcnn.ops.join import chunk, stack
+from funcnn.ops.join import cat, chunk, stack
 from funcnn.ops.math import relu as relu_
 from funcnn.ops.math import sigmoid, tanh
 from funcnn.ops.matmul import linear, matmul_p
@@ -210,17 +210,11 @@ def _filled(g: list, outs: list) -> list[Tensor]:
 
 def _weight_grad(dgates: Tensor, y: Tensor, h0: Tensor, reverse: bool) -> Tensor:
     """The sum over steps of dgates' times the state before."""
-    steps = dgates._v.shape[0]
-    a, b, at = (0, 1, steps - 1) if reverse else (1, 0, 0)
-    first = _outer(slice_dim(dgates, 0, at, at + 1), h0)
-    if steps == 1:
-        return first
-    return add(first, _outer(slice_dim(dgates, 0, a, a + steps - 1), slice_dim(y, 0, b, b + steps - 1)))
-
-
-def _outer(dgates: Tensor, h: Tensor) -> Tensor:
-    rows = numel(tuple(dgates._v.shape[:-1]))
-    left, right = (reshape(t, (rows, t._v.shape[-1])) for t in (dgates, h))
+    steps, n, rows = dgates._v.shape
+    first = reshape(h0, (1, n, h0._v.shape[1]))
+    rest = slice_dim(y, 0, 1, steps) if reverse else slice_dim(y, 0, 0, steps - 1)
+    before = cat([rest, first] if reverse else [first, rest], 0)
+    left, right = reshape(dgates, (steps * n, rows)), reshape(before, (steps * n, h0._v.shape[1]))
     return matmul_p(transpose(left, 0, 1), right)
 
 
