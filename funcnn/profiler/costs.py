@@ -219,6 +219,8 @@ def _update(each: float, unmoved: int) -> Callable:
     return rule
 
 
+MOVERS = ("spread", "pack", "copy", "fill", "gather")  # kernels whose names begin so only move numbers
+
 KERNELS: dict[str, Callable[[tuple], tuple[float, float]]] = {
     "adam_update": _update(ADAM, 2),
     "sgd_update": _update(SGD, 0),

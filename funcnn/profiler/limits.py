@@ -77,7 +77,8 @@ def machine_limits() -> MachineLimits:
     kinds = [np.dtype(kind) for kind in (np.float32, np.float64)]
     runs = [partial(_peak, kind, n) for kind in kinds for n in (1, count)]
     runs += [partial(_bandwidth, *pair, n) for pair in (far, near) for n in (1, count)]
-    rounds, start = [], time.perf_counter()
+    rounds: list[list[float]] = []
+    start = time.perf_counter()
     while len(rounds) < ROUNDS and time.perf_counter() < start + BUDGET:
         rounds.append([run() for run in runs])
     best = [max(rates) for rates in zip(*rounds, strict=True)]

@@ -9,8 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from funcnn.profiler import report
 from funcnn.profiler.limits import MachineLimits, machine_limits
 from funcnn.profiler.record import Event
@@ -30,25 +28,16 @@ def draw(events: list[Event], path: Path, limit: int) -> None:
     figure = Figure(figsize=(10, 6.5), dpi=120, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    intensities = [row.flops / row.bytes for row in rows]
-    low, high = min([0.05, *(i / 3 for i in intensities)]), max([100.0, *(i * 3 for i in intensities)])
+    places = [(row.flops / row.bytes, row.gflops) for row in rows]
+    areas = [30 + 370 * row.time / max(r.time for r in rows) for row in rows]
+    low, high = min([0.05, *(x / 3 for x, _ in places)]), max([100.0, *(x * 3 for x, _ in places)])
     _limits(axes, machine_limits(), low, high)
-    for row, intensity in zip(rows, intensities, strict=True):
+    for row, place, area in zip(rows, places, areas, strict=True):
         marker = "o" if row.kind == "kernel" else "s"
-        area = 30 + 370 * (row.time / max(r.time for r in rows))
-        axes.scatter(
-            intensity,
-            row.gflops,
-            s=area,
-            marker=marker,
-            color=COLORS[row.direction],
-            alpha=0.75,
-            linewidths=0,
-            zorder=3,
-        )
+        axes.scatter(*place, s=area, marker=marker, color=COLORS[row.direction], alpha=0.75, linewidths=0, zorder=3)
     _decorate(axes, rows, low, high)
     canvas.draw()
-    _label(axes, canvas.get_renderer(), rows, intensities)
+    _label(axes, canvas.get_renderer(), rows, places, [area**0.5 / 2 for area in areas])
     figure.savefig(path)
 
 
@@ -63,40 +52,24 @@ def chosen(events: list[Event], limit: int) -> list[report.Row]:
 
 def _limits(axes: Any, limits: MachineLimits, low: float, high: float) -> None:
     """The measured lines of all threads, each with its figure on it."""
-    x = np.geomspace(low, high, 200)
+    style: dict[str, Any] = {"textcoords": "offset points", "fontsize": 8}
     roofs = [(limits.float32_all, "float32", "-"), (limits.float64_all, "float64", "--")]
+    for peak, name, dashes in roofs:
+        axes.plot([peak / limits.cached_copy_all, high], [peak, peak], dashes, color="0.25", lw=1.3)
+        axes.annotate(f"{name} multiply-add {peak:.0f} GFLOP/s", (high, peak), (-4, 3), ha="right", **style)
     slopes = [(limits.copy_all, "memory", "-"), (limits.cached_copy_all, "last cache", "--")]
-    top = limits.float32_all
-    for peak, name, style in roofs:
-        axes.plot(
-            x[x * limits.cached_copy_all >= peak],
-            np.full((x * limits.cached_copy_all >= peak).sum(), peak),
-            style,
-            color="0.25",
-            lw=1.3,
-        )
-        axes.annotate(
-            f"{name} multiply-add {peak:.0f} GFLOP/s",
-            (high, peak),
-            (-4, 3),
-            textcoords="offset points",
-            ha="right",
-            fontsize=8,
-        )
-    for bandwidth, name, style in slopes:
-        below = x[x * bandwidth <= top]
-        axes.plot(below, below * bandwidth, style, color="0.25", lw=1.3)
-        at = low * 1.25
-        axes.annotate(
-            f"{name} copy {bandwidth:.0f} GB/s", (at, at * bandwidth), (0, 5), textcoords="offset points", fontsize=8,
-            rotation=45, rotation_mode="anchor", transform_rotates_text=True,
-        )  # fmt: skip
+    for bandwidth, name, dashes in slopes:
+        corner = limits.float32_all / bandwidth
+        axes.plot([low, corner], [low * bandwidth, limits.float32_all], dashes, color="0.25", lw=1.3)
+        turned = {"rotation": 45, "rotation_mode": "anchor", "transform_rotates_text": True}
+        text = f"{name} copy {bandwidth:.0f} GB/s"
+        axes.annotate(text, (low * 1.25, low * 1.25 * bandwidth), (0, 5), **turned, **style)
 
 
 def _decorate(axes: Any, rows: list[report.Row], low: float, high: float) -> None:
     """Scales, names of the axes, and what the marks mean."""
     top = machine_limits().float32_all
-    floor = min([top / 1e4, *(row.gflops / 3 for row in rows)])
+    floor = min([top / 1e3, *(row.gflops / 3 for row in rows)])
     axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(floor, top * 2.5))
     axes.set(
         xlabel="arithmetic intensity, flops a byte",
@@ -114,35 +87,36 @@ def _decorate(axes: Any, rows: list[report.Row], low: float, high: float) -> Non
     axes.legend(loc="lower right", fontsize=8, framealpha=0.9, title="area: share of the time", title_fontsize=8)
 
 
-def _label(axes: Any, renderer: Any, rows: list[report.Row], intensities: list[float]) -> None:
+def _label(axes: Any, renderer: Any, rows: list, places: list, radii: list[float]) -> None:
     """A name beside each mark, where it covers no other name and no mark."""
-    spots = (
-        axes.transData.transform([(i, row.gflops) for i, row in zip(intensities, rows, strict=True)]) if rows else []
-    )
-    legend = axes.get_legend().get_window_extent(renderer)
-    taken = [legend, *(t.get_window_extent(renderer) for t in axes.texts)]
+    from matplotlib.text import Text
+    from matplotlib.transforms import Bbox
+
+    unit = renderer.points_to_pixels(1.0)
+    spots = [axes.transData.transform(place) for place in places]
+    taken = [Bbox([s - r * unit, s + r * unit]) for s, r in zip(spots, radii, strict=True)]
+    taken += [axes.get_legend().get_window_extent(renderer), *(t.get_window_extent(renderer) for t in axes.texts)]
     inside = axes.get_window_extent(renderer)
-    for row, intensity in zip(rows, intensities, strict=True):
+    for row, place, radius in zip(rows, places, radii, strict=True):
         tried: list[tuple] = []
-        for distance in (8, 16, 26, 40, 56):
+        for gap in (5, 12, 22, 36, 52):
             for dx, dy in DIRECTIONS:
                 text = axes.annotate(
-                    f"{row.name} {row.percent:.0f}%", (intensity, row.gflops), (dx * distance, dy * distance),
+                    f"{row.name} {row.percent:.0f}%", place, (dx * (gap + radius), dy * (gap + radius)),
                     textcoords="offset points", fontsize=8, zorder=4, color=COLORS[row.direction],
                     ha=("right", "center", "left")[dx + 1], va=("top", "center", "bottom")[dy + 1],
-                    bbox={"boxstyle": "round,pad=0.15", "fc": "white", "ec": "none", "alpha": 0.8},
+                    bbox={"boxstyle": "round,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.7},
                     arrowprops={"arrowstyle": "-", "color": "0.6", "lw": 0.6, "shrinkA": 0, "shrinkB": 0},
                 )  # fmt: skip
-                box = text.get_window_extent(renderer)
-                hits = sum(box.overlaps(other) for other in taken) + sum(bool(box.contains(*spot)) for spot in spots)
+                text.update_positions(renderer)
+                box = Text.get_window_extent(text, renderer)  # without the line to the mark
+                hits = sum(box.overlaps(other) for other in taken)
                 hits += 3 * (not (inside.contains(box.x0, box.y0) and inside.contains(box.x1, box.y1)))
                 tried.append((hits, len(tried), text, box))
-                if not hits:
-                    break
-            if not tried[-1][0]:
+            if not min(tried)[0]:
                 break
-        best = min(tried, key=lambda t: t[:2])
-        for _, _, text, _ in tried:
-            if text is not best[2]:
-                text.remove()
+        best = min(tried)
+        for found in tried:
+            if found is not best:
+                found[2].remove()
         taken.append(best[3])

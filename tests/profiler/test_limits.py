@@ -1,4 +1,4 @@
-"""The machine's limits: positive, cached, and read the right way; their kernels compute what they say."""
+"""The machine's limits: positive, cached, and read the right way."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 
 import funcnn as fn
-from funcnn.kernels.cpu import limits as kernels
 from funcnn.kernels.cpu import threads
-from funcnn.kernels.cpu.vector import tile_shape
 from funcnn.profiler.limits import MachineLimits, last_cache
 
 KNOWN = MachineLimits(4, 100.0, 400.0, 50.0, 200.0, 20.0, 40.0, 90.0, 300.0, 1 << 24)
@@ -39,18 +37,3 @@ def test_the_largest_cache_is_read(tmp_path):
         (tmp_path / f"index{i}" / "size").write_text(size + "\n")
     assert last_cache(str(tmp_path)) == 16 << 20
     assert last_cache(str(tmp_path / "none")) == 8 << 20
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("count", [1, 2])
-def test_the_kernels_compute(dtype, count):
-    rng = np.random.default_rng(0)
-    rows, columns = tile_shape(np.dtype(dtype).itemsize)
-    a, b = rng.standard_normal((5, rows)).astype(dtype), rng.standard_normal((5, columns)).astype(dtype)
-    c = np.zeros(rows * columns * count, dtype)
-    kernels.multiply(a.ravel(), b.ravel(), c, 5, columns, rows * columns, 2, 3, count)
-    tiles = c.reshape(count, rows, columns)
-    np.testing.assert_allclose(tiles[np.abs(tiles).max((1, 2)).argmax()], a.T @ b, rtol=1e-5, atol=1e-5)
-    source, target = rng.standard_normal(24).astype(dtype), np.zeros(24, dtype)
-    kernels.copy(source, target, 6, 4, count)
-    np.testing.assert_array_equal(target, source)

@@ -14,9 +14,9 @@ from typing import Any
 
 # x86 names what an instruction works on: packed or scalar, single or double; on AArch64 the registers tell.
 _X86 = re.compile(
-    r"v?(add|sub|mul|div|sqrt|max|min|range|rndscale|round|scalef|fn?m(?:add|sub|addsub|subadd)(?:132|213|231))([ps])[sd]"
+    r"v?(add|sub|mul|div|sqrt|max|min|cmp[a-z]*?|u?comi|range|rndscale|round|scalef|fn?m(?:add|sub|addsub|subadd)(?:132|213|231))([ps])[sd]"
 )
-_ARM = re.compile(r"fadd|fsub|fmul|fdiv|fsqrt|fmaxn?m?|fminn?m?|fmla|fmls|fn?madd|fn?msub")
+_ARM = re.compile(r"fadd|fsub|fmul|fdiv|fsqrt|fmax(?:nm)?|fmin(?:nm)?|fcm\w+|fmla|fmls|fn?madd|fn?msub")
 _FUSED = ("fmla", "fmls", "fmadd", "fmsub", "fnmadd", "fnmsub")
 _NEON = re.compile(r"\bv\d+\.(?:16b|8h|4s|2d)\b|\bq\d+\b")
 _MOVE = re.compile(r"v?mov(?:[au]p[sd]|nt.*|dq[au].*)|ldp|ldr|stp|str|ld1|st1|stnp|ldnp")
