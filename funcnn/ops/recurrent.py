@@ -1,9 +1,8 @@
 """LSTM, GRU and the simple RNN over whole sequences: three primitives with their backward ones, and layers stacked of them.
 
-A primitive is one direction of one layer. It takes the input's part of the gates, made for all steps in one product before,
-(steps, N, gates * hidden), the first states (N, hidden), the weights of the states and the biases; beside the outputs it gives
-what its backward needs. The backward primitive gives the gradient of the gates; those of the weights follow in one product
-over all steps. Its own derivative goes through the same recurrence written step by step in ordinary operations.
+A primitive is one direction of one layer. It takes the input (steps, N, inputs) with its weights, the first states (N, hidden)
+with theirs, and the biases; beside the outputs it gives what its backward needs. The backward primitive gives the gradient of
+the gates; those of the input and the weights follow in one product each over all steps. Its own derivative goes through the same recurrence written step by step in ordinary operations.
 
 Kinds of array in the tables below: "s" a sequence (steps, N, ...), "h" a state (N, hidden), "w" a weight, never batched.
 """
@@ -45,79 +44,87 @@ def _contiguous(ins: list) -> list:
     return [np.ascontiguousarray(a) for a in ins]
 
 
-def _setting(state: tuple[int, int], gates: int, dtype: np.dtype) -> tuple:
-    """``tiles, units, threads, done, strips, scratch``: how a kernel is to cut its work, and its memory."""
+def _setting(state: tuple[int, int], gates: int, slots: int, dtype: np.dtype, inputs: int = 0) -> tuple:
+    """``tiles, units, threads, done, strips, scratch``: how a kernel is to cut its work, and its memory.
+
+    slots: tiles of sums that a task holds. inputs: width of x, whose strips are then the one but last of the list.
+    """
     n, hidden = state
     tiles, units = kernels.blocking(n, dtype.itemsize)
     blocks = -(-hidden // units)
-    step = n * hidden * gates * (hidden / 50 + 1)  # ns, at 100 GFLOP/s
+    step = n * hidden * gates * ((hidden + inputs) / 50 + 1)  # ns, at 100 GFLOP/s
     threads = workers(step * 1000) if step > WORTH_SHARING and blocks > 1 else 1
-    strips = empty((blocks * units * gates * hidden,), dtype)
-    scratch = empty((threads, -(-n // tiles) * gates * units), dtype)
-    return tiles, units, threads, np.zeros(1, np.int64), strips, scratch
+    strips = [empty((blocks * units * gates * width,), dtype) for width in ((hidden, inputs) if inputs else (hidden,))]
+    scratch = empty((threads, -(-n // tiles) * slots * units), dtype)
+    return tiles, units, threads, np.zeros(1, np.int64), *strips, scratch
 
 
 def _lstm(ins: list, outs: list, reverse: bool) -> None:
-    gx, h0, c0, w, bias = _contiguous(ins)
-    lstm_kernels.lstm_forward(gx, h0, c0, w, bias, reverse, *_setting(h0.shape, 4, gx.dtype), *outs)
+    x, w_ih, h0, c0, w, bias = _contiguous(ins)
+    setting = _setting(h0.shape, 4, 4, x.dtype, x.shape[2])
+    lstm_kernels.lstm_forward(x, w_ih, h0, c0, w, bias, reverse, *setting, *outs)
 
 
 def _lstm_grad(ins: list, outs: list, reverse: bool) -> None:
-    dy, dhn, dcn, gates, cells, _, _, c0, w, _ = ins
+    dy, dhn, dcn, gates, cells, _, _, _, c0, w, _ = ins
     arrays = _contiguous([dy, dhn, dcn, gates, cells, c0, w])
-    lstm_kernels.lstm_backward(*arrays, reverse, *_setting(c0.shape, 4, dy.dtype), *outs)
+    lstm_kernels.lstm_backward(*arrays, reverse, *_setting(c0.shape, 4, 1, dy.dtype), *outs)
 
 
 def _gru(ins: list, outs: list, reverse: bool) -> None:
-    gx, h0, w, b_ih, b_hh = _contiguous(ins)
-    gru_kernels.gru_forward(gx, h0, w, b_ih, b_hh, reverse, *_setting(h0.shape, 3, gx.dtype), *outs)
+    x, w_ih, h0, w, b_ih, b_hh = _contiguous(ins)
+    setting = _setting(h0.shape, 3, 4, x.dtype, x.shape[2])
+    gru_kernels.gru_forward(x, w_ih, h0, w, b_ih, b_hh, reverse, *setting, *outs)
 
 
 def _gru_grad(ins: list, outs: list, reverse: bool) -> None:
-    dy, dhn, gates, inner, y, _, h0, w, _, _ = ins
+    dy, dhn, gates, inner, y, _, _, h0, w, _, _ = ins
     arrays = _contiguous([dy, dhn, gates, inner, y, h0, w])
-    gru_kernels.gru_backward(*arrays, reverse, *_setting(h0.shape, 3, dy.dtype), *outs)
+    gru_kernels.gru_backward(*arrays, reverse, *_setting(h0.shape, 3, 1, dy.dtype), *outs)
 
 
 def _rnn(ins: list, outs: list, relu: bool, reverse: bool) -> None:
-    gx, h0, w, bias = _contiguous(ins)
-    rnn_kernels.rnn_forward(gx, h0, w, bias, relu, reverse, *_setting(h0.shape, 1, gx.dtype), *outs)
+    x, w_ih, h0, w, bias = _contiguous(ins)
+    setting = _setting(h0.shape, 1, 1, x.dtype, x.shape[2])
+    rnn_kernels.rnn_forward(x, w_ih, h0, w, bias, relu, reverse, *setting, *outs)
 
 
 def _rnn_grad(ins: list, outs: list, relu: bool, reverse: bool) -> None:
-    dy, dhn, y, _, h0, w, _ = ins
+    dy, dhn, y, _, _, h0, w, _ = ins
     arrays = _contiguous([dy, dhn, y, w])
-    rnn_kernels.rnn_backward(*arrays, relu, reverse, *_setting(h0.shape, 1, dy.dtype), *outs)
+    rnn_kernels.rnn_backward(*arrays, relu, reverse, *_setting(h0.shape, 1, 1, dy.dtype), *outs)
 
 
 # ---- shapes ---------------------------------------------------------------------------------------------------------------
-def _sequence(name: str, gates: int, gx: Any, w: Any, biases: tuple, *states: Any) -> tuple[Aval, Aval]:
-    """Avals of y and of a state. Raises unless everything fits the sequence of gates."""
-    require_same_dtype(name, gx, w, *biases, *states)
-    if gx.dtype.kind != "f" or gx.dtype.itemsize < 4:
-        raise DTypeError(f"{name}: expected float32 or float64, got {gx.dtype}; convert with .float()")
-    steps, n, width = gx.shape
-    hidden = width // gates
+def _sequence(name: str, gates: int, x: Any, w_ih: Any, w: Any, biases: tuple, *states: Any) -> tuple[Aval, Aval, Aval]:
+    """Avals of y, of a state and of the gates. Raises unless everything fits the sequence and the states' weights."""
+    require_same_dtype(name, x, w_ih, w, *biases, *states)
+    if x.dtype.kind != "f" or x.dtype.itemsize < 4:
+        raise DTypeError(f"{name}: expected float32 or float64, got {x.dtype}; convert with .float()")
+    steps, n, inputs = x.shape
+    rows = w_ih.shape[0]
+    hidden = rows // gates
     if steps == 0:
-        raise ShapeError(f"{name}: expected a sequence of at least one step, got shape {tuple(gx.shape)}")
-    for t, shape in [(w, (width, hidden)), *[(b, (width,)) for b in biases], *[(s, (n, hidden)) for s in states]]:
+        raise ShapeError(f"{name}: expected a sequence of at least one step, got shape {tuple(x.shape)}")
+    fit = [(w_ih, (gates * hidden, inputs)), (w, (rows, hidden)), *[(b, (rows,)) for b in biases]]
+    for t, shape in [*fit, *[(s, (n, hidden)) for s in states]]:
         if tuple(t.shape) != shape:
-            raise ShapeError(f"{name}: gates of shape {tuple(gx.shape)} need {shape}, got {tuple(t.shape)}")
-    return Aval((steps, n, hidden), gx.dtype), Aval((n, hidden), gx.dtype)
+            raise ShapeError(f"{name}: {rows} rows of gates need {shape}, got {tuple(t.shape)}")
+    return Aval((steps, n, hidden), x.dtype), Aval((n, hidden), x.dtype), Aval((steps, n, rows), x.dtype)
 
 
-def _lstm_shape(gx: Any, h0: Any, c0: Any, w: Any, bias: Any, reverse: bool) -> tuple:
-    y, state = _sequence("lstm", 4, gx, w, (bias,), h0, c0)
-    return y, state, state, Aval(gx.shape, gx.dtype), y
+def _lstm_shape(x: Any, w_ih: Any, h0: Any, c0: Any, w: Any, bias: Any, reverse: bool) -> tuple:
+    y, state, gates = _sequence("lstm", 4, x, w_ih, w, (bias,), h0, c0)
+    return y, state, state, gates, y
 
 
-def _gru_shape(gx: Any, h0: Any, w: Any, b_ih: Any, b_hh: Any, reverse: bool) -> tuple:
-    y, state = _sequence("gru", 3, gx, w, (b_ih, b_hh), h0)
-    return y, state, Aval(gx.shape, gx.dtype), y
+def _gru_shape(x: Any, w_ih: Any, h0: Any, w: Any, b_ih: Any, b_hh: Any, reverse: bool) -> tuple:
+    y, state, gates = _sequence("gru", 3, x, w_ih, w, (b_ih, b_hh), h0)
+    return y, state, gates, y
 
 
-def _rnn_shape(gx: Any, h0: Any, w: Any, bias: Any, relu: bool, reverse: bool) -> tuple:
-    return _sequence("rnn", 1, gx, w, (bias,), h0)
+def _rnn_shape(x: Any, w_ih: Any, h0: Any, w: Any, bias: Any, relu: bool, reverse: bool) -> tuple:
+    return _sequence("rnn", 1, x, w_ih, w, (bias,), h0)[:2]
 
 
 def _like(*places: int) -> Callable:
@@ -210,12 +217,24 @@ def _filled(g: list, outs: list) -> list[Tensor]:
 
 def _weight_grad(dgates: Tensor, y: Tensor, h0: Tensor, reverse: bool) -> Tensor:
     """The sum over steps of dgates' times the state before."""
-    steps, n, rows = dgates._v.shape
-    first = reshape(h0, (1, n, h0._v.shape[1]))
+    steps = y._v.shape[0]
+    first = reshape(h0, (1, *h0._v.shape))
     rest = slice_dim(y, 0, 1, steps) if reverse else slice_dim(y, 0, 0, steps - 1)
-    before = cat([rest, first] if reverse else [first, rest], 0)
-    left, right = reshape(dgates, (steps * n, rows)), reshape(before, (steps * n, h0._v.shape[1]))
-    return matmul_p(transpose(left, 0, 1), right)
+    return _outer(dgates, cat([rest, first] if reverse else [first, rest], 0))
+
+
+def _outer(dgates: Tensor, x: Tensor) -> Tensor:
+    """The sum over steps and rows of dgates' times x."""
+    return matmul_p(transpose(_flat(dgates), 0, 1), _flat(x))
+
+
+def _flat(t: Tensor) -> Tensor:
+    steps, n, width = t._v.shape
+    return reshape(t, (steps * n, width))
+
+
+def _input_grad(dgates: Tensor, x: Tensor, w_ih: Tensor) -> Tensor:
+    return reshape(matmul_p(_flat(dgates), w_ih), x._v.shape)
 
 
 def _bias_grad(dgates: Tensor) -> Tensor:
@@ -223,35 +242,50 @@ def _bias_grad(dgates: Tensor) -> Tensor:
 
 
 def _lstm_vjp(g: list, ins: list, outs: list, reverse: bool) -> tuple:
+    x, w_ih, h0 = ins[:3]
     y, hn, cn, gates, cells = outs
     d, dh0, dc0 = lstm_grad_p(*_filled(g, [y, hn, cn]), gates, cells, *ins, reverse=reverse)
-    return d, dh0, dc0, lambda: _weight_grad(d, y, ins[1], reverse), lambda: _bias_grad(d)
+    return (
+        lambda: _input_grad(d, x, w_ih), lambda: _outer(d, x), dh0, dc0, lambda: _weight_grad(d, y, h0, reverse),
+        lambda: _bias_grad(d),
+    )  # fmt: skip
 
 
 def _gru_vjp(g: list, ins: list, outs: list, reverse: bool) -> tuple:
+    x, w_ih, h0 = ins[:3]
     y, hn, gates, inner = outs
     dx, d, dh0 = gru_grad_p(*_filled(g, [y, hn]), gates, inner, y, *ins, reverse=reverse)
-    return dx, dh0, lambda: _weight_grad(d, y, ins[1], reverse), lambda: _bias_grad(dx), lambda: _bias_grad(d)
+    return (
+        lambda: _input_grad(dx, x, w_ih), lambda: _outer(dx, x), dh0, lambda: _weight_grad(d, y, h0, reverse),
+        lambda: _bias_grad(dx), lambda: _bias_grad(d),
+    )  # fmt: skip
 
 
 def _rnn_vjp(g: list, ins: list, outs: list, relu: bool, reverse: bool) -> tuple:
+    x, w_ih, h0 = ins[:3]
     y = outs[0]
     d, dh0 = rnn_grad_p(*_filled(g, outs), y, *ins, relu=relu, reverse=reverse)
-    return d, dh0, lambda: _weight_grad(d, y, ins[1], reverse), lambda: _bias_grad(d)
+    return (
+        lambda: _input_grad(d, x, w_ih), lambda: _outer(d, x), dh0, lambda: _weight_grad(d, y, h0, reverse),
+        lambda: _bias_grad(d),
+    )  # fmt: skip
 
 
-def _lstm_gradient(steps: Callable, cotangents: tuple, gx: Tensor, h0: Tensor, c0: Tensor, *weights: Tensor) -> tuple:
-    return pullback(lambda *starts: steps(*starts, *weights), (gx, h0, c0), cotangents)
+def _lstm_gradient(
+    steps: Callable, cotangents: tuple, x: Tensor, w_ih: Tensor, h0: Tensor, c0: Tensor, *weights: Tensor
+) -> tuple:
+    return pullback(lambda *starts: steps(*starts, *weights), (linear(x, w_ih), h0, c0), cotangents)
 
 
 def _gru_gradient(
-    steps: Callable, cotangents: tuple, gx: Tensor, h0: Tensor, w: Tensor, b_ih: Tensor, b_hh: Tensor
+    steps: Callable, cotangents: tuple, x: Tensor, w_ih: Tensor, h0: Tensor, w: Tensor, b_ih: Tensor, b_hh: Tensor
 ) -> tuple:
+    gx = linear(x, w_ih)
     return pullback(lambda *starts: steps(*starts, w, b_ih), (gx, expand(b_hh, tuple(gx._v.shape)), h0), cotangents)
 
 
-def _rnn_gradient(steps: Callable, cotangents: tuple, gx: Tensor, h0: Tensor, *weights: Tensor) -> tuple:
-    return pullback(lambda *starts: steps(*starts, *weights), (gx, h0), cotangents)
+def _rnn_gradient(steps: Callable, cotangents: tuple, x: Tensor, w_ih: Tensor, h0: Tensor, *weights: Tensor) -> tuple:
+    return pullback(lambda *starts: steps(*starts, *weights), (linear(x, w_ih), h0), cotangents)
 
 
 def _second(steps: Callable, gradient: Callable, given: int, kept: int) -> Callable:
@@ -273,38 +307,44 @@ def _second(steps: Callable, gradient: Callable, given: int, kept: int) -> Calla
 
 # ---- the primitives -------------------------------------------------------------------------------------------------------
 lstm_p = Primitive(
-    "lstm", _lstm_shape, _lstm, vjp=_lstm_vjp, batch=_batch(lambda: lstm_p, "shhww", "shhss"), keeps="io", multiple=True
+    "lstm",
+    _lstm_shape,
+    _lstm,
+    vjp=_lstm_vjp,
+    batch=_batch(lambda: lstm_p, "swhhww", "shhss"),
+    keeps="io",
+    multiple=True,
 )
 lstm_grad_p = Primitive(
     "lstm_grad",
-    _like(5, 6, 7),
+    _like(3, 7, 8),
     _lstm_grad,
     vjp=_second(lstm_steps, _lstm_gradient, 3, 2),
-    batch=_batch(lambda: lstm_grad_p, "shhssshhww", "shh"),
+    batch=_batch(lambda: lstm_grad_p, "shhssswhhww", "shh"),
     keeps="io",
     multiple=True,
 )
 gru_p = Primitive(
-    "gru", _gru_shape, _gru, vjp=_gru_vjp, batch=_batch(lambda: gru_p, "shwww", "shss"), keeps="io", multiple=True
+    "gru", _gru_shape, _gru, vjp=_gru_vjp, batch=_batch(lambda: gru_p, "swhwww", "shss"), keeps="io", multiple=True
 )
 gru_grad_p = Primitive(
     "gru_grad",
-    _like(5, 5, 6),
+    _like(2, 2, 7),
     _gru_grad,
     vjp=_second(_gru_steps, _gru_gradient, 2, 3),
-    batch=_batch(lambda: gru_grad_p, "shsssshwww", "ssh"),
+    batch=_batch(lambda: gru_grad_p, "shsssswhwww", "ssh"),
     keeps="io",
     multiple=True,
 )
 rnn_p = Primitive(
-    "rnn", _rnn_shape, _rnn, vjp=_rnn_vjp, batch=_batch(lambda: rnn_p, "shww", "sh"), keeps="io", multiple=True
+    "rnn", _rnn_shape, _rnn, vjp=_rnn_vjp, batch=_batch(lambda: rnn_p, "swhww", "sh"), keeps="io", multiple=True
 )
 rnn_grad_p = Primitive(
     "rnn_grad",
-    _like(3, 4),
+    _like(2, 5),
     _rnn_grad,
     vjp=_second(_rnn_steps, _rnn_gradient, 2, 1),
-    batch=_batch(lambda: rnn_grad_p, "shsshww", "sh"),
+    batch=_batch(lambda: rnn_grad_p, "shsswhww", "sh"),
     keeps="io",
     multiple=True,
 )

@@ -29,20 +29,22 @@ def _bias(biases: Sequence, w: Tensor) -> Tensor:
     return add(*biases) if biases else zeros(w._v.shape[0], dtype=w._v.dtype)
 
 
-def _lstm(gx: Tensor, states: list, w: Tensor, biases: Sequence, project: Tensor | None, reverse: bool) -> tuple:
+def _lstm(
+    x: Tensor, w_ih: Tensor, states: list, w: Tensor, biases: Sequence, project: Tensor | None, reverse: bool
+) -> tuple:
     if project is None:
-        return tuple(lstm_p(gx, *states, w, _bias(biases, w), reverse=reverse)[:3])
-    return lstm_steps(gx, *states, w, _bias(biases, w), project, reverse=reverse)
+        return tuple(lstm_p(x, w_ih, *states, w, _bias(biases, w), reverse=reverse)[:3])
+    return lstm_steps(linear(x, w_ih), *states, w, _bias(biases, w), project, reverse=reverse)
 
 
-def _gru(gx: Tensor, states: list, w: Tensor, biases: Sequence, project: None, reverse: bool) -> tuple:
-    return tuple(gru_p(gx, *states, w, *(biases or [_bias((), w)] * 2), reverse=reverse)[:2])
+def _gru(x: Tensor, w_ih: Tensor, states: list, w: Tensor, biases: Sequence, project: None, reverse: bool) -> tuple:
+    return tuple(gru_p(x, w_ih, *states, w, *(biases or [_bias((), w)] * 2), reverse=reverse)[:2])
 
 
 def _rnn(
-    gx: Tensor, states: list, w: Tensor, biases: Sequence, project: None, reverse: bool, relu: bool = False
+    x: Tensor, w_ih: Tensor, states: list, w: Tensor, biases: Sequence, project: None, reverse: bool, relu: bool = False
 ) -> tuple:
-    return tuple(rnn_p(gx, *states, w, _bias(biases, w), relu=relu, reverse=reverse))
+    return tuple(rnn_p(x, w_ih, *states, w, _bias(biases, w), relu=relu, reverse=reverse))
 
 
 RUNS: dict[str, Callable] = {"lstm": _lstm, "gru": _gru, "rnn_tanh": _rnn, "rnn_relu": partial(_rnn, relu=True)}
@@ -140,7 +142,7 @@ def _joined(parts: list[Tensor], single: bool) -> Tensor:
 def _direction(name: str, x: Tensor, states: list, weights: Sequence, has_biases: bool, reverse: bool) -> tuple:
     w_ih, w_hh, *rest = weights
     biases, project = (rest[:2], rest[2:]) if has_biases else ((), rest)
-    return RUNS[name](linear(x, w_ih), states, w_hh, biases, project[0] if project else None, reverse)
+    return RUNS[name](x, w_ih, states, w_hh, biases, project[0] if project else None, reverse)
 
 
 def _sequence_function(name: str, result: str) -> Callable:
@@ -177,8 +179,8 @@ def _cell(name: str, input: Any, hx: Any, w_ih: Tensor, w_hh: Tensor, b_ih: Any,
     states = _states(f"{name}_cell", hx, [(*rows, hidden)] * (2 if name == "lstm" else 1), x._v.dtype)
     biases = () if b_ih is None else (b_ih, b_hh)
     n = rows[0] if rows else 1
-    gx = reshape(linear(x, w_ih), (1, n, w_ih._v.shape[0]))
-    outs = RUNS[name](gx, [reshape(t, (n, hidden)) for t in states], w_hh, biases, None, False)
+    step = reshape(x, (1, n, x._v.shape[-1]))
+    outs = RUNS[name](step, w_ih, [reshape(t, (n, hidden)) for t in states], w_hh, biases, None, False)
     return [reshape(t, (*rows, hidden)) for t in outs[1:]]
 
 

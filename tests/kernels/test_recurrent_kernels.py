@@ -17,18 +17,13 @@ def _arrays(rng: np.random.Generator, dtype: str, *shapes: tuple) -> list[np.nda
     return [rng.uniform(-1, 1, shape).astype(dtype) for shape in shapes]
 
 
-def _setting(n: int, hidden: int, gates: int, dtype: str, threads: int) -> tuple:
+def _setting(n: int, hidden: int, gates: int, slots: int, dtype: str, threads: int, inputs: int = 0) -> tuple:
     itemsize = np.dtype(dtype).itemsize
     tiles, units = recurrent.blocking(n, itemsize)
-    strips = np.full(-(-hidden // units) * units * gates * hidden, np.nan, dtype)
-    return (
-        tiles,
-        units,
-        threads,
-        np.zeros(1, np.int64),
-        strips,
-        np.full((threads, -(-n // tiles) * gates * units), np.nan, dtype),
-    )
+    rows = -(-hidden // units) * units * gates
+    strips = [np.full(rows * width, np.nan, dtype) for width in ((hidden, inputs) if inputs else (hidden,))]
+    scratch = np.full((threads, -(-n // tiles) * slots * units), np.nan, dtype)
+    return tiles, units, threads, np.zeros(1, np.int64), *strips, scratch
 
 
 def _outs(dtype: str, *shapes: tuple) -> list[np.ndarray]:
@@ -44,38 +39,27 @@ def _run(mode: str, steps: int, n: int, hidden: int, dtype: str, reverse: bool, 
     rng = np.random.default_rng(0)
     gates = {"lstm": 4, "gru": 3}.get(mode, 1)
     sequence, state, width = (steps, n, hidden), (n, hidden), (steps, n, gates * hidden)
-    gx, h0, c0, w, b, b_hh, dy, dh, dc = _arrays(
-        rng,
-        dtype,
-        width,
-        state,
-        state,
-        (gates * hidden, hidden),
-        (gates * hidden,),
-        (gates * hidden,),
-        sequence,
-        state,
-        state,
-    )
-
-    def how() -> tuple:
-        return reverse, *_setting(n, hidden, gates, dtype, threads)
-
+    x, w_ih = _arrays(rng, dtype, (steps, n, 3), (gates * hidden, 3))
+    h0, c0, dh, dc = _arrays(rng, dtype, *[state] * 4)
+    w, b, b_hh, dy = _arrays(rng, dtype, (gates * hidden, hidden), *[(gates * hidden,)] * 2, sequence)
+    slots = {"lstm": 4, "gru": 4}.get(mode, 1)
+    there = (reverse, *_setting(n, hidden, gates, slots, dtype, threads, 3))
+    again = (reverse, *_setting(n, hidden, gates, 1, dtype, threads))
     if mode == "lstm":
         outs = _outs(dtype, sequence, state, state, width, sequence)
         back = _outs(dtype, width, state, state)
-        lstm.lstm_forward(gx, h0, c0, w, b, *how(), *outs)
-        lstm.lstm_backward(dy, dh, dc, outs[3], outs[4], c0, w, *how(), *back)
+        lstm.lstm_forward(x, w_ih, h0, c0, w, b, *there, *outs)
+        lstm.lstm_backward(dy, dh, dc, outs[3], outs[4], c0, w, *again, *back)
     elif mode == "gru":
         outs = _outs(dtype, sequence, state, width, sequence)
         back = _outs(dtype, width, width, state)
-        gru.gru_forward(gx, h0, w, b, b_hh, *how(), *outs)
-        gru.gru_backward(dy, dh, outs[2], outs[3], outs[0], h0, w, *how(), *back)
+        gru.gru_forward(x, w_ih, h0, w, b, b_hh, *there, *outs)
+        gru.gru_backward(dy, dh, outs[2], outs[3], outs[0], h0, w, *again, *back)
     else:
         outs, back = _outs(dtype, sequence, state), _outs(dtype, width, state)
-        rnn.rnn_forward(gx, h0, w, b, mode == "relu", *how(), *outs)
-        rnn.rnn_backward(dy, dh, outs[0], w, mode == "relu", *how(), *back)
-    return [*outs, *back], [gx, h0, c0, w, b, b_hh, dy, dh, dc]
+        rnn.rnn_forward(x, w_ih, h0, w, b, mode == "relu", *there, *outs)
+        rnn.rnn_backward(dy, dh, outs[0], w, mode == "relu", *again, *back)
+    return [*outs, *back], [x @ w_ih.T, h0, c0, w, b, b_hh, dy, dh, dc]
 
 
 def _naive(mode: str, reverse: bool, gx: Any, h: Any, c: Any, w: Any, b: Any, b_hh: Any) -> list[np.ndarray]:

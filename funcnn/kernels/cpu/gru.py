@@ -2,9 +2,9 @@
 
     r, z = sigmoid of x w_ih' + b_ih + h w_hh' + b_hh;  m = h w_hn' + b_hn;  n = tanh(x w_in' + b_in + r m);  h' = n + z (h - n)
 
-(Cho et al., arXiv:1406.1078, with the reset after the product, as cuDNN has it.) Layouts: gx, gates, dx, dgates (steps, rows,
-3 hidden) in the order r z n; y and inner, which holds m, (steps, rows, hidden); w (3 hidden, hidden). ``dx`` is the gradient of gx,
-``dgates`` of the products with the state, which differs in n by the factor r. Tasks are those of ``lstm.py``.
+(Cho et al., arXiv:1406.1078, with the reset after the product, as cuDNN has it.) Layouts: x (steps, rows, inputs); gates, dx, dgates (steps,
+rows, 3 hidden) in the order r z n; y and inner, which holds m, (steps, rows, hidden); w_ih (3 hidden, inputs), w (3 hidden, hidden). ``dx`` is the gradient
+of the products with x, ``dgates`` of those with the state, which differs in n by the factor r. Tasks are those of ``lstm.py``.
 """
 
 from __future__ import annotations
@@ -18,21 +18,24 @@ from funcnn.kernels.cpu.vmath import sigmoid, tanh
 
 # ---- forward ----------------------------------------------------------------------------------------------------------
 @kernel
-def gru_forward(gx, h0, w, b_ih, b_hh, reverse, tiles, units, threads, done, strips, scratch, y, hn, gates, inner):
+def gru_forward(
+    x, w_ih, h0, w, b_ih, b_hh, reverse, tiles, units, threads, done, strips, x_strips, scratch, y, hn, gates, inner
+):
     """Fill y, hn (rows, hidden) and what backward reads: the gates' values and the inner products of every step."""
     steps, _, hidden = y.shape
     blocks = (hidden + units - 1) // units
     parallel_for(pack_gates, blocks * 3, threads, (strips, w, 3, hidden, units))
-    args = (blocks, reverse, tiles, units, gx, h0, b_ih, b_hh, done, strips, scratch, y, gates, inner)
+    parallel_for(pack_gates, blocks * 3, threads, (x_strips, w_ih, 3, x.shape[2], units))
+    args = (blocks, reverse, tiles, units, x, h0, b_ih, b_hh, done, strips, x_strips, scratch, y, gates, inner)
     parallel_for(_forward_task, steps * blocks, threads, args)
     hn[:] = y[0 if reverse else steps - 1]
 
 
 @device_function
-def _forward_task(
-    task, worker, blocks, reverse, tiles, units, gx, h0, b_ih, b_hh, done, strips, scratch, y, gates, inner
-):
+def _forward_task(task, worker, blocks, reverse, tiles, units, x, h0, b_ih, b_hh, done, strips, x_strips, scratch, y, gates,
+                  inner):  # fmt: skip
     steps, n, hidden = y.shape
+    size_x = x.shape[2]
     s, block = task // blocks, task % blocks
     initial = s == 0
     t = steps - 1 - s if reverse else s
@@ -47,27 +50,31 @@ def _forward_task(
         size = rows * units
         h = pointer(h0, top * hidden) if initial else pointer(y, (before * n + top) * hidden)
         for gate in range(3):
-            strip = pointer(strips, (block * 3 + gate) * hidden * units)
-            strip_product(rows, units, hidden, h, hidden, strip, pointer(scratch, place + gate * size))
+            sums, strip = pointer(scratch, place + gate * size), (block * 3 + gate) * units
+            strip_product(rows, units, hidden, h, hidden, pointer(strips, strip * hidden), sums, False)
+            apart = gate == 2  # the reset gate scales what the states give to n, but not what x gives
+            sums = pointer(scratch, place + 3 * size) if apart else sums
+            inputs = pointer(x, (t * n + top) * size_x)
+            strip_product(rows, units, size_x, inputs, size_x, pointer(x_strips, strip * size_x), sums, not apart)
         for row in range(top, bottom):
             own = row * hidden + first
             at = t * n * hidden + own
             state = pointer(h0, own) if initial else pointer(y, before * n * hidden + own)
-            gates_at = (t * n + row) * 3 * hidden + first
-            _gates(have, hidden, size, pointer(gx, gates_at), pointer(b_ih, first), pointer(b_hh, first),
-                   pointer(scratch, place + (row - top) * units), state, pointer(gates, gates_at), pointer(inner, at),
+            sums = pointer(scratch, place + (row - top) * units)
+            values = pointer(gates, (t * n + row) * 3 * hidden + first)
+            _gates(have, hidden, size, pointer(b_ih, first), pointer(b_hh, first), sums, state, values, pointer(inner, at),
                    pointer(y, at))  # fmt: skip
     arrive(pointer(done, 0))
 
 
 @device_function
-def _gates(have, hidden, size, x, b, bh, s, state, gates, inner, y):
+def _gates(have, hidden, size, b, bh, s, state, gates, inner, y):
     """The gates and states of ``have`` units of one row."""
     for j in range(have):
-        r = sigmoid(x[j] + b[j] + bh[j] + s[j])
-        z = sigmoid(x[hidden + j] + b[hidden + j] + bh[hidden + j] + s[size + j])
+        r = sigmoid(b[j] + bh[j] + s[j])
+        z = sigmoid(b[hidden + j] + bh[hidden + j] + s[size + j])
         m = s[2 * size + j] + bh[2 * hidden + j]
-        new = tanh(x[2 * hidden + j] + b[2 * hidden + j] + r * m)
+        new = tanh(s[3 * size + j] + b[2 * hidden + j] + r * m)
         gates[j], gates[hidden + j], gates[2 * hidden + j] = r, z, new
         inner[j] = m
         y[j] = new + z * (state[j] - new)
@@ -104,7 +111,7 @@ def _backward_task(task, worker, blocks, reverse, tiles, units, dy, gates, inner
         if not initial:
             strip = pointer(strips, block * 3 * hidden * units)
             d = pointer(dgates, ((t + later) * n + top) * 3 * hidden)
-            strip_product(bottom - top, units, 3 * hidden, d, 3 * hidden, strip, pointer(scratch, place))
+            strip_product(bottom - top, units, 3 * hidden, d, 3 * hidden, strip, pointer(scratch, place), False)
         for row in range(top, bottom):
             own = row * hidden + first
             dh = pointer(dh0, own)

@@ -2,12 +2,12 @@
 
     i, f, g, o = sigmoid, sigmoid, tanh, sigmoid of x w_ih' + h w_hh' + bias;  c' = f c + i g;  h' = o tanh(c')
 
-(Hochreiter and Schmidhuber, Neural Computation 9(8), 1997, with forget gates.) The products with x were made for all steps
-before (``gx``), those with the weights' gradients are made after. Layouts: gx, gates, dgates (steps, n, 4 hidden) in the order
-i f g o; y, cells (steps, n, hidden); w (4 hidden, hidden).
+(Hochreiter and Schmidhuber, Neural Computation 9(8), 1997, with forget gates.) The products that give the gradients of x and of the
+weights are made after, for all steps at once. Layouts: x (steps, n, inputs); gates, dgates (steps, n, 4 hidden) in the order
+i f g o; y, cells (steps, n, hidden); w_ih (4 hidden, inputs), w (4 hidden, hidden).
 
-A task is a block of hidden units at one step: the product of the state with the four strips of the block, into a scratch
-tile, then its gates, cells and states. Backward it multiplies the step after's dgates with its strip, which is what arrives at
+A task is a block of hidden units at one step: the products of the state and of x with the four strips of the block,
+into a scratch tile, then its gates, cells and states. Backward it multiplies the step after's dgates with its strip, which is what arrives at
 its states, and goes on to their gates. ``done`` counts the tasks, from 0.
 """
 
@@ -22,12 +22,15 @@ from funcnn.kernels.cpu.vmath import sigmoid, tanh
 
 # ---- forward ----------------------------------------------------------------------------------------------------------
 @kernel
-def lstm_forward(gx, h0, c0, w, bias, reverse, tiles, units, threads, done, strips, scratch, y, hn, cn, gates, cells):
+def lstm_forward(
+    x, w_ih, h0, c0, w, bias, reverse, tiles, units, threads, done, strips, x_strips, scratch, y, hn, cn, gates, cells
+):
     """Fill y, hn, cn (n, hidden) and what backward reads: the gates' values and the cells of every step."""
     steps, _, hidden = y.shape
     blocks = (hidden + units - 1) // units
     parallel_for(pack_gates, blocks * 4, threads, (strips, w, 4, hidden, units))
-    args = (blocks, reverse, tiles, units, gx, h0, c0, bias, done, strips, scratch, y, gates, cells)
+    parallel_for(pack_gates, blocks * 4, threads, (x_strips, w_ih, 4, x.shape[2], units))
+    args = (blocks, reverse, tiles, units, x, h0, c0, bias, done, strips, x_strips, scratch, y, gates, cells)
     parallel_for(_forward_task, steps * blocks, threads, args)
     last = 0 if reverse else steps - 1
     hn[:] = y[last]
@@ -35,10 +38,10 @@ def lstm_forward(gx, h0, c0, w, bias, reverse, tiles, units, threads, done, stri
 
 
 @device_function
-def _forward_task(
-    task, worker, blocks, reverse, tiles, units, gx, h0, c0, bias, done, strips, scratch, y, gates, cells
-):
+def _forward_task(task, worker, blocks, reverse, tiles, units, x, h0, c0, bias, done, strips, x_strips, scratch, y, gates,
+                  cells):  # fmt: skip
     steps, n, hidden = y.shape
+    size_x = x.shape[2]
     s, block = task // blocks, task % blocks
     initial = s == 0
     t = steps - 1 - s if reverse else s
@@ -46,34 +49,35 @@ def _forward_task(
     wait_for(pointer(done, 0), s * blocks)
     first = block * units
     have = min(units, hidden - first)
+    place = scratch.shape[1] * worker
     for tile in range(tiles):
         top, bottom = n * tile // tiles, n * (tile + 1) // tiles
         rows = bottom - top
         size = rows * units
         h = pointer(h0, top * hidden) if initial else pointer(y, (before * n + top) * hidden)
         for gate in range(4):
-            strip = pointer(strips, (block * 4 + gate) * hidden * units)
-            strip_product(
-                rows, units, hidden, h, hidden, strip, pointer(scratch, scratch.shape[1] * worker + gate * size)
-            )
-        for row in range(rows):
-            at = (t * n + top + row) * hidden + first
-            c = pointer(c0, (top + row) * hidden + first) if initial else pointer(cells, at + (before - t) * n * hidden)
-            sums = pointer(scratch, scratch.shape[1] * worker + row * units)
-            gates_at = (t * n + top + row) * 4 * hidden + first
-            _gates(have, hidden, size, pointer(gx, gates_at), pointer(bias, first), sums, c, pointer(gates, gates_at),
-                   pointer(cells, at), pointer(y, at))  # fmt: skip
+            sums, strip = pointer(scratch, place + gate * size), (block * 4 + gate) * units
+            strip_product(rows, units, hidden, h, hidden, pointer(strips, strip * hidden), sums, False)
+            inputs = pointer(x, (t * n + top) * size_x)
+            strip_product(rows, units, size_x, inputs, size_x, pointer(x_strips, strip * size_x), sums, True)
+        for row in range(top, bottom):
+            own = row * hidden + first
+            at = t * n * hidden + own
+            c = pointer(c0, own) if initial else pointer(cells, before * n * hidden + own)
+            sums = pointer(scratch, place + (row - top) * units)
+            values = pointer(gates, (t * n + row) * 4 * hidden + first)
+            _gates(have, hidden, size, pointer(bias, first), sums, c, values, pointer(cells, at), pointer(y, at))
     arrive(pointer(done, 0))
 
 
 @device_function
-def _gates(have, hidden, size, x, b, s, c, gates, cell, y):
+def _gates(have, hidden, size, b, s, c, gates, cell, y):
     """The gates, cells and states of ``have`` units of one row."""
     for j in range(have):
-        i = sigmoid(x[j] + b[j] + s[j])
-        f = sigmoid(x[hidden + j] + b[hidden + j] + s[size + j])
-        g = tanh(x[2 * hidden + j] + b[2 * hidden + j] + s[2 * size + j])
-        o = sigmoid(x[3 * hidden + j] + b[3 * hidden + j] + s[3 * size + j])
+        i = sigmoid(b[j] + s[j])
+        f = sigmoid(b[hidden + j] + s[size + j])
+        g = tanh(b[2 * hidden + j] + s[2 * size + j])
+        o = sigmoid(b[3 * hidden + j] + s[3 * size + j])
         new = f * c[j] + i * g
         gates[j], gates[hidden + j], gates[2 * hidden + j], gates[3 * hidden + j] = i, f, g, o
         cell[j] = new
@@ -111,7 +115,7 @@ def _backward_task(task, worker, blocks, reverse, tiles, units, dy, dhn, gates, 
         place = scratch.shape[1] * worker
         if not initial:
             d = pointer(dgates, ((t + later) * n + top) * 4 * hidden)
-            strip_product(bottom - top, units, 4 * hidden, d, 4 * hidden, strip, pointer(scratch, place))
+            strip_product(bottom - top, units, 4 * hidden, d, 4 * hidden, strip, pointer(scratch, place), False)
         for row in range(top, bottom):
             own = row * hidden + first
             arrived = pointer(dhn, own) if initial else pointer(scratch, place + (row - top) * units)

@@ -131,14 +131,17 @@ def _emit_wait(builder: Any, counter: Any, count: Any) -> None:
 
 
 # ---- the tile ---------------------------------------------------------------------------------------------------------
-def _strip_twin(rows: int, units: int, count: int, a: Any, step: int, b: Any, c: Any) -> None:
+def _strip_twin(rows: int, units: int, count: int, a: Any, step: int, b: Any, c: Any, add: bool) -> None:
     left = np.lib.stride_tricks.as_strided(a, (rows, count), (step * a.itemsize, a.itemsize))
-    c[: rows * units] = (left @ b[: count * units].reshape(count, units)).reshape(-1)
+    product = (left @ b[: count * units].reshape(count, units)).reshape(-1)
+    c[: rows * units] = c[: rows * units] + product if add else product
 
 
 @intrinsic(twin=_strip_twin)
-def strip_product(typingctx: Any, rows: Any, units: Any, count: Any, a: Any, step: Any, b: Any, c: Any) -> Any:
-    """``c[i, j] = sum(a[i * step + k] * b[k, j])`` for ``rows`` rows and ``units`` columns, which b and c are wide."""
+def strip_product(
+    typingctx: Any, rows: Any, units: Any, count: Any, a: Any, step: Any, b: Any, c: Any, add: Any
+) -> Any:
+    """``c[i, j] (+)= sum(a[i * step + k] * b[k, j])`` for ``rows`` rows and ``units`` columns, which b and c are wide."""
     from numba.core import types
 
     size = c.dtype.bitwidth // 8
@@ -148,12 +151,12 @@ def strip_product(typingctx: Any, rows: Any, units: Any, count: Any, a: Any, ste
         return context.get_dummy_value()
 
     index = types.intp
-    return types.void(index, index, index, a, index, b, c), codegen
+    return types.void(index, index, index, a, index, b, c, types.boolean), codegen
 
 
 def _emit_cases(builder: Any, scalar: Any, size: int, values: Any) -> None:
     """One tile for every height, chosen by ``rows`` and by how wide the strips are."""
-    rows, units, count, a, step, b, c = values
+    rows, units, count, a, step, b, c, add = values
     lanes, tallest = vector_bytes() // size, most_rows(size)
     cases = [(r, WIDE) for r in range(1, FEW + 1)] + [(r, NARROW) for r in range(FEW, tallest + 1)]
     done, nothing = builder.append_basic_block("done"), builder.append_basic_block("no_rows")
@@ -163,7 +166,7 @@ def _emit_cases(builder: Any, scalar: Any, size: int, values: Any) -> None:
         block = builder.append_basic_block(f"rows_{height}x{across}")
         switch.add_case(units.type(lanes * across * (tallest + 1) + height), block)
         builder.position_at_end(block)
-        Strip(builder, scalar, size, height, across, step).emit(count, a, b, c, units.type(lanes * across), None)
+        Strip(builder, scalar, size, height, across, step).emit(count, a, b, c, units.type(lanes * across), add)
         builder.branch(done)
     builder.position_at_end(nothing)
     builder.branch(done)

@@ -2,7 +2,8 @@
 
     h' = tanh(x w_ih' + h w_hh' + bias), or relu
 
-(Elman, Cognitive Science 14(2), 1990.) Layouts: gx, y, dgates (steps, n, hidden); w (hidden, hidden). Tasks are those of
+(Elman, Cognitive Science 14(2), 1990.) Layouts: x (steps, n, inputs); y, dgates (steps, n, hidden); w_ih (hidden,
+inputs), w (hidden, hidden). Tasks are those of
 ``lstm.py``.
 """
 
@@ -17,19 +18,21 @@ from funcnn.kernels.cpu.vmath import tanh
 
 # ---- forward ----------------------------------------------------------------------------------------------------------
 @kernel
-def rnn_forward(gx, h0, w, bias, relu, reverse, tiles, units, threads, done, strips, scratch, y, hn):
+def rnn_forward(x, w_ih, h0, w, bias, relu, reverse, tiles, units, threads, done, strips, x_strips, scratch, y, hn):
     """Fill y and hn (n, hidden)."""
     steps, _, hidden = y.shape
     blocks = (hidden + units - 1) // units
     parallel_for(pack_gates, blocks, threads, (strips, w, 1, hidden, units))
-    args = (blocks, reverse, tiles, units, gx, h0, bias, relu, done, strips, scratch, y)
+    parallel_for(pack_gates, blocks, threads, (x_strips, w_ih, 1, x.shape[2], units))
+    args = (blocks, reverse, tiles, units, x, h0, bias, relu, done, strips, x_strips, scratch, y)
     parallel_for(_forward_task, steps * blocks, threads, args)
     hn[:] = y[0 if reverse else steps - 1]
 
 
 @device_function
-def _forward_task(task, worker, blocks, reverse, tiles, units, gx, h0, bias, relu, done, strips, scratch, y):
+def _forward_task(task, worker, blocks, reverse, tiles, units, x, h0, bias, relu, done, strips, x_strips, scratch, y):
     steps, n, hidden = y.shape
+    size_x = x.shape[2]
     s, block = task // blocks, task % blocks
     initial = s == 0
     t = steps - 1 - s if reverse else s
@@ -43,19 +46,23 @@ def _forward_task(task, worker, blocks, reverse, tiles, units, gx, h0, bias, rel
     for tile in range(tiles):
         top, bottom = n * tile // tiles, n * (tile + 1) // tiles
         h = pointer(h0, top * hidden) if initial else pointer(y, (before * n + top) * hidden)
-        strip = pointer(strips, block * hidden * units)
-        strip_product(bottom - top, units, hidden, h, hidden, strip, pointer(scratch, place))
+        sums = pointer(scratch, place)
+        strip_product(bottom - top, units, hidden, h, hidden, pointer(strips, block * units * hidden), sums, False)
+        inputs = pointer(x, (t * n + top) * size_x)
+        strip_product(
+            bottom - top, units, size_x, inputs, size_x, pointer(x_strips, block * units * size_x), sums, True
+        )
         for row in range(top, bottom):
             at = (t * n + row) * hidden + first
             sums = pointer(scratch, place + (row - top) * units)
-            x, out = pointer(gx, at), pointer(y, at)
+            out = pointer(y, at)
             if relu:
                 for j in range(have):
-                    a = x[j] + b[j] + sums[j]
+                    a = b[j] + sums[j]
                     out[j] = zero if a < zero else a
             else:
                 for j in range(have):
-                    out[j] = tanh(x[j] + b[j] + sums[j])
+                    out[j] = tanh(b[j] + sums[j])
     arrive(pointer(done, 0))
 
 
@@ -87,7 +94,7 @@ def _backward_task(task, worker, blocks, reverse, tiles, units, dy, dhn, y, relu
         if not initial:
             strip = pointer(strips, block * hidden * units)
             d = pointer(dgates, (later * n + top) * hidden)
-            strip_product(bottom - top, units, hidden, d, hidden, strip, pointer(scratch, place))
+            strip_product(bottom - top, units, hidden, d, hidden, strip, pointer(scratch, place), False)
         for row in range(top, bottom):
             own = row * hidden + first
             arrived = pointer(dhn, own) if initial else pointer(scratch, place + (row - top) * units)
