@@ -46,6 +46,7 @@ from funcnn.layers.pool import (
 )
 from funcnn.layers.recurrent import GRU, LSTM, RNN
 from funcnn.layers.sequential import Sequential
+from funcnn.layers.shuffle import ChannelShuffle, PixelShuffle, PixelUnshuffle
 from funcnn.layers.unpool import MaxUnpool1d, MaxUnpool2d, MaxUnpool3d
 from funcnn.layers.upsample import Upsample, UpsamplingBilinear2d, UpsamplingNearest2d
 
@@ -58,6 +59,7 @@ GENERATED = (
     InstanceNorm3d, RMSNorm, LocalResponseNorm, ReLU, LeakyReLU, PReLU, Sigmoid, Tanh, GELU, Softmax, LogSoftmax,
     Flatten, Dropout, CrossEntropyLoss, NLLLoss, MSELoss, L1Loss, Embedding, Upsample,
     UpsamplingNearest2d, UpsamplingBilinear2d, Unfold, Fold,
+    PixelShuffle, PixelUnshuffle, ChannelShuffle,
     LSTM, GRU, RNN, LSTMCell, GRUCell, RNNCell, MultiheadAttention,
 )  # fmt: skip
 for _layer in GENERATED:

@@ -591,6 +591,24 @@ class Fold(LayerModule):
         stride: Any = 1,
     ) -> None: ...
 
+class PixelShuffle(LayerModule):
+    def __init__(
+        self,
+        upscale_factor: int,
+    ) -> None: ...
+
+class PixelUnshuffle(LayerModule):
+    def __init__(
+        self,
+        downscale_factor: int,
+    ) -> None: ...
+
+class ChannelShuffle(LayerModule):
+    def __init__(
+        self,
+        groups: int,
+    ) -> None: ...
+
 class LSTM(LayerModule):
     def __init__(
         self,

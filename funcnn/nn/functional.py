@@ -63,6 +63,7 @@ from funcnn.ops.norm import batch_norm, group_norm, instance_norm, layer_norm, r
 from funcnn.ops.onehot import one_hot
 from funcnn.ops.pad import pad
 from funcnn.ops.pool import avg_pool1d, avg_pool2d, avg_pool3d, max_pool1d, max_pool2d, max_pool3d
+from funcnn.ops.shuffle import channel_shuffle, pixel_shuffle, pixel_unshuffle
 from funcnn.ops.softmax import log_softmax, softmax, softmin
 from funcnn.ops.unpool import max_unpool1d, max_unpool2d, max_unpool3d
 
@@ -88,6 +89,7 @@ __all__ = [
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "celu",
+    "channel_shuffle",
     "conv1d",
     "conv2d",
     "conv3d",
@@ -135,6 +137,8 @@ __all__ = [
     "nll_loss",
     "one_hot",
     "pad",
+    "pixel_shuffle",
+    "pixel_unshuffle",
     "prelu",
     "relu",
     "relu6",

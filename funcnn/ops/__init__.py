@@ -14,8 +14,8 @@ from funcnn.ops import (
     creation,
     elementwise,
     embedding,
-    generator,
     fold,
+    generator,
     grid_sample,
     index,
     interpolate,
@@ -33,6 +33,7 @@ from funcnn.ops import (
     rnn,
     scan,
     scatter,
+    shuffle,
     softmax,
     sort,
     triangle,
@@ -65,6 +66,7 @@ PUBLIC: dict[ModuleType, str] = {
     triangle: "tril triu diag diag_embed",
     matmul: "matmul mm bmm mv dot outer inner addmm baddbmm einsum tensordot",
     sort: "sort argsort topk kthvalue",
+    shuffle: "pixel_shuffle pixel_unshuffle channel_shuffle",
     softmax: "softmax log_softmax",
     activation: "dropout selu celu prelu",
     conv: "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d",
@@ -72,7 +74,20 @@ PUBLIC: dict[ModuleType, str] = {
     norm: "batch_norm layer_norm group_norm instance_norm rms_norm",
     rnn: "lstm gru rnn_tanh rnn_relu lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell",
 }
-FAMILIES = (*PUBLIC, attention, convert, embedding, fold, grid_sample, interpolate, loss, methods, multihead, pad, windows)
+FAMILIES = (
+    *PUBLIC,
+    attention,
+    convert,
+    embedding,
+    fold,
+    grid_sample,
+    interpolate,
+    loss,
+    methods,
+    multihead,
+    pad,
+    windows,
+)
 
 
 def public() -> dict[str, Any]:

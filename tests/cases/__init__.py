@@ -18,6 +18,7 @@ from tests.cases import (
     random,
     recurrent,
     reduce,
+    shuffle,
 )
 from tests.cases.case import Case
 
@@ -32,6 +33,7 @@ FAMILIES = (
     movement,
     index,
     reduce,
+    shuffle,
     matmul,
     nn,
     pool,
