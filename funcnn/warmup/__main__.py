@@ -43,7 +43,9 @@ def main(arguments: list[str] | None = None) -> None:
     from funcnn.kernels.cpu.threads import available
     from funcnn.warmup.programs import DTYPES, PROGRAMS
 
-    parser = argparse.ArgumentParser(prog="python -m funcnn.warmup", description="Compile every CPU kernel into the cache.")
+    parser = argparse.ArgumentParser(
+        prog="python -m funcnn.warmup", description="Compile every CPU kernel into the cache."
+    )
     parser.add_argument("-j", "--jobs", type=int, default=available(), help="processes (default: the CPUs)")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
     options = parser.parse_args(arguments)

@@ -93,7 +93,18 @@ def _pairs(dtype: str) -> list:
 
 def _scalars(dtype: str) -> list:
     x = _leaf(dtype, MANY)
-    made = [x + 1, 1 - x, x * 2, x / 3, 2 / x, x**3, x**0.5, 2**x, fn.clamp(x, 0.2, 0.7), fn.maximum(x, fn.zeros_like(x))]
+    made = [
+        x + 1,
+        1 - x,
+        x * 2,
+        x / 3,
+        2 / x,
+        x**3,
+        x**0.5,
+        2**x,
+        fn.clamp(x, 0.2, 0.7),
+        fn.maximum(x, fn.zeros_like(x)),
+    ]
     return [t.detach().numpy() for y in made for t in _both_ways(y)]
 
 

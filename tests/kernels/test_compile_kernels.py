@@ -109,7 +109,16 @@ def everything(dtype="float64"):
     one = (np.empty(4, dtype), np.empty(4)), (1, 4)
     run("softmax", softmax.softmax_forward, [np.empty_like(x)], [x], False, *one[0], one[1], 1)
     run("log_softmax", softmax.softmax_forward, [np.empty_like(x)], [x], True, *one[0], one[1], 1)
-    run("softmax grad", softmax.softmax_grad, [np.empty_like(x)], [array(2, 3, 4), made["softmax 0"]], False, one[0][1], one[1], 1)
+    run(
+        "softmax grad",
+        softmax.softmax_grad,
+        [np.empty_like(x)],
+        [array(2, 3, 4), made["softmax 0"]],
+        False,
+        one[0][1],
+        one[1],
+        1,
+    )
     run("log sums", softmax.log_sums, [np.empty((2, 4), dtype), np.empty((2, 4), dtype)], [x], one[0][1], one[1], 1)
     sums = [made["log sums 0"], made["log sums 1"]]
     run("entropy", softmax.cross_entropy_pick, [np.empty((2, 4), dtype)], [x, target, *sums], -100)
@@ -119,7 +128,14 @@ def everything(dtype="float64"):
         run(name, getattr(elementwise, name), [np.empty_like(x)], [x], (), 2)
     run("gelu", activation.gelu, [np.empty_like(x)], [x], (), 1)
     run("elu grad", activation.elu_grad, [np.empty_like(x)], [x, x], (1.0, 2.0, 0.5), 1)
-    run("philox", philox.philox_fill, [np.empty(7, np.uint32)], [np.uint64(1), np.uint64(2), np.uint64(3)], np.uint64(0), 2)
+    run(
+        "philox",
+        philox.philox_fill,
+        [np.empty(7, np.uint32)],
+        [np.uint64(1), np.uint64(2), np.uint64(3)],
+        np.uint64(0),
+        2,
+    )
     return made
 
 
