@@ -139,7 +139,7 @@ def _composed(x: Tensor, grid: Tensor, taps: int, padding: int, align: bool) -> 
     axes, out = len(space), tuple(grid._v.shape[1:-1])
     count = numel(out)
     flat, places = reshape(x, (n, c, numel(tuple(space)))), reshape(grid, (n, count, axes))
-    products = [(constant(np.zeros((), np.int64)), None, None)]
+    products: list[tuple] = [(constant(np.zeros((), np.int64)), None, None)]  # index, whether inside, weight
     for a, size in enumerate(space):  # the last axis of space is the grid's first
         found = _axis(select(places, 2, axes - 1 - a), size, taps, padding, align)
         grown = []

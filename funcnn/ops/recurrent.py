@@ -2,7 +2,8 @@
 
 A primitive is one direction of one layer. It takes the input (steps, N, inputs) with its weights, the first states (N, hidden)
 with theirs, and the biases; beside the outputs it gives what its backward needs. The backward primitive gives the gradient of
-the gates; those of the input and the weights follow in one product each over all steps. Its own derivative goes through the same recurrence written step by step in ordinary operations.
+the gates; those of the input and the weights follow in one product each over all steps. Its own derivative goes through
+the same recurrence written step by step in ordinary operations.
 
 Kinds of array in the tables below: "s" a sequence (steps, N, ...), "h" a state (N, hidden), "w" a weight, never batched.
 """
