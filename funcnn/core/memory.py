@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import mmap
 import os
+import sys
 import threading
+from contextlib import suppress
 from math import prod
 
 import numpy as np
@@ -82,10 +84,8 @@ def _fresh(size: int) -> mmap.mmap:
         return mmap.mmap(-1, size)
     raw = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if size >= HUGE and hasattr(mmap, "MADV_HUGEPAGE"):
-        try:
+        with suppress(OSError):  # a kernel built without them
             raw.madvise(mmap.MADV_HUGEPAGE)
-        except OSError:  # a kernel built without them
-            pass
     return raw
 
 
@@ -123,6 +123,21 @@ def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
 def owns(array: np.ndarray) -> bool:
     """Whether the array is the whole of its memory, NumPy's or recycled, and no view of another's."""
     return array.base is None or type(array.base) is Block
+
+
+def sole(array: np.ndarray) -> bool:
+    """Whether no other array shares the memory: it owns it, or is the only view of an owner whom nobody else refers to."""
+    if owns(array):
+        return True
+    whole = isinstance(array.base, np.ndarray) and owns(array.base) and array.base.nbytes == array.nbytes
+    return whole and array.flags.c_contiguous and _holders(array) <= _ALONE
+
+
+def _holders(view: np.ndarray) -> int:
+    return sys.getrefcount(view.base)
+
+
+_ALONE = _holders(np.empty(2)[:])
 
 
 def memory_stats() -> dict[str, int]:

@@ -53,8 +53,8 @@ class Embedding(Layer):
         table = to_tensor(embeddings)
         if table.ndim != 2:
             raise ShapeError(f"Embedding.from_pretrained: expected (V, D), got shape {tuple(table.shape)}")
-        options = (padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse, table, freeze)
-        return cls(*table._v.shape, *options)
+        rows, size = table._v.shape
+        return cls(rows, size, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse, table, freeze)
 
     def init(self, key: Tensor) -> tuple[dict, dict]:
         """weight (num_embeddings, embedding_dim), standard normal with zeros at padding_idx; or the given table."""

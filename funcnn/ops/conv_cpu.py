@@ -145,8 +145,8 @@ def input_grad(ins: list, outs: list, stride: tuple, padding: tuple, dilation: t
                 return
             _product(image, layout, part, packed, bias, dx, lanes, groups)
         else:
-            untouched = tuple(slice(a, None, t) for a, t in zip(part.phase, part.strides, strict=True))
-            dx[(..., *untouched)] = bias.reshape(-1, 1, 1, 1)
+            untouched: Any = (..., *(slice(a, None, t) for a, t in zip(part.phase, part.strides, strict=True)))
+            dx[untouched] = bias.reshape(-1, 1, 1, 1)
 
 
 def weight_grad(

@@ -42,8 +42,8 @@ def _planes(x: np.ndarray, y: np.ndarray, rows: Table | None, columns: Table | N
     workers = threads.workers(TAP_NS * m * (height.taps * p * q + width.taps * min(h, p) * q * 8))
     scratch, marks = empty((workers, max(w, ring * q)), x.dtype), np.empty((workers, max(1, ring)), np.int64)
     kernels.resize(
-        x.reshape(-1), y.reshape(-1), (height.index, height.weight, height.taps),
-        (width.index, width.weight, width.taps, width.full), (h, w, p, q), scratch, marks,
+        x.reshape(-1), y.reshape(-1), (height.source, height.weight, height.taps),
+        (width.source, width.weight, width.taps, width.full), (h, w, p, q), scratch, marks,
         (ring, planes, p if planes > 1 else block), workers,
     )  # fmt: skip
 

@@ -27,12 +27,12 @@ class Axis(NamedTuple):
 
 
 class Table(NamedTuple):
-    """Taps of each output: index and weight (taps, outputs) flat, -1 being no tap; ``full``: all are there.
+    """Taps of each output: source element and weight (taps, outputs) flat, -1 being no tap; ``full``: all are there.
 
     span: the distance of the first to the last input row that an output needs, and 1.
     """
 
-    index: np.ndarray
+    source: np.ndarray
     weight: np.ndarray
     taps: int
     full: bool

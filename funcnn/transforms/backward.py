@@ -12,9 +12,9 @@ from funcnn.core.aval import Tracer
 from funcnn.core.context import Scope, ctx, running
 from funcnn.core.errors import DTypeError, GradientError, ShapeError, TracerError
 from funcnn.core.graph import Node
-from funcnn.core.memory import owns
+from funcnn.core.memory import sole
 from funcnn.core.primitive import apply_vjp
-from funcnn.core.tensor import Tensor, refresh, refresh_all
+from funcnn.core.tensor import Tensor, refresh, refresh_all, wrap
 from funcnn.ops.creation import ones_like
 from funcnn.ops.elementwise import add, clone, detach
 
@@ -110,8 +110,9 @@ def backward(
     with running(None, create_graph):
         g = _seed(self, gradient)
         taken = {id(g._v)}
-        for leaf, total in walk([edge], [g], retain).items():
-            _accumulate(leaf, total, create_graph, taken)
+        totals = walk([edge], [g], retain)
+        for leaf in list(totals):
+            _accumulate(leaf, _released(totals, leaf, create_graph), create_graph, taken)
 
 
 def _seed(t: Tensor, gradient: Tensor | None) -> Tensor:
@@ -129,15 +130,21 @@ def _seed(t: Tensor, gradient: Tensor | None) -> Tensor:
     return gradient
 
 
+def _released(totals: dict, leaf: Tensor, create_graph: bool) -> Tensor:
+    """Take a leaf's gradient out of the table; without a graph a view lets go of the tensor that it was taken of."""
+    g = totals.pop(leaf)
+    return g if create_graph or g._view is None or isinstance(g._v, Tracer) else wrap(g._v)
+
+
 def _accumulate(leaf: Tensor, g: Tensor, create_graph: bool, taken: set[int]) -> None:
     """Add to a leaf's gradient; ``taken`` are the values that the caller or another leaf has already."""
     held = leaf.grad
     if held is not None:
         g = add(held, g)
     elif id(g._v) in taken or (
-        isinstance(g._v, np.ndarray) and (g._view is not None or not owns(g._v) or not g._v.flags.writeable)
+        isinstance(g._v, np.ndarray) and (g._view is not None or not sole(g._v) or not g._v.flags.writeable)
     ):
-        g = clone(g)  # a view's memory belongs to another tensor
+        g = clone(g)  # the memory belongs to another tensor
     taken.add(id(g._v))
     leaf.grad = g if create_graph or isinstance(g._v, Tracer) else detach(g)
 

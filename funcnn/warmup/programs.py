@@ -70,15 +70,61 @@ def _trained(make: Callable) -> Callable[[str], list]:
 
 
 MANY = 1 << 20  # elements from which elementwise operations and reductions leave NumPy
-SMOOTH = """exp expm1 exp2 log log2 log10 log1p sqrt rsqrt sin cos tan sinh cosh tanh asinh atanh asin acos atan sigmoid erf
-    erfc erfinv reciprocal square neg abs""".split()
-CURVES = """relu gelu silu mish elu selu celu softplus leaky_relu hardswish hardsigmoid hardtanh relu6 logsigmoid softsign
-    tanhshrink softshrink hardshrink""".split()
-PAIRS = "add sub mul div maximum minimum pow logaddexp atan2".split()
-FOLDS = "sum mean amax amin prod var std logsumexp".split()
+SMOOTH = (
+    "exp",
+    "expm1",
+    "exp2",
+    "log",
+    "log2",
+    "log10",
+    "log1p",
+    "sqrt",
+    "rsqrt",
+    "sin",
+    "cos",
+    "tan",
+    "sinh",
+    "cosh",
+    "tanh",
+    "asinh",
+    "atanh",
+    "asin",
+    "acos",
+    "atan",
+    "sigmoid",
+    "erf",
+    "erfc",
+    "erfinv",
+    "reciprocal",
+    "square",
+    "neg",
+    "abs",
+)
+CURVES = (
+    "relu",
+    "gelu",
+    "silu",
+    "mish",
+    "elu",
+    "selu",
+    "celu",
+    "softplus",
+    "leaky_relu",
+    "hardswish",
+    "hardsigmoid",
+    "hardtanh",
+    "relu6",
+    "logsigmoid",
+    "softsign",
+    "tanhshrink",
+    "softshrink",
+    "hardshrink",
+)
+PAIRS = ("add", "sub", "mul", "div", "maximum", "minimum", "pow", "logaddexp", "atan2")
+FOLDS = ("sum", "mean", "amax", "amin", "prod", "var", "std", "logsumexp")
 
 
-def _elementwise(names: list[str], home: Any) -> Callable[[str], list]:
+def _elementwise(names: tuple[str, ...], home: Any) -> Callable[[str], list]:
     def program(dtype: str) -> list:
         x = _leaf(dtype, MANY)
         return [t.detach().numpy() for name in names for t in _both_ways(getattr(home, name)(x))]

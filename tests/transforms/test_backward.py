@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import funcnn as fn
 from funcnn import no_grad
 from funcnn.core.errors import DTypeError, GradientError, ShapeError
 from funcnn.core.tensor import Tensor
@@ -249,3 +250,23 @@ def test_no_grad_records_nothing() -> None:
     assert not y.requires_grad and not inside.requires_grad
     (x * y).backward()
     assert numbers(x.grad) == [9.0]
+
+
+def test_gradients_of_leaves_share_no_memory():
+    """A leaf may keep a gradient that came as a view, but only if nobody else has the memory."""
+    a, b, given = fn.randn(300, 400, requires_grad=True), fn.randn(300, 400, requires_grad=True), fn.randn(120000)
+    (a.reshape(-1) + b.reshape(-1)).backward(given)
+    before = given.numpy().copy()
+    a.grad.mul_(3.0)
+    assert np.array_equal(b.grad.numpy().reshape(-1), before)
+    b.grad.mul_(5.0)
+    assert np.array_equal(given.numpy(), before)
+    assert np.array_equal(a.grad.numpy().reshape(-1), 3 * before)
+
+
+def test_the_gradient_of_a_reshaped_leaf_is_not_copied():
+    x = fn.randn(300, 400, requires_grad=True)
+    with fn.profiler.profile() as prof:
+        (x.reshape(-1) * 2.0).backward(fn.ones(120000))
+    assert "clone" not in {event.name for event in prof.events}
+    assert np.array_equal(x.grad.numpy(), np.full((300, 400), 2, np.float32))

@@ -23,9 +23,9 @@ class Image:
     padding and splitting.
     """
 
-    sizes: Three
-    before: Three
-    places: Three
+    sizes: tuple[int, ...]
+    before: tuple[int, ...]
+    places: tuple[int, ...]
     phases: tuple[int, int]
     slice_size: int
     direct: bool = False
@@ -51,10 +51,10 @@ class Part:
 
     offsets: np.ndarray
     table: np.ndarray
-    grid: tuple[int, int, int, int]
+    grid: tuple[int, ...]
     step: int
-    phase: Three = (0, 0, 0)
-    strides: Three = (1, 1, 1)
+    phase: tuple[int, ...] = (0, 0, 0)
+    strides: tuple[int, ...] = (1, 1, 1)
 
 
 @lru_cache(512)
