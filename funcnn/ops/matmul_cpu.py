@@ -8,28 +8,51 @@ import numpy as np
 
 from funcnn.core.memory import empty
 from funcnn.kernels.cpu import threads
-from funcnn.kernels.cpu.matmul import multiply_packed, pack_matrix
+from funcnn.kernels.cpu.epilogue import ACTIVATIONS, LANES, NOTHING, ROWS
+from funcnn.kernels.cpu.matmul import multiply
 from funcnn.kernels.cpu.tiles import strided_shape
 
-WORTHWHILE = 1 << 22  # multiply-adds from which our kernel wins; below, NumPy's call costs less
+WORTHWHILE = (
+    1 << 18
+)  # multiply-adds from which our kernel runs: there NumPy's BLAS begins to use, and spin, threads of its own
 FLOP_NS = 0.01  # nanoseconds a flop on one core
+NO_FINISH = (0, False, False, 0)
 
 
-def product(a: np.ndarray, b: np.ndarray, out: np.ndarray, bias: np.ndarray | None = None) -> None:
-    """out (m, n) = a (m, k) @ b (k, n) (+ bias (n,)); a and b with any strides, out contiguous."""
+def product(
+    a: np.ndarray, b: np.ndarray, out: np.ndarray, bias: np.ndarray | None = None, scale: np.ndarray | None = None,
+    residual: np.ndarray | None = None, activation: str | None = None,
+) -> None:  # fmt: skip
+    """out (m, n) = activation(a (m, k) @ b (k, n) * scale (n,) + bias (n,) + residual (m, n)).
+
+    a and b with any strides, out and residual contiguous; scale needs a bias. activation: one of ``ACTIVATIONS``.
+    """
     m, k, n = *a.shape, b.shape[1]
-    if m * k * n < WORTHWHILE or min(m, n, k) < 8 or not (_simple(a) and _simple(b)):
+    if m * k * n < WORTHWHILE or min(m, n, k) < 8 or out.dtype.char not in "fd" or not (_simple(a) and _simple(b)):
         np.matmul(a, b, out=out)
-        if bias is not None:
-            out += bias
+        _finish(out, bias, scale, residual, activation)
         return
     wide = strided_shape(out.itemsize)[1]
     plain = _packing(b, n, wide, k) + (0 if _by_rows(a) else 2 * a.size)
     turned = _packing(a.T, m, wide, k) + (0 if _by_rows(b.T) else 2 * b.size)
     if plain <= turned:
-        _multiply(a, b, out, n, 1, bias, 2)
+        _multiply(a, b, out, (n, 1), LANES, bias, scale, residual, activation)
     else:
-        _multiply(b.T, a.T, out, 1, n, bias, 1)
+        _multiply(b.T, a.T, out, (1, n), ROWS, bias, scale, residual, activation)
+
+
+def _finish(out: np.ndarray, bias: Any, scale: Any, residual: Any, activation: str | None) -> None:
+    if scale is not None:
+        out *= scale
+    for more in (bias, residual):
+        if more is not None:
+            out += more
+    if activation == "relu":
+        np.maximum(out, 0, out=out)
+    elif activation is not None:
+        np.tanh(out if activation == "tanh" else out / 2, out=out)
+        if activation == "sigmoid":
+            np.multiply(out + 1, 0.5, out=out)
 
 
 def _simple(x: np.ndarray) -> bool:
@@ -51,40 +74,45 @@ def _flat(x: np.ndarray) -> np.ndarray:
     return (x if x.flags.c_contiguous else x.T).reshape(-1)
 
 
-def _packed(b: np.ndarray, wide: int) -> np.ndarray:
-    """b (count, lanes) in panels of ``wide`` lanes."""
-    count, lanes = b.shape
-    packed = empty((-(-lanes // wide) * wide * count,), b.dtype)
-    along, across = (stride // b.itemsize for stride in b.strides)
-    pack_matrix(_flat(b), packed, count, lanes, wide, along, across, threads.workers(packed.size))
-    return packed
+def _strides(x: np.ndarray) -> tuple[int, int]:
+    return x.strides[0] // x.itemsize, x.strides[1] // x.itemsize
 
 
-def _multiply(a: Any, b: Any, out: np.ndarray, down: int, across: int, bias: Any, add: int) -> None:
+def _multiply(
+    a: Any, b: Any, out: np.ndarray, lie: tuple, each: int, bias: Any, scale: Any, residual: Any, activation: Any
+) -> None:
+    """The kernel on a (many, count) and b (count, lanes); element (i, j) of its result ``lie``s i, j times that far in out."""
     rows, wide = tile = strided_shape(out.itemsize)
     (many, count), lanes = a.shape, b.shape[1]
     tiles, panels = -(-many // rows), -(-lanes // wide)
-    if _by_rows(a):
-        left, strides = _flat(a), (1, count, 0)
-    else:
-        left, strides = _packed(a.T, rows), (rows, 1, rows * count)
-    work = threads.workers(2 * FLOP_NS * a.shape[0] * count * lanes)
-    scratch = empty((work * rows * wide,), out.dtype)
+    threads_ = threads.workers(2 * FLOP_NS * many * count * lanes)
     block = max(1, -(-tiles * panels // 16) // panels) if panels < 16 else tiles
-    flat, extra = out.reshape(-1), scratch if bias is None else np.ascontiguousarray(bias)
-    sizes = (many, count, lanes)
-    multiply_packed(
-        left, _packed(b, wide), flat, extra, scratch, tile, sizes, block, (*strides, down, across),
-        0 if bias is None else add, work,
-    )  # fmt: skip
+    work = empty(
+        (panels * wide * count + tiles * rows * count * (not _by_rows(a)) + threads_ * rows * wide,), out.dtype
+    )
+    flat, extra, finish = out.reshape(-1), work, NO_FINISH
+    if bias is not None or residual is not None or activation is not None:
+        given = [np.ascontiguousarray(x) for x in (bias, scale) if x is not None]
+        extra = work if not given else given[0] if len(given) == 1 else np.concatenate(given)
+        code = ACTIVATIONS.index(activation)
+        finish = (each if given else NOTHING, scale is not None, residual is not None, code)
+    more = flat if residual is None else residual.reshape(-1)
+    strides = (*_strides(a), *_strides(b), *lie)
+    multiply(_flat(a), _flat(b), flat, extra, more, work, tile, (many, count, lanes), strides, block, finish, threads_)
 
 
 def matmul(ins: list, outs: list) -> None:
-    """The primitive: two matrices, or batches of them by NumPy."""
-    if ins[0].ndim == ins[1].ndim == 2:
-        product(ins[0], ins[1], outs[0])
+    """The primitive: two matrices, or batches of them, one after the other where each is large enough for our kernel."""
+    a, b, out = ins[0], ins[1], outs[0]
+    if a.ndim == b.ndim == 2:
+        product(a, b, out)
+    elif a.shape[-2] * a.shape[-1] * b.shape[-1] < WORTHWHILE:
+        np.matmul(a, b, out=out)
     else:
-        np.matmul(ins[0], ins[1], out=outs[0])
+        lead = out.shape[:-2]
+        a, b = (np.broadcast_to(x, (*lead, *x.shape[-2:])) for x in (a, b))
+        for index in np.ndindex(lead):
+            product(a[index], b[index], out[index])
 
 
 def linear(ins: list, outs: list) -> None:
@@ -94,4 +122,5 @@ def linear(ins: list, outs: list) -> None:
     if not x.size:
         outs[0][...] = ins[2] if len(ins) > 2 else 0
         return
-    product(x.reshape(-1, k), w.T, outs[0].reshape(-1, w.shape[0]), ins[2] if len(ins) > 2 else None)
+    bias = np.broadcast_to(ins[2], w.shape[:1]) if len(ins) > 2 else None
+    product(x.reshape(-1, k), w.T, outs[0].reshape(-1, w.shape[0]), bias)

