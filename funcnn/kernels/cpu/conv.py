@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from funcnn.kernels.cpu.compile import device_function, kernel
 from funcnn.kernels.cpu.parallel import parallel_for
+from funcnn.kernels.cpu.rows import clear_row, copy_row
 from funcnn.kernels.cpu.tiles import tile_gather
 from funcnn.kernels.cpu.vector import pointer, shift
 
@@ -27,18 +28,13 @@ def spread_row(source, target, width, before, phases, phase, pitch):
     """target[w'] = source[w' * phases + phase - before], zero outside of the row of ``width``."""
     first = max(0, -((phase - before) // phases))  # the smallest w' that is not left of the row
     last = max(first, min(pitch, (width - 1 + before - phase) // phases + 1))
-    for w in range(first):
-        target[w] = 0
+    clear_row(target, first)
     if phases == 1:
-        row = shift(source, first - before)
-        inside = shift(target, first)
-        for w in range(last - first):
-            inside[w] = row[w]
+        copy_row(shift(target, first), shift(source, first - before), last - first)
     else:
         for w in range(first, last):
             target[w] = source[w * phases + phase - before]
-    for w in range(last, pitch):
-        target[w] = 0
+    clear_row(shift(target, last), pitch - last)
 
 
 @device_function
@@ -58,11 +54,8 @@ def spread_plane(chunk, worker, x, image, sizes, before, places, phases, slice_s
                     if 0 <= at < D and 0 <= row < H:
                         spread_row(pointer(x, ((chunk * D + at) * H + row) * W), target, W, before[2], sw, b, Ws)
                     else:
-                        for w in range(Ws):
-                            target[w] = 0
-        tail = pointer(image, base + sh * sw * Hs * Ws)
-        for w in range(slice_size - sh * sw * Hs * Ws):
-            tail[w] = 0
+                        clear_row(target, Ws)
+        clear_row(pointer(image, base + sh * sw * Hs * Ws), slice_size - sh * sw * Hs * Ws)
 
 
 @kernel
@@ -70,9 +63,7 @@ def spread(x, image, planes, sizes, before, places, phases, slice_size, threads)
     """All planes of x into the image, and zeros into what the image has beyond them."""
     parallel_for(spread_plane, planes, threads, (x, image, sizes, before, places, phases, slice_size))
     used = planes * places[0] * slice_size
-    tail = pointer(image, used)
-    for w in range(image.size - used):
-        tail[w] = 0
+    clear_row(pointer(image, used), image.size - used)
 
 
 # ---- weights in panels ----------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from __future__ import annotations
 from funcnn.kernels.cpu.compile import device_function, kernel
 from funcnn.kernels.cpu.epilogue import LANES, NOTHING, activate, add_residual, finish_tile
 from funcnn.kernels.cpu.parallel import parallel_for
+from funcnn.kernels.cpu.rows import copy_row
 from funcnn.kernels.cpu.tiles import tile_strided
 from funcnn.kernels.cpu.vector import pointer, shift
 
@@ -24,9 +25,7 @@ def pack_lanes(chunk, worker, b, packed, count, lanes, wide, along, across):
     valid = min(wide, lanes - chunk * wide)
     if across == 1:
         for k in range(count):
-            row, place = shift(source, k * along), shift(target, k * wide)
-            for j in range(valid):
-                place[j] = row[j]
+            copy_row(shift(target, k * wide), shift(source, k * along), valid)
     else:
         for start in range(0, count, DEEP):
             deep = min(DEEP, count - start)
@@ -45,9 +44,7 @@ def put_tile(c, y, rows, lanes, wide, down, across):
     """Write a tile to y with its strides."""
     if across == 1:
         for i in range(rows):
-            source, target = shift(c, i * wide), shift(y, i * down)
-            for j in range(lanes):
-                target[j] = source[j]
+            copy_row(shift(y, i * down), shift(c, i * wide), lanes)
     else:
         for j in range(lanes):
             target = shift(y, j * across)

@@ -211,22 +211,3 @@ class Dots(Tile):
                 builder.shuffle_vector(vector, blank, low), builder.shuffle_vector(vector, blank, high)
             )
         return builder.extract_element(vector, index(0))
-
-
-# ---- copies -----------------------------------------------------------------------------------------------------------
-def _copy_twin(target: Any, source: Any) -> None:
-    n = min(vector_bytes() // source.dtype.itemsize, target.size, source.size)
-    target[:n] = source[:n]
-
-
-@intrinsic(twin=_copy_twin)
-def copy_vector(typingctx: Any, target: Any, source: Any) -> Any:
-    """Copy one whole vector, however much of it is wanted: both sides need memory for all of it."""
-    from numba.core import types
-
-    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        tile = Tile(builder, context.get_data_type(source.dtype), source.dtype.bitwidth // 8)
-        builder.store(tile._load(values[1], 0), tile._address(values[0], 0), align=tile.size)
-        return context.get_dummy_value()
-
-    return types.void(target, source), codegen

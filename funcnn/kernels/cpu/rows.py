@@ -1,0 +1,106 @@
+"""Copies of short rows: whole vectors, and one more with a mask for what is left.
+
+LLVM's own loops over a row take four vectors at a time and the rest number by number, and small fills become calls; a row
+of 24 numbers is two vectors here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from funcnn.kernels.cpu.compile import intrinsic
+from funcnn.kernels.cpu.vector import Tile
+
+
+def _copy_row_twin(target: Any, source: Any, count: int) -> None:
+    if count > 0:
+        target[:count] = source[:count]
+
+
+@intrinsic(twin=_copy_row_twin)
+def copy_row(typingctx: Any, target: Any, source: Any, count: Any) -> Any:
+    """``target[:count] = source[:count]``; a count below 1 copies nothing."""
+    from numba.core import types
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        Row(builder, context.get_data_type(source.dtype), source.dtype.bitwidth // 8).emit_copy(*values)
+        return context.get_dummy_value()
+
+    return types.void(target, source, types.intp), codegen
+
+
+def _clear_row_twin(target: Any, count: int) -> None:
+    if count > 0:
+        target[:count] = 0
+
+
+@intrinsic(twin=_clear_row_twin)
+def clear_row(typingctx: Any, target: Any, count: Any) -> Any:
+    """``target[:count] = 0``; a count below 1 clears nothing."""
+    from numba.core import types
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        Row(builder, context.get_data_type(target.dtype), target.dtype.bitwidth // 8).emit_clear(*values)
+        return context.get_dummy_value()
+
+    return types.void(target, types.intp), codegen
+
+
+class Row(Tile):
+    """The IR of a copy."""
+
+    def emit_copy(self, target: Any, source: Any, count: Any) -> None:
+        """A loop over vectors, and a masked one at the end."""
+        builder, word = self.builder, self.word
+        whole = builder.and_(count, word(-self.lanes))
+        with self._steps(whole) as k:
+            value = self._load(builder.gep(source, [k]), 0)
+            builder.store(value, self._address(builder.gep(target, [k]), 0), align=self.size)
+        more = builder.and_(builder.icmp_signed(">", count, word(0)), builder.icmp_signed(">", count, whole))
+        with builder.if_then(more):
+            mask = self._below(builder.sub(count, whole))
+            value = self._masked_load(builder.gep(source, [whole]), mask)
+            self._masked_store(value, builder.gep(target, [whole]), mask)
+
+    def emit_clear(self, target: Any, count: Any) -> None:
+        """Masked vectors throughout: of plain ones LLVM makes a call."""
+        zero = self.ir.Constant(self.vector, [0.0] * self.lanes)
+        with self._steps(count) as k:
+            mask = self._below(self.builder.sub(count, k))
+            self._masked_store(zero, self.builder.gep(target, [k]), mask)
+
+    @contextmanager
+    def _steps(self, end: Any) -> Iterator[Any]:
+        """A loop over the first numbers of the vectors below ``end``."""
+        from numba.core import cgutils
+
+        with cgutils.for_range_slice(self.builder, self.word(0), end, self.word(self.lanes), inc=True) as (k, _):
+            yield k
+
+    def _below(self, count: Any) -> Any:
+        """The mask of lanes 0 to count - 1."""
+        ir, lane = self.ir, self.ir.IntType(32)
+        kind = ir.VectorType(lane, self.lanes)
+        blank = ir.Constant(kind, ir.Undefined)
+        first = self.builder.insert_element(blank, self.builder.trunc(count, lane), lane(0))
+        spread = self.builder.shuffle_vector(first, blank, ir.Constant(kind, [0] * self.lanes))
+        return self.builder.icmp_signed("<", ir.Constant(kind, list(range(self.lanes))), spread)
+
+    def _masked(self, name: str, result: Any, arguments: list) -> Any:
+        from numba.core import cgutils
+
+        kind = self.ir.FunctionType(result, [argument.type for argument in arguments])
+        function = cgutils.get_or_insert_function(
+            self.builder.module, kind, f"llvm.masked.{name}.v{self.lanes}f{self.size * 8}.p0"
+        )
+        return self.builder.call(function, arguments)
+
+    def _masked_load(self, source: Any, mask: Any) -> Any:
+        place, zero = self._address(source, 0), self.ir.Constant(self.vector, [0.0] * self.lanes)
+        return self._masked("load", self.vector, [place, self.ir.IntType(32)(self.size), mask, zero])
+
+    def _masked_store(self, value: Any, target: Any, mask: Any) -> None:
+        place = self._address(target, 0)
+        self._masked("store", self.ir.VoidType(), [value, place, self.ir.IntType(32)(self.size), mask])
