@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from funcnn.core.memory import empty
 from funcnn.kernels.cpu import threads
 from funcnn.kernels.cpu.layer_norm import normalize_rows, normalize_rows_grad
-from funcnn.kernels.cpu.norm import PIECE, normalize, normalize_grad, scale_channels
+from funcnn.kernels.cpu.norm import normalize, normalize_grad
+from funcnn.kernels.cpu.norm_runs import PIECE
+from funcnn.kernels.cpu.norm_scale import scale_channels
+from funcnn.kernels.cpu.stream import beyond_cache
 
 CHUNK = 1 << 16  # numbers in a chunk, about 20 us
 SPLIT = 1 << 18  # numbers of a unit that no longer stays in the second-level cache
@@ -17,22 +21,31 @@ SHORT = 16  # runs of fewer numbers than this are not worth a vector loop
 FORWARD_NS, BACKWARD_NS = 0.3, 0.5  # nanoseconds a number on one thread
 
 
-def _units(shape: tuple, groups: int) -> tuple[int, tuple, tuple]:
-    """Units, their layout, and where their weights lie (see the kernel); ``groups`` is 0 for batch norm."""
+class Plan(NamedTuple):
+    """How a shape is normalised: see ``layout_of`` in the kernel's file for the numbers."""
+
+    numbers: np.ndarray
+    units: int
+    parts: int  # blocks of units, if units are cut into blocks
+    dots: int  # pieces of all units, and the units
+
+
+@lru_cache(maxsize=256)
+def plan(shape: tuple, groups: int, weight: bool, bias: bool) -> Plan:
+    """The plan for x (N, C, S); ``groups`` is 0 for batch norm; whether there is a weight and a bias for each channel."""
     n, c, s = shape
-    if not groups:
-        return c, (n, s, c * s, s), (c, 1, 0)
-    k = c // groups
-    return n * groups, (k, s, s, k * s), (groups, k, 1)
-
-
-def _cut(units: int, layout: tuple) -> tuple[int, int]:
-    """Units in a chunk, and blocks in a unit."""
-    size = layout[0] * layout[1]
-    pieces = layout[0] * -(-layout[1] // PIECE)
+    if groups:
+        k = c // groups
+        units, layout, place = n * groups, (k, s, s, k * s), (groups, k, 1)
+    else:
+        units, layout, place = c, (n, s, c * s, s), (c, 1, 0)
+    size, pieces = layout[0] * s, layout[0] * -(-s // PIECE)
+    each, blocks = max(1, CHUNK // size), 1
     if size > SPLIT or (units < 8 and size > CHUNK // 2):
-        return 1, min(pieces, -(-size // CHUNK), 1024)
-    return max(1, CHUNK // size), 1
+        each, blocks = 1, min(pieces, -(-size // CHUNK), 1024)
+    places = [place if given else (1, 0, 0) for given in (weight, bias)]
+    numbers = np.array([*layout, *places[0], *places[1], each, blocks])
+    return Plan(numbers, units, units * blocks if blocks > 1 else 0, units * (pieces + 1))
 
 
 def _channels_first(x: np.ndarray) -> np.ndarray:
@@ -46,6 +59,17 @@ def _batch_first(out: np.ndarray, moved: np.ndarray) -> None:
     np.copyto(out, moved.reshape(c, n, s).transpose(1, 0, 2))
 
 
+def _affine(given: list, dtype: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Weight and bias; those that are not given are one 1 and one 0."""
+    weight = np.ascontiguousarray(given[0]) if given else np.ones(1, dtype)
+    return weight, np.ascontiguousarray(given[1]) if len(given) > 1 else np.zeros(1, dtype)
+
+
+def _room(work: int, dtype: Any) -> np.ndarray:
+    """The kernels' scratch for ``work`` threads."""
+    return np.empty(work * PIECE, dtype)
+
+
 def run_units(ins: list, outs: list, eps: float, groups: int) -> None:
     """y, mean, rstd and var of batch norm (``groups`` 0) and group norm."""
     x, y = ins[0], outs[0]
@@ -56,25 +80,15 @@ def run_units(ins: list, outs: list, eps: float, groups: int) -> None:
     short = not groups and x.shape[2] < SHORT and x.shape[0] > 1
     x = _channels_first(x) if short else np.ascontiguousarray(x)
     target = empty(x.shape, x.dtype) if short else y
-    units, layout, place = _units(x.shape, groups)
-    cut = _cut(units, layout)
-    stats = np.empty((3, units))
-    parts = np.empty((units * cut[1] if cut[1] > 1 else 1, 3))
-    weight, bias, places = _affine(ins[1:], x.dtype, place)
-    work = threads.workers(FORWARD_NS * x.size)
-    normalize(x, target, weight, bias, stats, parts, layout, places, cut, eps, work)
+    how = plan(x.shape, groups, len(ins) > 1, len(ins) > 2)
+    stats = [out.reshape(-1) for out in outs[1:]]
+    work, parts = threads.workers(FORWARD_NS * x.size), np.empty((how.parts, 3))
+    normalize(
+        x, target, *_affine(ins[1:], x.dtype), *stats, parts, _room(work, x.dtype), how.numbers, eps,
+        beyond_cache(2 * x.nbytes), work,
+    )  # fmt: skip
     if short:
         _batch_first(y, target)
-    for out, stat in zip(outs[1:], stats, strict=True):
-        out[...] = stat.reshape(out.shape)
-
-
-def _affine(given: list, dtype: Any, place: tuple) -> tuple:
-    """Weight, bias and where each lies; those that are not given are one 1 and one 0."""
-    weight = np.ascontiguousarray(given[0]) if given else np.ones(1, dtype)
-    bias = np.ascontiguousarray(given[1]) if len(given) > 1 else np.zeros(1, dtype)
-    none = (1, 0, 0)
-    return weight, bias, (place if given else none, place if len(given) > 1 else none)
 
 
 def run_units_grad(ins: list, outs: list, groups: int) -> None:
@@ -87,13 +101,12 @@ def run_units_grad(ins: list, outs: list, groups: int) -> None:
     short = not groups and x.shape[2] < SHORT and x.shape[0] > 1
     dy, x = (_channels_first(a) if short else np.ascontiguousarray(a) for a in (dy, x))
     dx = empty(x.shape, x.dtype) if short else outs[0]
-    units, layout, place = _units(x.shape, groups)
-    weight, _, (where, _) = _affine(ins[4:], x.dtype, place)
-    dots = np.empty((units * layout[0] * -(-layout[1] // PIECE), 3))
-    dboth = np.zeros((2, x.shape[1]))
+    how = plan(x.shape, groups, len(ins) > 4, True)
+    weight, _ = _affine(ins[4:], x.dtype)
+    dboth, work = np.empty((2, x.shape[1])), threads.workers(BACKWARD_NS * x.size)
     normalize_grad(
-        dy, x, dx, weight, mean.reshape(-1), rstd.reshape(-1), dboth[0], dboth[1], dots, np.empty((units, 3)), layout,
-        (where, place), _cut(units, layout), threads.workers(BACKWARD_NS * x.size),
+        dy, x, dx, weight, mean.reshape(-1), rstd.reshape(-1), dboth[0], dboth[1], np.empty((how.dots, 3)),
+        _room(work, x.dtype), how.numbers, beyond_cache(3 * x.nbytes), work,
     )  # fmt: skip
     if short:
         _batch_first(outs[0], dx)
@@ -112,7 +125,8 @@ def run_scale(ins: list, outs: list, eps: float) -> None:
     shift = affine[1] if len(affine) > 1 else np.zeros_like(mean)
     each = max(1, CHUNK // (x.shape[1] if x.shape[2] == 1 else x.shape[2]))
     work = threads.workers(FORWARD_NS * x.size)
-    scale_channels(x, outs[0], mean, scale.astype(x.dtype), shift, each, work)
+    room, past = _room(work, x.dtype), beyond_cache(2 * x.nbytes)
+    scale_channels(x, outs[0], mean, scale.astype(x.dtype), shift, each, room, past, work)
 
 
 # ---- rows -----------------------------------------------------------------------------------------------------------
@@ -126,9 +140,10 @@ def run_rows(ins: list, outs: list, eps: float, centred: bool) -> None:
     n, g, k = x.shape
     weight = np.ascontiguousarray(ins[1]) if len(ins) > 1 else np.ones(g * k, x.dtype)
     bias = np.ascontiguousarray(ins[2]) if len(ins) > 2 else np.zeros(g * k, x.dtype)
+    work = threads.workers(FORWARD_NS * x.size)
     normalize_rows(
         x.reshape(n * g, k), y.reshape(n * g, k), weight.reshape(-1), bias.reshape(-1), outs[1].reshape(-1),
-        outs[2].reshape(-1), max(1, CHUNK // k), g, eps, centred, threads.workers(FORWARD_NS * x.size),
+        outs[2].reshape(-1), max(1, CHUNK // k), g, eps, centred, _room(work, x.dtype), beyond_cache(2 * x.nbytes), work,
     )  # fmt: skip
 
 
@@ -142,11 +157,11 @@ def run_rows_grad(ins: list, outs: list, centred: bool) -> None:
     n, g, k = x.shape
     weight = np.ascontiguousarray(ins[4]) if len(ins) > 4 else np.ones(g * k, x.dtype)
     each = min(256, max(1, CHUNK // k))
-    dboth = np.zeros((g, 2, k))
+    dboth, work = np.empty((g, 2, k)), threads.workers(BACKWARD_NS * x.size)
     normalize_rows_grad(
         dy.reshape(n * g, k), x.reshape(n * g, k), outs[0].reshape(n * g, k), weight.reshape(-1), mean.reshape(-1),
         rstd.reshape(-1), dboth, empty((g * -(-n // each), 2, k), x.dtype), each, g, centred,
-        threads.workers(BACKWARD_NS * x.size),
+        _room(work, x.dtype), beyond_cache(3 * x.nbytes), work,
     )  # fmt: skip
     for out, at in zip(outs[1:], (0, 1), strict=False):
         out[...] = dboth[:, at]

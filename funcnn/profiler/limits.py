@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ import numpy as np
 from funcnn.core.memory import empty
 from funcnn.kernels.cpu import limits as kernels
 from funcnn.kernels.cpu import threads as pool
+from funcnn.kernels.cpu.stream import last_cache
 from funcnn.kernels.cpu.vector import tile_shape
 
 COUNT = {4: 96, 8: 48}  # length of a tile's sum, by itemsize: its operands fill half of a 32 KiB first-level cache
@@ -92,17 +92,6 @@ def _arrays(size: int) -> tuple[np.ndarray, np.ndarray]:
     source, target = (empty((size // 4,), np.dtype(np.float32)) for _ in range(2))
     source[:], target[:] = 1, 0
     return source, target
-
-
-def last_cache(root: str = "/sys/devices/system/cpu/cpu0/cache") -> int:
-    """Bytes of the largest cache that the system tells of, or 8 MiB where it tells nothing."""
-    found = [1 << 23]
-    for path in Path(root).glob("index*/size"):
-        text = path.read_text().strip()
-        unit = {"K": 1 << 10, "M": 1 << 20}.get(text[-1:], 1)
-        if text.rstrip("KM").isdigit():
-            found.append(int(text.rstrip("KM")) * unit)
-    return max(found[1:] or found)
 
 
 def _peak(dtype: np.dtype, threads: int) -> float:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from funcnn.kernels.cpu import layer_norm, norm
+from funcnn.kernels.cpu import layer_norm, norm, norm_scale
+from funcnn.kernels.cpu.norm_runs import PIECE
 
 DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])
 EPS = 1e-5
@@ -16,7 +17,8 @@ CUTS = [
 ]  # fmt: skip
 CASES = pytest.mark.parametrize("shape, groups, cut", CUTS)
 ROWS = pytest.mark.parametrize(
-    "rows, groups, size, each", [(7, 1, 5, 2), (4, 1, 2300, 3), (6, 3, 4, 1), (9, 1, 64, 256)]
+    "rows, groups, size, each",
+    [(7, 1, 5, 2), (4, 1, 2300, 3), (6, 3, 4, 1), (9, 1, 64, 256), (20, 2, 33, 7), (3, 1, 20_000, 2)],
 )
 
 
@@ -28,24 +30,24 @@ def units(shape, groups):
     return n * groups, (c // groups, s, s, c // groups * s), (groups, c // groups, 1)
 
 
-def pieces(layout):
-    return layout[0] * -(-layout[1] // norm.PIECE)
-
-
-def forward(x, w, b, groups=0, cut=(1, 1), threads=1):
+def plan(x, groups, cut):
     count, layout, place = units(x.shape, groups)
-    y, stats = np.full_like(x, np.nan), np.full((3, count), np.nan)
-    norm.normalize(x, y, w, b, stats, np.empty((count * cut[1], 3)), layout, (place, place), cut, EPS, threads)
+    return count, layout[0] * -(-layout[1] // PIECE), np.array([*layout, *place, *place, *cut])
+
+
+def forward(x, w, b, groups=0, cut=(1, 1), threads=1, past=False):
+    count, _, numbers = plan(x, groups, cut)
+    y, stats = np.full_like(x, np.nan), np.full((3, count), np.nan, x.dtype)
+    room = np.empty(threads * PIECE, x.dtype)
+    norm.normalize(x, y, w, b, *stats, np.empty((count * cut[1], 3)), room, numbers, EPS, past, threads)
     return y, *stats
 
 
-def backward(dy, x, w, mean, rstd, groups=0, cut=(1, 1), threads=1):
-    count, layout, place = units(x.shape, groups)
-    dx, dweight, dbias = np.full_like(x, np.nan), np.zeros(x.shape[1]), np.zeros(x.shape[1])
-    dots = np.empty((count * pieces(layout), 3))
-    norm.normalize_grad(
-        dy, x, dx, w, mean, rstd, dweight, dbias, dots, np.empty((count, 3)), layout, (place, place), cut, threads
-    )
+def backward(dy, x, w, mean, rstd, groups=0, cut=(1, 1), threads=1, past=False):
+    count, pieces, numbers = plan(x, groups, cut)
+    dx, dweight, dbias = np.full_like(x, np.nan), np.full(x.shape[1], np.nan), np.full(x.shape[1], np.nan)
+    dots, room = np.empty((count * (pieces + 1), 3)), np.empty(threads * PIECE, x.dtype)
+    norm.normalize_grad(dy, x, dx, w, mean, rstd, dweight, dbias, dots, room, numbers, past, threads)
     return dx, dweight, dbias
 
 
@@ -76,10 +78,9 @@ def arrays(shape, dtype, offset=3.0):
     return [a.astype(dtype) for a in (x, rng.standard_normal(shape[1]), rng.standard_normal(shape[1]), dy)]
 
 
-def everything(x, w, b, dy, groups, cut, threads=1):
-    out = forward(x, w, b, groups, cut, threads)
-    mean, rstd = (stat.astype(x.dtype) for stat in out[1:3])
-    return *out, *backward(dy, x, w, mean, rstd, groups, cut, threads)
+def everything(x, w, b, dy, groups, cut, threads=1, past=False):
+    out = forward(x, w, b, groups, cut, threads, past)
+    return *out, *backward(dy, x, w, *out[1:3], groups, cut, threads, past)
 
 
 @DTYPES
@@ -93,10 +94,23 @@ def test_units_against_loops(shape, groups, cut, dtype):
 
 @DTYPES
 @CASES
-def test_units_have_the_same_bits_on_two_threads(shape, groups, cut, dtype):
+def test_units_have_the_same_bits_on_two_threads_and_past_the_cache(shape, groups, cut, dtype):
     given = arrays(shape, dtype)
-    for one, two in zip(everything(*given, groups, cut), everything(*given, groups, cut, 2), strict=True):
-        assert one.tobytes() == two.tobytes()
+    runs = [everything(*given, groups, cut, threads, past) for threads, past in ((1, False), (2, False), (2, True))]
+    for one, two, three in zip(*runs, strict=True):
+        assert one.tobytes() == two.tobytes() == three.tobytes()
+
+
+def test_numbers_far_from_the_first_ones_cost_no_digits():
+    x, w, b, dy = arrays((16, 2, 400), "float32", 0)
+    x[3:] += 1000
+    x[0, :, :50] = -500
+    for groups, cut in ((0, (1, 1)), (0, (1, 5)), (2, (1, 1))):
+        _, mean, rstd, var = forward(x, w, b, groups, cut)
+        _, mean_, rstd_, var_ = naive(x, w, b, dy, groups)[:4]
+        np.testing.assert_allclose(mean, mean_, 1e-6, 1e-3)  # of a standard deviation of 200
+        np.testing.assert_allclose(var, var_, 1e-5)
+        np.testing.assert_allclose(rstd, rstd_, 1e-5)
 
 
 @pytest.mark.parametrize("offset", [1e4, 1e5, 1e6])
@@ -118,7 +132,8 @@ def test_nan_and_inf_stay_in_their_channel(dtype):
     x, _, _, dy = arrays((2, 3, 4), dtype)
     w, b = np.ones(3, dtype), np.zeros(3, dtype)
     x[0, 0, 1], x[1, 2, 0] = np.nan, np.inf
-    y, mean, rstd, var, dx, dweight, dbias = everything(x, w, b, dy, 0, (1, 1))
+    with np.errstate(invalid="ignore"):  # where kernels run as plain Python
+        y, mean, rstd, var, dx, dweight, dbias = everything(x, w, b, dy, 0, (1, 1))
     assert np.isnan(y[:, [0, 2]]).all() and np.isfinite(y[:, 1]).all()
     assert np.isnan(mean[0]) and not np.isfinite(mean[2]) and np.isnan(var[[0, 2]]).all() and np.isfinite(rstd[1])
     assert np.isnan(dx[:, [0, 2]]).all() and np.isfinite(dx[:, 1]).all()
@@ -126,26 +141,27 @@ def test_nan_and_inf_stay_in_their_channel(dtype):
 
 
 @DTYPES
-@pytest.mark.parametrize("shape", [(3, 5, 1), (2, 3, 7)])
+@pytest.mark.parametrize("shape", [(3, 5, 1), (2, 3, 7), (1, 2, 5000)])
 def test_scale_channels(shape, dtype):
     x, w, b, dy = arrays(shape, dtype)
     mean = dy[0, :, 0].copy()
-    y, two = np.empty_like(x), np.empty_like(x)
-    norm.scale_channels(x, y, mean, w, b, 2, 1)
-    norm.scale_channels(x, two, mean, w, b, 2, 2)
-    np.testing.assert_allclose(y, (x - mean[:, None]) * w[:, None] + b[:, None], 1e-5, 1e-5)
-    assert y.tobytes() == two.tobytes()
+    room, expected = np.empty(2 * PIECE, dtype), (x - mean[:, None]) * w[:, None] + b[:, None]
+    for threads, past in ((1, False), (2, False), (2, True)):
+        y = np.full_like(x, np.nan)
+        norm_scale.scale_channels(x, y, mean, w, b, 2, room, past, threads)
+        np.testing.assert_allclose(y, expected, 1e-5, 1e-5)
 
 
 # ---- rows -----------------------------------------------------------------------------------------------------------
-def rowwise(x, w, b, dy, groups, each, centred, threads):
+def rowwise(x, w, b, dy, groups, each, centred, threads, past=False):
     """y, mean, rstd, dx, dweight and dbias of rows."""
     rows, size = x.shape
     y, dx, mean, rstd = np.full_like(x, np.nan), np.full_like(x, np.nan), *(np.empty(rows, x.dtype) for _ in range(2))
-    layer_norm.normalize_rows(x, y, w, b, mean, rstd, each, groups, EPS, centred, threads)
-    both, blocks = np.zeros((groups, 2, size)), -(-(rows // groups) // each)
+    room = np.empty(threads * PIECE, x.dtype)
+    layer_norm.normalize_rows(x, y, w, b, mean, rstd, each, groups, EPS, centred, room, past, threads)
+    both, blocks = np.full((groups, 2, size), np.nan), -(-(rows // groups) // each)
     parts = np.full((groups * blocks, 2, size), np.nan, x.dtype)
-    layer_norm.normalize_rows_grad(dy, x, dx, w, mean, rstd, both, parts, each, groups, centred, threads)
+    layer_norm.normalize_rows_grad(dy, x, dx, w, mean, rstd, both, parts, each, groups, centred, room, past, threads)
     return y, mean, rstd, dx, both[:, 0].copy(), both[:, 1].copy()
 
 
@@ -174,11 +190,12 @@ def test_rows_against_loops(rows, groups, size, each, centred, dtype):
     rng = np.random.default_rng(1)
     x, dy = (rng.standard_normal((rows, size)).astype(dtype) for _ in range(2))
     w, b = (rng.standard_normal(groups * size).astype(dtype) for _ in range(2))
-    got, two = (rowwise(x, w, b, dy, groups, each, centred, threads) for threads in (1, 2))
+    ways = ((1, False), (2, False), (2, True))
+    runs = [rowwise(x, w, b, dy, groups, each, centred, threads, past) for threads, past in ways]
     tolerance = 3e-5 if dtype == "float32" else 1e-11
-    for one, other, expected in zip(got, two, naive_rows(x, w, b, dy, groups, centred), strict=True):
+    for one, two, three, expected in zip(*runs, naive_rows(x, w, b, dy, groups, centred), strict=True):
         np.testing.assert_allclose(one, expected, tolerance, tolerance)
-        assert one.tobytes() == other.tobytes()
+        assert one.tobytes() == two.tobytes() == three.tobytes()
 
 
 @pytest.mark.parametrize("offset", [1e4, 1e6])

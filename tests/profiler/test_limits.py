@@ -9,7 +9,8 @@ import pytest
 
 import funcnn as fn
 from funcnn.kernels.cpu import threads
-from funcnn.profiler.limits import MachineLimits, last_cache
+from funcnn.kernels.cpu.stream import last_cache
+from funcnn.profiler.limits import MachineLimits
 
 KNOWN = MachineLimits(4, 100.0, 400.0, 50.0, 200.0, 20.0, 40.0, 90.0, 300.0, 1 << 24)
 
