@@ -10,6 +10,7 @@ import pytest
 from funcnn.kernels.cpu import threads
 from funcnn.kernels.philox import words_python
 from funcnn.ops import attention
+from tests.plain import compiled_only
 
 # query heads, key heads, queries, keys, e, d, causal, dropout, shape of the mask
 ROWS: list[tuple] = [
@@ -75,6 +76,7 @@ def test_like_whole_scores(row: tuple, dtype: str, tolerance: float) -> None:
         np.testing.assert_allclose(mine, oracle, rtol=tolerance, atol=tolerance, err_msg=name)
 
 
+@compiled_only
 @pytest.mark.parametrize("row", ROWS[1:], ids=str)
 @pytest.mark.parametrize("split", [False, True])
 def test_the_same_bits_for_one_and_two_threads(row: tuple, split: bool, monkeypatch: pytest.MonkeyPatch) -> None:

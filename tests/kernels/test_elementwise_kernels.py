@@ -9,6 +9,7 @@ import pytest
 
 from funcnn.kernels.cpu import activation, elementwise
 from funcnn.kernels.cpu.compile import Kernel
+from tests.plain import sized
 
 DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])
 PARAMS = {"elu": (1.0, 1.7, 0.6), "softplus": (1.3, 15.0), "leaky_relu": (0.2,)}
@@ -52,7 +53,7 @@ def run(kernel, *ins, params=(), threads=1):
 @pytest.mark.parametrize("name", KERNELS)
 def test_the_same_bits_on_two_threads(name, dtype):
     kernel, count = KERNELS[name]
-    x = np.random.default_rng(0).uniform(-0.9, 3, (count, 3 * elementwise.CHUNK + 17)).astype(dtype)
+    x = np.random.default_rng(0).uniform(-0.9, 3, (count, sized(3 * elementwise.CHUNK + 17, 8))).astype(dtype)
     params = PARAMS.get(name.removesuffix("_grad"), ())
     one, two = (run(kernel, *x, params=params, threads=threads) for threads in (1, 2))
     np.testing.assert_array_equal(one.view(f"u{one.itemsize}"), two.view(f"u{two.itemsize}"))
@@ -64,7 +65,7 @@ def test_the_same_bits_on_two_threads(name, dtype):
 @DTYPES
 @pytest.mark.parametrize("name", EXACT)
 def test_activations(name, dtype):
-    x = np.concatenate([np.linspace(-8, 8, 401), [0.0, -1e-20, 30, -30]]).astype(dtype)
+    x = np.concatenate([np.linspace(-8, 8, sized(401, 41)), [0.0, -1e-20, 30, -30]]).astype(dtype)
     wide = x.astype(np.longdouble)
     got = run(KERNELS[name][0], x, params=PARAMS.get(name, ()))
     tolerance = (3e-6, 1e-7) if dtype == "float32" else (3e-14, 1e-16)
@@ -74,7 +75,7 @@ def test_activations(name, dtype):
 @pytest.mark.parametrize("name", EXACT)
 def test_gradients_of_activations(name):
     rng = np.random.default_rng(1)
-    x = rng.uniform(-6, 6, 500)
+    x = rng.uniform(-6, 6, sized(500, 30))
     x = x[(abs(x) > 1e-3) & (abs(abs(x) - 3) > 1e-3)]
     g, step = rng.standard_normal(x.size), 1e-5
     params = PARAMS.get(name, ())
@@ -122,7 +123,7 @@ def test_logaddexp(dtype):
 
 
 def test_a_block_stands_for_an_array_of_equal_numbers():
-    x = np.linspace(-2, 2, 3 * elementwise.CHUNK + 5)
+    x = np.linspace(-2, 2, sized(3, 1) * elementwise.CHUNK + 5)
     block = np.full(elementwise.CHUNK, 2.5)
     np.testing.assert_array_equal(
         run(activation.silu_grad, block, x), run(activation.silu_grad, np.full(x.size, 2.5), x)
@@ -130,8 +131,8 @@ def test_a_block_stands_for_an_array_of_equal_numbers():
 
 
 def test_erfinv_is_within_a_few_ulp():
-    tails = 1 - np.logspace(-15.9, -0.4, 400)
-    for x in [*np.linspace(1e-3, 0.999, 500), *tails, *np.logspace(-300, -3, 200), 1 - 2.0**-53, 5e-324]:
+    tails = 1 - np.logspace(-15.9, -0.4, sized(400, 20))
+    for x in [*np.linspace(1e-3, 0.999, sized(500, 20)), *tails, *np.logspace(-300, -3, 200), 1 - 2.0**-53, 5e-324]:
         t = run(elementwise.erfinv, np.array([x]))[0]
         off = (1 - x) - math.erfc(t) if x > 0.5 else x - math.erf(t)
         error = abs(off) * math.sqrt(math.pi) / 2 * math.exp(t * t)

@@ -15,9 +15,9 @@ from funcnn.kernels.cpu import limits
 from funcnn.kernels.cpu.compile import kernel
 from funcnn.kernels.cpu.inspection import read
 from funcnn.kernels.cpu.vector import tile_shape, vector_bytes
+from tests.plain import compiled_only
 
 ROOT = Path(__file__).parents[2]
-compiled_only = pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT") == "1", reason="kernels run as plain Python")
 
 X86 = """
 	.text

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from funcnn.kernels.cpu import gru, lstm, recurrent, rnn
+from tests.plain import compiled_only
 
 SHAPES = [(1, 1, 1), (3, 2, 5), (2, 5, 33), (3, 17, 20), (2, 1, 70), (2, 0, 3)]
 DTYPES = ["float32", "float64"]
@@ -115,6 +116,7 @@ def _check_slope(mode: str, reverse: bool, ins: list, got: list, tolerance: floa
     assert abs(slope - expected) <= tolerance * (1 + abs(expected)) * 10
 
 
+@compiled_only
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("mode", ["lstm", "gru", "tanh", "relu"])
 def test_same_bits_for_any_number_of_threads(mode: str, dtype: str) -> None:

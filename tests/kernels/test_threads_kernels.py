@@ -14,6 +14,7 @@ import funcnn as fn
 from funcnn.kernels.cpu import threads
 from funcnn.kernels.cpu.compile import device_function, kernel
 from funcnn.kernels.cpu.parallel import parallel_for
+from tests.plain import compiled_only
 
 ROOT = Path(__file__).parents[2]
 
@@ -104,6 +105,7 @@ print(len(wrong), threads.start())
 """
 
 
+@compiled_only
 @pytest.mark.parametrize("layer", ["omp", "workqueue", "tbb"])
 def test_several_python_threads_at_once(layer):
     try:
@@ -129,6 +131,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), np.array_equal(F.conv2
 """
 
 
+@compiled_only
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 @pytest.mark.parametrize("layer", ["omp", "workqueue"])
 def test_a_forked_child_works(layer):

@@ -32,7 +32,7 @@ def _fields(kind: Any) -> tuple[Any, int, int]:
 
 # ---- constants and polynomials ----------------------------------------------------------------------------------------
 def _pick_twin(x: Any, single: float, double: float) -> Any:
-    return x.dtype.type(single if x.dtype.itemsize == 4 else double)
+    return np.float32(single) if type(x) is np.float32 else np.float64(double)
 
 
 @intrinsic(twin=_pick_twin)
@@ -76,9 +76,8 @@ def polynomial(typingctx: Any, x: Any, single: Any, double: Any) -> Any:
 def _times_power_twin(p: Any, t: Any) -> Any:
     i, kind = _twin_bits(t)
     width = FIELDS[8 * t.dtype.itemsize][0]
-    n = int(i) - int(t.dtype.type(1.5 * 2.0**width).view(kind))
-    with np.errstate(all="ignore"):
-        return p.dtype.type(np.ldexp(np.ldexp(p, n >> 1), n - (n >> 1)))
+    n = int(i) - int(t.dtype.type(1.5 * 2.0**width).view(kind)) if t == t else 0  # NaN is scaled by anything
+    return p.dtype.type(np.ldexp(np.ldexp(p, n >> 1), n - (n >> 1)))
 
 
 @intrinsic(twin=_times_power_twin)

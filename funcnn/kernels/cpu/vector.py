@@ -71,8 +71,7 @@ def shift(typingctx: Any, p: Any, offset: Any) -> Any:
 
 
 def _fma_twin(a: Any, b: Any, c: Any) -> Any:
-    kind = np.result_type(a, b, c)
-    return kind.type(np.longdouble(a) * np.longdouble(b) + np.longdouble(c))
+    return type(a)(np.longdouble(a) * b + c)
 
 
 @intrinsic(twin=_fma_twin)

@@ -1,0 +1,19 @@
+"""Kernels as plain Python: with ``NUMBA_DISABLE_JIT=1`` nothing is compiled, which shows the lines that tests reach.
+
+``scripts/check_kernel_coverage.py`` runs ``tests/kernels`` so. Python is a thousand times slower: tests take fewer numbers.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+
+PLAIN = os.environ.get("NUMBA_DISABLE_JIT") == "1"
+compiled_only = pytest.mark.skipif(PLAIN, reason="is about compiled code; kernels run as plain Python")
+
+
+def sized(compiled: Any, plain: Any) -> Any:
+    """The size for compiled kernels, or the smaller one for plain Python."""
+    return plain if PLAIN else compiled
