@@ -102,7 +102,9 @@ def test_against_loops(case, dtype):
 @DTYPES
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-@pytest.mark.parametrize("case", sized(["winograd", "depthwise 3 x 3"], []) + ["several tiles", "3d", "depthwise, tall"])
+@pytest.mark.parametrize(
+    "case", sized(["winograd", "depthwise 3 x 3"], []) + ["several tiles", "3d", "depthwise, tall"]
+)
 def test_nan_and_inf_go_where_they_belong(dtype, bad, case):
     for poisoned, place in enumerate((163, 5, 170)):  # read by the first tile where it is longer than the second
         x, w, dy, args = setup(CASES[case], dtype)
