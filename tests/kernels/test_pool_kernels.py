@@ -24,6 +24,8 @@ CASES = {
     "wide, step 2": ((3, 1, 6, 71), (1, 3, 36), (1, 3, 3), (1, 2, 2), (0, 1, 1), (1, 1, 1)),
     "wide, step 3": ((2, 1, 6, 61), (1, 2, 20), (1, 3, 4), (1, 3, 3), (0, 0, 0), (1, 1, 1)),
     "wide, all 16": ((2, 1, 4, 64), (1, 2, 32), (1, 2, 2), (1, 2, 2), (0, 0, 0), (1, 1, 1)),
+    "padding in front": ((1, 3, 2, 9), (3, 2, 7), (3, 1, 3), (1, 1, 1), (1, 0, 0), (1, 1, 1)),
+    "rows of padding": ((2, 1, 1, 8), (1, 1, 8), (1, 2, 1), (1, 1, 1), (0, 1, 0), (1, 2, 1)),
     "no images": ((0, 1, 4, 4), (1, 2, 2), (1, 2, 2), (1, 2, 2), (0, 0, 0), (1, 1, 1)),
 }
 ROWS = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
@@ -110,6 +112,25 @@ def test_max_pool_and_its_gradient(case, dtype):
         np.add.at(scattered[m].reshape(-1), places[m][real], dy[m][real])
     np.testing.assert_allclose(dx, scattered, 1e-5, 1e-6)
     np.testing.assert_array_equal(back, np.where(places >= 0, expected, 0))
+
+
+@DTYPES
+@pytest.mark.parametrize("spans", [((0, 2), (1, 3)), ((0, 5), (3, 9)), ((0, 19), (2, 19)), ((0, 40), (4, 4))], ids=str)
+def test_the_largest_of_windows_of_any_bounds(spans, dtype):
+    rng = np.random.default_rng(1)
+    x = rng.integers(0, 6, (3, 2, 3, 40)).astype(dtype)
+    x[1, 0, 1, 3:7:2] = np.nan
+    bounds = np.array([[(0, 2), (0, 2), (1, 3), *spans]], np.int64)
+    y, argmax = np.empty((3, 1, 2, 2), dtype), np.empty((3, 1, 2, 2), np.int32)
+    max_pool.window_max(x, y, argmax, bounds, 2, 1)
+    for m, p, q in product(range(3), range(2), range(2)):
+        (h0, h1), (w0, w1) = bounds[0, 1 + p], spans[q]
+        values = x[m, :2, h0:h1, w0:w1].ravel()
+        places = np.arange(x[0].size).reshape(x.shape[1:])[:2, h0:h1, w0:w1].ravel()
+        nan = np.flatnonzero(np.isnan(values))
+        best = nan[-1] if nan.size else np.argmax(values) if values.size else None
+        expected = (-np.inf, -1) if best is None else (values[best], places[best])
+        np.testing.assert_array_equal((y[m, 0, p, q], argmax[m, 0, p, q]), expected)
 
 
 @DTYPES
