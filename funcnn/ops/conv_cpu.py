@@ -227,28 +227,28 @@ def _depthwise_for_input_grad(
 
 
 # ---- Winograd -----------------------------------------------------------------------------------------------------------
-def _winograd_forward(ins: list, outs: list, padding: tuple, groups: int, **where: Any) -> None:
+def _winograd_forward(ins: list, outs: list, padding: tuple, dilation: tuple, groups: int, **where: Any) -> None:
     x, w, y = np.ascontiguousarray(ins[0]), np.ascontiguousarray(ins[1]), outs[0]
-    patches = winograd.Patches(x.shape, y.shape, groups, y.dtype)
+    patches = winograd.Patches(x.shape, y.shape, dilation, groups, y.dtype)
     taps = 9 * patches.c
     if not winograd.forward(x, w, _bias(ins, y), y, padding, patches, np.arange(taps), taps, patches.k * taps):
-        forward(ins, outs, padding=padding, groups=groups, **where)
+        forward(ins, outs, padding=padding, dilation=dilation, groups=groups, **where)
 
 
-def _winograd_input_grad(ins: list, outs: list, padding: tuple, groups: int, **where: Any) -> None:
+def _winograd_input_grad(ins: list, outs: list, padding: tuple, dilation: tuple, groups: int, **where: Any) -> None:
     """The forward pass of dy with the taps turned round, inputs and outputs exchanged."""
     dy, w, dx = np.ascontiguousarray(ins[0]), np.ascontiguousarray(ins[1]), outs[0]
-    patches = winograd.Patches(dy.shape, dx.shape, groups, dx.dtype)
-    around = tuple(2 - p for p in padding)
+    patches = winograd.Patches(dy.shape, dx.shape, dilation, groups, dx.dtype)
+    around = tuple(2 * d - p for p, d in zip(padding, dilation, strict=True))
     table = np.add.outer(np.arange(patches.c) * patches.k * 9, np.arange(8, -1, -1)).reshape(-1)
     if not winograd.forward(dy, w, _bias(ins, dx), dx, around, patches, table, 9, patches.k * patches.c * 9):
-        input_grad(ins, outs, padding=padding, groups=groups, **where)
+        input_grad(ins, outs, padding=padding, dilation=dilation, groups=groups, **where)
 
 
-def _winograd_weight_grad(ins: list, outs: list, padding: tuple, groups: int, **where: Any) -> None:
+def _winograd_weight_grad(ins: list, outs: list, padding: tuple, dilation: tuple, groups: int, **where: Any) -> None:
     x, dy = np.ascontiguousarray(ins[0]), np.ascontiguousarray(ins[1])
-    if not winograd.weight_grad(x, dy, outs[0], padding, groups):
-        weight_grad(ins, outs, padding=padding, groups=groups, **where)
+    if not winograd.weight_grad(x, dy, outs[0], padding, dilation, groups):
+        weight_grad(ins, outs, padding=padding, dilation=dilation, groups=groups, **where)
 
 
 def _winograd_for(ins: list, groups: int, size: Any = None, **where: Any) -> bool:

@@ -21,12 +21,16 @@ def _up(n: int, to: int) -> int:
 
 
 class Patches:
-    """The sizes of one call: patches of m x m outputs, channels of one group, and scratch memory for them."""
+    """The sizes of one call: patches of m x m outputs, channels of one group, and scratch memory for them.
 
-    def __init__(self, shape: tuple, out: tuple, groups: int, dtype: np.dtype):
-        self.n, channels, *_ = shape
-        _, outputs, height, width = out
-        self.dtype, self.groups = dtype, groups
+    There are as many images as the dilation makes of each.
+    """
+
+    def __init__(self, shape: tuple, out: tuple, dilation: tuple, groups: int, dtype: np.dtype):
+        channels, outputs = shape[1], out[1]
+        self.n = shape[0] * dilation[0] * dilation[1]
+        height, width = (-(-size // d) for size, d in zip(out[2:], dilation, strict=True))
+        self.dtype, self.groups, self.dilation = dtype, groups, dilation
         self.m = 4 if min(height, width) > 2 else 2
         self.down, self.across = -(-height // self.m), -(-width // self.m)
         self.all = self.n * self.down * self.across
@@ -80,22 +84,24 @@ def forward(x: np.ndarray, w: np.ndarray, bias: np.ndarray, y: np.ndarray, paddi
     spoiled = np.zeros(patches.all, y.dtype)
     winograd_forward(
         x, U, bias, y, patches.image(layout), patches.block(patches.width), patches.block(patches.apart), patches.scratch(),
-        spoiled, patches.m, patches.groups, patches.tile, patches.tiles, patches.many, x.shape[1:], padding, layout,
-        patches.threads,
+        spoiled, patches.m, patches.groups, patches.tile, patches.tiles, patches.many, x.shape[1:], padding, patches.dilation,
+        layout, patches.threads,
     )  # fmt: skip
     return not spoiled.any()
 
 
-def weight_grad(x: np.ndarray, dy: np.ndarray, dw: np.ndarray, padding: tuple, groups: int) -> bool:
+def weight_grad(
+    x: np.ndarray, dy: np.ndarray, dw: np.ndarray, padding: tuple, dilation: tuple, groups: int
+) -> bool:  # fmt: skip
     """dw (K, C, 3, 3) of a convolution with stride 1; whether every number of it is finite."""
-    patches = Patches(x.shape, dy.shape, groups, x.dtype)
+    patches = Patches(x.shape, dy.shape, dilation, groups, x.dtype)
     layout, around = patches.layout(x.shape[1], 2), patches.layout(dy.shape[1], 0)
     wide = _up(patches.c, patches.tile[0])
     dU = empty((patches.places * wide * patches.apart,), x.dtype)
     winograd_weight_grad(
         x, dy, dw, patches.image(layout), patches.image(around), patches.block(patches.width), patches.block(patches.apart), dU,
-        patches.scratch(), patches.m, groups, patches.tile, patches.tiles, patches.many, x.shape[1:], padding, layout, around,
-        patches.threads,
+        patches.scratch(), patches.m, groups, patches.tile, patches.tiles, patches.many, x.shape[1:], padding, dilation,
+        layout, around, patches.threads,
     )  # fmt: skip
     return bool(np.isfinite(dw).all())
 
@@ -105,9 +111,7 @@ def applies(x: Any, kernel: tuple, outputs: int, stride: tuple, padding: tuple, 
     return (
         kernel == (3, 3)
         and stride == (1, 1)
-        and dilation == (1, 1)
-        and max(padding) <= 2
+        and all(p <= 2 * d and size > 3 * d for p, d, size in zip(padding, dilation, x.shape[2:], strict=True))
         and min(x.shape[1], outputs) >= 16 * groups
-        and min(x.shape[2:]) > 3
         and x.shape[0] * x.shape[2] * x.shape[3] >= 128
     )

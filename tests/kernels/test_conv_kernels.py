@@ -32,11 +32,21 @@ CASES = {
     "winograd": ((2, 16, 9, 11), 17, (3, 3), (1, 1), (1, 0), (1, 1), 1),
     "winograd in groups": ((9, 36, 4, 5), 40, (3, 3), (1, 1), (2, 1), (1, 1), 2),
     "winograd of small patches": ((40, 16, 4, 4), 16, (3, 3), (1, 1), (0, 0), (1, 1), 1),
+    "winograd, dilated": ((2, 16, 13, 15), 18, (3, 3), (1, 1), (2, 3), (2, 2), 1),
+    "winograd, dilated in groups": ((2, 32, 11, 17), 36, (3, 3), (1, 1), (1, 4), (1, 3), 2),
     "no images": ((0, 2, 1, 4, 4), 3, (1, 2, 2), (1, 1, 1), (0, 0, 0), (1, 1, 1), 1),
     "no channels": ((2, 0, 1, 4, 4), 3, (1, 2, 2), (1, 1, 1), (0, 0, 0), (1, 1, 1), 1),
     "no outputs": ((2, 2, 1, 1, 4), 3, (1, 2, 2), (1, 1, 1), (0, 0, 0), (1, 1, 1), 1),
 }
-SAME = ["3d", "groups", "rows cut by tiles", "winograd", "winograd in groups", "depthwise 3 x 3", "depthwise, tall"]
+SAME = [
+    "3d",
+    "groups",
+    "rows cut by tiles",
+    "winograd",
+    "winograd, dilated in groups",
+    "depthwise 3 x 3",
+    "depthwise, tall",
+]
 DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])
 
 
@@ -103,7 +113,7 @@ def test_against_loops(case, dtype):
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize(
-    "case", sized(["winograd", "depthwise 3 x 3"], []) + ["several tiles", "3d", "depthwise, tall"]
+    "case", sized(["winograd", "winograd, dilated", "depthwise 3 x 3"], []) + ["several tiles", "3d", "depthwise, tall"]
 )
 def test_nan_and_inf_go_where_they_belong(dtype, bad, case):
     for poisoned, place in enumerate((163, 5, 170)):  # read by the first tile where it is longer than the second

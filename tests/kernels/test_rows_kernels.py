@@ -6,13 +6,18 @@ import numpy as np
 import pytest
 
 from funcnn.kernels.cpu.compile import kernel
-from funcnn.kernels.cpu.rows import clear_row, copy_row
+from funcnn.kernels.cpu.rows import add_row, clear_row, copy_row
 from funcnn.kernels.cpu.vector import pointer
 
 
 @kernel
 def move(target, source, count):
     copy_row(pointer(target, 3), pointer(source, 1), count)
+
+
+@kernel
+def raised(target, source, count, number):
+    add_row(pointer(target, 3), pointer(source, 1), count, number)
 
 
 @kernel
@@ -27,6 +32,9 @@ def test_rows(count, dtype):
     expected = target.copy()
     expected[3 : 3 + max(count, 0)] = source[1 : 1 + max(count, 0)]
     move(target, source, count)
+    np.testing.assert_array_equal(target, expected)
+    raised(target, source, count, dtype(0.5))
+    expected[3 : 3 + max(count, 0)] += dtype(0.5)
     np.testing.assert_array_equal(target, expected)
     wipe(target, count)
     expected[5 : 5 + max(count, 0)] = 0

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from funcnn.kernels.cpu.compile import device_function, kernel
 from funcnn.kernels.cpu.parallel import parallel_for
-from funcnn.kernels.cpu.rows import clear_row, copy_row
+from funcnn.kernels.cpu.rows import add_row, clear_row, copy_row
 from funcnn.kernels.cpu.tiles import tile_gather
 from funcnn.kernels.cpu.vector import pointer, shift
 
@@ -108,8 +108,7 @@ def store_tile(c, columns, y, bias, channel, valid, start, grid, strides):
             source = shift(c, i * columns + j)
             target = shift(y, i * strides[1] + p * strides[3] + q * strides[4])
             if strides[4] == 1:
-                for t in range(length):
-                    target[t] = source[t] + add
+                add_row(target, source, length, add)
             else:
                 for t in range(length):
                     target[t * strides[4]] = source[t] + add

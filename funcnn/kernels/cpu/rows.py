@@ -1,4 +1,4 @@
-"""Copies of short rows: whole vectors, and one more with a mask for what is left.
+"""Short rows copied, cleared, or copied with a number added: whole vectors, and one more with a mask for what is left.
 
 LLVM's own loops over a row take four vectors at a time and the rest number by number, and small fills become calls; a row
 of 24 numbers is two vectors here.
@@ -31,6 +31,23 @@ def copy_row(typingctx: Any, target: Any, source: Any, count: Any) -> Any:
     return types.void(target, source, types.intp), codegen
 
 
+def _add_row_twin(target: Any, source: Any, count: int, number: Any) -> None:
+    if count > 0:
+        target[:count] = source[:count] + number
+
+
+@intrinsic(twin=_add_row_twin)
+def add_row(typingctx: Any, target: Any, source: Any, count: Any, number: Any) -> Any:
+    """``target[:count] = source[:count] + number``; a count below 1 writes nothing."""
+    from numba.core import types
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        Row(builder, context.get_data_type(source.dtype), source.dtype.bitwidth // 8).emit_copy(*values)
+        return context.get_dummy_value()
+
+    return types.void(target, source, types.intp, source.dtype), codegen
+
+
 def _clear_row_twin(target: Any, count: int) -> None:
     if count > 0:
         target[:count] = 0
@@ -51,18 +68,20 @@ def clear_row(typingctx: Any, target: Any, count: Any) -> Any:
 class Row(Tile):
     """The IR of a copy."""
 
-    def emit_copy(self, target: Any, source: Any, count: Any) -> None:
-        """A loop over vectors, and a masked one at the end."""
+    def emit_copy(self, target: Any, source: Any, count: Any, number: Any = None) -> None:
+        """A loop over vectors, and a masked one at the end; ``number`` is added to each lane."""
         builder, word = self.builder, self.word
+        more = None if number is None else self._splat(number)
+        changed = (lambda value: value) if more is None else (lambda value: builder.fadd(value, more))
         whole = builder.and_(count, word(-self.lanes))
         with self._steps(whole) as k:
             value = self._load(builder.gep(source, [k]), 0)
-            builder.store(value, self._address(builder.gep(target, [k]), 0), align=self.size)
-        more = builder.and_(builder.icmp_signed(">", count, word(0)), builder.icmp_signed(">", count, whole))
-        with builder.if_then(more):
+            builder.store(changed(value), self._address(builder.gep(target, [k]), 0), align=self.size)
+        rest = builder.and_(builder.icmp_signed(">", count, word(0)), builder.icmp_signed(">", count, whole))
+        with builder.if_then(rest):
             mask = self._below(builder.sub(count, whole))
             value = self._masked_load(builder.gep(source, [whole]), mask)
-            self._masked_store(value, builder.gep(target, [whole]), mask)
+            self._masked_store(changed(value), builder.gep(target, [whole]), mask)
 
     def emit_clear(self, target: Any, count: Any) -> None:
         """Masked vectors throughout: of plain ones LLVM makes a call."""

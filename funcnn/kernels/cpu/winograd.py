@@ -1,5 +1,7 @@
 """Winograd's convolution with 3 x 3 kernels and stride 1: F(4x4, 3x3) with a quarter, F(2x2, 3x3) with 4/9 of the products.
 
+A dilated convolution is a plain one of each phase of the image: rows a, a + dilation, ... and columns likewise.
+
 The image is copied once with channels last, padded to whole patches, so that every transform (``sandwich``) works on vectors
 of channels. A block of patches then goes through three phases, each in parallel: the patches of all channels become
 V (f, t, c), one matrix for each of the f = (m + 2)^2 places; the products M_f = V_f U_f with the transformed weights
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 from funcnn.kernels.cpu.compile import device_function, kernel
 from funcnn.kernels.cpu.parallel import parallel_for
+from funcnn.kernels.cpu.rows import clear_row
 from funcnn.kernels.cpu.sandwich import (
     from_products_2,
     from_products_4,
@@ -27,34 +30,36 @@ from funcnn.kernels.cpu.sandwich import (
     to_weights_4,
 )
 from funcnn.kernels.cpu.tiles import tile_strided
-from funcnn.kernels.cpu.vector import pointer
+from funcnn.kernels.cpu.vector import pointer, shift
 
 TOGETHER = 16  # channels moved at once: their rows are read side by side, a cache line is written
 
 
 # ---- channels last ----------------------------------------------------------------------------------------------------
 @device_function
-def turn_row(chunk, worker, x, image, sizes, padded, before):
-    """Row h of image n: (C, W) to (W, C) between zeros."""
+def turn_row(chunk, worker, x, image, sizes, padded, before, apart):
+    """Row h of image n: (C, W) to (W, C) between zeros; images are the phases of x, whose rows and columns lie ``apart``."""
     C, H, W = sizes
     Hp, Wp, Cp = padded
-    n, h = chunk // Hp, chunk % Hp - before[0]
+    image_n, h = chunk // Hp, chunk % Hp
+    n, a, b = image_n // (apart[0] * apart[1]), image_n // apart[1] % apart[0], image_n % apart[1]
+    h = h * apart[0] + a - before[0]
+    step, column = apart[1], b - before[1]
+    first = max(0, -(column // step))
+    last = max(first, min(Wp, (W - 1 - column) // step + 1))
     target = pointer(image, chunk * Wp * Cp)
     if h < 0 or h >= H:
-        for i in range(Wp * Cp):
-            target[i] = 0
+        clear_row(target, Wp * Cp)
         return
-    for i in range(before[1] * Cp):
-        target[i] = 0
-    for i in range((before[1] + W) * Cp, Wp * Cp):
-        target[i] = 0
+    clear_row(target, first * Cp)
+    clear_row(shift(target, last * Cp), (Wp - last) * Cp)
     for c in range(0, C, TOGETHER):
         many = min(TOGETHER, C - c)
-        source = pointer(x, ((n * C + c) * H + h) * W)
-        row = pointer(image, (chunk * Wp + before[1]) * Cp + c)
-        for w in range(W):
+        source = pointer(x, ((n * C + c) * H + h) * W + first * step + column)
+        row = pointer(image, (chunk * Wp + first) * Cp + c)
+        for w in range(last - first):
             for i in range(many):
-                row[w * Cp + i] = source[i * H * W + w]
+                row[w * Cp + i] = source[i * H * W + w * step]
 
 
 # ---- the phases ---------------------------------------------------------------------------------------------------------
@@ -94,29 +99,33 @@ def multiply(chunk, worker, V, U, M, place, tile, channels, tiles, count, width,
 
 @device_function
 def make_outputs(
-    chunk, worker, M, y, bias, scratch, spoiled, m, first, many, tiles, padded, channel, channels, apart, sizes
+    chunk, worker, M, y, bias, scratch, spoiled, m, first, many, tiles, padded, channel, channels, width, sizes, apart
 ):
-    """Patches of y from M (f, tiles, apart), with the bias; ``spoiled`` is not 0 where one is not finite."""
+    """Patches of y from M (f, tiles, width), with the bias; ``spoiled`` is not 0 where one is not finite."""
     across, down, lanes, last = padded[3:]
     K, P, Q = sizes
     Y = pointer(scratch, worker * m * m * lanes)
     for t in range(chunk * many, min((chunk + 1) * many, min(tiles, last - first))):
-        n, rest = (first + t) // (across * down), (first + t) % (across * down)
+        image_n, rest = (first + t) // (across * down), (first + t) % (across * down)
         p, q = rest // across * m, rest % across * m
+        n, a, b = image_n // (apart[0] * apart[1]), image_n // apart[1] % apart[0], image_n % apart[1]
+        rows = min(m, (P - a + apart[0] - 1) // apart[0] - p)
+        columns = min(m, (Q - b + apart[1] - 1) // apart[1] - q)
         bad = spoiled[first + t]
         for k in range(0, channels, lanes):
-            source = pointer(M, t * apart + k)
+            source = pointer(M, t * width + k)
             if m == 4:
-                from_products_4(source, 6 * tiles * apart, tiles * apart, Y, lanes)
+                from_products_4(source, 6 * tiles * width, tiles * width, Y, lanes)
             else:
-                from_products_2(source, 4 * tiles * apart, tiles * apart, Y, lanes)
+                from_products_2(source, 4 * tiles * width, tiles * width, Y, lanes)
             for i in range(m * m * lanes):
                 bad += Y[i] * 0
             for i in range(min(lanes, channels - k)):
-                target = pointer(y, ((n * K + channel + k + i) * P + p) * Q + q)
-                for r in range(min(m, P - p)):
-                    for s in range(min(m, Q - q)):
-                        target[r * Q + s] = Y[(r * m + s) * lanes + i] + bias[channel + k + i]
+                add = bias[channel + k + i]
+                target = pointer(y, ((n * K + channel + k + i) * P + p * apart[0] + a) * Q + q * apart[1] + b)
+                for r in range(rows):
+                    for s in range(columns):
+                        target[r * apart[0] * Q + s * apart[1]] = Y[(r * m + s) * lanes + i] + add
         spoiled[first + t] = bad
 
 
@@ -145,18 +154,19 @@ def winograd_weights(packed, U, m, groups, channels, panels, columns, lanes, thr
 
 @kernel
 def winograd_forward(
-    x, U, bias, y, image, V, M, scratch, spoiled, m, groups, tile, tiles, many, sizes, before, padded, threads
+    x, U, bias, y, image, V, M, scratch, spoiled, m, groups, tile, tiles, many, sizes, before, apart, padded, threads
 ):
     """y (N, K, P, Q) from x (N, C, H, W) and transformed weights, ``tiles`` patches at a time, ``many`` in a chunk.
 
-    sizes: C, H, W. padded: the image's height, width and channels, patches across and down, lanes of a vector, all patches.
+    sizes: C, H, W. apart: the dilation, down and across. padded: the image's height, width and channels, patches across and
+    down, lanes of a vector, all patches.
     """
     N, K, P, Q = y.shape
     C, k = sizes[0] // groups, K // groups
     places, last = (m + 2) * (m + 2), padded[6]
     width, panels = (C + padded[5] - 1) // padded[5] * padded[5], (k + tile[1] - 1) // tile[1]
-    apart = panels * tile[1]
-    parallel_for(turn_row, N * padded[0], threads, (x, image, sizes, padded[:3], before))
+    row = panels * tile[1]
+    parallel_for(turn_row, N * apart[0] * apart[1] * padded[0], threads, (x, image, sizes, padded[:3], before, apart))
     for first in range(0, last, tiles):
         count = min(tiles, last - first)
         chunks = (count + many - 1) // many
@@ -164,9 +174,9 @@ def winograd_forward(
             args = (image, V, m, first, many, tiles, padded, g * C, C, width, False)
             parallel_for(make_products, chunks, threads, args)
             place = g * places * panels * C * tile[1]
-            products = (V, U, M, place, tile, C, tiles, count, width, panels, apart)
+            products = (V, U, M, place, tile, C, tiles, count, width, panels, row)
             parallel_for(multiply, places * panels, threads, products)
-            outputs = (M, y, bias, scratch, spoiled, m, first, many, tiles, padded, g * k, k, apart, (K, P, Q))
+            outputs = (M, y, bias, scratch, spoiled, m, first, many, tiles, padded, g * k, k, row, (K, P, Q), apart)
             parallel_for(make_outputs, chunks, threads, outputs)
 
 
@@ -199,25 +209,45 @@ def make_weights(chunk, worker, dU, dw, scratch, m, group, k, channels, apart, w
 
 @kernel
 def winograd_weight_grad(
-    x, dy, dw, image, other, V, D, dU, scratch, m, groups, tile, tiles, many, sizes, before, padded, around, threads
+    x,
+    dy,
+    dw,
+    image,
+    other,
+    V,
+    D,
+    dU,
+    scratch,
+    m,
+    groups,
+    tile,
+    tiles,
+    many,
+    sizes,
+    before,
+    apart,
+    padded,
+    around,
+    threads,
 ):
     """dw (K, C, 3, 3) from x and dy; ``image`` and ``other`` hold them with channels last, padded to whole patches."""
     N, K, P, Q = dy.shape
     C, k = sizes[0] // groups, K // groups
     places, last, lanes = (m + 2) * (m + 2), padded[6], padded[5]
-    width, apart = (C + lanes - 1) // lanes * lanes, (k + tile[1] - 1) // tile[1] * tile[1]
+    width, row = (C + lanes - 1) // lanes * lanes, (k + tile[1] - 1) // tile[1] * tile[1]
     blocks = (C + tile[0] - 1) // tile[0]
-    parallel_for(turn_row, N * padded[0], threads, (x, image, sizes, padded[:3], before))
-    parallel_for(turn_row, N * around[0], threads, (dy, other, (K, P, Q), around[:3], (0, 0)))
+    images = N * apart[0] * apart[1]
+    parallel_for(turn_row, images * padded[0], threads, (x, image, sizes, padded[:3], before, apart))
+    parallel_for(turn_row, images * around[0], threads, (dy, other, (K, P, Q), around[:3], (0, 0), apart))
     for g in range(groups):
         for first in range(0, last, tiles):
             count = min(tiles, last - first)
             chunks = (count + many - 1) // many
             inputs = (image, V, m, first, many, tiles, padded, g * C, C, width, False)
             parallel_for(make_products, chunks, threads, inputs)
-            cotangents = (other, D, m, first, many, tiles, around, g * k, k, apart, True)
+            cotangents = (other, D, m, first, many, tiles, around, g * k, k, row, True)
             parallel_for(make_products, chunks, threads, cotangents)
-            products = (V, D, dU, tile, C, tiles, count, width, apart, blocks, first > 0)
+            products = (V, D, dU, tile, C, tiles, count, width, row, blocks, first > 0)
             parallel_for(multiply_transposed, places * blocks, threads, products)
-        weights = (dU, dw, scratch, m, g, k, C, apart, blocks * tile[0], lanes)
+        weights = (dU, dw, scratch, m, g, k, C, row, blocks * tile[0], lanes)
         parallel_for(make_weights, C, threads, weights)
