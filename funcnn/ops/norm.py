@@ -99,7 +99,8 @@ def _affine(x: Tensor, weight: Any, bias: Any, shape: tuple) -> list[Tensor]:
     if weight is None and bias is None:
         return []
     weight = ones(shape, dtype=x._v.dtype) if weight is None else weight
-    return [reshape(t, shape) for t in (weight, bias) if t is not None]
+    given = [to_tensor(t) for t in (weight, bias) if t is not None]
+    return [t if tuple(t._v.shape) == shape else reshape(t, shape) for t in given]
 
 
 def _require_dtype_of(name: str, x: Tensor, *others: Any) -> None:
@@ -205,7 +206,7 @@ def _rows(prim: Primitive, x: Tensor, shape: tuple, weight: Any, bias: Any, eps:
     """Layer or RMS norm of x over its last dimensions, of ``shape``."""
     size = numel(shape)
     rows = reshape(x, (x._v.size // size if size else 0, 1, size))
-    return reshape(prim(rows, *_affine(x, weight, bias, (1, size)), eps=float(eps))[0], x._v.shape)
+    return reshape(prim(rows, *_affine(x, weight, bias, (size,)), eps=float(eps))[0], x._v.shape)
 
 
 def group_norm(input: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Tensor:

@@ -131,7 +131,7 @@ def run_scale(ins: list, outs: list, eps: float) -> None:
 
 # ---- rows -----------------------------------------------------------------------------------------------------------
 def run_rows(ins: list, outs: list, eps: float, centred: bool) -> None:
-    """y, mean and rstd of layer norm and RMS norm, for x (N, G, K) and weights (G, K)."""
+    """y, mean and rstd of layer norm and RMS norm, for x (N, G, K) and weights (G K)."""
     x, y = np.ascontiguousarray(ins[0]), outs[0]
     if not x.size:
         for stat in outs[1:]:
@@ -142,7 +142,7 @@ def run_rows(ins: list, outs: list, eps: float, centred: bool) -> None:
     bias = np.ascontiguousarray(ins[2]) if len(ins) > 2 else np.zeros(g * k, x.dtype)
     work = threads.workers(FORWARD_NS * x.size)
     normalize_rows(
-        x.reshape(n * g, k), y.reshape(n * g, k), weight.reshape(-1), bias.reshape(-1), outs[1].reshape(-1),
+        x.reshape(n * g, k), y.reshape(n * g, k), weight, bias, outs[1].reshape(-1),
         outs[2].reshape(-1), max(1, CHUNK // k), g, eps, centred, _room(work, x.dtype), beyond_cache(2 * x.nbytes), work,
     )  # fmt: skip
 
@@ -159,9 +159,9 @@ def run_rows_grad(ins: list, outs: list, centred: bool) -> None:
     each = min(256, max(1, CHUNK // k))
     dboth, work = np.empty((g, 2, k)), threads.workers(BACKWARD_NS * x.size)
     normalize_rows_grad(
-        dy.reshape(n * g, k), x.reshape(n * g, k), outs[0].reshape(n * g, k), weight.reshape(-1), mean.reshape(-1),
+        dy.reshape(n * g, k), x.reshape(n * g, k), outs[0].reshape(n * g, k), weight, mean.reshape(-1),
         rstd.reshape(-1), dboth, empty((g * -(-n // each), 2, k), x.dtype), each, g, centred,
         _room(work, x.dtype), beyond_cache(3 * x.nbytes), work,
     )  # fmt: skip
     for out, at in zip(outs[1:], (0, 1), strict=False):
-        out[...] = dboth[:, at]
+        out[...] = dboth[:, at].reshape(-1)
