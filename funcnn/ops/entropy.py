@@ -18,7 +18,7 @@ from funcnn.core.aval import Aval
 from funcnn.core.errors import DTypeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor, constant
-from funcnn.kernels.cpu.softmax import cross_entropy_pick
+from funcnn.kernels.cpu.entropy import cross_entropy_pick
 from funcnn.ops import softmax_cpu
 from funcnn.ops.common import all_batched, cast, fold, unfold_batch
 from funcnn.ops.elementwise import add, eq, mul, ne, neg, sub, true_divide

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from funcnn.kernels.cpu import entropy, threads
 from funcnn.kernels.cpu import softmax as kernels
-from funcnn.kernels.cpu import threads
+from funcnn.kernels.cpu.stream import beyond_cache
 from funcnn.ops.common import numel
 
 CHUNK = 1 << 15  # numbers in a chunk, about 20 us
@@ -42,13 +43,14 @@ def softmax_grad(ins: list, outs: list, dim: int, logarithm: bool) -> None:
         return
     dy, y, dx = rows(ins[0], dim), rows(ins[1], dim), rows(outs[0], dim)
     cut, work = _cut(y), threads.workers((EXP_NS if logarithm else PLAIN_NS) * y.size)
-    kernels.softmax_grad(dy, y, dx, logarithm, np.empty(work * cut[1]), cut, work)
+    totals, room = np.empty(work * cut[1]), np.empty(work * kernels.PIECE, y.dtype)
+    kernels.softmax_grad(dy, y, dx, logarithm, totals, room, beyond_cache(3 * y.nbytes), cut, work)
 
 
 def log_sums(x: np.ndarray, top: np.ndarray, rest: np.ndarray) -> None:
     """top = max(x) and rest = log(sum(exp(x - top))) along axis 1 of x (O, N, I), neither of them empty."""
     cut, work = _cut(x), threads.workers(EXP_NS * x.size)
-    kernels.log_sums(x, top, rest, np.empty(work * cut[1]), cut, work)
+    entropy.log_sums(x, top, rest, np.empty(work * cut[1]), cut, work)
 
 
 def exponentials(
@@ -56,4 +58,4 @@ def exponentials(
     target: np.ndarray = NO_TARGET, ignore_index: int = 0,
 ) -> None:  # fmt: skip
     """dx = exp(x - top - rest) * scale, less scale at the target; see the kernel."""
-    kernels.exponentials(x, top, rest, scale, dx, target, ignore_index, _cut(x), threads.workers(EXP_NS * x.size))
+    entropy.exponentials(x, top, rest, scale, dx, target, ignore_index, _cut(x), threads.workers(EXP_NS * x.size))

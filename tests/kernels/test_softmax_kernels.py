@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from funcnn.kernels.cpu import entropy as kernels
 from funcnn.kernels.cpu import softmax
 
 DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -28,10 +29,10 @@ def both(x, threads=1):
     return y, logp
 
 
-def gradients(dy, y, logp, threads=1):
-    outs = np.full_like(y, NAN), np.full_like(y, NAN)
+def gradients(dy, y, logp, threads=1, past=False):
+    outs, room = (np.full_like(y, NAN), np.full_like(y, NAN)), np.empty(threads * softmax.PIECE, y.dtype)
     for logarithm, made, dx in ((False, y, outs[0]), (True, logp, outs[1])):
-        softmax.softmax_grad(dy, made, dx, logarithm, np.empty(threads * cut(y)[1]), cut(y), threads)
+        softmax.softmax_grad(dy, made, dx, logarithm, np.empty(threads * cut(y)[1]), room, past, cut(y), threads)
     return outs
 
 
@@ -44,9 +45,9 @@ def naive(x):
 
 def entropy(x, target, dloss, ignore_index=-100, threads=1):
     loss, top, rest, dx = *(np.full_like(dloss, NAN) for _ in range(3)), np.full_like(x, NAN)
-    softmax.log_sums(x, top, rest, np.empty(threads * cut(x)[1]), cut(x), threads)
-    softmax.cross_entropy_pick(x, target, top, rest, loss, ignore_index)
-    softmax.exponentials(x, top, rest, dloss, dx, target, ignore_index, cut(x), threads)
+    kernels.log_sums(x, top, rest, np.empty(threads * cut(x)[1]), cut(x), threads)
+    kernels.cross_entropy_pick(x, target, top, rest, loss, ignore_index)
+    kernels.exponentials(x, top, rest, dloss, dx, target, ignore_index, cut(x), threads)
     return loss, top + rest, dx
 
 
@@ -76,12 +77,12 @@ def test_gradients_against_numpy(shape, dtype):
 
 @DTYPES
 @pytest.mark.parametrize("shape", [(7, 50, 1), (2, 2500, 1), (3, 5, 11)])
-def test_same_bits_on_two_threads(shape, dtype):
+def test_same_bits_on_two_threads_and_past_the_cache(shape, dtype):
     rng = np.random.default_rng(4)
     x, dy = (rng.standard_normal(shape).astype(dtype) for _ in range(2))
     target, dloss = rng.integers(0, shape[1], shape[::2]), rng.standard_normal(shape[::2]).astype(dtype)
     made = both(x)
-    pairs = [(both(x), both(x, 2)), (gradients(dy, *made), gradients(dy, *made, 2))]
+    pairs = [(both(x), both(x, 2)), (gradients(dy, *made), gradients(dy, *made, 2, True))]
     pairs.append((entropy(x, target, dloss), entropy(x, target, dloss, threads=2)))
     for one, two in [pair for pairs_of in pairs for pair in zip(*pairs_of, strict=True)]:
         assert one.tobytes() == two.tobytes()
@@ -92,7 +93,7 @@ def test_same_bits_on_two_threads(shape, dtype):
 def test_exponentials_without_a_target(inner, dtype):
     x = np.random.default_rng(5).standard_normal((4, 6, inner)).astype(dtype)
     scale, zero, dx = np.full((4, inner), 2, dtype), np.zeros((4, inner), dtype), np.empty_like(x)
-    softmax.exponentials(x, scale, zero, scale, dx, np.empty((0, 0), np.int64), 0, cut(x), 1)
+    kernels.exponentials(x, scale, zero, scale, dx, np.empty((0, 0), np.int64), 0, cut(x), 1)
     np.testing.assert_allclose(dx, 2 * np.exp(x - 2), 1e-6)
 
 

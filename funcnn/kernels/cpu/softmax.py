@@ -1,4 +1,4 @@
-"""Softmax, log-softmax, logsumexp and cross-entropy along the middle axis of (O, N, I) arrays, with their gradients.
+"""Softmax and log-softmax along the middle axis of (O, N, I) arrays, with their gradients.
 
 Three passes over a row of N: its maximum, the exponentials below it and their sum, the result. Taking the maximum out
 keeps exponentials at most 1. Along the last axis (I = 1) a row is contiguous and sums run in vectors of the data's type over
@@ -16,6 +16,7 @@ import numpy as np
 
 from funcnn.kernels.cpu.compile import device_function, exact_function, intrinsic, kernel
 from funcnn.kernels.cpu.parallel import parallel_for
+from funcnn.kernels.cpu.stream import stream
 from funcnn.kernels.cpu.vector import pointer
 from funcnn.kernels.cpu.vmath import exp, log
 
@@ -117,17 +118,20 @@ def _softmax_row(x, y, start, n, logarithm):
 
 
 @device_function
-def _softmax_row_grad(dy, y, dx, start, n, logarithm):
-    kind = y.dtype.type
-    g, p, q = pointer(dy, start), pointer(y, start), pointer(dx, start)
-    if logarithm:
-        total = kind(row_sum(dy, start, n))
-        for i in range(n):
-            q[i] = g[i] - exp(p[i]) * total
-        return
-    total = kind(row_dot(dy, y, start, n))
-    for i in range(n):
-        q[i] = p[i] * (g[i] - total)
+def _softmax_row_grad(dy, y, dx, start, n, logarithm, room, past):
+    total = y.dtype.type(row_sum(dy, start, n) if logarithm else row_dot(dy, y, start, n))
+    for begin in range(0, n, PIECE):
+        at, some = start + begin, min(PIECE, n - begin)
+        g, p, q = pointer(dy, at), pointer(y, at), pointer(dx, at)
+        out = room if past else q
+        if logarithm:
+            for i in range(some):
+                out[i] = g[i] - exp(p[i]) * total
+        else:
+            for i in range(some):
+                out[i] = p[i] * (g[i] - total)
+        if past:
+            stream(q, room, some)
 
 
 # ---- blocks of columns: t and m point at a value for each ------------------------------------------------------------------
@@ -207,7 +211,7 @@ def _softmax_columns_grad(dy, y, dx, start, width, logarithm, m):
 
 # ---- chunks: cut = (rows or blocks of columns in a chunk, columns in a block) -----------------------------------------------
 @device_function
-def _place(x, unit, cut):
+def place(x, unit, cut):
     """Where a unit begins, and its columns."""
     blocks = (x.shape[2] + cut[1] - 1) // cut[1]
     column = unit % blocks * cut[1]
@@ -215,14 +219,15 @@ def _place(x, unit, cut):
 
 
 @device_function
-def _units(x, cut):
+def units(x, cut):
+    """Rows, or blocks of columns."""
     return x.shape[0] * ((x.shape[2] + cut[1] - 1) // cut[1])
 
 
 @device_function
 def _softmax(chunk, worker, x, y, logarithm, tops, totals, cut):
-    for unit in range(chunk * cut[0], min((chunk + 1) * cut[0], _units(x, cut))):
-        start, width = _place(x, unit, cut)
+    for unit in range(chunk * cut[0], min((chunk + 1) * cut[0], units(x, cut))):
+        start, width = place(x, unit, cut)
         if x.shape[2] == 1:
             _softmax_row(x, y, start, x.shape[1], logarithm)
         else:
@@ -233,105 +238,26 @@ def _softmax(chunk, worker, x, y, logarithm, tops, totals, cut):
 @kernel
 def softmax_forward(x, y, logarithm, tops, totals, cut, threads):
     """y = exp(x - max) / sum(exp(x - max)) along axis 1, or its logarithm. tops, totals (threads * width): scratch."""
-    chunks = (_units(x, cut) + cut[0] - 1) // cut[0]
+    chunks = (units(x, cut) + cut[0] - 1) // cut[0]
     parallel_for(_softmax, chunks, threads, (x, y, logarithm, tops, totals, cut))
 
 
 @device_function
-def _softmax_grad(chunk, worker, dy, y, dx, logarithm, totals, cut):
-    for unit in range(chunk * cut[0], min((chunk + 1) * cut[0], _units(y, cut))):
-        start, width = _place(y, unit, cut)
+def _softmax_grad(chunk, worker, dy, y, dx, logarithm, totals, room, past, cut):
+    for unit in range(chunk * cut[0], min((chunk + 1) * cut[0], units(y, cut))):
+        start, width = place(y, unit, cut)
         if y.shape[2] == 1:
-            _softmax_row_grad(dy, y, dx, start, y.shape[1], logarithm)
+            own = pointer(room, worker * PIECE)
+            _softmax_row_grad(dy, y, dx, start, y.shape[1], logarithm, own, past)
         else:
             _softmax_columns_grad(dy, y, dx, start, width, logarithm, pointer(totals, worker * cut[1]))
 
 
 @kernel
-def softmax_grad(dy, y, dx, logarithm, totals, cut, threads):
-    """dx = y * (dy - sum(dy * y)), or for the logarithm dx = dy - exp(y) * sum(dy)."""
-    chunks = (_units(y, cut) + cut[0] - 1) // cut[0]
-    parallel_for(_softmax_grad, chunks, threads, (dy, y, dx, logarithm, totals, cut))
+def softmax_grad(dy, y, dx, logarithm, totals, room, past, cut, threads):
+    """dx = y * (dy - sum(dy * y)), or for the logarithm dx = dy - exp(y) * sum(dy).
 
-
-@device_function
-def _sums(chunk, worker, x, top, rest, totals, cut):
-    for unit in range(chunk * cut[0], min((chunk + 1) * cut[0], _units(x, cut))):
-        start, width = _place(x, unit, cut)
-        n, inner = x.shape[1], x.shape[2]
-        at = start // (n * inner) * inner + start % inner
-        t, r, m = pointer(top, at), pointer(rest, at), pointer(totals, worker * cut[1])
-        if inner == 1:
-            t[0] = row_top(x, start, n)
-            m[0] = row_total(x, start, n, t[0])
-        else:
-            column_tops(x, start, inner, n, width, t)
-            column_totals(x, start, inner, n, width, t, m)
-        for j in range(width):
-            r[j] = log(m[j])
-
-
-@kernel
-def log_sums(x, top, rest, totals, cut, threads):
-    """top = max(x) and rest = log(sum(exp(x - top))) along axis 1, both (O, I): logsumexp is their sum."""
-    chunks = (_units(x, cut) + cut[0] - 1) // cut[0]
-    parallel_for(_sums, chunks, threads, (x, top, rest, totals, cut))
-
-
-# ---- cross-entropy --------------------------------------------------------------------------------------------------------
-@kernel
-def cross_entropy_pick(x, target, top, rest, loss, ignore_index):
-    """loss = -log_softmax(x)[target], given ``log_sums``; 0 where the target is ignored."""
-    for o in range(x.shape[0]):
-        for s in range(x.shape[2]):
-            t = target[o, s]
-            loss[o, s] = 0 if t == ignore_index else -below(x[o, t, s], top[o, s], rest[o, s])
-
-
-@device_function
-def _exponential_row(x, dx, start, n, top, rest, scale):
-    p, q = pointer(x, start), pointer(dx, start)
-    for i in range(n):
-        q[i] = exp(below(p[i], top, rest)) * scale
-
-
-@device_function
-def _exponential_columns(x, dx, start, width, t, r, g):
-    n, step = x.shape[1], x.shape[2]
-    for i in range(n):
-        p, q = pointer(x, start + i * step), pointer(dx, start + i * step)
-        for j in range(width):
-            q[j] = exp(below(p[j], t[j], r[j])) * g[j]
-
-
-@device_function
-def _exponentials(chunk, worker, x, top, rest, scale, dx, target, ignore_index, cut):
-    n, inner = x.shape[1], x.shape[2]
-    zero = x.dtype.type(0)
-    for unit in range(chunk * cut[0], min((chunk + 1) * cut[0], _units(x, cut))):
-        start, width = _place(x, unit, cut)
-        at = start // (n * inner) * inner + start % inner
-        t, r, g = pointer(top, at), pointer(rest, at), pointer(scale, at)
-        if inner == 1:
-            _exponential_row(x, dx, start, n, t[0], r[0], g[0])
-        else:
-            _exponential_columns(x, dx, start, width, t, r, g)
-        if target.size:
-            hot = pointer(target, at)
-            for j in range(width):
-                q = pointer(dx, start + j)
-                if hot[j] != ignore_index:
-                    q[hot[j] * inner] -= g[j]
-                else:
-                    for i in range(n):
-                        q[i * inner] = zero
-
-
-@kernel
-def exponentials(x, top, rest, scale, dx, target, ignore_index, cut, threads):
-    """dx = exp(x - top - rest) * scale along axis 1: the gradient of logsumexp, and of cross-entropy.
-
-    For the latter target (O, I), else empty, names the class that scale is taken from; its dx is 0 where it is ignored.
+    totals (threads * width) and room (threads * PIECE): scratch. past: write rows past the cache.
     """
-    chunks = (_units(x, cut) + cut[0] - 1) // cut[0]
-    parallel_for(_exponentials, chunks, threads, (x, top, rest, scale, dx, target, ignore_index, cut))
+    chunks = (units(y, cut) + cut[0] - 1) // cut[0]
+    parallel_for(_softmax_grad, chunks, threads, (dy, y, dx, logarithm, totals, room, past, cut))
