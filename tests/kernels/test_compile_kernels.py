@@ -134,7 +134,8 @@ THREADS = """
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 import numpy as np
-from funcnn.kernels.cpu.softmax import exponentials, log_sums, softmax_forward
+from funcnn.kernels.cpu.entropy import exponentials, log_sums
+from funcnn.kernels.cpu.softmax import softmax_forward
 barrier = Barrier(6)
 def first(i):
     x, y, one = np.zeros((1, 4, 1)), np.empty((1, 4, 1)), np.zeros((1, 1))
