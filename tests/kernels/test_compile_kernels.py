@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 import funcnn as fn
-from funcnn.kernels.cpu import activation, elementwise
-from funcnn.kernels.cpu.compile import device_function, kernel
+from funcnn.kernels.cpu import activation, elementwise, threads
+from funcnn.kernels.cpu import compile as compiling
+from funcnn.kernels.cpu.compile import Watch, device_function, kernel, no_compile
 from funcnn.warmup.programs import PROGRAMS
 from tests.plain import compiled_only
 
@@ -182,3 +183,59 @@ def test_a_helper_called_first_is_what_a_kernel_then_uses():
         return 2 * x
 
     assert double(4) == 8 and double.dispatcher() is double.compiled
+
+
+def test_every_call_can_be_surrounded():
+    seen, x = [], np.array([4.0])
+    before = compiling.call_around(lambda kernel, args: seen.append(kernel.__name__) or kernel.call(*args))
+    try:
+        sqrt(x, x)
+    finally:
+        compiling.call_around(before)
+    sqrt(x, x)
+    assert seen == ["sqrt"] and x[0] == 0.5
+
+
+def test_calls_take_turns_where_the_pool_serves_one_thread(monkeypatch):
+    monkeypatch.setattr(threads, "start", lambda: "workqueue")
+    locked = kernel(half.function)
+    assert locked(8) == 4 and locked.call is not locked.compiled
+    assert compiling._one_at_a_time(compiling._workqueue.locked)() and not compiling._workqueue.locked()
+
+
+def test_a_cache_that_cannot_be_made_is_none(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("FUNCNN_CACHE_DIR", str(tmp_path / "file"))
+    with pytest.warns(UserWarning, match="funcnn cannot keep compiled kernels"):
+        assert compiling.cache_directory.__wrapped__() is None
+    monkeypatch.setattr(compiling, "cache_directory", lambda: None)
+    assert kernel(half.function)(8) == 4
+
+
+@pytest.mark.parametrize(
+    ("platform", "variable", "expected"),
+    [
+        ("linux", "XDG_CACHE_HOME", "there"), ("linux", "", ".cache"), ("win32", "LOCALAPPDATA", "there"),
+        ("win32", "", "AppData/Local"), ("darwin", "", "Library/Caches"),
+    ],
+)  # fmt: skip
+def test_the_users_cache_is_where_the_system_has_it(platform, variable, expected, monkeypatch):
+    for name in ("XDG_CACHE_HOME", "LOCALAPPDATA"):
+        monkeypatch.delenv(name, raising=False)
+    if variable:
+        monkeypatch.setenv(variable, "there")
+    monkeypatch.setattr(compiling.sys, "platform", platform)
+    assert compiling._user_cache() == (Path(expected) if variable else Path.home() / expected)
+
+
+def test_compilations_are_counted_logged_or_refused(monkeypatch, capsys):
+    monkeypatch.setattr(Watch, "count", 0)
+    monkeypatch.setenv("FUNCNN_LOG_COMPILES", "1")
+    ours, users = elementwise.exp.function, half.function
+    Watch.compiling(ours, (1,))
+    Watch.compiling(users, (2,))
+    assert Watch.count == 1 and capsys.readouterr().err == "funcnn: compiling exp(1,)\n"
+    with no_compile(), pytest.raises(RuntimeError, match=r"no_compile: kernel exp\(1,\) is not in the cache"):
+        Watch.compiling(users, (2,))
+        Watch.compiling(ours, (1,))
+    assert Watch.count == 1 and Watch.forbidden == 0

@@ -7,15 +7,16 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from funcnn.kernels.cpu import limits
 from funcnn.kernels.cpu.compile import kernel
-from funcnn.kernels.cpu.inspection import read
+from funcnn.kernels.cpu.inspection import Inspection, assembly, inspect, read, short
 from funcnn.kernels.cpu.vector import tile_shape, vector_bytes
-from tests.plain import compiled_only
+from tests.plain import PLAIN, compiled_only
 
 ROOT = Path(__file__).parents[2]
 
@@ -136,3 +137,33 @@ def test_in_a_process_of_its_own(tmp_path, times, disabled, expected):
             [sys.executable, "-c", CHILD], capture_output=True, text=True, cwd=ROOT, check=True, env=env
         )
         assert done.stdout.startswith(expected)
+
+
+def test_types_are_written_short():
+    from numba.core import types
+
+    kinds = [types.float32[:, ::1], types.int64, types.UniTuple(types.int64, 3), types.literal(3)]
+    assert [short(kind) for kind in kinds] == ["float32[2]", "int64", "(int64 x 3)", "3"]
+    assert str(Inspection("work", (read(X86, "int64"),))).startswith("kernel work\n(int64)\n")
+
+
+@pytest.mark.skipif(not PLAIN, reason="kernels are compiled")
+def test_plain_python_has_no_instructions():
+    limits.copy(np.ones(8), np.empty(8), 4, 2, 1)
+    with pytest.raises(RuntimeError, match="copy runs as plain Python"):
+        limits.copy.inspect()
+
+
+ADDS = "define <4 x float> @adds(<4 x float> %a, <4 x float> %b) { %c = fadd <4 x float> %a, %b ret <4 x float> %c }"
+
+
+def test_a_module_written_by_hand():
+    from llvmlite import binding
+
+    binding.initialize_native_target()
+    binding.initialize_native_asmprinter()
+    module, machine = binding.parse_assembly(ADDS), binding.Target.from_default_triple().create_target_machine()
+    library = SimpleNamespace(_get_module_for_linking=lambda: module, _codegen=SimpleNamespace(_tm=machine))
+    overloads = {(3,): SimpleNamespace(library=library)}
+    found = inspect(SimpleNamespace(compiled=SimpleNamespace(overloads=overloads), __name__="adds"))
+    assert found.name == "adds" and found.forms[0].arguments == "3" and "adds" in assembly(overloads[3,])

@@ -63,7 +63,7 @@ def _circle_chunk(chunk, worker, x, out, params):
     if far:
         for i in range(n):
             if far_from_circle(p[i]):
-                q[i] = library(p[i])  # noqa: F821
+                q[i] = library(p[i]) if math.isfinite(p[i]) else p[i] - p[i]  # noqa: F821; Python's raises at infinity
 
 
 def _loop1(x, out, params, threads):
@@ -200,5 +200,5 @@ erf = loop1("erf", vmath.erf)
 erfc = loop1("erfc", vmath.erfc)
 erfinv = loop1("erfinv", erfinv_wide)
 logaddexp = loop2("logaddexp", logaddexp_scalar)
-sin = kernel_from(_loop1, "sin", body=kernel_from(_circle_chunk, "sin_chunk", scalar=vmath.sin, library=np.sin))
-cos = kernel_from(_loop1, "cos", body=kernel_from(_circle_chunk, "cos_chunk", scalar=vmath.cos, library=np.cos))
+sin = kernel_from(_loop1, "sin", body=kernel_from(_circle_chunk, "sin_chunk", scalar=vmath.sin, library=math.sin))
+cos = kernel_from(_loop1, "cos", body=kernel_from(_circle_chunk, "cos_chunk", scalar=vmath.cos, library=math.cos))
