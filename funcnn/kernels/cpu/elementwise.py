@@ -63,7 +63,7 @@ def _circle_chunk(chunk, worker, x, out, params):
     if far:
         for i in range(n):
             if far_from_circle(p[i]):
-                q[i] = library(p[i]) if math.isfinite(p[i]) else p[i] - p[i]  # noqa: F821; Python's raises at infinity
+                q[i] = library(p[i]) if abs(p[i]) < math.inf else p[i] - p[i]  # noqa: F821
 
 
 def _loop1(x, out, params, threads):

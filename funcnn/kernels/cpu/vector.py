@@ -71,7 +71,19 @@ def shift(typingctx: Any, p: Any, offset: Any) -> Any:
 
 
 def _fma_twin(a: Any, b: Any, c: Any) -> Any:
-    return type(a)(np.longdouble(a) * b + c)
+    x, y, z = float(a), float(b), float(c)
+    if a.dtype.itemsize == 4:
+        return np.float32(x * y + z)
+    product = (
+        x * y
+    )  # its error by Dekker's splitting, the sum's by Knuth's ("Handbook of Floating-Point Arithmetic", 4)
+    left, right = x * 134217729.0, y * 134217729.0  # 2^27 + 1: 26 bits of each
+    left, right = left - (left - x), right - (right - y)
+    error = ((left * right - product) + left * (y - right) + (x - left) * right) + (x - left) * (y - right)
+    total = product + z
+    part = total - product
+    exact = total + ((product - (total - part)) + (z - part) + error)
+    return np.float64(exact if exact == exact else total)  # infinity has no parts
 
 
 @intrinsic(twin=_fma_twin)
