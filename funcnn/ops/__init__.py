@@ -24,6 +24,7 @@ from funcnn.ops import (
     math,
     matmul,
     methods,
+    moments,
     movement,
     multihead,
     norm,
@@ -54,8 +55,9 @@ PUBLIC: dict[ModuleType, str] = {
     math: """ceil floor trunc round frac fix exp exp2 expm1 log log2 log10 log1p sqrt rsqrt pow logaddexp hypot sin cos tan
         asin acos atan atan2 sinh cosh tanh asinh acosh atanh erf erfc erfinv sigmoid relu
         lerp""",
-    reduce: """sum mean var std var_mean std_mean prod max min amax amin argmax argmin any all logsumexp norm count_nonzero
+    reduce: """sum mean prod max min amax amin argmax argmin any all logsumexp norm count_nonzero
         nansum nanmean median aminmax trace""",
+    moments: "var std var_mean std_mean",
     scan: "cumsum cumprod cummax cummin logcumsumexp",
     movement: """reshape flatten unflatten squeeze unsqueeze transpose t permute movedim swapaxes narrow select
         broadcast_to diagonal ravel""",

@@ -18,6 +18,7 @@ from funcnn.ops import (
     join,
     math,
     matmul,
+    moments,
     movement,
     reduce,
     scan,
@@ -41,8 +42,9 @@ METHODS: dict[Any, str] = {
     math: """ceil_ floor_ trunc_ round_ frac_ fix_ exp_ exp2_ expm1_ log_ log2_ log10_ log1p_ sqrt_ rsqrt_ pow_ logaddexp
         hypot_ sin_ cos_ tan_ asin_ acos_ atan_ atan2_ sinh_ cosh_ tanh_ asinh_ acosh_ atanh_ erf_ erfc_ erfinv_ sigmoid_
         relu_ lerp_""",
-    reduce: """sum mean var std prod max min amax amin argmax argmin any all logsumexp norm count_nonzero nansum nanmean
+    reduce: """sum mean prod max min amax amin argmax argmin any all logsumexp norm count_nonzero nansum nanmean
         median aminmax""",
+    moments: "var std",
     scan: "cumsum_ cumprod_ cummax cummin logcumsumexp",
     movement: """reshape view flatten unflatten squeeze_ unsqueeze_ transpose_ t_ permute movedim swapaxes expand expand_as
         broadcast_to select narrow diagonal ravel contiguous""",

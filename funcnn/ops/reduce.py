@@ -1,8 +1,7 @@
-"""Reductions: sums, means, moments, extrema, truth, norms. ``dim`` is None (all), an int or several; ``keepdim`` keeps 1s."""
+"""Reductions: sums, means, extrema, truth, norms. ``dim`` is None (all), an int or several; ``keepdim`` keeps 1s."""
 
 from __future__ import annotations
 
-import builtins
 import math
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +12,7 @@ from funcnn.core import dtypes
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
+from funcnn.kernels.cpu import reduce as kernels
 from funcnn.ops.common import cast, floating, normalize_dim, normalize_dims, numel, to_tensor
 from funcnn.ops.creation import ones_like, require_floating
 from funcnn.ops.elementwise import abs as abs_
@@ -32,7 +32,9 @@ from funcnn.ops.elementwise import (
 )
 from funcnn.ops.logsumexp import logsumexp_p
 from funcnn.ops.math import log, pow, sqrt
+from funcnn.ops.moments import zero_safe
 from funcnn.ops.movement import permute_p, reshape, reshape_p, slice_dim
+from funcnn.ops.reduce_cpu import by_kernel
 from funcnn.ops.reduction import MinMax, ValuesIndices, all_if_empty, blocked_sum, dropped, reduce, reduction, spread
 from funcnn.ops.reduction import kept as kept
 
@@ -42,6 +44,7 @@ sum_p = reduction(
     blocked_sum,
     lambda g, ins, o, axes: (spread(g, ins[0]._v.shape, axes),),
     keeps="",
+    fast=by_kernel(kernels.sums),
 )
 
 
@@ -66,53 +69,6 @@ def mean(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = Non
     if x._v.dtype == dtypes.float16:  # whose sum could overflow
         return cast(mean(cast(x, dtypes.float32), dim, keepdim), dtypes.float16)
     return true_divide(sum(x, dim, keepdim), _count(x, all_if_empty(dim), "mean"))
-
-
-def var(
-    input: Any, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: Any = None
-) -> Tensor:
-    """The variance over ``dim``: squared deviations from the mean over ``count - correction`` (default 1)."""
-    return var_mean(input, dim, unbiased, keepdim, correction=correction)[0]
-
-
-def std(
-    input: Any, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: Any = None
-) -> Tensor:
-    """The square root of ``var``; its gradient is 0 where all elements are equal."""
-    return _zero_safe(sqrt, var(input, dim, unbiased, keepdim, correction=correction))
-
-
-def _zero_safe(f: Callable, x: Tensor, at_zero: float = 0.0) -> Tensor:
-    """``f`` of x >= 0 with ``f(0) = at_zero`` and the derivative 0 there, where that of ``f`` is infinite."""
-    zero = eq(x, 0.0)
-    return where(zero, at_zero, f(where(zero, 1.0, x)))
-
-
-def var_mean(
-    input: Any, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: Any = None
-) -> tuple[Tensor, Tensor]:
-    """``(var, mean)`` in two passes, stable for a large mean."""
-    if isinstance(dim, bool):
-        dim, unbiased = None, dim
-    x = require_floating("var", to_tensor(input))
-    if x._v.dtype == dtypes.float16:  # whose squares could overflow
-        wide = var_mean(cast(x, dtypes.float32), dim, unbiased, keepdim, correction=correction)
-        return cast(wide[0], dtypes.float16), cast(wide[1], dtypes.float16)
-    correction = (0 if unbiased is False else 1) if correction is None else correction
-    axes = normalize_dims("var", dim, x.ndim)
-    center = mean(x, axes or None, True) if x.ndim else x
-    total = sum(square(sub(x, center)), axes or None, keepdim)
-    freedom = _count(x, axes or None, "var") - correction
-    scaled = true_divide(total, builtins.max(freedom, 0))
-    return scaled, reshape_p(center, shape=tuple(scaled._v.shape))
-
-
-def std_mean(
-    input: Any, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: Any = None
-) -> tuple[Tensor, Tensor]:
-    """``(std, mean)``."""
-    v, m = var_mean(input, dim, unbiased, keepdim, correction=correction)
-    return _zero_safe(sqrt, v), m
 
 
 def _prod_vjp(g: Tensor, ins: list, o: Tensor, axes: tuple) -> tuple:
@@ -175,8 +131,14 @@ def _extremum_vjp(g: Tensor, ins: list, o: Tensor, axes: tuple) -> tuple:
     return (mul(hit, spread(true_divide(g, sum_p(hit, axes=axes)), shape, axes)),)
 
 
-amax_p = reduction("amax", lambda x, axes, out: np.amax(x, axis=axes, out=out), _extremum_vjp, "io", empty=False)
-amin_p = reduction("amin", lambda x, axes, out: np.amin(x, axis=axes, out=out), _extremum_vjp, "io", empty=False)
+def _extreme(name: str, function: np.ufunc, sign: float) -> Primitive:
+    def run(x: np.ndarray, axes: tuple, out: np.ndarray) -> None:
+        function.reduce(x, axes, out=out)
+
+    return reduction(name, run, _extremum_vjp, "io", empty=False, fast=by_kernel(kernels.largest, sign))
+
+
+amax_p, amin_p = _extreme("amax", np.maximum, 1.0), _extreme("amin", np.minimum, -1.0)
 
 
 def amax(input: Any, dim: Any = None, keepdim: bool = False) -> Tensor:
@@ -350,12 +312,12 @@ def norm(input: Any, p: Any = "fro", dim: Any = None, keepdim: bool = False, dty
     if p == 1:
         return sum(abs_(x), dim, keepdim)
     if p == 2:
-        return _zero_safe(sqrt, sum(square(x), dim, keepdim))
+        return zero_safe(sqrt, sum(square(x), dim, keepdim))
     if p < 0 and not _count(x, all_if_empty(dim), "norm"):
         raise IndexError(f"norm: p={p} is not defined for no elements, got shape {tuple(x.shape)}")
     at_zero = 0.0 if p > 0 else math.inf
-    total = sum(_zero_safe(lambda t: pow(t, p), abs_(x), at_zero), dim, keepdim)
-    return _zero_safe(lambda t: pow(t, 1.0 / p), total, at_zero)
+    total = sum(zero_safe(lambda t: pow(t, p), abs_(x), at_zero), dim, keepdim)
+    return zero_safe(lambda t: pow(t, 1.0 / p), total, at_zero)
 
 
 def trace(input: Any) -> Tensor:

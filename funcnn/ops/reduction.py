@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from funcnn.core.aval import Aval
-from funcnn.core.primitive import Primitive
+from funcnn.core.primitive import Implementation, Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.ops.common import normalize_dims
 from funcnn.ops.movement import expand_p, reshape_p
@@ -46,9 +46,19 @@ def spread(g: Tensor, shape: tuple[int, ...], axes: tuple[int, ...]) -> Tensor:
 
 
 def reduction(
-    name: str, loop: Callable, vjp: Callable | None, keeps: str, dtype: Any = None, empty: bool = True
+    name: str,
+    loop: Callable,
+    vjp: Callable | None,
+    keeps: str,
+    dtype: Any = None,
+    empty: bool = True,
+    fast: Implementation | None = None,
 ) -> Primitive:
-    """A primitive reducing over ``axes``. ``loop(array, axes, out)``; ``empty``: defined for no elements at all."""
+    """A primitive reducing over ``axes``.
+
+    loop: ``(array, axes, out)``. empty: defined for no elements at all. fast: the implementation where it applies.
+    """
+    plain = Implementation(lambda ins, outs, axes: loop(ins[0], axes, outs[0]))
 
     def shape(x: Any, axes: tuple) -> tuple:
         if not empty and any(x.shape[a] == 0 for a in axes):
@@ -60,7 +70,7 @@ def reduction(
     prim = Primitive(
         name,
         shape,
-        cpu=lambda ins, outs, axes: loop(ins[0], axes, outs[0]),
+        cpu=(plain,) if fast is None else (fast, plain),
         vjp=vjp,
         batch=lambda n, ins, batched, axes: prim(ins[0], axes=tuple(a + 1 for a in axes)),
         keeps=keeps,
@@ -82,6 +92,9 @@ def reduce(prim: Primitive, x: Tensor, dim: Any, keepdim: bool) -> Tensor:
 
 def blocked_sum(x: np.ndarray, axes: tuple, out: np.ndarray) -> None:
     """Add up in blocks along a strided axis: NumPy adds pairwise only along contiguous memory, one by one elsewhere."""
+    if x.size <= 2 * _BLOCK and x.dtype != np.float16:
+        np.add.reduce(x, axes, out=out)
+        return
     if x.dtype == np.float16:  # its running sums would stop growing at 2048
         out[...] = np.sum(x, axis=axes, dtype=np.float32)
         return
@@ -92,4 +105,4 @@ def blocked_sum(x: np.ndarray, axes: tuple, out: np.ndarray) -> None:
         parts = head.reshape(*x.shape[:axis], blocks, _BLOCK, *x.shape[axis + 1 :]).sum(axis + 1)
         blocked_sum(np.concatenate([parts, tail.sum(axis, keepdims=True)], axis), axes, out)
         return
-    np.sum(x, axis=axes, out=out)
+    np.add.reduce(x, axes, out=out)

@@ -11,8 +11,8 @@ import pytest
 
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.tensor import Tensor
+from funcnn.ops import moments, scan
 from funcnn.ops import reduce as r
-from funcnn.ops import scan
 from funcnn.ops.creation import as_tensor
 from funcnn.transforms.grad import vjp
 from funcnn.transforms.vmap import vmap
@@ -41,8 +41,8 @@ def agree(got: Any, theirs: Any, what: str, rtol: float = 1e-12) -> None:
 
 
 def ours(name: str) -> Callable:
-    """The function of this name, from whichever of the two files has it."""
-    return getattr(r, name, None) or getattr(scan, name)
+    """The function of this name, from whichever of the three files has it."""
+    return next(getattr(home, name) for home in (r, scan, moments) if hasattr(home, name))
 
 
 def gradient(f: Callable, x: np.ndarray, g: Any = None) -> np.ndarray:
@@ -76,7 +76,7 @@ def test_half_precision_neither_saturates_nor_overflows() -> None:
     assert r.sum(ones, 0)._v.tolist() == [3000.0, 3000.0] and r.sum(ones, 0).dtype == np.float16
     large = as_tensor(np.full((100, 2), 6e4, np.float16))
     assert r.mean(large).dtype == np.float16 and r.mean(large)._v == np.float16(6e4)
-    assert [float(t._v) for t in r.var_mean(large)] == [0.0, float(np.float16(6e4))]
+    assert [float(t._v) for t in moments.var_mean(large)] == [0.0, float(np.float16(6e4))]
     assert scan.cumsum(ones, 0)._v[-1].tolist() == [3000.0, 3000.0]
 
 
@@ -88,7 +88,7 @@ def test_long_float32_sums_are_accurate(axis: int) -> None:
     exact = x.astype(np.float64)
     np.testing.assert_allclose(r.sum(as_tensor(x), dim)._v, exact.sum(dim), 2e-6)
     np.testing.assert_allclose(r.mean(as_tensor(x), dim)._v, exact.mean(dim), 2e-6)
-    np.testing.assert_allclose(r.var(as_tensor(x), dim)._v, exact.var(dim, ddof=1), 1e-3)
+    np.testing.assert_allclose(moments.var(as_tensor(x), dim)._v, exact.var(dim, ddof=1), 1e-3)
     np.testing.assert_allclose(scan.cumsum(as_tensor(x), dim)._v, exact.cumsum(dim), 1e-6)
 
 
@@ -107,7 +107,7 @@ def test_the_mean_of_ones_is_one() -> None:
 def test_reductions_of_nothing() -> None:
     x = as_tensor(EMPTY)
     assert (r.sum(x)._v, r.prod(x)._v, r.any(x)._v, r.all(x)._v, r.logsumexp(x, (0, 1))._v) == (0, 1, False, True, -inf)
-    assert np.isnan(r.mean(x)._v) and np.isnan(r.var(x, 0)._v).all() and r.norm(x, 3)._v == 0.0
+    assert np.isnan(r.mean(x)._v) and np.isnan(moments.var(x, 0)._v).all() and r.norm(x, 3)._v == 0.0
     assert r.sum(x, 1).shape == r.amax(x, 1).shape == r.argmax(x, 1).shape == r.max(x, 1).values.shape == (0,)
     for name in SCANS:
         assert arrays(ours(name)(x, 0))[0].shape == (0, 3)
@@ -134,7 +134,7 @@ def test_a_number_has_one_dimension() -> None:
             ours(name)(x, 1)
     for name in SCANS:
         assert all(out.shape == () for out in arrays(ours(name)(x, 0)))
-    assert np.isnan(r.var(x)._v)
+    assert np.isnan(moments.var(x)._v)
 
 
 def test_no_dimensions_named_means_all_where_torch_says_so() -> None:
@@ -198,7 +198,12 @@ def test_the_gradient_of_an_extremum_that_is_nan_goes_to_the_nan() -> None:
 
 def test_roots_have_the_gradient_zero_at_zero() -> None:
     zeros = np.zeros((2, 3))
-    for f in (r.norm, r.std, lambda x: r.std(x, 1), *[lambda x, p=p: r.norm(x, p, 1) for p in (0.5, 1.5, 3, inf, -1)]):
+    for f in (
+        r.norm,
+        moments.std,
+        lambda x: moments.std(x, 1),
+        *[lambda x, p=p: r.norm(x, p, 1) for p in (0.5, 1.5, 3, inf, -1)],
+    ):
         np.testing.assert_array_equal(gradient(f, zeros), zeros)
     x = np.array([3.0, 0.0, 4.0])
     np.testing.assert_allclose(gradient(r.norm, x), x / 5.0)
@@ -207,8 +212,10 @@ def test_roots_have_the_gradient_zero_at_zero() -> None:
 
 def test_moments_without_freedom() -> None:
     x = as_tensor(np.array([1.0, 2.0]))
-    assert r.var(x, correction=2)._v == inf and np.isnan(r.var(as_tensor(np.array([1.0])))._v)
-    assert r.var(x, False)._v == 0.25 == r.var(x, 0, False)._v and r.std(x, unbiased=True)._v == math.sqrt(0.5)
+    assert moments.var(x, correction=2)._v == inf and np.isnan(moments.var(as_tensor(np.array([1.0])))._v)
+    assert moments.var(x, False)._v == 0.25 == moments.var(x, 0, False)._v and moments.std(
+        x, unbiased=True
+    )._v == math.sqrt(0.5)
 
 
 # ---- scans ----------------------------------------------------------------------------------------------------------
@@ -243,6 +250,69 @@ def test_vmap_over_no_examples() -> None:
     x = as_tensor(np.zeros((0, 3)))
     for f in (r.sum, r.max, r.median, lambda x: scan.cumprod(x, 0), lambda x: scan.cummax(x, 0).values):
         assert vmap(f)(x).shape[0] == 0
+
+
+# ---- kernels --------------------------------------------------------------------------------------------------------
+ROUTES = [
+    ((50, 60), (0,)), ((50, 60), (1,)), ((50, 60), (0, 1)), ((8, 5, 9, 10), (0, 2, 3)), ((8, 5, 9, 10), (1, 3)),
+    ((8, 5, 9, 10), (1, 2)), ((8, 5, 9, 10), (0, 2)), ((8, 1, 50, 10), (1, 2)), ((1000, 2, 3), (1,)), ((9, 4, 5, 6, 7), (0, 2, 4)),
+    ((3000,), ()),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape, axes", ROUTES)
+def test_large_reductions_in_every_layout(shape: tuple, axes: tuple, dtype: str) -> None:
+    x = (np.random.default_rng(3).standard_normal(shape) + 2).astype(dtype)
+    exact = x.astype(np.float64)
+    close = 1e-6 if dtype == "float32" else 1e-13
+    permuted = np.asfortranarray(x)
+    swapped = x.swapaxes(0, -1).copy().swapaxes(0, -1)
+    wide = np.repeat(x, 2, -1)[..., ::2]
+    for one in (x, permuted, swapped, wide):
+        t = as_tensor(one)
+        for prim, wanted in (
+            (r.sum_p, exact.sum(axes)),
+            (r.amax_p, x.max(axes)),
+            (r.amin_p, x.min(axes)),
+        ):
+            got = prim(t, axes=axes)._v
+            assert got.dtype == dtype
+            np.testing.assert_allclose(got, wanted, close)
+        variance, mean = moments.moments_p(t, axes=axes, freedom=9)
+        np.testing.assert_allclose(mean._v, exact.mean(axes), close)
+        np.testing.assert_allclose(variance._v, exact.var(axes) * (x.size // mean._v.size) / 9, close)
+
+
+def test_a_large_expanded_number_adds_up() -> None:
+    x = np.broadcast_to(np.float32(0.5), (100, 300))
+    assert r.sum(as_tensor(x))._v == 15_000.0 and r.amax(as_tensor(x))._v == 0.5
+    assert (r.sum(as_tensor(x), 0)._v == 50.0).all() and moments.var(as_tensor(x))._v == 0.0
+
+
+@pytest.mark.parametrize("n", [300, 30_000])
+def test_moments_of_a_large_mean_are_torchs(n: int) -> None:
+    torch = pytest.importorskip("torch")
+    x = (np.random.default_rng(4).standard_normal((2, n)) + 3e4).astype(np.float32)
+    exact = x.astype(np.float64)
+    for dim, axis in ((1, 1), (None, None)):
+        got = moments.var_mean(as_tensor(x), dim)
+        for one, theirs, wanted in zip(
+            got, torch.var_mean(torch.from_numpy(x), dim), (exact.var(axis, ddof=1), exact.mean(axis)), strict=True
+        ):
+            ours_off, theirs_off = np.abs(one._v / wanted - 1).max(), np.abs(theirs.numpy() / wanted - 1).max()
+            assert ours_off <= max(theirs_off, 6e-8)
+
+
+def test_large_moments_differentiate_twice() -> None:
+    x = np.random.default_rng(5).standard_normal((40, 60))
+    g = gradient(lambda t: moments.var(t, 1), x)
+    np.testing.assert_allclose(g, 2 * (x - x.mean(1, keepdims=True)) / 59, 1e-12, 1e-15)
+    v = np.random.default_rng(6).standard_normal(x.shape)
+    twice = gradient(
+        lambda t: (vjp(lambda u: moments.var(u, 1), t)[1](as_tensor(np.ones(40)))[0] * as_tensor(v)).sum(), x
+    )
+    np.testing.assert_allclose(twice, 2 * (v - v.mean(1, keepdims=True)) / 59, 1e-12, 1e-15)
 
 
 # ---- refusals -------------------------------------------------------------------------------------------------------

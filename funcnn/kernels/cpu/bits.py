@@ -168,6 +168,20 @@ def copysign(typingctx: Any, size: Any, sign: Any) -> Any:
     return size(size, size), codegen
 
 
+@intrinsic(twin=np.maximum)
+def maximum(typingctx: Any, a: Any, b: Any) -> Any:
+    """The larger; NaN wins; either zero of two."""
+    from llvmlite import ir
+    from numba.core import cgutils
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        form = ir.FunctionType(values[0].type, [values[0].type] * 2)
+        function = cgutils.get_or_insert_function(builder.module, form, f"llvm.maximum.f{a.bitwidth}")
+        return builder.call(function, values, fastmath=("nsz",))
+
+    return a(a, a), codegen
+
+
 # ---- types ------------------------------------------------------------------------------------------------------------
 @intrinsic(twin=lambda x: x.dtype.itemsize == 4)
 def single(typingctx: Any, x: Any) -> Any:

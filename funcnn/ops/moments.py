@@ -1,0 +1,107 @@
+"""Variance and standard deviation: one operation gives the variance, for so many degrees of freedom, and the mean.
+
+    dx = 2 (x - mean) d(variance) / freedom + d(mean) / n
+
+Sums are taken in float64, so a mean much larger than the deviations costs no digits of them.
+"""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Callable
+from typing import Any
+
+from funcnn.core import dtypes
+from funcnn.core.aval import Aval
+from funcnn.core.primitive import Implementation, Primitive
+from funcnn.core.tensor import Tensor
+from funcnn.ops import reduce_cpu
+from funcnn.ops.common import cast, normalize_dims, numel, to_tensor
+from funcnn.ops.creation import require_floating
+from funcnn.ops.elementwise import add, eq, mul, sub, true_divide, where
+from funcnn.ops.math import sqrt
+from funcnn.ops.movement import reshape_p
+from funcnn.ops.reduction import dropped, kept, spread
+
+
+def _shape(x: Any, axes: tuple, freedom: int) -> tuple:
+    out = Aval(dropped(tuple(x.shape), axes), x.dtype)
+    return out, out
+
+
+def _vjp(g: list, ins: list, outs: list, axes: tuple, freedom: int) -> tuple:
+    x, mean = ins[0], outs[1]
+    shape = tuple(x._v.shape)
+
+    def narrow(t: Tensor) -> Tensor:
+        return reshape_p(t, shape=kept(shape, axes))
+
+    def pull() -> Tensor:
+        count = builtins.max(numel(tuple(shape[a] for a in axes)), 1)
+        level = None if g[1] is None else true_divide(g[1], count)
+        if g[0] is not None:
+            along = mul(sub(x, narrow(mean)), narrow(true_divide(mul(g[0], 2.0), freedom)))
+            return along if level is None else add(along, narrow(level))
+        assert level is not None
+        return spread(level, shape, axes)
+
+    return (pull,)
+
+
+moments_p = Primitive(
+    "moments",
+    _shape,
+    cpu=(Implementation(reduce_cpu.moments, reduce_cpu.pays), Implementation(reduce_cpu.plain_moments)),
+    vjp=_vjp,
+    batch=lambda n, ins, batched, axes, freedom: moments_p(ins[0], axes=tuple(a + 1 for a in axes), freedom=freedom),
+    keeps="io",
+    multiple=True,
+)
+
+
+def zero_safe(f: Callable, x: Tensor, at_zero: float = 0.0) -> Tensor:
+    """``f`` of x >= 0 with ``f(0) = at_zero`` and the derivative 0 there, where that of ``f`` is infinite."""
+    zero = eq(x, 0.0)
+    return where(zero, at_zero, f(where(zero, 1.0, x)))
+
+
+def var(
+    input: Any, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: Any = None
+) -> Tensor:
+    """The variance over ``dim``: squared deviations from the mean over ``count - correction`` (default 1)."""
+    return var_mean(input, dim, unbiased, keepdim, correction=correction)[0]
+
+
+def std(
+    input: Any, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: Any = None
+) -> Tensor:
+    """The square root of ``var``; its gradient is 0 where all elements are equal."""
+    return zero_safe(sqrt, var(input, dim, unbiased, keepdim, correction=correction))
+
+
+def var_mean(
+    input: Any, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: Any = None
+) -> tuple[Tensor, Tensor]:
+    """``(var, mean)`` in two passes, stable for a large mean."""
+    if isinstance(dim, bool):
+        dim, unbiased = None, dim
+    x = require_floating("var", to_tensor(input))
+    if x._v.dtype == dtypes.float16:  # whose squares could overflow
+        wide = var_mean(cast(x, dtypes.float32), dim, unbiased, keepdim, correction=correction)
+        return cast(wide[0], dtypes.float16), cast(wide[1], dtypes.float16)
+    correction = (0 if unbiased is False else 1) if correction is None else correction
+    axes = normalize_dims("var", dim, x.ndim) or tuple(range(x.ndim))
+    shape = tuple(x._v.shape)
+    freedom = builtins.max(numel(tuple(shape[a] for a in axes)) - correction, 0)
+    variance, mean = moments_p(x, axes=axes, freedom=freedom)
+    if keepdim:
+        return reshape_p(variance, shape=kept(shape, axes)), reshape_p(mean, shape=kept(shape, axes))
+    return variance, mean
+
+
+def std_mean(
+    input: Any, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: Any = None
+) -> tuple[Tensor, Tensor]:
+    """``(std, mean)``."""
+    v, m = var_mean(input, dim, unbiased, keepdim, correction=correction)
+    return zero_safe(sqrt, v), m

@@ -1,0 +1,109 @@
+"""How large reductions run on the CPU: by the kernels of ``reduce``, on the array as it lies in memory."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from funcnn.core.memory import empty
+from funcnn.core.primitive import Implementation
+from funcnn.kernels.cpu import reduce as kernels
+from funcnn.kernels.cpu.threads import workers
+
+LARGE = 1 << 11  # numbers; below, NumPy's call costs less
+FEW = 32  # numbers for one result that do not lie side by side: NumPy adds whole rows of results then
+COST = 0.05  # nanoseconds a number
+DOUBLE = np.dtype(np.float64)
+UNREAD = np.empty(1)  # in place of an array that a kernel does not read
+
+
+@lru_cache(4096)
+def layout(shape: tuple[int, ...], axes: tuple[int, ...]) -> np.ndarray | None:
+    """The kernels' plan for a contiguous array; None where they do not pay, or reduced axes alternate with others too often."""
+    groups: list[list[int]] = []  # sizes of neighbours that are alike, and whether they are reduced
+    for axis, size in enumerate(shape):
+        if size > 1:
+            reduced = axis in axes
+            if groups and groups[-1][1] == reduced:
+                groups[-1][0] *= size
+            else:
+                groups.append([size, reduced])
+    if not groups or not any(reduced for _, reduced in groups):
+        return None
+    sizes = [size for size, _ in groups] + [1] * groups[-1][1]
+    if len(sizes) > 4:
+        return None
+    a, b, c, d = [1] * (4 - len(sizes)) + sizes
+    return None if d > 1 and a == 1 and c * d < FEW else kernels.plan(a, b, c, d)
+
+
+def pays(ins: list, axes: tuple, **params: Any) -> bool:
+    """Whether a kernel reduces the first input: floating-point numbers, many, in one of the kernels' layouts."""
+    x = ins[0]
+    if x.size < LARGE or x.dtype.char not in "fd":
+        return False
+    if not x.flags.c_contiguous:
+        x, axes, _ = _as_it_lies(x, axes)
+    return layout(x.shape, axes) is not None
+
+
+def _as_it_lies(x: np.ndarray, axes: tuple) -> tuple[np.ndarray, tuple, list]:
+    """x with its axes in the order of memory, where the reduced ones are then, and the order of the others."""
+    order = sorted(range(x.ndim), key=lambda axis: -x.strides[axis])
+    where = [axis for axis in order if axis not in axes]
+    return x.transpose(order), tuple(order.index(axis) for axis in axes), where
+
+
+def reduce_into(
+    kernel: Any, x: np.ndarray, axes: tuple, out: np.ndarray, how: float = 1.0, centre: Any = UNREAD
+) -> None:
+    """out = x reduced over ``axes``. centre: one number for each of ``out``, flat."""
+    if not x.flags.c_contiguous:
+        x, axes, where = _as_it_lies(x, axes)
+        if where != sorted(where):
+            lying = np.empty([x.shape[k] for k in range(x.ndim) if k not in axes], out.dtype)
+            back = np.argsort(where)
+            middle = centre if centre is UNREAD else centre.reshape(out.shape).transpose(np.argsort(back)).ravel()
+            reduce_into(kernel, np.ascontiguousarray(x), axes, lying, how, middle)
+            out[...] = lying.transpose(back)
+            return
+    plan = layout(x.shape, axes)
+    assert plan is not None, "pays() says for which arrays there is a plan"
+    blocks = int(plan[kernels.BLOCKS])
+    partial = empty((blocks * out.size,), DOUBLE) if blocks > 1 else UNREAD
+    kernel(np.ascontiguousarray(x).reshape(-1), centre, how, partial, out.reshape(-1), plan, workers(x.size * COST))
+
+
+def by_kernel(kernel: Any, sign: float = 1.0) -> Implementation:
+    """The implementation of a reduction by a kernel; for sign -1 of the negated numbers, and negated."""
+
+    def run(ins: list, outs: list, axes: tuple) -> None:
+        reduce_into(kernel, ins[0], axes, outs[0], sign)
+        if sign < 0:
+            np.negative(outs[0], outs[0])
+
+    return Implementation(run, pays)
+
+
+def moments(ins: list, outs: list, axes: tuple, freedom: float) -> None:
+    """The squared deviations over ``freedom`` and the mean, both summed in float64: two passes over the array."""
+    x, (variance, mean) = ins[0], outs
+    total = np.empty(mean.shape, DOUBLE)
+    reduce_into(kernels.deviations, x, axes, total, 0.0, np.zeros(mean.size))
+    total /= x.size // mean.size
+    mean[...] = total
+    squares = np.empty(mean.shape, DOUBLE)
+    reduce_into(kernels.deviations, x, axes, squares, 1.0, total.reshape(-1))
+    np.divide(squares, freedom, out=variance, casting="same_kind")
+
+
+def plain_moments(ins: list, outs: list, axes: tuple, freedom: float) -> None:
+    """The same by NumPy."""
+    x, (variance, mean) = ins[0].astype(np.float64), outs
+    total = np.add.reduce(x, axes, keepdims=True)
+    total /= x.size // max(total.size, 1)
+    mean[...] = total.reshape(mean.shape)
+    x -= total
+    np.divide(np.add.reduce(np.square(x, x), axes), freedom, out=variance, casting="same_kind")
