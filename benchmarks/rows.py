@@ -125,6 +125,17 @@ def norm(name: str, shape: tuple[int, ...], *args: Any, weights: tuple[int, ...]
     return row
 
 
+def reduction(name: str, shape: tuple[int, ...], dim: Any) -> Row:
+    """A reduction over ``dim``."""
+
+    def row(lib: Any) -> Case:
+        x = leaf(lib, *shape)
+        saved = 0 if name in ("sum", "mean") else -1
+        return differentiable(lib, lambda: getattr(lib, name)(x, dim), [x], x.numel(), saved=saved)
+
+    return row
+
+
 def cross_entropy(lib: Any) -> Case:
     """The mean cross-entropy of 4096 rows with 1000 classes."""
     x, target = leaf(lib, 4096, 1000), lib.randint(0, 1000, (4096,))
@@ -289,6 +300,11 @@ EXTRA: dict[str, Row] = {
     "rnn seq 35 batch 20, 128 -> 256": recurrent("RNN", 1, 35, 20, 128, 256),
     "max_unpool2d 16x64x56x56 k2": max_unpool,
     "dropout 4M": elementwise("dropout", 1 << 22, p=0.5),
+    **{
+        f"{name} {'x'.join(map(str, shape))} over {str(dim).replace(' ', '')}": reduction(name, shape, dim)
+        for name in ("sum", "mean", "var", "amax")
+        for shape, dim in (((16, 64, 56, 56), (0, 2, 3)), ((4096, 1000), 1))
+    },
     "rms_norm 4096x768": norm("rms_norm", (4096, 768), (768,), weights=(768,)),
 }
 
