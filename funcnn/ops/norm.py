@@ -129,8 +129,8 @@ def batch_statistics_norm(x: Any, weight: Any, bias: Any, eps: float) -> tuple[T
         raise ShapeError(
             f"batch_norm: training needs more than 1 value per channel, got an input of shape {tuple(x.shape)}"
         )
-    y, mean, _, var = batch_norm_p(reshape(x, (n, c, s)), *_affine(x, weight, bias, (c,)), eps=float(eps), groups=0)
-    return reshape(y, x._v.shape), mean, var, n * s / (n * s - 1)
+    y, mean, _, var = batch_norm_p(x, *_affine(x, weight, bias, (c,)), eps=float(eps), groups=0)
+    return y, mean, var, n * s / (n * s - 1)
 
 
 def batch_norm_training(x: Any, weight: Any, bias: Any, eps: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -217,8 +217,7 @@ def group_norm(input: Any, num_groups: int, weight: Any = None, bias: Any = None
         raise ShapeError(f"group_norm: {c} channels are not divisible into {num_groups} groups")
     _require_several("group_norm", x, n * (c // num_groups) * s)  # over the batch, as torch counts
     affine = _affine(x, weight, bias, (c,))
-    y = group_norm_p(reshape(x, (n, c, s)), *affine, eps=float(eps), groups=int(num_groups))[0]
-    return reshape(y, x._v.shape)
+    return group_norm_p(x, *affine, eps=float(eps), groups=int(num_groups))[0]
 
 
 def instance_norm(
@@ -240,11 +239,11 @@ def instance_norm(
 def instance_statistics_norm(x: Any, weight: Any, bias: Any, eps: float) -> tuple[Tensor, Tensor, Tensor, float]:
     """``(y, mean, biased variance, what makes it unbiased)``, the statistics averaged over the images."""
     x = operand("instance_norm", x)
-    n, c, s = _channels("instance_norm", x, weight, bias)
+    _, c, s = _channels("instance_norm", x, weight, bias)
     _require_several("instance_norm", x, s)
     affine = _affine(x, weight, bias, (c,))
-    y, mean, _, var = group_norm_p(reshape(x, (n, c, s)), *affine, eps=float(eps), groups=c)
-    return reshape(y, x._v.shape), mean_(mean, 0), mean_(var, 0), s / max(s - 1, 1)
+    y, mean, _, var = group_norm_p(x, *affine, eps=float(eps), groups=c)
+    return y, mean_(mean, 0), mean_(var, 0), s / max(s - 1, 1)
 
 
 def rms_norm(input: Any, normalized_shape: Any, weight: Any = None, eps: float | None = None) -> Tensor:

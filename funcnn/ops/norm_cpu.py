@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from funcnn.core.context import ctx
 from funcnn.core.memory import empty
 from funcnn.kernels.cpu import threads
 from funcnn.kernels.cpu.layer_norm import normalize_rows, normalize_rows_grad
@@ -48,6 +49,11 @@ def plan(shape: tuple, groups: int, weight: bool, bias: bool) -> Plan:
     return Plan(numbers, units, units * blocks if blocks > 1 else 0, units * (pieces + 1))
 
 
+def _flat(x: np.ndarray) -> np.ndarray:
+    """(N, C, ...) as contiguous (N, C, S)."""
+    return np.ascontiguousarray(x).reshape(*x.shape[:2], -1)
+
+
 def _channels_first(x: np.ndarray) -> np.ndarray:
     """(N, C, S) as contiguous (1, C, N S)."""
     n, c, s = x.shape
@@ -70,22 +76,28 @@ def _room(work: int, dtype: Any) -> np.ndarray:
     return np.empty(work * PIECE, dtype)
 
 
+def _past(x: np.ndarray) -> bool:
+    """Whether to write y past the cache. Where a gradient may be taken, dy and dx will pass through it before x is read again,
+    and y, which is kept, has got memory that is not in the cache; else y is the memory of an output before."""
+    return beyond_cache((4 if ctx.grad else 2) * x.nbytes)
+
+
 def run_units(ins: list, outs: list, eps: float, groups: int) -> None:
     """y, mean, rstd and var of batch norm (``groups`` 0) and group norm."""
-    x, y = ins[0], outs[0]
-    if not x.size:
+    if not ins[0].size:
         for stat in outs[1:]:
             stat.fill(np.nan)
         return
+    x, y = _flat(ins[0]), _flat(outs[0])
     short = not groups and x.shape[2] < SHORT and x.shape[0] > 1
-    x = _channels_first(x) if short else np.ascontiguousarray(x)
+    x = _channels_first(x) if short else x
     target = empty(x.shape, x.dtype) if short else y
     how = plan(x.shape, groups, len(ins) > 1, len(ins) > 2)
     stats = [out.reshape(-1) for out in outs[1:]]
     work, parts = threads.workers(FORWARD_NS * x.size), np.empty((how.parts, 3))
     normalize(
         x, target, *_affine(ins[1:], x.dtype), *stats, parts, _room(work, x.dtype), how.numbers, eps,
-        beyond_cache(2 * x.nbytes), work,
+        _past(x), work,
     )  # fmt: skip
     if short:
         _batch_first(y, target)
@@ -93,14 +105,14 @@ def run_units(ins: list, outs: list, eps: float, groups: int) -> None:
 
 def run_units_grad(ins: list, outs: list, groups: int) -> None:
     """dx, and with a weight dweight and dbias, of dy, x, mean, rstd and the weight."""
-    dy, x, mean, rstd = ins[:4]
-    if not x.size:
+    if not ins[1].size:
         for out in outs[1:]:
             out.fill(0)
         return
+    (dy, x), (mean, rstd), target = (_flat(a) for a in ins[:2]), ins[2:4], _flat(outs[0])
     short = not groups and x.shape[2] < SHORT and x.shape[0] > 1
-    dy, x = (_channels_first(a) if short else np.ascontiguousarray(a) for a in (dy, x))
-    dx = empty(x.shape, x.dtype) if short else outs[0]
+    dy, x = (_channels_first(a) if short else a for a in (dy, x))
+    dx = empty(x.shape, x.dtype) if short else target
     how = plan(x.shape, groups, len(ins) > 4, True)
     weight, _ = _affine(ins[4:], x.dtype)
     dboth, work = np.empty((2, x.shape[1])), threads.workers(BACKWARD_NS * x.size)
@@ -109,7 +121,7 @@ def run_units_grad(ins: list, outs: list, groups: int) -> None:
         _room(work, x.dtype), how.numbers, beyond_cache(3 * x.nbytes), work,
     )  # fmt: skip
     if short:
-        _batch_first(outs[0], dx)
+        _batch_first(target, dx)
     for out, total in zip(outs[1:], dboth, strict=False):
         out[...] = total
 
@@ -143,7 +155,7 @@ def run_rows(ins: list, outs: list, eps: float, centred: bool) -> None:
     work = threads.workers(FORWARD_NS * x.size)
     normalize_rows(
         x.reshape(n * g, k), y.reshape(n * g, k), weight, bias, outs[1].reshape(-1),
-        outs[2].reshape(-1), max(1, CHUNK // k), g, eps, centred, _room(work, x.dtype), beyond_cache(2 * x.nbytes), work,
+        outs[2].reshape(-1), max(1, CHUNK // k), g, eps, centred, _room(work, x.dtype), _past(x), work,
     )  # fmt: skip
 
 

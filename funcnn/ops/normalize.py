@@ -64,10 +64,11 @@ class View:
 
 
 def _batch_view(shape: tuple, groups: int) -> View:
-    """Of (N, C, S): batch norm where ``groups`` is 0, else group norm."""
-    n, c, s = shape
+    """Of (N, C, ...): batch norm where ``groups`` is 0, else group norm."""
+    n, c, *rest = shape
+    s = numel(tuple(rest))
     if not groups:
-        return View(shape, (0, 2), (1, c, 1), (0, 2), (1, c, 1))
+        return View((n, c, s), (0, 2), (1, c, 1), (0, 2), (1, c, 1))
     k = c // groups
     return View((n, groups, k, s), (2, 3), (n, groups, 1, 1), (0, 3), (1, groups, k, 1))
 
