@@ -10,7 +10,7 @@ import numpy as np
 
 from funcnn.core import dtypes
 from funcnn.core.errors import DTypeError, ShapeError
-from funcnn.core.primitive import Primitive
+from funcnn.core.primitive import Implementation, Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu import reduce as kernels
 from funcnn.ops.common import cast, floating, normalize_dim, normalize_dims, numel, to_tensor
@@ -25,7 +25,6 @@ from funcnn.ops.elementwise import (
     minimum,
     mul,
     ne,
-    square,
     sub,
     true_divide,
     where,
@@ -34,7 +33,7 @@ from funcnn.ops.logsumexp import logsumexp_p
 from funcnn.ops.math import log, pow, sqrt
 from funcnn.ops.moments import zero_safe
 from funcnn.ops.movement import permute_p, reshape, reshape_p, slice_dim
-from funcnn.ops.reduce_cpu import by_kernel
+from funcnn.ops.reduce_cpu import by_kernel, pays, sum_of_squares
 from funcnn.ops.reduction import MinMax, ValuesIndices, all_if_empty, blocked_sum, dropped, reduce, reduction, spread
 from funcnn.ops.reduction import kept as kept
 
@@ -298,6 +297,22 @@ def logsumexp(input: Any, dim: Any = None, keepdim: bool = False) -> Tensor:
     return reshape_p(out, shape=kept(tuple(x._v.shape), axes)) if keepdim else out
 
 
+def _squares(x: np.ndarray, axes: tuple, out: np.ndarray) -> None:
+    if x.dtype == np.float16:  # whose squares could overflow
+        out[...] = np.add.reduce(np.square(x, dtype=np.float32), axes)
+    else:
+        blocked_sum(np.square(x), axes, out)
+
+
+sum_of_squares_p = reduction(
+    "sum_of_squares",
+    _squares,
+    lambda g, ins, o, axes: (mul(ins[0], spread(mul(g, 2.0), ins[0]._v.shape, axes)),),
+    keeps="i",
+    fast=Implementation(sum_of_squares, pays),
+)
+
+
 def norm(input: Any, p: Any = "fro", dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Tensor:
     """The p-norm over ``dim``: ``sum(|x| ** p) ** (1 / p)``; "fro" is 2; inf and -inf are extrema; 0 counts non-zeros."""
     x = to_tensor(input)
@@ -312,7 +327,7 @@ def norm(input: Any, p: Any = "fro", dim: Any = None, keepdim: bool = False, dty
     if p == 1:
         return sum(abs_(x), dim, keepdim)
     if p == 2:
-        return zero_safe(sqrt, sum(square(x), dim, keepdim))
+        return zero_safe(sqrt, reduce(sum_of_squares_p, x, all_if_empty(dim), keepdim))
     if p < 0 and not _count(x, all_if_empty(dim), "norm"):
         raise IndexError(f"norm: p={p} is not defined for no elements, got shape {tuple(x.shape)}")
     at_zero = 0.0 if p > 0 else math.inf

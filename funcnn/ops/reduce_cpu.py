@@ -87,6 +87,13 @@ def by_kernel(kernel: Any, sign: float = 1.0) -> Implementation:
     return Implementation(run, pays)
 
 
+def sum_of_squares(ins: list, outs: list, axes: tuple) -> None:
+    """The sum of squares, added up in float64."""
+    total = np.empty(outs[0].shape, DOUBLE)
+    reduce_into(kernels.deviations, ins[0], axes, total, 1.0, np.zeros(total.size))
+    np.copyto(outs[0], total, "same_kind")
+
+
 def moments(ins: list, outs: list, axes: tuple, freedom: float) -> None:
     """The squared deviations over ``freedom`` and the mean, both summed in float64: two passes over the array."""
     x, (variance, mean) = ins[0], outs

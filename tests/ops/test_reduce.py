@@ -78,6 +78,7 @@ def test_half_precision_neither_saturates_nor_overflows() -> None:
     assert r.mean(large).dtype == np.float16 and r.mean(large)._v == np.float16(6e4)
     assert [float(t._v) for t in moments.var_mean(large)] == [0.0, float(np.float16(6e4))]
     assert scan.cumsum(ones, 0)._v[-1].tolist() == [3000.0, 3000.0]
+    assert r.norm(as_tensor(np.full(4, 3e4, np.float16)))._v == np.float16(6e4)
 
 
 # ---- accuracy -------------------------------------------------------------------------------------------------------
@@ -279,6 +280,7 @@ def test_large_reductions_in_every_layout(shape: tuple, axes: tuple, dtype: str)
             got = prim(t, axes=axes)._v
             assert got.dtype == dtype
             np.testing.assert_allclose(got, wanted, close)
+        np.testing.assert_allclose(r.sum_of_squares_p(t, axes=axes)._v, np.square(exact).sum(axes), close)
         variance, mean = moments.moments_p(t, axes=axes, freedom=9)
         np.testing.assert_allclose(mean._v, exact.mean(axes), close)
         np.testing.assert_allclose(variance._v, exact.var(axes) * (x.size // mean._v.size) / 9, close)

@@ -67,26 +67,27 @@ def _runs(chunk, worker, x, centre, how, partial, out, plan):
     )  # fmt: skip
     first = like(value(x[0], 0.0, how), start)  # noqa: F821
     middle, result, share = pointer(centre, 0), pointer(out, 0), pointer(partial, 0)
-    j, t = chunk * each % b, chunk * each // b
-    for _ in range(min(each, blocks * b - chunk * each)):
-        segment, part = (t, 0) if cut == 1 else (t // cut, t % cut)
-        length = min(most, c - part * most)
-        total, m = np.float64(first), middle[j] if centred else 0.0  # noqa: F821
-        for i in range(segment * group, min(a, (segment + 1) * group)):
-            p = pointer(x, (i * b + j) * c + part * most)
-            for at in range(0, length, RUN):
-                q = shift(p, at)
-                run = first
-                for k in range(min(RUN, length - at)):
-                    run = join(run, value(q[k], m, how))  # noqa: F821
-                total = join(total, np.float64(run))  # noqa: F821
-        if blocks == 1:
-            result[j] = like(out[0], total)
-        else:
-            share[t * b + j] = total
-        j += 1
-        if j == b:
-            j, t = 0, t + 1
+    place, last = chunk * each, min((chunk + 1) * each, blocks * b)
+    while place < last:
+        t = place // b
+        begin, end = place - t * b, min(b, last - t * b)
+        segment, skip = t // cut * group, t % cut * most
+        length, stop = min(most, c - skip), min(a, segment + group)
+        for j in range(begin, end):
+            total, m = np.float64(first), middle[j] if centred else 0.0  # noqa: F821
+            for i in range(segment, stop):
+                p = pointer(x, (i * b + j) * c + skip)
+                for at in range(0, length, RUN):
+                    q = shift(p, at)
+                    run = first
+                    for k in range(min(RUN, length - at)):
+                        run = join(run, value(q[k], m, how))  # noqa: F821
+                    total = join(total, np.float64(run))  # noqa: F821
+            if blocks == 1:
+                result[j] = like(out[0], total)
+            else:
+                share[t * b + j] = total
+        place += end - begin
 
 
 def _columns(chunk, worker, x, centre, how, partial, out, plan):
