@@ -297,16 +297,9 @@ def logsumexp(input: Any, dim: Any = None, keepdim: bool = False) -> Tensor:
     return reshape_p(out, shape=kept(tuple(x._v.shape), axes)) if keepdim else out
 
 
-def _squares(x: np.ndarray, axes: tuple, out: np.ndarray) -> None:
-    if x.dtype == np.float16:  # whose squares could overflow
-        out[...] = np.add.reduce(np.square(x, dtype=np.float32), axes)
-    else:
-        blocked_sum(np.square(x), axes, out)
-
-
 sum_of_squares_p = reduction(
     "sum_of_squares",
-    _squares,
+    lambda x, axes, out: blocked_sum(np.square(x), axes, out),
     lambda g, ins, o, axes: (mul(ins[0], spread(mul(g, 2.0), ins[0]._v.shape, axes)),),
     keeps="i",
     fast=Implementation(sum_of_squares, pays),
@@ -317,6 +310,8 @@ def norm(input: Any, p: Any = "fro", dim: Any = None, keepdim: bool = False, dty
     """The p-norm over ``dim``: ``sum(|x| ** p) ** (1 / p)``; "fro" is 2; inf and -inf are extrema; 0 counts non-zeros."""
     x = to_tensor(input)
     x = require_floating("norm", x if dtype is None else cast(x, dtypes.as_dtype(dtype)))
+    if x._v.dtype == dtypes.float16:  # whose powers could overflow
+        return cast(norm(cast(x, dtypes.float32), p, dim, keepdim), dtypes.float16)
     p = 2 if p == "fro" else p
     if not isinstance(p, (int, float)):
         raise DTypeError(f"norm: p must be a number or 'fro', got {p!r}")
