@@ -29,6 +29,7 @@ from funcnn.ops.common import (
     unbroadcast,
 )
 from funcnn.ops.loops import fast, pairwise
+from funcnn.ops.reduce_cpu import copies
 
 _NUMBERS = frozenset((int, float))
 
@@ -342,9 +343,8 @@ def clamp(input: Any, min: Any = None, max: Any = None) -> Tensor:
     """``input`` limited to ``[min, max]``; a bound may be None, a number or a tensor. The gradient passes at a bound."""
     if min is None and max is None:
         raise ValueError("clamp: at least one of min and max must be given")
-    x = to_tensor(input)
     bounds = [bound for bound in (min, max) if bound is not None]
-    x, *limits = promoted("clamp", x, *bounds)
+    x, *limits = promoted("clamp", to_tensor(input), *bounds)
     if min is not None:
         x = where(logical_or(ge(x, limits[0]), isnan(x)), x, limits[0])  # a NaN bound wins, as a NaN element does
     return x if max is None else where(logical_or(le(x, limits[-1]), isnan(x)), x, limits[-1])
@@ -361,7 +361,7 @@ def clone(input: Tensor) -> Tensor:
 clone_p = Primitive(
     "clone",
     shape=lambda x: (x,),
-    cpu=lambda ins, outs: np.copyto(outs[0], ins[0]),
+    cpu=copies,
     vjp=lambda g, ins, o: (g,),
     batch=lambda n, ins, batched: clone_p(ins[0]),
     keeps="",

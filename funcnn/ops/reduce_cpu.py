@@ -16,6 +16,7 @@ LARGE = 1 << 11  # numbers; below, NumPy's call costs less
 FEW = 32  # numbers for one result that do not lie side by side: NumPy adds whole rows of results then
 COST = 0.05  # nanoseconds a number
 DOUBLE = np.dtype(np.float64)
+SPREAD = 1 << 16  # numbers; below, NumPy writes out a repeated array
 UNREAD = np.empty(1)  # in place of an array that a kernel does not read
 
 
@@ -114,3 +115,31 @@ def plain_moments(ins: list, outs: list, axes: tuple, freedom: float) -> None:
     mean[...] = total.reshape(mean.shape)
     x -= total
     np.divide(np.add.reduce(np.square(x, x), axes), freedom, out=variance, casting="same_kind")
+
+
+# ---- the way back -------------------------------------------------------------------------------------------------------
+def is_spread(ins: list) -> bool:
+    """Whether the input is a contiguous array repeated over some axes, large enough for ``spread``."""
+    x = ins[0]
+    if x.flags.c_contiguous or x.size < SPREAD or x.dtype.char not in "fd":
+        return False
+    axes = _repeated(x)
+    plan = layout(x.shape, axes)
+    return plan is not None and max(plan[2], plan[3]) >= FEW and _once(x, axes).flags.c_contiguous
+
+
+def _repeated(x: np.ndarray) -> tuple[int, ...]:
+    return tuple(axis for axis in range(x.ndim) if x.strides[axis] == 0 and x.shape[axis] > 1)
+
+
+def _once(x: np.ndarray, axes: tuple) -> np.ndarray:
+    return x[tuple(0 if axis in axes else slice(None) for axis in range(x.ndim))]
+
+
+def spread(ins: list, outs: list) -> None:
+    """Write out an array that is repeated over some axes, as the gradient of a sum is."""
+    x, axes = ins[0], _repeated(ins[0])
+    kernels.spread_over(_once(x, axes).reshape(-1), outs[0].reshape(-1), layout(x.shape, axes), workers(x.size * 0.1))
+
+
+copies = (Implementation(spread, is_spread), Implementation(lambda ins, outs: np.copyto(outs[0], ins[0])))

@@ -127,3 +127,22 @@ def test_a_large_mean_costs_no_digits(shape):
     np.testing.assert_allclose(total, exact[0], SINGLE)
     np.testing.assert_allclose(wide, exact[1], 1e-14)
     np.testing.assert_allclose(squares, exact[2], 1e-9)
+
+
+# ---- the way back -----------------------------------------------------------------------------------------------------
+@DTYPES
+@CASES
+def test_spread_over(shape, dtype):
+    y = numbers((1, shape[1], 1, shape[3]), dtype)
+    for threads in (1, 2):
+        x = np.full(shape, np.nan, dtype)
+        reduce.spread_over(y.reshape(-1), x.reshape(-1), reduce.plan(*shape), threads)
+        np.testing.assert_array_equal(x, np.broadcast_to(y, shape))
+
+
+@pytest.mark.skipif(PLAIN, reason="too many numbers for plain Python")
+@pytest.mark.parametrize("shape", [(3, 7, 9000, 1), (2, 3, 50, 700), (1, 40_000, 3, 1), (1, 2, 40_000, 3)])
+def test_spread_over_many_chunks(shape):
+    y, x = numbers((1, shape[1], 1, shape[3]), "float32"), np.full(shape, np.nan, "float32")
+    reduce.spread_over(y.reshape(-1), x.reshape(-1), reduce.plan(*shape), 2)
+    np.testing.assert_array_equal(x, np.broadcast_to(y, shape))

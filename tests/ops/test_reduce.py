@@ -292,6 +292,18 @@ def test_a_large_expanded_number_adds_up() -> None:
     assert (r.sum(as_tensor(x), 0)._v == 50.0).all() and moments.var(as_tensor(x))._v == 0.0
 
 
+@pytest.mark.parametrize(
+    "shape, axes", [((80, 900), (0,)), ((900, 80), (1,)), ((4, 50, 20, 20), (0, 2, 3)), ((70_000,), (0,))]
+)
+def test_the_gradient_of_a_large_sum_is_written_out(shape: tuple, axes: tuple) -> None:
+    x = as_tensor(np.zeros(shape, np.float32)).requires_grad_()
+    y = r.sum(x, axes)
+    g = np.random.default_rng(0).random(y.shape).astype(np.float32)
+    y.backward(as_tensor(g))
+    assert x.grad is not None and x.grad._v.flags.c_contiguous
+    np.testing.assert_array_equal(x.grad._v, np.broadcast_to(np.expand_dims(g, axes), shape))
+
+
 @pytest.mark.parametrize("n", [300, 30_000])
 def test_moments_of_a_large_mean_are_torchs(n: int) -> None:
     torch = pytest.importorskip("torch")

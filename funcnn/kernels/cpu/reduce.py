@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from funcnn.kernels.cpu.bits import like, maximum
-from funcnn.kernels.cpu.compile import device_function, intrinsic, kernel_from
+from funcnn.kernels.cpu.compile import device_function, intrinsic, kernel, kernel_from
 from funcnn.kernels.cpu.parallel import parallel_for
 from funcnn.kernels.cpu.vector import pointer, shift
 
@@ -27,6 +27,7 @@ RUN = 2048  # contiguous numbers in the type of the data: 32 for each lane of fo
 ROWS = 256  # of a block
 WIDTH = 512  # columns of a block at most: eight rows of float32 fill half of a first-level cache
 LANES = 64  # accumulators at least, where there are as many numbers
+SPREAD = 1 << 15  # numbers of a chunk of the way back
 BLOCKS = 9  # where a plan says how many blocks a result has
 CHUNK = 1 << 17  # numbers that a chunk has at least, if there are as many
 
@@ -201,3 +202,31 @@ def signed(x, m, how):
 sums = reduction("sums", 0.0, plus, itself)
 deviations = reduction("deviations", 0.0, plus, deviation, True)
 largest = reduction("largest", -inf, maximum, signed)
+
+
+# ---- the way back -------------------------------------------------------------------------------------------------------
+@kernel
+def spread_over(y, x, plan, threads):
+    """x[a, b, c, d] = y[b, d]: every result over the numbers that it was reduced from; both flat."""
+    parallel_for(spread_chunk, (x.size + SPREAD - 1) // SPREAD, threads, (y, x, plan))
+
+
+@device_function
+def spread_chunk(chunk, worker, y, x, plan):
+    """The numbers of one chunk, segment after segment (C, D)."""
+    b, c, d = plan[1], plan[2], plan[3]
+    at, last = chunk * SPREAD, min((chunk + 1) * SPREAD, x.size)
+    while at < last:
+        segment = at // (c * d)
+        end, source = min(last, (segment + 1) * c * d), pointer(y, segment % b * d)
+        if d == 1:
+            p, number = pointer(x, at), source[0]
+            for k in range(end - at):
+                p[k] = number
+            at = end
+        while at < end:
+            p, q = pointer(x, at), shift(source, at % d)
+            n = min(d - at % d, end - at)
+            for k in range(n):
+                p[k] = q[k]
+            at += n
