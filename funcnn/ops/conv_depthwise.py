@@ -33,6 +33,6 @@ def forward(x: np.ndarray, w: np.ndarray, bias: np.ndarray, y: np.ndarray, where
     scratch = empty((work, -(-room // 16) * 16), y.dtype)
     scratch[:] = 0
     depthwise(
-        x.reshape(-1, height, width), w, bias, y, scratch, part.offsets, planes, layout.sizes, layout.before, layout.places,
-        layout.phases, layout.slice_size, (P, Q, many, channels, n), columns, nine, work,
+        x.reshape(-1, height, width), w, bias, y, scratch, part.offsets, planes, layout.layout, (P, Q, many, channels, n),
+        columns, nine, work,
     )  # fmt: skip

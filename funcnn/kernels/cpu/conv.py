@@ -11,6 +11,8 @@ reads R columns of weights (packed, sequential) and R rows of pixels from the se
 
 The input's gradient is the same product with other tables: for each phase of the input, the taps that reach it, over the
 cotangent padded. Its tables and the forward's are made in ``conv_tables``. The weight's gradient is in ``conv_weight``.
+
+Where there are enough images, each is spread by the worker that multiplies it and stays in its cache.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ from funcnn.kernels.cpu.parallel import parallel_for
 from funcnn.kernels.cpu.rows import add_row, clear_row, copy_row
 from funcnn.kernels.cpu.tiles import tile_gather
 from funcnn.kernels.cpu.vector import pointer, shift
+
+SLACK = 64  # numbers beyond an image that a tile may read
 
 
 # ---- the padded, phase-split image --------------------------------------------------------------------------------------
@@ -38,13 +42,11 @@ def spread_row(source, target, width, before, phases, phase, pitch):
 
 
 @device_function
-def spread_plane(chunk, worker, x, image, sizes, before, places, phases, slice_size):
-    """One (n, c): x (D, H, W) to image (Dp, sh, sw, Hs, Ws), slices of ``slice_size`` numbers."""
-    D, H, W = sizes
-    Dp, Hs, Ws = places
-    sh, sw = phases
+def copy_plane(x, plane, image, place, layout):
+    """x[plane] (D, H, W) to image (Dp, sh, sw, Hs, Ws), slices of ``slice_size`` numbers, from ``place`` on."""
+    (D, H, W), before, (Dp, Hs, Ws), (sh, sw), slice_size = layout
     for d in range(Dp):
-        base = (chunk * Dp + d) * slice_size
+        base = place + d * slice_size
         at = d - before[0]
         for a in range(sh):
             for b in range(sw):
@@ -52,17 +54,32 @@ def spread_plane(chunk, worker, x, image, sizes, before, places, phases, slice_s
                     row = h * sh + a - before[1]
                     target = pointer(image, base + ((a * sw + b) * Hs + h) * Ws)
                     if 0 <= at < D and 0 <= row < H:
-                        spread_row(pointer(x, ((chunk * D + at) * H + row) * W), target, W, before[2], sw, b, Ws)
+                        spread_row(pointer(x, ((plane * D + at) * H + row) * W), target, W, before[2], sw, b, Ws)
                     else:
                         clear_row(target, Ws)
         clear_row(pointer(image, base + sh * sw * Hs * Ws), slice_size - sh * sw * Hs * Ws)
 
 
+@device_function
+def copy_planes(x, first, image, place, planes, layout):
+    """Planes ``first`` and following of x, and zeros into the slack behind them."""
+    size = layout[2][0] * layout[4]
+    for c in range(planes):
+        copy_plane(x, first + c, image, place + c * size, layout)
+    clear_row(pointer(image, place + planes * size), SLACK)
+
+
+@device_function
+def spread_plane(chunk, worker, x, image, layout):
+    """One (n, c)."""
+    copy_plane(x, chunk, image, chunk * layout[2][0] * layout[4], layout)
+
+
 @kernel
-def spread(x, image, planes, sizes, before, places, phases, slice_size, threads):
-    """All planes of x into the image, and zeros into what the image has beyond them."""
-    parallel_for(spread_plane, planes, threads, (x, image, sizes, before, places, phases, slice_size))
-    used = planes * places[0] * slice_size
+def spread(x, image, planes, layout, threads):
+    """All planes of x into the image. layout: D, H, W; padding before; places; phases; numbers of a slice."""
+    parallel_for(spread_plane, planes, threads, (x, image, layout))
+    used = planes * layout[2][0] * layout[4]
     clear_row(pointer(image, used), image.size - used)
 
 
@@ -117,28 +134,40 @@ def store_tile(c, columns, y, bias, channel, valid, start, grid, strides):
 
 
 @device_function
+def convolve_plane(
+    image, base, weights, offsets, bias, y, place, c, tile, grid, channel, lanes, tiles, panels, strides
+):
+    """Tiles ``tiles[0]`` to ``tiles[1]`` of the pixels of an output plane, ``panels`` likewise of a group's channels.
+
+    base: where the group's image begins, at the plane. place: where the group's first output plane begins in y.
+    """
+    rows, columns = tile
+    pixels = (grid[1] - 1) * grid[3] + grid[2]
+    for t in range(tiles[0], min(tiles[1], (pixels + columns - 1) // columns)):
+        start = max(min(t * columns, pixels - columns), 0)
+        for k in range(panels[0], min(panels[1], (lanes + rows - 1) // rows)):
+            panel = pointer(weights, (channel // lanes * ((lanes + rows - 1) // rows) + k) * offsets.size * rows)
+            tile_gather(offsets.size, panel, pointer(image, base + start), pointer(offsets, 0), c, columns)
+            target = pointer(y, place + k * rows * strides[1])
+            store_tile(c, columns, target, bias, channel + k * rows, min(rows, lanes - k * rows), start, grid, strides)
+
+
+@device_function
 def convolve_chunk(chunk, worker, image, weights, offsets, bias, y, scratch, tile, grid, lanes, blocks, steps, strides):
     """Some tiles of pixels of one plane, for some tiles of one group's output channels."""
-    rows, columns = tile
-    S, P, Q, pitch = grid
     pixel_blocks, pixel_tiles, lane_blocks, lane_tiles = blocks
     block, chunk = chunk % pixel_blocks, chunk // pixel_blocks
     lane_block, chunk = chunk % lane_blocks, chunk // lane_blocks
-    plane, chunk = chunk % S, chunk // S
-    groups = strides[5]
-    g, n = chunk % groups, chunk // groups
+    plane, chunk = chunk % grid[0], chunk // grid[0]
+    g, n = chunk % strides[5], chunk // strides[5]
     base = n * steps[0] + g * steps[1] + plane * steps[2]
-    pixels = (P - 1) * pitch + Q
-    tiles = (lanes + rows - 1) // rows
-    c = pointer(scratch, worker * rows * columns)
-    for t in range(block * pixel_tiles, min((block + 1) * pixel_tiles, (pixels + columns - 1) // columns)):
-        start = max(min(t * columns, pixels - columns), 0)
-        for k in range(lane_block * lane_tiles, min((lane_block + 1) * lane_tiles, tiles)):
-            panel = pointer(weights, (g * tiles + k) * offsets.size * rows)
-            tile_gather(offsets.size, panel, pointer(image, base + start), pointer(offsets, 0), c, columns)
-            channel = g * lanes + k * rows
-            place = n * strides[0] + channel * strides[1] + plane * strides[2] + strides[6]
-            store_tile(c, columns, pointer(y, place), bias, channel, min(rows, lanes - k * rows), start, grid, strides)
+    place = n * strides[0] + g * lanes * strides[1] + plane * strides[2] + strides[6]
+    tiles = (block * pixel_tiles, (block + 1) * pixel_tiles)
+    panels = (lane_block * lane_tiles, (lane_block + 1) * lane_tiles)
+    c = pointer(scratch, worker * tile[0] * tile[1])
+    convolve_plane(
+        image, base, weights, offsets, bias, y, place, c, tile, grid, g * lanes, lanes, tiles, panels, strides
+    )
 
 
 @kernel
@@ -152,3 +181,32 @@ def convolve(image, weights, offsets, bias, y, scratch, tile, grid, lanes, block
     chunks = batch * strides[5] * grid[0] * blocks[2] * blocks[0]
     args = (image, weights, offsets, bias, y, scratch, tile, grid, lanes, blocks, steps, strides)
     parallel_for(convolve_chunk, chunks, threads, args)
+
+
+@device_function
+def convolve_image(
+    chunk, worker, x, images, weights, offsets, bias, y, scratch, tile, grid, lanes, layout, step, inner, strides
+):
+    """One group of one image: its own copy, small enough for the worker's cache, and all of its outputs."""
+    g, n = chunk % strides[5], chunk // strides[5]
+    base = worker * (inner * layout[2][0] * layout[4] + SLACK)
+    copy_planes(x, chunk * inner, images, base, inner, layout)
+    c, everything = pointer(scratch, worker * tile[0] * tile[1]), (0, y.size)
+    for plane in range(grid[0]):
+        place = n * strides[0] + g * lanes * strides[1] + plane * strides[2] + strides[6]
+        convolve_plane(
+            images, base + plane * step, weights, offsets, bias, y, place, c, tile, grid, g * lanes, lanes, everything,
+            everything, strides,
+        )  # fmt: skip
+
+
+@kernel
+def convolve_images(
+    x, images, weights, offsets, bias, y, scratch, tile, grid, lanes, layout, step, inner, strides, batch, threads
+):
+    """``convolve`` of x, of ``inner`` channels a group, each image spread by the worker that multiplies it.
+
+    images: room for one group of one image for each thread. step: from an image's plane to the next. The others: see there.
+    """
+    args = (x, images, weights, offsets, bias, y, scratch, tile, grid, lanes, layout, step, inner, strides)
+    parallel_for(convolve_image, batch * strides[5], threads, args)

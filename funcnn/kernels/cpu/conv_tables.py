@@ -34,6 +34,11 @@ class Image:
     def size(self) -> int:
         return self.places[0] * self.slice_size
 
+    @property
+    def layout(self) -> tuple:
+        """What ``spread`` is told."""
+        return self.sizes, self.before, self.places, self.phases, self.slice_size
+
     def offset(self, d: int, h: int, w: int) -> int:
         """The place in a plane of padded element (d, h, w)."""
         sh, sw = self.phases

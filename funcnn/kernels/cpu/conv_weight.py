@@ -2,16 +2,49 @@
 
 The rows r are those of the forward pass (``conv``): places in the padded image. The cotangent is copied into the same
 pixel grid, with zeros where the grid has no output, so that both are rows of consecutive pixels and a tile of dot
-products runs along them: 2 N K P Q R flops, DOTS_A + DOTS_B loaded vectors for DOTS_A * DOTS_B multiply-adds. A chunk owns a
-block of (k, r) and goes through all images, so nothing is reduced between threads.
+products runs along them: 2 N K P Q R flops, DOTS_A + DOTS_B loaded vectors for DOTS_A * DOTS_B multiply-adds.
+
+Two ways to share the work. ``convolve_weight_grad``: a chunk owns a block of (k, r) and goes through all images, so nothing
+is reduced between threads. ``image_weight_grad``, where dw is small: a chunk owns some images, copies them itself, and has
+sums of its own for all of dw, which are added up in the order of the chunks.
 """
 
 from __future__ import annotations
 
 from funcnn.kernels.cpu.compile import device_function, kernel
+from funcnn.kernels.cpu.conv import SLACK, copy_planes
 from funcnn.kernels.cpu.parallel import parallel_for
+from funcnn.kernels.cpu.rows import clear_row
 from funcnn.kernels.cpu.tiles import tile_dots
 from funcnn.kernels.cpu.vector import pointer
+
+
+@device_function
+def add_dots(image, dy, places, offsets, sums, at, tile, pixels, inner, lane_tiles, row_tiles):
+    """``sums`` from ``at`` on += the products of one plane: image and dy are (array, where the plane begins).
+
+    lane_tiles, row_tiles: the first tile and the one after the last.
+    """
+    many, each = tile
+    low, high = lane_tiles
+    first, last = row_tiles
+    for start in range(0, pixels, inner):
+        length = min(inner, pixels - start)
+        rows, cotangents = pointer(image[0], image[1] + start), pointer(dy[0], dy[1] + start)
+        for k in range(low, high):
+            for r in range(first, last):
+                place = pointer(sums, at + ((k - low) * (last - first) + r - first) * many * each)
+                tile_dots(length, cotangents, pointer(places, k * many), rows, pointer(offsets, r * each), place)
+
+
+@device_function
+def put_dots(sums, at, dw, g, k, r, tile, lanes, count):
+    """Write the tile (k, r) of a group's dw from the sums that begin at ``at``."""
+    many, each = tile
+    for i in range(min(many, lanes - k * many)):
+        target = pointer(dw, (g * lanes + k * many + i) * count + r * each)
+        for j in range(min(each, count - r * each)):
+            target[j] = sums[at + i * each + j]
 
 
 @device_function
@@ -24,30 +57,32 @@ def weight_grad_chunk(chunk, worker, image, dy, places, offsets, dw, scratch, ti
     lane_block, g = rest % lane_blocks, rest // lane_blocks
     first, last = row_block * row_tiles, min((row_block + 1) * row_tiles, (count + each - 1) // each)
     low, high = lane_block * lane_tiles, min((lane_block + 1) * lane_tiles, (lanes + many - 1) // many)
-    sums = pointer(scratch, worker * lane_tiles * row_tiles * many * each)
-    for i in range(lane_tiles * row_tiles * many * each):
-        sums[i] = 0
+    at = worker * lane_tiles * row_tiles * many * each
+    clear_row(pointer(scratch, at), lane_tiles * row_tiles * many * each)
     for n in range(batch):
         for plane in range(planes):
-            for start in range(0, pixels, inner):
-                length = min(inner, pixels - start)
-                rows = pointer(image, n * steps[0] + g * steps[1] + plane * steps[2] + start)
-                cotangents = pointer(dy, n * steps[3] + g * steps[4] + plane * steps[5] + start)
-                for k in range(low, high):
-                    for r in range(first, last):
-                        place = pointer(
-                            scratch, (worker * lane_tiles * row_tiles + (k - low) * row_tiles + r - first) * many * each
-                        )
-                        tile_dots(
-                            length, cotangents, pointer(places, k * many), rows, pointer(offsets, r * each), place
-                        )
+            rows, cotangents = (
+                n * steps[0] + g * steps[1] + plane * steps[2],
+                n * steps[3] + g * steps[4] + plane * steps[5],
+            )
+            add_dots(
+                (image, rows),
+                (dy, cotangents),
+                places,
+                offsets,
+                scratch,
+                at,
+                tile,
+                pixels,
+                inner,
+                (low, high),
+                (first, last),
+            )
     for k in range(low, high):
         for r in range(first, last):
-            at = ((k - low) * row_tiles + r - first) * many * each
-            for i in range(min(many, lanes - k * many)):
-                target = pointer(dw, (g * lanes + k * many + i) * count + r * each)
-                for j in range(min(each, count - r * each)):
-                    target[j] = sums[at + i * each + j]
+            put_dots(
+                scratch, at + ((k - low) * (last - first) + r - first) * many * each, dw, g, k, r, tile, lanes, count
+            )
 
 
 @kernel
@@ -60,3 +95,56 @@ def convolve_weight_grad(image, dy, places, offsets, dw, scratch, tile, blocks, 
     """
     args = (image, dy, places, offsets, dw, scratch, tile, blocks, sizes, steps, inner)
     parallel_for(weight_grad_chunk, groups * blocks[0] * blocks[2], threads, args)
+
+
+@device_function
+def image_dots(chunk, worker, x, dy, images, places, offsets, sums, tile, sizes, step, groups, inner, layout, around):
+    """The sums of the images ``chunk * each`` and following: (groups, lane tiles, row tiles, tile)."""
+    lanes, count, channels, batch, planes, pixels, each = sizes
+    lane_tiles, row_tiles = (lanes + tile[0] - 1) // tile[0], (count + tile[1] - 1) // tile[1]
+    size = lane_tiles * row_tiles * tile[0] * tile[1]
+    base = worker * (channels * layout[2][0] * layout[4] + lanes * around[2][0] * around[4] + 2 * SLACK)
+    beside = base + channels * layout[2][0] * layout[4] + SLACK
+    clear_row(pointer(sums, chunk * groups * size), groups * size)
+    for n in range(chunk * each, min((chunk + 1) * each, batch)):
+        for g in range(groups):
+            copy_planes(x, (n * groups + g) * channels, images, base, channels, layout)
+            copy_planes(dy, (n * groups + g) * lanes, images, beside, lanes, around)
+            for plane in range(planes):
+                add_dots(
+                    (images, base + plane * step), (images, beside + plane * around[4]), places, offsets, sums,
+                    (chunk * groups + g) * size, tile, pixels, inner, (0, lane_tiles), (0, row_tiles),
+                )  # fmt: skip
+
+
+@device_function
+def join_sums(chunk, worker, sums, dw, tile, chunks, groups, lanes, count):
+    """Add the chunks' sums of one group and one tile of channels in order, and write them."""
+    lane_tiles, row_tiles = (lanes + tile[0] - 1) // tile[0], (count + tile[1] - 1) // tile[1]
+    size = row_tiles * tile[0] * tile[1]
+    total = pointer(sums, chunk * size)
+    for other in range(1, chunks):
+        more = pointer(sums, (other * groups * lane_tiles + chunk) * size)
+        for i in range(size):
+            total[i] += more[i]
+    for r in range(row_tiles):
+        at = chunk * size + r * tile[0] * tile[1]
+        put_dots(sums, at, dw, chunk // lane_tiles, chunk % lane_tiles, r, tile, lanes, count)
+
+
+@kernel
+def image_weight_grad(
+    x, dy, images, places, offsets, dw, sums, tile, sizes, step, groups, inner, layout, around, threads
+):
+    """dw from x (N, C, D, H, W) and dy. sizes: lanes, rows, channels of a group, images, planes, pixels
+    (whole vectors), images of a chunk.
+
+    images: room for one group of an image of x and of dy for each thread. step: from a plane of x' image to the next.
+    layout, around: how x and dy are spread, see ``spread``. The others: see ``convolve_weight_grad``.
+    """
+    lanes, count, _, batch, _, _, each = sizes
+    chunks = (batch + each - 1) // each
+    args = (x, dy, images, places, offsets, sums, tile, sizes, step, groups, inner, layout, around)
+    parallel_for(image_dots, chunks, threads, args)
+    tiles = groups * ((lanes + tile[0] - 1) // tile[0])
+    parallel_for(join_sums, tiles, threads, (sums, dw, tile, chunks, groups, lanes, count))

@@ -11,8 +11,9 @@ from __future__ import annotations
 from typing import Any
 
 from funcnn.kernels.cpu.compile import device_function, intrinsic, kernel
-from funcnn.kernels.cpu.conv import spread_plane
+from funcnn.kernels.cpu.conv import copy_plane
 from funcnn.kernels.cpu.parallel import parallel_for
+from funcnn.kernels.cpu.rows import add_row
 from funcnn.kernels.cpu.tiles import tile_row
 from funcnn.kernels.cpu.vector import Tile, pointer, shift, vector_bytes
 
@@ -64,9 +65,7 @@ class Nine(Tile):
 def put_rows(c, y, rows, columns, pitch, width, add):
     """Write ``rows`` rows of ``columns`` numbers, ``pitch`` apart in c and ``width`` in y, plus a number."""
     for p in range(rows):
-        source, target = shift(c, p * pitch), shift(y, p * width)
-        for q in range(columns):
-            target[q] = source[q] + add
+        add_row(shift(y, p * width), shift(c, p * pitch), columns, add)
 
 
 @device_function
@@ -79,54 +78,35 @@ def nine_plane(image, w, y, c, P, Q, pitch, columns, add):
 
 
 @device_function
-def depthwise_chunk(
-    chunk,
-    worker,
-    x,
-    w,
-    bias,
-    y,
-    scratch,
-    offsets,
-    planes,
-    sizes,
-    before,
-    places,
-    phases,
-    slice_size,
-    out,
-    columns,
-    nine,
-):
+def depthwise_chunk(chunk, worker, x, w, bias, y, scratch, offsets, planes, layout, out, columns, nine):
     """``planes`` planes of the input, and the output channels that each has."""
     P, Q, many, channels, batch = out
+    pitch = layout[2][2]
     room = scratch.size // scratch.shape[0]
     taps = w.size // (channels * many)
     for plane in range(chunk * planes, min((chunk + 1) * planes, batch * channels)):
         image, c = pointer(scratch, worker * room), pointer(scratch, worker * room + room - ROWS * columns)
-        spread_plane(0, 0, x[plane : plane + 1], scratch[worker], sizes, before, places, phases, slice_size)
+        copy_plane(x, plane, scratch, worker * room, layout)
         for k in range(many):
             channel = plane % channels * many + k
             target = pointer(y, (plane * many + k) * P * Q)
             if nine:
-                nine_plane(image, pointer(w, channel * 9), target, c, P, Q, places[2], columns, bias[channel])
+                nine_plane(image, pointer(w, channel * 9), target, c, P, Q, pitch, columns, bias[channel])
             else:
                 for p in range(P):
                     for q in range(0, Q, columns):
-                        row = shift(image, p * places[2] + q)
+                        row = shift(image, p * pitch + q)
                         tile_row(taps, pointer(w, channel * taps), row, pointer(offsets, 0), c)
                         put_rows(c, shift(target, p * Q + q), 1, min(columns, Q - q), columns, Q, bias[channel])
 
 
 @kernel
-def depthwise(
-    x, w, bias, y, scratch, offsets, planes, sizes, before, places, phases, slice_size, out, columns, nine, threads
-):
+def depthwise(x, w, bias, y, scratch, offsets, planes, layout, out, columns, nine, threads):
     """y (N * C * many planes) from x (N * C planes, H, W): ``planes`` input planes in a chunk.
 
-    out: height and width of y, output channels for each input channel, input channels, images. offsets: of the taps in the
+    layout: see ``spread``. out: height and width of y, output channels for each input channel, input channels, images. offsets: of the taps in the
     padded plane. columns: of a tile. nine: the taps are 3 x 3 with stride and dilation 1.
     """
     chunks = (out[3] * out[4] + planes - 1) // planes
-    args = (x, w, bias, y, scratch, offsets, planes, sizes, before, places, phases, slice_size, out, columns, nine)
+    args = (x, w, bias, y, scratch, offsets, planes, layout, out, columns, nine)
     parallel_for(depthwise_chunk, chunks, threads, args)

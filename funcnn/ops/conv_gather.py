@@ -1,0 +1,240 @@
+"""Convolution and its two gradients by the gathered product, which serves every case: the last implementation of each."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from funcnn.core.memory import empty
+from funcnn.kernels.cpu import conv_tables as tables
+from funcnn.kernels.cpu import threads
+from funcnn.kernels.cpu.conv import SLACK, convolve, convolve_images, pack_weights, spread
+from funcnn.kernels.cpu.conv_weight import convolve_weight_grad, image_weight_grad
+from funcnn.kernels.cpu.tiles import dots_shape
+from funcnn.kernels.cpu.vector import tile_shape, vector_bytes
+from funcnn.ops.conv_exact import exactly
+
+SPREAD_NS = 0.3  # nanoseconds a number for the copies
+FLOP_NS = 0.01  # nanoseconds a flop in a tile
+ENOUGH = 8  # images that share the work well
+SMALL = 1 << 16  # weights whose gradient every chunk of images can sum up for itself
+
+
+def _three(value: tuple, fill: int) -> Any:
+    return (fill,) * (3 - len(value)) + tuple(value)
+
+
+def where_of(stride: tuple, padding: tuple, dilation: tuple) -> tuple:
+    return _three(stride, 1), _three(padding, 0), _three(dilation, 1)
+
+
+def volume(array: np.ndarray) -> np.ndarray:
+    """(N, C, *S) as contiguous (N, C, D, H, W)."""
+    return np.ascontiguousarray(array).reshape(*array.shape[:2], *_three(array.shape[2:], 1))
+
+
+def bias_of(ins: list, y: np.ndarray) -> np.ndarray:
+    """The third input, or zeros, for y (N, K, ...)."""
+    return np.ascontiguousarray(ins[2]) if len(ins) > 2 else np.zeros(y.shape[1], y.dtype)
+
+
+def _exactly(run: Any, a: np.ndarray, b: np.ndarray, out: np.ndarray, bias: Any, **where: Any) -> None:
+    """out = run(a, b) + bias where a or b is not finite; all of five dimensions."""
+    where = {
+        name: _three(value, 0 if name == "padding" else 1) if isinstance(value, tuple) else value
+        for name, value in where.items()
+    }
+
+    def product(u: np.ndarray, v: np.ndarray) -> np.ndarray:
+        made = empty(out.shape, out.dtype)
+        run([u, v], [made], **where)
+        return made
+
+    exactly(product, a, b, out)
+    if bias is not None:
+        out += bias.reshape(-1, 1, 1, 1)
+
+
+def _spread(x: np.ndarray, image: tables.Image) -> np.ndarray:
+    """x (N, C, D, H, W) in the image's layout."""
+    if image.direct:
+        return x
+    planes = x.shape[0] * x.shape[1]
+    spacious = empty((planes * image.size + SLACK,), x.dtype)
+    work = threads.workers(SPREAD_NS * spacious.size)
+    spread(x, spacious, planes, image.layout, work)
+    return spacious
+
+
+def _packed(
+    w: np.ndarray, table: np.ndarray, groups: int, lanes: int, stride: int, group: int
+) -> tuple[np.ndarray, bool]:
+    """The weights in panels, and whether they are finite: lanes of a panel ``stride`` apart, rows by the table."""
+    rows = tile_shape(w.itemsize)[0]
+    panels = groups * -(-lanes // rows)
+    packed, spoiled = empty((panels * rows * table.size,), w.dtype), np.empty(panels, w.dtype)
+    pack_weights(w, table, packed, spoiled, groups, lanes, rows, stride, group, threads.workers(2 * packed.size))
+    return packed, not spoiled.any()
+
+
+def _product(x: np.ndarray, layout: tables.Image, parts: list, y: np.ndarray, inner: int, groups: int) -> None:
+    """y (N, K, D, H, W) from x of ``inner`` channels a group; parts are (Part, packed weights, bias)."""
+    if len(parts) == 1 and not layout.direct and x.shape[0] * groups >= ENOUGH:
+        part, packed, bias = parts[0]
+        _by_images(x, layout, part, packed, bias, y, inner, groups)
+        return
+    image = _spread(x, layout)
+    for part, packed, bias in parts:
+        _by_tiles(image, layout, part, packed, bias, y, inner, groups)
+
+
+def _strides(y: np.ndarray, part: tables.Part, groups: int) -> tuple:
+    """How outputs of a part lie in y (N, K, D, H, W), and where they begin."""
+    _, k, depth, height, width = y.shape
+    plane = height * width
+    begin = part.phase[0] * plane + part.phase[1] * width + part.phase[2]
+    steps = (part.strides[0] * plane, part.strides[1] * width, part.strides[2])
+    return (k * depth * plane, depth * plane, *steps, groups, begin)
+
+
+def _by_images(x: np.ndarray, layout: tables.Image, part: tables.Part, packed: np.ndarray, bias: np.ndarray, y: np.ndarray,
+               inner: int, groups: int) -> None:  # fmt: skip
+    tile = tile_shape(y.itemsize)
+    work = threads.workers(2 * FLOP_NS * y.size * part.offsets.size)
+    images, scratch = (
+        empty((work * (inner * layout.size + SLACK),), y.dtype),
+        empty((work * tile[0] * tile[1],), y.dtype),
+    )
+    convolve_images(
+        x, images, packed, part.offsets, bias, y, scratch, tile, part.grid, y.shape[1] // groups, layout.layout, part.step,
+        inner, _strides(y, part, groups), y.shape[0], work,
+    )  # fmt: skip
+
+
+def _by_tiles(image: np.ndarray, layout: tables.Image, part: tables.Part, packed: np.ndarray, bias: np.ndarray,
+              y: np.ndarray, inner: int, groups: int) -> None:  # fmt: skip
+    n, k = y.shape[:2]
+    rows, columns = tile = tile_shape(y.itemsize)
+    lanes = k // groups
+    planes, height, width, pitch = part.grid
+    pixel_tiles, lane_tiles = -(-((height - 1) * pitch + width) // columns), -(-lanes // rows)
+    flops = 2 * columns * rows * part.offsets.size  # of one tile
+    each = max(1, min(pixel_tiles, int(4e6 / (flops * lane_tiles))))
+    deep = lane_tiles if n * planes * groups * -(-pixel_tiles // each) >= 8 else -(-lane_tiles // 8)
+    blocks = (-(-pixel_tiles // each), each, -(-lane_tiles // deep), deep)
+    steps = (groups * inner * layout.size, inner * layout.size, part.step)
+    work = threads.workers(FLOP_NS * flops * pixel_tiles * lane_tiles * groups * n * planes)
+    scratch = empty((work * rows * columns,), y.dtype)
+    convolve(
+        image, packed, part.offsets, bias, y, scratch, tile, part.grid, lanes, blocks, steps, _strides(y, part, groups), n,
+        work,
+    )  # fmt: skip
+
+
+def forward(ins: list, outs: list, stride: tuple, padding: tuple, dilation: tuple, groups: int) -> None:
+    """y = w * x + bias by the gathered product."""
+    x, w, y = volume(ins[0]), volume(ins[1]), volume(outs[0])
+    if not y.size:
+        return
+    k, inner, *kernel = w.shape
+    bias = bias_of(ins, y)
+    if not inner:
+        y[:] = bias.reshape(-1, 1, 1, 1)
+        return
+    lanes = tile_shape(y.itemsize)[1]
+    layout, part = tables.forward(x.shape[2:], inner, tuple(kernel), *where_of(stride, padding, dilation), lanes)
+    taps = part.offsets.size
+    packed, finite = _packed(w, part.table, groups, k // groups, taps, k // groups * taps)
+    if finite or not any(padding):
+        _product(x, layout, [(part, packed, bias)], y, inner, groups)
+    else:
+        _exactly(forward, x, w, y, bias, stride=stride, padding=padding, dilation=dilation, groups=groups)
+
+
+def input_grad(ins: list, outs: list, stride: tuple, padding: tuple, dilation: tuple, groups: int, size: tuple) -> None:
+    """dx from dy and w by the gathered product, one part for each phase of the stride."""
+    dy, w, dx = volume(ins[0]), volume(ins[1]), volume(outs[0])
+    if not dx.size:
+        return
+    k, channels, *kernel = w.shape
+    lanes, taps = k // groups, prod(kernel)
+    bias = bias_of(ins, dx)
+    if not dy.size or not lanes:
+        dx[:] = bias.reshape(-1, 1, 1, 1)
+        return
+    where = where_of(stride, padding, dilation)
+    layout, parts = tables.input_grad(dx.shape[2:], dy.shape[2:], lanes, channels, tuple(kernel), *where)
+    ready = []
+    for part in parts:
+        if part.offsets.size:
+            packed, finite = _packed(w, part.table, groups, channels, taps, lanes * channels * taps)
+            if not finite:
+                settings = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups, "size": size}
+                _exactly(input_grad, dy, w, dx, bias, **settings)
+                return
+            ready.append((part, packed, bias))
+        else:
+            untouched: Any = (..., *(slice(a, None, t) for a, t in zip(part.phase, part.strides, strict=True)))
+            dx[untouched] = bias.reshape(-1, 1, 1, 1)
+    _product(dy, layout, ready, dx, lanes, groups)
+
+
+def _dots_by_images(x: np.ndarray, dy: np.ndarray, dw: np.ndarray, layout: tables.Image, around: tables.Image,
+                    part: tables.Part, groups: int) -> None:  # fmt: skip
+    many, each = tile = dots_shape()
+    lanes, inner, rows, n = dw.shape[0] // groups, dw.shape[1], part.offsets.size, x.shape[0]
+    images = -(-n // 16)  # of a chunk
+    sizes = (lanes, rows, inner, n, part.grid[0], around.slice_size, images)
+    work = threads.workers(2 * FLOP_NS * dw.shape[0] * rows * n * part.grid[0] * around.slice_size)
+    room = empty((work * (inner * layout.size + lanes * around.size + 2 * SLACK),), dw.dtype)
+    sums = empty((-(-n // images) * groups * -(-lanes // many) * -(-rows // each) * many * each,), np.dtype(np.float64))
+    image_weight_grad(
+        x, dy, room, tables.repeated(around.size, lanes, many), tables.to_tiles(part.offsets, each), dw, sums, tile, sizes,
+        part.step, groups, 1024, layout.layout, around.layout, work,
+    )  # fmt: skip
+
+
+def _dots_by_tiles(x: np.ndarray, dy: np.ndarray, dw: np.ndarray, layout: tables.Image, around: tables.Image,
+                   part: tables.Part, groups: int) -> None:  # fmt: skip
+    many, each = tile = dots_shape()
+    (k, inner), rows = dw.shape[:2], part.offsets.size
+    lanes = k // groups
+    if layout.direct and not around.direct:  # the last vector would read beyond x
+        layout = replace(layout, direct=False)
+    image, cotangent = _spread(x, layout), _spread(dy, around)
+    lane_tiles, row_tiles = -(-lanes // many), -(-rows // each)
+    high = max(1, min(lane_tiles, 8))
+    wide = max(1, min(row_tiles, -(-row_tiles * -(-lane_tiles // high) * groups // 16)))
+    blocks = (-(-lane_tiles // high), high, -(-row_tiles // wide), wide)
+    sizes = (lanes, rows, x.shape[0], part.grid[0], around.slice_size)
+    steps = (groups * inner * layout.size, inner * layout.size, part.step)
+    beside = (k * around.size, lanes * around.size, around.slice_size)
+    work = threads.workers(FLOP_NS * 2 * k * rows * sizes[2] * sizes[3] * sizes[4])
+    scratch = empty((work * high * wide * many * each,), np.dtype(np.float64))
+    convolve_weight_grad(
+        image, cotangent, tables.repeated(around.size, lanes, many), tables.to_tiles(part.offsets, each), dw, scratch, tile,
+        blocks, sizes, (*steps, *beside), groups, 1024, work,
+    )  # fmt: skip
+
+
+def weight_grad(
+    ins: list, outs: list, stride: tuple, padding: tuple, dilation: tuple, groups: int, size: tuple
+) -> None:
+    """dw from x and dy by dot products along the pixels."""
+    x, dy, dw = volume(ins[0]), volume(ins[1]), volume(outs[0])
+    _, inner, *kernel = dw.shape
+    if not dw.size or not dy.size:
+        dw[:] = 0
+        return
+    vector = vector_bytes() // dw.itemsize
+    layout, part = tables.forward(x.shape[2:], inner, tuple(kernel), *where_of(stride, padding, dilation), vector)
+    around = tables.cotangent(dy.shape[2:], part.grid[3], vector)
+    dots = _dots_by_images if dw.size <= SMALL and x.shape[0] >= ENOUGH else _dots_by_tiles
+    dots(x, dy, dw, layout, around, part, groups)
+    if not np.isfinite(dw).all() and not (np.isfinite(x).all() and np.isfinite(dy).all()):
+        _exactly(
+            weight_grad, x, dy, dw, None, stride=stride, padding=padding, dilation=dilation, groups=groups, size=size
+        )
