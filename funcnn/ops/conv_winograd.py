@@ -11,7 +11,7 @@ from funcnn.kernels.cpu import threads
 from funcnn.kernels.cpu.conv import pack_weights
 from funcnn.kernels.cpu.tiles import strided_shape
 from funcnn.kernels.cpu.vector import vector_bytes
-from funcnn.kernels.cpu.winograd import winograd_forward, winograd_weight_grad, winograd_weights
+from funcnn.kernels.cpu.winograd import GAP, winograd_forward, winograd_weight_grad, winograd_weights
 
 CACHE = 3 << 20  # bytes for the transformed patches of a block
 
@@ -55,10 +55,10 @@ class Patches:
 
     def block(self, width: int) -> np.ndarray:
         """Memory for transformed patches of ``width`` channels."""
-        return empty((self.places * self.tiles * width + self.tile[1],), self.dtype)
+        return empty((self.places * (self.tiles * width + GAP) + self.tile[1],), self.dtype)
 
     def scratch(self) -> np.ndarray:
-        return empty((self.threads * 16 * self.lanes,), self.dtype)
+        return empty((self.threads * 32 * self.lanes,), self.dtype)
 
 
 def transformed(w: np.ndarray, patches: Patches, table: np.ndarray, stride: int, group: int) -> np.ndarray:
@@ -97,7 +97,7 @@ def weight_grad(
     patches = Patches(x.shape, dy.shape, dilation, groups, x.dtype)
     layout, around = patches.layout(x.shape[1], 2), patches.layout(dy.shape[1], 0)
     wide = _up(patches.c, patches.tile[0])
-    dU = empty((patches.places * wide * patches.apart,), x.dtype)
+    dU = empty((patches.places * (wide * patches.apart + GAP),), x.dtype)
     winograd_weight_grad(
         x, dy, dw, patches.image(layout), patches.image(around), patches.block(patches.width), patches.block(patches.apart), dU,
         patches.scratch(), patches.m, groups, patches.tile, patches.tiles, patches.many, x.shape[1:], padding, dilation,

@@ -4,7 +4,7 @@ A dilated convolution is a plain one of each phase of the image: rows a, a + dil
 
 The image is copied once with channels last, padded to whole patches, so that every transform (``sandwich``) works on vectors
 of channels. A block of patches then goes through three phases, each in parallel: the patches of all channels become
-V (f, t, c), one matrix for each of the f = (m + 2)^2 places; the products M_f = V_f U_f with the transformed weights
+V (f, t, c), one matrix for each of the f = (m + 2)^2 places (GAP numbers apart); the products M_f = V_f U_f with the transformed weights
 U (f, panel, c, lane); and M (f, t, k) becomes patches of y, plus the bias. A block is as large as keeps V and M in the cache.
 
 The weight gradient is the same bilinear form turned: dU_f = V_f^T (A dy A^T)_f summed over all patches t, then G^T dU G.
@@ -30,9 +30,10 @@ from funcnn.kernels.cpu.sandwich import (
     to_weights_4,
 )
 from funcnn.kernels.cpu.tiles import tile_strided
+from funcnn.kernels.cpu.turn import turn_tile
 from funcnn.kernels.cpu.vector import pointer, shift
 
-TOGETHER = 16  # channels moved at once: their rows are read side by side, a cache line is written
+GAP = 16  # numbers between matrices f: else the 36 places of a patch fall into few sets of the first-level cache
 
 
 # ---- channels last ----------------------------------------------------------------------------------------------------
@@ -40,7 +41,7 @@ TOGETHER = 16  # channels moved at once: their rows are read side by side, a cac
 def turn_row(chunk, worker, x, image, sizes, padded, before, apart):
     """Row h of image n: (C, W) to (W, C) between zeros; images are the phases of x, whose rows and columns lie ``apart``."""
     C, H, W = sizes
-    Hp, Wp, Cp = padded
+    Hp, Wp, Cp, lanes = padded
     image_n, h = chunk // Hp, chunk % Hp
     n, a, b = image_n // (apart[0] * apart[1]), image_n // apart[1] % apart[0], image_n % apart[1]
     h = h * apart[0] + a - before[0]
@@ -53,13 +54,16 @@ def turn_row(chunk, worker, x, image, sizes, padded, before, apart):
         return
     clear_row(target, first * Cp)
     clear_row(shift(target, last * Cp), (Wp - last) * Cp)
-    for c in range(0, C, TOGETHER):
-        many = min(TOGETHER, C - c)
+    for c in range(0, C, lanes):
         source = pointer(x, ((n * C + c) * H + h) * W + first * step + column)
         row = pointer(image, (chunk * Wp + first) * Cp + c)
-        for w in range(last - first):
-            for i in range(many):
-                row[w * Cp + i] = source[i * H * W + w * step]
+        if step == 1 and c + lanes <= C:
+            for w in range(0, last - first, lanes):
+                turn_tile(shift(source, w), H * W, shift(row, w * Cp), Cp, min(lanes, last - first - w))
+        else:
+            for w in range(last - first):
+                for i in range(min(lanes, C - c)):
+                    row[w * Cp + i] = source[i * H * W + w * step]
 
 
 # ---- the phases ---------------------------------------------------------------------------------------------------------
@@ -77,13 +81,13 @@ def make_products(chunk, worker, image, V, m, first, many, tiles, padded, channe
             source, target = pointer(image, base + c), pointer(V, t * width + c)
             if outputs:
                 if m == 4:
-                    spread_outputs_4(source, Wp * Cp, Cp, target, tiles * width)
+                    spread_outputs_4(source, Wp * Cp, Cp, target, tiles * width + GAP)
                 else:
-                    spread_outputs_2(source, Wp * Cp, Cp, target, tiles * width)
+                    spread_outputs_2(source, Wp * Cp, Cp, target, tiles * width + GAP)
             elif m == 4:
-                to_products_4(source, Wp * Cp, Cp, target, tiles * width)
+                to_products_4(source, Wp * Cp, Cp, target, tiles * width + GAP)
             else:
-                to_products_2(source, Wp * Cp, Cp, target, tiles * width)
+                to_products_2(source, Wp * Cp, Cp, target, tiles * width + GAP)
 
 
 @device_function
@@ -93,7 +97,10 @@ def multiply(chunk, worker, V, U, M, place, tile, channels, tiles, count, width,
     f, k = chunk // panels, chunk % panels
     b = pointer(U, place + chunk * channels * columns)
     for t in range(0, count, rows):
-        a, c = pointer(V, (f * tiles + t) * width), pointer(M, (f * tiles + t) * apart + k * columns)
+        a, c = (
+            pointer(V, f * (tiles * width + GAP) + t * width),
+            pointer(M, f * (tiles * apart + GAP) + t * apart + k * columns),
+        )
         tile_strided(channels, a, 1, width, b, columns, c, apart, False)
 
 
@@ -104,7 +111,7 @@ def make_outputs(
     """Patches of y from M (f, tiles, width), with the bias; ``spoiled`` is not 0 where one is not finite."""
     across, down, lanes, last = padded[3:]
     K, P, Q = sizes
-    Y = pointer(scratch, worker * m * m * lanes)
+    Y, turned = pointer(scratch, worker * 32 * lanes), pointer(scratch, (worker * 2 + 1) * 16 * lanes)
     for t in range(chunk * many, min((chunk + 1) * many, min(tiles, last - first))):
         image_n, rest = (first + t) // (across * down), (first + t) % (across * down)
         p, q = rest // across * m, rest % across * m
@@ -115,17 +122,25 @@ def make_outputs(
         for k in range(0, channels, lanes):
             source = pointer(M, t * width + k)
             if m == 4:
-                from_products_4(source, 6 * tiles * width, tiles * width, Y, lanes)
+                from_products_4(source, 6 * (tiles * width + GAP), tiles * width + GAP, Y, lanes)
             else:
-                from_products_2(source, 4 * tiles * width, tiles * width, Y, lanes)
+                from_products_2(source, 4 * (tiles * width + GAP), tiles * width + GAP, Y, lanes)
             for i in range(m * m * lanes):
                 bad += Y[i] * 0
+            if m == 4:
+                for pixel in range(0, 16, lanes):
+                    turn_tile(shift(Y, pixel * lanes), lanes, shift(turned, pixel), 16, lanes)
             for i in range(min(lanes, channels - k)):
                 add = bias[channel + k + i]
                 target = pointer(y, ((n * K + channel + k + i) * P + p * apart[0] + a) * Q + q * apart[1] + b)
-                for r in range(rows):
-                    for s in range(columns):
-                        target[r * apart[0] * Q + s * apart[1]] = Y[(r * m + s) * lanes + i] + add
+                if m == 4 and columns == 4 and apart[1] == 1:
+                    for r in range(rows):
+                        for s in range(4):
+                            target[r * apart[0] * Q + s] = turned[i * 16 + r * 4 + s] + add
+                else:
+                    for r in range(rows):
+                        for s in range(columns):
+                            target[r * apart[0] * Q + s * apart[1]] = Y[(r * m + s) * lanes + i] + add
         spoiled[first + t] = bad
 
 
@@ -166,7 +181,12 @@ def winograd_forward(
     places, last = (m + 2) * (m + 2), padded[6]
     width, panels = (C + padded[5] - 1) // padded[5] * padded[5], (k + tile[1] - 1) // tile[1]
     row = panels * tile[1]
-    parallel_for(turn_row, N * apart[0] * apart[1] * padded[0], threads, (x, image, sizes, padded[:3], before, apart))
+    parallel_for(
+        turn_row,
+        N * apart[0] * apart[1] * padded[0],
+        threads,
+        (x, image, sizes, (padded[0], padded[1], padded[2], padded[5]), before, apart),
+    )
     for first in range(0, last, tiles):
         count = min(tiles, last - first)
         chunks = (count + many - 1) // many
@@ -187,8 +207,10 @@ def multiply_transposed(chunk, worker, V, D, dU, tile, channels, tiles, count, w
     rows, columns = tile
     f, c = chunk // blocks, chunk % blocks * rows
     for k in range(0, apart, columns):
-        a, b = pointer(V, f * tiles * width + c), pointer(D, f * tiles * apart + k)
-        tile_strided(count, a, width, 1, b, apart, pointer(dU, (f * blocks * rows + c) * apart + k), apart, more)
+        a, b = pointer(V, f * (tiles * width + GAP) + c), pointer(D, f * (tiles * apart + GAP) + k)
+        tile_strided(
+            count, a, width, 1, b, apart, pointer(dU, f * (blocks * rows * apart + GAP) + c * apart + k), apart, more
+        )
 
 
 @device_function
@@ -198,9 +220,9 @@ def make_weights(chunk, worker, dU, dw, scratch, m, group, k, channels, apart, w
     for start in range(0, k, lanes):
         source = pointer(dU, chunk * apart + start)
         if m == 4:
-            from_weights_4(source, 6 * wide * apart, wide * apart, taps, lanes)
+            from_weights_4(source, 6 * (wide * apart + GAP), wide * apart + GAP, taps, lanes)
         else:
-            from_weights_2(source, 4 * wide * apart, wide * apart, taps, lanes)
+            from_weights_2(source, 4 * (wide * apart + GAP), wide * apart + GAP, taps, lanes)
         for i in range(min(lanes, k - start)):
             target = pointer(dw, ((group * k + start + i) * channels + chunk) * 9)
             for tap in range(9):
@@ -237,8 +259,18 @@ def winograd_weight_grad(
     width, row = (C + lanes - 1) // lanes * lanes, (k + tile[1] - 1) // tile[1] * tile[1]
     blocks = (C + tile[0] - 1) // tile[0]
     images = N * apart[0] * apart[1]
-    parallel_for(turn_row, images * padded[0], threads, (x, image, sizes, padded[:3], before, apart))
-    parallel_for(turn_row, images * around[0], threads, (dy, other, (K, P, Q), around[:3], (0, 0), apart))
+    parallel_for(
+        turn_row,
+        images * padded[0],
+        threads,
+        (x, image, sizes, (padded[0], padded[1], padded[2], padded[5]), before, apart),
+    )
+    parallel_for(
+        turn_row,
+        images * around[0],
+        threads,
+        (dy, other, (K, P, Q), (around[0], around[1], around[2], lanes), (0, 0), apart),
+    )
     for g in range(groups):
         for first in range(0, last, tiles):
             count = min(tiles, last - first)

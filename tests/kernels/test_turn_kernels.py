@@ -1,0 +1,29 @@
+"""Tiles transposed in registers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from funcnn.kernels.cpu.compile import kernel
+from funcnn.kernels.cpu.turn import turn_tile
+from funcnn.kernels.cpu.vector import pointer, vector_bytes
+
+
+@kernel
+def turned(source, step, target, apart, count):
+    turn_tile(pointer(source, 2), step, pointer(target, 3), apart, count)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_turn_tile(dtype):
+    lanes = vector_bytes() // np.dtype(dtype).itemsize
+    source = np.arange(50 * lanes, dtype=dtype)
+    for count in (0, 1, lanes - 1, lanes):
+        target = np.full(50 * lanes, -1, dtype)
+        expected = target.copy()
+        for j in range(count):
+            for i in range(lanes):
+                expected[3 + j * 37 + i] = source[2 + i * 41 + j]
+        turned(source, 41, target, 37, count)
+        np.testing.assert_array_equal(target, expected)
