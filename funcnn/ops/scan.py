@@ -9,9 +9,11 @@ import numpy as np
 
 from funcnn.core import dtypes
 from funcnn.core.aval import Aval
-from funcnn.core.primitive import Primitive
+from funcnn.core.primitive import Implementation, Primitive
 from funcnn.core.tensor import Tensor
-from funcnn.ops.common import all_batched, cast, floating, normalize_dim, to_tensor
+from funcnn.kernels.cpu import scan as kernels
+from funcnn.kernels.cpu.threads import workers
+from funcnn.ops.common import all_batched, cast, floating, normalize_dim, numel, to_tensor
 from funcnn.ops.creation import ones_like, zeros_like
 from funcnn.ops.elementwise import eq, mul, sub, where
 from funcnn.ops.index import gather
@@ -20,28 +22,43 @@ from funcnn.ops.math import exp
 from funcnn.ops.movement import reshape_p, slice_dim
 from funcnn.ops.reduce import ValuesIndices
 
+LARGE = 1 << 12  # numbers; below, NumPy's call costs less
+COST = 0.4  # nanoseconds a number
 
-def _scan(name: str, loop: Callable, vjp: Callable | None, keeps: str, dtype: Any = None) -> Primitive:
-    """A primitive along ``dim`` that keeps the shape; ``loop(array, dim, out)``."""
+
+def _scan(name: str, cpu: Any, vjp: Callable | None, keeps: str, dtype: Any = None) -> Primitive:
+    """A primitive along ``dim`` that keeps the shape; cpu: ``loop(array, dim, out)``, or implementations."""
     prim = Primitive(
         name,
-        shape=lambda x, dim: (Aval(tuple(x.shape), dtype or x.dtype),),
-        cpu=lambda ins, outs, dim: loop(ins[0], dim, outs[0]),
+        shape=lambda x, dim, **params: (Aval(tuple(x.shape), dtype or x.dtype),),
+        cpu=(lambda ins, outs, dim: cpu(ins[0], dim, outs[0])) if callable(cpu) else cpu,
         vjp=vjp,
-        batch=lambda n, ins, batched, dim: prim(ins[0], dim=dim + 1),
+        batch=lambda n, ins, batched, dim, **params: prim(ins[0], dim=dim + 1, **params),
         keeps=keeps,
     )
     return prim
 
 
-def _accumulated(ufunc: np.ufunc) -> Callable:
-    """A running reduction whose accumulator is float64 for every floating dtype."""
+def _accumulated(ufunc: np.ufunc, kernel: Any = None) -> tuple[Implementation, ...]:
+    """A running reduction whose accumulator is float64 for every floating dtype; ``backwards``: from the end.
 
-    def loop(x: np.ndarray, dim: int, out: np.ndarray) -> None:
+    kernel: what does it where there are many numbers.
+    """
+
+    def plain(ins: list, outs: list, dim: int, backwards: bool = False) -> None:
+        x, out = (np.flip(t, dim) if backwards else t for t in (ins[0], outs[0]))
         wide = x.dtype if x.dtype.kind != "f" else np.float64
         np.copyto(out, ufunc.accumulate(x, dim, dtype=wide), casting="unsafe")
 
-    return loop
+    def run(ins: list, outs: list, dim: int, backwards: bool = False) -> None:
+        x = np.ascontiguousarray(ins[0])
+        inner, flat = numel(x.shape[dim + 1 :]), outs[0].reshape(-1)
+        kernel(x.reshape(-1), flat, x.shape[dim], inner, backwards, workers(x.size * COST))
+
+    def when(ins: list, **params: Any) -> bool:
+        return ins[0].size >= LARGE and ins[0].dtype.char in "fd"
+
+    return (Implementation(plain),) if kernel is None else (Implementation(run, when), Implementation(plain))
 
 
 def _reversed(t: Tensor, dim: int) -> Tensor:
@@ -89,8 +106,8 @@ def _suffix(a: Tensor, b: Tensor, dim: int) -> Tensor:
 # ---- sums and products ------------------------------------------------------------------------------------------------
 cumsum_p = _scan(
     "cumsum",
-    _accumulated(np.add),
-    lambda g, ins, o, dim: (_reversed(cumsum_p(_reversed(g, dim), dim=dim), dim),),
+    _accumulated(np.add, kernels.running_sum),
+    lambda g, ins, o, dim, backwards=False: (cumsum_p(g, dim=dim, backwards=not backwards),),
     keeps="",
 )
 
@@ -102,7 +119,7 @@ def _cumprod_vjp(g: Tensor, ins: list, o: Tensor, dim: int) -> tuple:
     return (mul(_later(o, ones_like, dim), _suffix(ins[0], g, dim)),)
 
 
-cumprod_p = _scan("cumprod", _accumulated(np.multiply), _cumprod_vjp, keeps="io")
+cumprod_p = _scan("cumprod", _accumulated(np.multiply, kernels.running_product), _cumprod_vjp, keeps="io")
 
 
 def _apply(prim: Primitive, x: Tensor, dim: int) -> Tensor:

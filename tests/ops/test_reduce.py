@@ -228,6 +228,26 @@ def test_logcumsumexp_far_from_zero() -> None:
     np.testing.assert_allclose(g, weights.sum(0), 1e-12, 1e-300)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    "shape, dim", [((5, 1000), 1), ((1000, 7), 0), ((3, 50, 700), 1), ((5000,), 0), ((2, 5000), -1)]
+)
+def test_large_scans(shape: tuple, dim: int, dtype: str) -> None:
+    x = (1 + 0.01 * np.random.default_rng(3).standard_normal(shape)).astype(dtype)
+    g = np.random.default_rng(4).standard_normal(shape).astype(dtype)
+    close = 1e-6 if dtype == "float32" else 1e-13
+    exact = x.astype(np.float64)
+    np.testing.assert_allclose(scan.cumsum(as_tensor(x), dim)._v, exact.cumsum(dim), close)
+    np.testing.assert_allclose(scan.cumprod(as_tensor(x), dim)._v, exact.cumprod(dim), close)
+    back = np.flip(np.flip(g.astype(np.float64), dim).cumsum(dim), dim)
+    np.testing.assert_allclose(
+        gradient(lambda t: scan.cumsum(t, dim), x, g), back, 1e-5 if dtype == "float32" else 1e-9, 1e-6
+    )
+    np.testing.assert_allclose(scan.cumsum(as_tensor(np.asfortranarray(x)), dim)._v, exact.cumsum(dim), close)
+    x[(2,) * x.ndim if x.ndim > 1 and x.shape[0] > 2 else (1,) * x.ndim] = nan
+    np.testing.assert_array_equal(np.isnan(scan.cumsum(as_tensor(x), dim)._v), np.isnan(x.cumsum(dim)))
+
+
 def test_gradients_of_a_long_product_take_one_pass() -> None:
     x = np.random.default_rng(0).uniform(0.9, 1.1, 2000)
     x[[100, 1500]] = 0.0

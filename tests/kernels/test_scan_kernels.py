@@ -1,0 +1,37 @@
+"""Running sums and products against naive loops: rows, columns, both directions, one and two threads."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from funcnn.kernels.cpu import scan
+from tests.plain import sized
+
+DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])
+# (outer, n, inner): rows of a group that is no multiple of four, one row, columns, two pieces of columns
+SHAPES = [(7, 9, 1), (1, 5, 1), (2, 6, 3), (1, 4, 520), *sized([(37, 9000, 1), (3, 200, 1300)], [])]
+
+
+def naive(x, join, start, backwards):
+    out = np.empty(x.shape)
+    for o in range(x.shape[0]):
+        for i in range(x.shape[2]):
+            total = start
+            for k in reversed(range(x.shape[1])) if backwards else range(x.shape[1]):
+                total = join(total, float(x[o, k, i]))
+                out[o, k, i] = total
+    return out.astype(x.dtype)
+
+
+@DTYPES
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_values_on_one_thread_and_two(shape, backwards, dtype):
+    x = (1 + np.random.default_rng(0).standard_normal(shape) / 100).astype(dtype)
+    x[-1, 2, 0] = np.inf
+    for kernel, join, start in ((scan.running_sum, float.__add__, 0.0), (scan.running_product, float.__mul__, 1.0)):
+        for threads in (1, 2):
+            out = np.full_like(x, np.nan)
+            kernel(x.reshape(-1), out.reshape(-1), *shape[1:], backwards, threads)
+            assert out.tobytes() == naive(x, join, start, backwards).tobytes()
