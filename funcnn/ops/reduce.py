@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import math
 from collections.abc import Callable
 from typing import Any
@@ -61,13 +62,26 @@ def _count(x: Tensor, dim: Any, name: str) -> int:
     return numel(tuple(x._v.shape[a] for a in normalize_dims(name, dim, x.ndim)))
 
 
+def _mean(x: np.ndarray, axes: tuple, out: np.ndarray) -> None:
+    blocked_sum(x, axes, out)
+    np.divide(out, x.size // builtins.max(out.size, 1), out=out)
+
+
+def _mean_vjp(g: Tensor, ins: list, o: Tensor, axes: tuple) -> tuple:
+    shape = ins[0]._v.shape
+    return (spread(true_divide(g, builtins.max(numel(tuple(shape[a] for a in axes)), 1)), shape, axes),)
+
+
+mean_p = reduction("mean", _mean, _mean_vjp, keeps="", fast=by_kernel(kernels.sums, mean=True))
+
+
 def mean(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """The arithmetic mean over ``dim``. Raises ``DTypeError`` for integers."""
     x = to_tensor(input)
     x = require_floating("mean", x if dtype is None else cast(x, dtypes.as_dtype(dtype)))
     if x._v.dtype == dtypes.float16:  # whose sum could overflow
         return cast(mean(cast(x, dtypes.float32), dim, keepdim), dtypes.float16)
-    return true_divide(sum(x, dim, keepdim), _count(x, all_if_empty(dim), "mean"))
+    return reduce(mean_p, x, all_if_empty(dim), keepdim)
 
 
 def _prod_vjp(g: Tensor, ins: list, o: Tensor, axes: tuple) -> tuple:

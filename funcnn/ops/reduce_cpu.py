@@ -77,13 +77,16 @@ def reduce_into(
     kernel(np.ascontiguousarray(x).reshape(-1), centre, how, partial, out.reshape(-1), plan, workers(x.size * COST))
 
 
-def by_kernel(kernel: Any, sign: float = 1.0) -> Implementation:
-    """The implementation of a reduction by a kernel; for sign -1 of the negated numbers, and negated."""
+def by_kernel(kernel: Any, sign: float = 1.0, mean: bool = False) -> Implementation:
+    """The implementation of a reduction by a kernel; for sign -1 of the negated numbers, and negated. mean: over the count."""
 
     def run(ins: list, outs: list, axes: tuple) -> None:
-        reduce_into(kernel, ins[0], axes, outs[0], sign)
+        x, out = ins[0], outs[0]
+        reduce_into(kernel, x, axes, out, sign)
         if sign < 0:
-            np.negative(outs[0], outs[0])
+            np.negative(out, out)
+        if mean:
+            np.divide(out, x.size // out.size, out=out)
 
     return Implementation(run, pays)
 
