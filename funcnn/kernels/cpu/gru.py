@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from funcnn.kernels.cpu.compile import device_function, kernel
 from funcnn.kernels.cpu.parallel import parallel_for
-from funcnn.kernels.cpu.recurrent import arrive, pack_gates, pack_states, strip_product, wait_for
+from funcnn.kernels.cpu.recurrent import arrive, pack_gates, pack_states, strip_product, task_at, wait_for
 from funcnn.kernels.cpu.vector import pointer
 from funcnn.kernels.cpu.vmath import sigmoid, tanh
 
@@ -27,7 +27,7 @@ def gru_forward(
     parallel_for(pack_gates, blocks * 3, threads, (strips, w, 3, hidden, units))
     parallel_for(pack_gates, blocks * 3, threads, (x_strips, w_ih, 3, x.shape[2], units))
     args = (blocks, reverse, tiles, units, x, h0, b_ih, b_hh, done, strips, x_strips, scratch, y, gates, inner)
-    parallel_for(_forward_task, steps * blocks, threads, args)
+    parallel_for(_forward_task, steps * blocks * min(2, tiles), threads, args)
     hn[:] = y[0 if reverse else steps - 1]
 
 
@@ -36,15 +36,15 @@ def _forward_task(task, worker, blocks, reverse, tiles, units, x, h0, b_ih, b_hh
                   inner):  # fmt: skip
     steps, n, hidden = y.shape
     size_x = x.shape[2]
-    s, block = task // blocks, task % blocks
+    s, half, block, halves = task_at(task, blocks, tiles)
     initial = s == 0
     t = steps - 1 - s if reverse else s
     before = t + 1 if reverse else t - 1
-    wait_for(pointer(done, 0), s * blocks)
+    wait_for(pointer(done, half), s * blocks)
     first = block * units
     have = min(units, hidden - first)
     place = scratch.shape[1] * worker
-    for tile in range(tiles):
+    for tile in range(half * tiles // halves, (half + 1) * tiles // halves):
         top, bottom = n * tile // tiles, n * (tile + 1) // tiles
         rows = bottom - top
         size = rows * units
@@ -64,7 +64,7 @@ def _forward_task(task, worker, blocks, reverse, tiles, units, x, h0, b_ih, b_hh
             values = pointer(gates, (t * n + row) * 3 * hidden + first)
             _gates(have, hidden, size, pointer(b_ih, first), pointer(b_hh, first), sums, state, values, pointer(inner, at),
                    pointer(y, at))  # fmt: skip
-    arrive(pointer(done, 0))
+    arrive(pointer(done, half))
 
 
 @device_function
@@ -91,22 +91,22 @@ def gru_backward(
     parallel_for(pack_states, blocks, threads, (strips, w, units))
     dh0[:] = dhn
     args = (blocks, reverse, tiles, units, dy, gates, inner, y, h0, done, strips, scratch, dx, dgates, dh0)
-    parallel_for(_backward_task, (steps + 1) * blocks, threads, args)
+    parallel_for(_backward_task, (steps + 1) * blocks * min(2, tiles), threads, args)
 
 
 @device_function
 def _backward_task(task, worker, blocks, reverse, tiles, units, dy, gates, inner, y, h0, done, strips, scratch, dx, dgates,
                    dh0):  # fmt: skip
     steps, n, hidden = dy.shape
-    s, block = task // blocks, task % blocks
+    s, half, block, halves = task_at(task, blocks, tiles)
     initial, final, earliest = s == 0, s == steps, s == steps - 1
     t = s if reverse else steps - 1 - s
     later = -1 if reverse else 1
-    wait_for(pointer(done, 0), s * blocks)
+    wait_for(pointer(done, half), s * blocks)
     first = block * units
     have = min(units, hidden - first)
     place = scratch.shape[1] * worker
-    for tile in range(tiles):
+    for tile in range(half * tiles // halves, (half + 1) * tiles // halves):
         top, bottom = n * tile // tiles, n * (tile + 1) // tiles
         if not initial:
             strip = pointer(strips, block * 3 * hidden * units)
@@ -125,7 +125,7 @@ def _backward_task(task, worker, blocks, reverse, tiles, units, dy, gates, inner
                 gates_at = (t * n + row) * 3 * hidden + first
                 _gates_back(have, hidden, pointer(dy, at), pointer(gates, gates_at), pointer(inner, at), state, dh,
                             pointer(dx, gates_at), pointer(dgates, gates_at))  # fmt: skip
-    arrive(pointer(done, 0))
+    arrive(pointer(done, half))
 
 
 @device_function

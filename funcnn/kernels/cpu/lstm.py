@@ -8,14 +8,14 @@ i f g o; y, cells (steps, n, hidden); w_ih (4 hidden, inputs), w (4 hidden, hidd
 
 A task is a block of hidden units at one step: the products of the state and of x with the four strips of the block,
 into a scratch tile, then its gates, cells and states. Backward it multiplies the step after's dgates with its strip, which is what arrives at
-its states, and goes on to their gates. ``done`` counts the tasks, from 0.
+its states, and goes on to their gates. ``done`` counts the tasks of each half of the rows, from 0.
 """
 
 from __future__ import annotations
 
 from funcnn.kernels.cpu.compile import device_function, kernel
 from funcnn.kernels.cpu.parallel import parallel_for
-from funcnn.kernels.cpu.recurrent import arrive, pack_gates, pack_states, strip_product, wait_for
+from funcnn.kernels.cpu.recurrent import arrive, pack_gates, pack_states, strip_product, task_at, wait_for
 from funcnn.kernels.cpu.vector import pointer
 from funcnn.kernels.cpu.vmath import sigmoid, tanh
 
@@ -31,7 +31,7 @@ def lstm_forward(
     parallel_for(pack_gates, blocks * 4, threads, (strips, w, 4, hidden, units))
     parallel_for(pack_gates, blocks * 4, threads, (x_strips, w_ih, 4, x.shape[2], units))
     args = (blocks, reverse, tiles, units, x, h0, c0, bias, done, strips, x_strips, scratch, y, gates, cells)
-    parallel_for(_forward_task, steps * blocks, threads, args)
+    parallel_for(_forward_task, steps * blocks * min(2, tiles), threads, args)
     last = 0 if reverse else steps - 1
     hn[:] = y[last]
     cn[:] = cells[last]
@@ -42,15 +42,15 @@ def _forward_task(task, worker, blocks, reverse, tiles, units, x, h0, c0, bias, 
                   cells):  # fmt: skip
     steps, n, hidden = y.shape
     size_x = x.shape[2]
-    s, block = task // blocks, task % blocks
+    s, half, block, halves = task_at(task, blocks, tiles)
     initial = s == 0
     t = steps - 1 - s if reverse else s
     before = t + 1 if reverse else t - 1
-    wait_for(pointer(done, 0), s * blocks)
+    wait_for(pointer(done, half), s * blocks)
     first = block * units
     have = min(units, hidden - first)
     place = scratch.shape[1] * worker
-    for tile in range(tiles):
+    for tile in range(half * tiles // halves, (half + 1) * tiles // halves):
         top, bottom = n * tile // tiles, n * (tile + 1) // tiles
         rows = bottom - top
         size = rows * units
@@ -67,7 +67,7 @@ def _forward_task(task, worker, blocks, reverse, tiles, units, x, h0, c0, bias, 
             sums = pointer(scratch, place + (row - top) * units)
             values = pointer(gates, (t * n + row) * 4 * hidden + first)
             _gates(have, hidden, size, pointer(bias, first), sums, c, values, pointer(cells, at), pointer(y, at))
-    arrive(pointer(done, 0))
+    arrive(pointer(done, half))
 
 
 @device_function
@@ -95,22 +95,22 @@ def lstm_backward(
     parallel_for(pack_states, blocks, threads, (strips, w, units))
     dc0[:] = dcn
     args = (blocks, reverse, tiles, units, dy, dhn, gates, cells, c0, done, strips, scratch, dgates, dh0, dc0)
-    parallel_for(_backward_task, (steps + 1) * blocks, threads, args)
+    parallel_for(_backward_task, (steps + 1) * blocks * min(2, tiles), threads, args)
 
 
 @device_function
 def _backward_task(task, worker, blocks, reverse, tiles, units, dy, dhn, gates, cells, c0, done, strips, scratch, dgates, dh0,
                    dc0):  # fmt: skip
     steps, n, hidden = dy.shape
-    s, block = task // blocks, task % blocks
+    s, half, block, halves = task_at(task, blocks, tiles)
     initial, final, earliest = s == 0, s == steps, s == steps - 1
     t = s if reverse else steps - 1 - s
     later = -1 if reverse else 1
-    wait_for(pointer(done, 0), s * blocks)
+    wait_for(pointer(done, half), s * blocks)
     first = block * units
     have = min(units, hidden - first)
     strip = pointer(strips, block * 4 * hidden * units)
-    for tile in range(tiles):
+    for tile in range(half * tiles // halves, (half + 1) * tiles // halves):
         top, bottom = n * tile // tiles, n * (tile + 1) // tiles
         place = scratch.shape[1] * worker
         if not initial:
@@ -129,7 +129,7 @@ def _backward_task(task, worker, blocks, reverse, tiles, units, dy, dhn, gates, 
                 gates_at = (t * n + row) * 4 * hidden + first
                 _gates_back(have, hidden, arrived, pointer(dy, at), pointer(gates, gates_at), pointer(cells, at), c_before,
                             pointer(dc0, own), pointer(dgates, gates_at))  # fmt: skip
-    arrive(pointer(done, 0))
+    arrive(pointer(done, half))
 
 
 @device_function

@@ -7,7 +7,8 @@ with rows ``step`` apart; up to 14 rows in one tile, so the strip, which comes f
 A block of units is a task of parallel work: its gates, cells and states depend on no other block of the same step. All
 tasks of all steps are chunks of one parallel loop, which hands them out in order; a task waits until those of the step before have
 arrived. Whoever holds the first unfinished task never waits, so this cannot lock, however few threads really run, and a
-step costs a tenth of a microsecond more where a parallel loop of its own would cost two.
+step costs a tenth of a microsecond more where a parallel loop of its own would cost two. Rows know nothing of each other,
+so two halves of them, each with its own counter, take turns: the last task of a step is awaited while the other half goes on.
 
 Cost of a step: 2 n k gates hidden flops; k * gates * hidden numbers read from L2 for each 14 rows of n. With one to three rows
 the tile is wider, for four vectors are needed to keep enough loads and multiply-adds in flight.
@@ -76,6 +77,13 @@ def pack_states(block, worker, strips, w, units):
 
 
 # ---- steps ------------------------------------------------------------------------------------------------------------
+@device_function
+def task_at(task, blocks, tiles):
+    """``(step, half, block, halves)`` of a task: one half of the row tiles, if there are several, then the other."""
+    halves = min(2, tiles)
+    return task // (blocks * halves), task // blocks % halves, task % blocks, halves
+
+
 def _arrive_twin(counter: Any) -> None:
     counter[0] += 1
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from funcnn.kernels.cpu.compile import device_function, kernel
 from funcnn.kernels.cpu.parallel import parallel_for
-from funcnn.kernels.cpu.recurrent import arrive, pack_gates, pack_states, strip_product, wait_for
+from funcnn.kernels.cpu.recurrent import arrive, pack_gates, pack_states, strip_product, task_at, wait_for
 from funcnn.kernels.cpu.vector import pointer
 from funcnn.kernels.cpu.vmath import tanh
 
@@ -25,7 +25,7 @@ def rnn_forward(x, w_ih, h0, w, bias, relu, reverse, tiles, units, threads, done
     parallel_for(pack_gates, blocks, threads, (strips, w, 1, hidden, units))
     parallel_for(pack_gates, blocks, threads, (x_strips, w_ih, 1, x.shape[2], units))
     args = (blocks, reverse, tiles, units, x, h0, bias, relu, done, strips, x_strips, scratch, y)
-    parallel_for(_forward_task, steps * blocks, threads, args)
+    parallel_for(_forward_task, steps * blocks * min(2, tiles), threads, args)
     hn[:] = y[0 if reverse else steps - 1]
 
 
@@ -33,17 +33,17 @@ def rnn_forward(x, w_ih, h0, w, bias, relu, reverse, tiles, units, threads, done
 def _forward_task(task, worker, blocks, reverse, tiles, units, x, h0, bias, relu, done, strips, x_strips, scratch, y):
     steps, n, hidden = y.shape
     size_x = x.shape[2]
-    s, block = task // blocks, task % blocks
+    s, half, block, halves = task_at(task, blocks, tiles)
     initial = s == 0
     t = steps - 1 - s if reverse else s
     before = t + 1 if reverse else t - 1
-    wait_for(pointer(done, 0), s * blocks)
+    wait_for(pointer(done, half), s * blocks)
     first = block * units
     have = min(units, hidden - first)
     place = scratch.shape[1] * worker
     b = pointer(bias, first)
     zero = y.dtype.type(0)
-    for tile in range(tiles):
+    for tile in range(half * tiles // halves, (half + 1) * tiles // halves):
         top, bottom = n * tile // tiles, n * (tile + 1) // tiles
         h = pointer(h0, top * hidden) if initial else pointer(y, (before * n + top) * hidden)
         sums = pointer(scratch, place)
@@ -63,7 +63,7 @@ def _forward_task(task, worker, blocks, reverse, tiles, units, x, h0, bias, relu
             else:
                 for j in range(have):
                     out[j] = tanh(b[j] + sums[j])
-    arrive(pointer(done, 0))
+    arrive(pointer(done, half))
 
 
 # ---- backward ---------------------------------------------------------------------------------------------------------
@@ -74,22 +74,22 @@ def rnn_backward(dy, dhn, y, w, relu, reverse, tiles, units, threads, done, stri
     blocks = (hidden + units - 1) // units
     parallel_for(pack_states, blocks, threads, (strips, w, units))
     args = (blocks, reverse, tiles, units, dy, dhn, y, relu, done, strips, scratch, dgates, dh0)
-    parallel_for(_backward_task, (steps + 1) * blocks, threads, args)
+    parallel_for(_backward_task, (steps + 1) * blocks * min(2, tiles), threads, args)
 
 
 @device_function
 def _backward_task(task, worker, blocks, reverse, tiles, units, dy, dhn, y, relu, done, strips, scratch, dgates, dh0):
     steps, n, hidden = dy.shape
-    s, block = task // blocks, task % blocks
+    s, half, block, halves = task_at(task, blocks, tiles)
     initial, final = s == 0, s == steps
     t = s if reverse else steps - 1 - s
     later = t - 1 if reverse else t + 1
-    wait_for(pointer(done, 0), s * blocks)
+    wait_for(pointer(done, half), s * blocks)
     first = block * units
     have = min(units, hidden - first)
     place = scratch.shape[1] * worker
     zero, one = y.dtype.type(0), y.dtype.type(1)
-    for tile in range(tiles):
+    for tile in range(half * tiles // halves, (half + 1) * tiles // halves):
         top, bottom = n * tile // tiles, n * (tile + 1) // tiles
         if not initial:
             strip = pointer(strips, block * hidden * units)
@@ -108,4 +108,4 @@ def _backward_task(task, worker, blocks, reverse, tiles, units, dy, dhn, y, relu
                 for j in range(have):
                     slope = (zero if value[j] <= zero else one) if relu else one - value[j] * value[j]
                     out[j] = (g[j] + arrived[j]) * slope
-    arrive(pointer(done, 0))
+    arrive(pointer(done, half))
