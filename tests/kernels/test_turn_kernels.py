@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from funcnn.kernels.cpu.compile import kernel
-from funcnn.kernels.cpu.turn import turn_tile
+from funcnn.kernels.cpu.turn import turn, turn_tile
 from funcnn.kernels.cpu.vector import pointer, vector_bytes
 
 
@@ -27,3 +27,18 @@ def test_turn_tile(dtype):
                 expected[3 + j * 37 + i] = source[2 + i * 41 + j]
         turned(source, 41, target, 37, count)
         np.testing.assert_array_equal(target, expected)
+
+
+@kernel
+def transposed(x, y, rows, columns):
+    turn(pointer(x, 0), x.shape[1], pointer(y, 0), y.shape[1], rows, columns)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("rows, columns", [(1, 1), (3, 40), (16, 16), (17, 33), (40, 7), (8, 24), (0, 5), (32, 48)])
+def test_turn(rows, columns, dtype):
+    x, y = np.random.default_rng(0).standard_normal((50, 60)).astype(dtype), np.full((55, 45), -1, dtype)
+    expected = y.copy()
+    expected[:columns, :rows] = x[:rows, :columns].T
+    transposed(x, y, rows, columns)
+    np.testing.assert_array_equal(y, expected)

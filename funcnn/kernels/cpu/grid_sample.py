@@ -12,8 +12,10 @@ order of places. Cost: 2 * taps flops for each place and channel; images are pas
 from __future__ import annotations
 
 from funcnn.kernels.cpu.compile import device_function, kernel
+from funcnn.kernels.cpu.grid_rows import gather_taps, scatter_taps
 from funcnn.kernels.cpu.grid_taps import BLOCK, INDEX, WEIGHT, block_taps
 from funcnn.kernels.cpu.parallel import parallel_for
+from funcnn.kernels.cpu.turn import turn
 from funcnn.kernels.cpu.vector import pointer, shift
 
 GROUP = 16  # channels that the image's gradient takes at a time
@@ -21,20 +23,6 @@ ROWS = 32  # places whose channels are transposed at a time
 
 
 # ---- transposing ------------------------------------------------------------------------------------------------------
-@device_function
-def turn(source, pitch, target, step, rows, columns):
-    """target[j * step + i] = source[i * pitch + j], eight rows at a time: few lines of the cache are open at once."""
-    whole = rows // 8 * 8
-    for i in range(0, whole, 8):
-        a, out = shift(source, i * pitch), shift(target, i)
-        for j in range(columns):
-            for k in range(8):
-                out[j * step + k] = a[k * pitch + j]
-    for i in range(whole, rows):
-        for j in range(columns):
-            target[j * step + i] = source[i * pitch + j]
-
-
 @device_function
 def turn_chunk(chunk, worker, x, y):
     """A run of pixels of one image."""
@@ -53,37 +41,6 @@ def turn_images(x, y, threads):
 
 # ---- values -----------------------------------------------------------------------------------------------------------
 @device_function
-def place_sums(source, channels, index, weight, taps, out, zero):
-    """out = the weighted channels of one place's pixels; absent ones are passed over."""
-    for c in range(channels):
-        out[c] = zero
-    t = 0
-    while t < taps:
-        i = index[t * BLOCK]
-        if (
-            t + 4 <= taps
-            and min(min(i, index[(t + 1) * BLOCK]), min(index[(t + 2) * BLOCK], index[(t + 3) * BLOCK])) >= 0
-        ):
-            j, k, m = index[(t + 1) * BLOCK], index[(t + 2) * BLOCK], index[(t + 3) * BLOCK]
-            u, v, w, z = weight[t * BLOCK], weight[(t + 1) * BLOCK], weight[(t + 2) * BLOCK], weight[(t + 3) * BLOCK]
-            e, f, g, h = (
-                shift(source, i * channels),
-                shift(source, j * channels),
-                shift(source, k * channels),
-                shift(source, m * channels),
-            )
-            for c in range(channels):
-                out[c] += (u * e[c] + v * f[c]) + (w * g[c] + z * h[c])
-            t += 4
-        else:
-            if i >= 0:
-                u, e = weight[t * BLOCK], shift(source, i * channels)
-                for c in range(channels):
-                    out[c] += u * e[c]
-            t += 1
-
-
-@device_function
 def sample_chunk(chunk, worker, x, turned, grid, y, image, how, half, ints, floats):
     """One block of places, every channel."""
     places, axes = grid.shape[1:]
@@ -100,7 +57,7 @@ def sample_chunk(chunk, worker, x, turned, grid, y, image, how, half, ints, floa
             rows = min(ROWS, count - first)
             for b in range(rows):
                 at, by = shift(index, first + b), shift(weight, first + b)
-                place_sums(source, channels, at, by, taps, shift(room, b * channels), zero)
+                gather_taps(shift(room, b * channels), source, channels, at, by, BLOCK, taps)
             turn(room, channels, pointer(y, n * channels * places + p0 + first), places, rows, channels)
         return
     for c in range(channels):
@@ -144,12 +101,7 @@ def image_grad_chunk(chunk, worker, dy, grid, dx, image, how, half, ints, floats
         turn(pointer(dy, (n * channels + c0) * places + p0), places, rows, group, group, count)
         for b in range(count):
             g = shift(rows, b * group)
-            for t in range(taps):
-                i, u = index[t * BLOCK + b], weight[t * BLOCK + b]
-                if i >= 0:
-                    out = shift(total, i * group)
-                    for c in range(group):
-                        out[c] += u * g[c]
+            scatter_taps(total, g, group, shift(index, b), shift(weight, b), BLOCK, taps)
     turn(total, group, pointer(dx, (n * channels + c0) * pixels), pixels, pixels, group)
 
 

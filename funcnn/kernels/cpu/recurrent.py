@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from funcnn.kernels.cpu.compile import device_function, intrinsic
+from funcnn.kernels.cpu.turn import turn
 from funcnn.kernels.cpu.vector import Tile, pointer, tile_shape, vector_bytes
 
 WIDE = 4  # vectors across a tile of at most FEW rows
@@ -52,10 +53,9 @@ def pack_gates(chunk, worker, strips, w, gates, k, units):
     have = min(units, hidden - first)
     p = pointer(strips, chunk * k * units)
     q = pointer(w, (chunk % gates * hidden + first) * k)
+    turn(q, k, p, units, have, k)
     zero = strips.dtype.type(0)
     for i in range(k):
-        for j in range(have):
-            p[i * units + j] = q[j * k + i]
         for j in range(have, units):
             p[i * units + j] = zero
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from funcnn.kernels.cpu.compile import intrinsic
+from funcnn.kernels.cpu.compile import device_function, intrinsic
 from funcnn.kernels.cpu.rows import Row
-from funcnn.kernels.cpu.vector import vector_bytes
+from funcnn.kernels.cpu.vector import shift, vector_bytes
 
 
 def _turn_twin(source: Any, step: int, target: Any, apart: int, count: int) -> None:
@@ -29,6 +29,28 @@ def turn_tile(typingctx: Any, source: Any, step: Any, target: Any, apart: Any, c
         return context.get_dummy_value()
 
     return types.void(source, types.intp, target, types.intp, types.intp), codegen
+
+
+@intrinsic(twin=lambda p: vector_bytes() // p.dtype.itemsize)
+def lanes_of(typingctx: Any, p: Any) -> Any:
+    """How many numbers a vector holds."""
+    from numba.core import types
+
+    lanes = 8 * vector_bytes() // p.dtype.bitwidth
+    return types.intp(p), lambda context, builder, signature, values: context.get_constant(types.intp, lanes)
+
+
+@device_function
+def turn(source, step, target, apart, rows, columns):
+    """``target[j * apart + i] = source[i * step + j]`` for a matrix (rows, columns); rows beyond whole tiles one by one."""
+    lanes = lanes_of(source)
+    whole = rows // lanes * lanes
+    for i in range(0, whole, lanes):
+        for j in range(0, columns, lanes):
+            turn_tile(shift(source, i * step + j), step, shift(target, j * apart + i), apart, min(lanes, columns - j))
+    for i in range(whole, rows):
+        for j in range(columns):
+            target[j * apart + i] = source[i * step + j]
 
 
 class Turn(Row):
