@@ -42,16 +42,10 @@ def _rows_shape(table: Any, index: Any, padding: int, scale: bool, least: int) -
     return (Aval((*index.shape, table.shape[1]), table.dtype),)
 
 
-def _rows_check(ins: list, padding: int, scale: bool, least: int) -> None:
-    require_rows(ins[1], ins[0].shape[0], least)
-
-
-def require_rows(index: np.ndarray, rows: int, least: int) -> None:
-    """Raise ``IndexError`` unless every index is in [least, rows)."""
-    flat = _flat(index)
-    place = kernels.first_outside(flat, least, rows)
-    if place >= 0:
-        raise IndexError(f"embedding: index {flat[place]} is out of range for a weight of {rows} rows")
+def _require_inside(index: np.ndarray, outside: int, rows: int) -> None:
+    """Raise ``IndexError`` where a kernel has found an index that is not in [0, rows)."""
+    if outside >= 0:
+        raise IndexError(f"embedding: index {index[outside]} is out of range for a weight of {rows} rows")
 
 
 def _flat(index: np.ndarray) -> np.ndarray:
@@ -59,13 +53,10 @@ def _flat(index: np.ndarray) -> np.ndarray:
 
 
 def _rows(ins: list, outs: list, padding: int, scale: bool, least: int) -> None:
-    out = outs[0]
-    if out.size:
-        width = out.shape[-1]
-        run = max(1, CHUNK // (width * out.itemsize))
-        kernels.gather_rows(
-            ins[0].ravel(), _flat(ins[1]), out.ravel(), width, run, threads.workers(COPY_NS * out.nbytes)
-        )
+    table, index, out = ins[0], _flat(ins[1]), outs[0]
+    rows, width = table.shape
+    run, work = max(1, CHUNK // (width * out.itemsize + 1)), threads.workers(COPY_NS * out.nbytes)
+    _require_inside(index, kernels.gather_rows(table.ravel(), index, out.ravel(), width, run, least, rows, work), rows)
 
 
 def _rows_vjp(g: Tensor, ins: list, out: Tensor, padding: int, scale: bool, least: int) -> tuple:
@@ -106,9 +97,7 @@ def _rows_batch(n: int, ins: list, batched: list, padding: int, scale: bool, lea
     return out if padding < 0 else where(unsqueeze(eq(index, padding), -1), stop_gradient(out), out)
 
 
-embedding_p = Primitive(
-    "embedding", _rows_shape, cpu=_rows, vjp=_rows_vjp, batch=_rows_batch, check=_rows_check
-)  # fmt: skip
+embedding_p = Primitive("embedding", _rows_shape, cpu=_rows, vjp=_rows_vjp, batch=_rows_batch)
 
 
 def pick(table: Tensor, index: Tensor) -> Tensor:
@@ -118,12 +107,10 @@ def pick(table: Tensor, index: Tensor) -> Tensor:
 
 # ---- adding rows ------------------------------------------------------------------------------------------------------
 def _grad(ins: list, outs: list, rows: int) -> None:
-    table = outs[0]
-    if table.size:
-        width = table.shape[-1]
-        run = max(1, RANGE // (width * table.itemsize))
-        work = threads.workers(COPY_NS * (table.nbytes + ins[0].nbytes))
-        kernels.scatter_rows(ins[0].ravel(), _flat(ins[1]), table.ravel(), width, run, work)
+    dy, index, table = ins[0], _flat(ins[1]), outs[0]
+    width = table.shape[-1]
+    run, work = max(1, RANGE // (width * table.itemsize + 1)), threads.workers(COPY_NS * (table.nbytes + dy.nbytes))
+    _require_inside(index, kernels.scatter_rows(dy.ravel(), index, table.ravel(), width, run, -1, rows, work), rows)
 
 
 def _grad_batch(n: int, ins: list, batched: list, rows: int) -> Tensor:
@@ -143,7 +130,6 @@ embedding_grad_p = Primitive(
     cpu=_grad,
     vjp=lambda g, ins, out, rows: (lambda: pick(g, ins[1]), None),
     batch=_grad_batch,
-    check=lambda ins, rows: require_rows(ins[1], rows, -1),
 )
 
 

@@ -24,16 +24,20 @@ def test_rows_and_their_transpose(rows, width, count, run, dtype):
     seen = []
     for threads in (1, 2):
         out, grad = np.full_like(dy, np.nan), np.full_like(table, np.nan)
-        embedding.gather_rows(table.ravel(), index, out.ravel(), width, run, threads)
-        embedding.scatter_rows(dy.ravel(), index, grad.ravel(), width, run, threads)
+        embedding.gather_rows(table.ravel(), index, out.ravel(), width, run, -1, rows, threads)
+        embedding.scatter_rows(dy.ravel(), index, grad.ravel(), width, run, -1, rows, threads)
         np.testing.assert_array_equal(out, np.where(kept[:, None], table[index], 0))
         np.testing.assert_allclose(grad, sums, 1e-5 if dtype == "float32" else 1e-13, 1e-5)
         seen.append((out.tobytes(), grad.tobytes()))
     assert seen[0] == seen[1]
 
 
-def test_the_first_index_outside():
-    assert embedding.first_outside(np.array([0, 3, 2]), 0, 4) == -1
-    assert embedding.first_outside(np.array([0, 4, -1]), 0, 4) == 1
-    assert embedding.first_outside(np.array([0, -1, 4]), -1, 4) == 2
-    assert embedding.first_outside(np.zeros(0, np.int64), 0, 0) == -1
+@pytest.mark.parametrize(
+    ("index", "least", "place"), [([0, 3, 2], 0, -1), ([0, 4, -1], 0, 1), ([0, -1, 4], -1, 2), ([], 0, -1)]
+)
+def test_an_index_outside_is_found_before_anything_is_written(index, least, place):
+    index, rows, few = np.array(index, np.int64), np.ones(4 * 2), np.ones(2 * len(index))
+    out, grad = np.full_like(few, np.nan), np.full_like(rows, np.nan)
+    assert embedding.gather_rows(rows, index, out, 2, 5, least, 4, 1) == place
+    assert embedding.scatter_rows(few, index, grad, 2, 5, least, 4, 1) == place
+    assert np.isnan(out).all() == np.isnan(grad).all() == (place >= 0) or not index.size

@@ -3,17 +3,19 @@
 The forward copies ``count * D`` numbers, chunks being runs of indices. The gradient writes V * D zeros and adds count * D
 numbers. Its chunks are ranges of the vocabulary: each zeroes its own rows while they are in the cache, then reads all
 indices (8 bytes each, out of the cache) and adds the rows that are its own, in their order. So no row has two writers, and
-the sums do not depend on the number of threads. A negative index means "no row".
+the sums do not depend on the number of threads. A negative index means "no row". Both look first whether every index is in
+[least, rows), and return the position of one that is not before they touch anything, else -1.
 """
 
 from __future__ import annotations
 
 from funcnn.kernels.cpu.compile import device_function, kernel
 from funcnn.kernels.cpu.parallel import parallel_for
+from funcnn.kernels.cpu.rows import clear_row, copy_row
 from funcnn.kernels.cpu.vector import pointer
 
 
-@kernel
+@device_function
 def first_outside(index, least, rows):
     """The position of the first index that is not in [least, rows), or -1."""
     bad = 0
@@ -29,30 +31,29 @@ def first_outside(index, least, rows):
 @device_function
 def gather_chunk(chunk, worker, table, index, out, width, run):
     """Rows ``chunk * run`` and on of the output."""
-    zero = table.dtype.type(0)
     for m in range(chunk * run, min((chunk + 1) * run, index.size)):
         v = index[m]
         target = pointer(out, m * width)
         if v < 0:
-            for i in range(width):
-                target[i] = zero
+            clear_row(target, width)
         else:
-            source = pointer(table, v * width)
-            for i in range(width):
-                target[i] = source[i]
+            copy_row(target, pointer(table, v * width), width)
 
 
 @kernel
-def gather_rows(table, index, out, width, run, threads):
+def gather_rows(table, index, out, width, run, least, rows, threads):
     """out[m] = table[index[m]], or zeros where index[m] < 0; all flat, rows of ``width``, ``run`` of them a chunk."""
-    parallel_for(gather_chunk, -(-index.size // run), threads, (table, index, out, width, run))
+    outside = first_outside(index, least, rows)
+    if outside < 0:
+        parallel_for(gather_chunk, -(-index.size // run), threads, (table, index, out, width, run))
+    return outside
 
 
 @device_function
-def scatter_chunk(chunk, worker, dy, index, table, width, run):
+def scatter_chunk(chunk, worker, dy, index, table, width, run, rows):
     """Rows ``chunk * run`` and on of the table."""
     zero = dy.dtype.type(0)
-    first, last = chunk * run, min((chunk + 1) * run, table.size // width)
+    first, last = chunk * run, min((chunk + 1) * run, rows)
     mine = pointer(table, first * width)
     for i in range((last - first) * width):
         mine[i] = zero
@@ -65,6 +66,9 @@ def scatter_chunk(chunk, worker, dy, index, table, width, run):
 
 
 @kernel
-def scatter_rows(dy, index, table, width, run, threads):
-    """table = 0, then table[index[m]] += dy[m] where index[m] >= 0; ``run`` rows of the table a chunk."""
-    parallel_for(scatter_chunk, -(-(table.size // width) // run), threads, (dy, index, table, width, run))
+def scatter_rows(dy, index, table, width, run, least, rows, threads):
+    """table = 0, then table[index[m]] += dy[m] where index[m] >= 0; ``run`` of its ``rows`` a chunk."""
+    outside = first_outside(index, least, rows)
+    if outside < 0:
+        parallel_for(scatter_chunk, -(-rows // run), threads, (dy, index, table, width, run, rows))
+    return outside
