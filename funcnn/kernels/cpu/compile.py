@@ -3,7 +3,7 @@
 ``@kernel`` and ``@device_function`` only note the function, so importing a kernel file costs nothing and does not import
 Numba. The first call makes a Numba dispatcher of a copy of the function in whose globals the helpers it names are
 dispatchers too; other threads see it when it is complete. The copy keeps code, module and name, so Numba's cache hits in
-later processes (a closure over a dispatcher never would).
+later processes (a closure over a dispatcher never would). Helpers go only as far as ``parts.py`` says.
 
 The cache directory's name carries a hash of every kernel source: Numba looks only at the file that a kernel stands in,
 and would miss an edit in a helper's file. Standard modules that only a first compilation needs are imported there, for they
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FASTMATH = {"nsz", "arcp", "contract", "afn", "reassoc"}  # NaN and inf survive, unlike with fastmath=True
+COMMON = {"nogil": True, "error_model": "numpy"}
 _lock = threading.RLock()
 _workqueue = threading.Lock()
 _around: Callable | None = None  # called as around(kernel, args) in place of every kernel that is called from Python
@@ -48,6 +49,7 @@ class Kernel:
         self.function = function
         self.options = {"fastmath": FASTMATH, **options}
         self.compiled: Any = None
+        self.linked: Any = None
         self.call: Any = None  # the dispatcher, behind a lock where Numba's pool can serve only one thread at a time
 
     def __call__(self, *args: Any) -> Any:
@@ -57,11 +59,20 @@ class Kernel:
         return self.call(*args) if _around is None else _around(self, args)
 
     def dispatcher(self) -> Any:
-        """The dispatcher, made on first use after those of the helpers that the function names."""
+        """The dispatcher that Python calls, made on first use after those of the helpers that the function names."""
         with _lock:
             if self.compiled is None:
-                self.compiled = _dispatcher(rebound(self.function, lambda helper: helper.dispatcher()), self.options)
+                self.compiled = _dispatcher(rebound(self.function, lambda helper: helper.part()), self.options)
             return self.compiled
+
+    def part(self) -> Any:
+        """The dispatcher that other kernels call: a part of them, which is neither assembled nor cached by itself."""
+        from funcnn.kernels.cpu.parts import part
+
+        with _lock:
+            if self.linked is None:
+                self.linked = part(rebound(self.function, lambda helper: helper.part()), {**COMMON, **self.options})
+            return self.linked
 
     def inspect(self) -> Any:
         """Which instructions the kernel was compiled to, for each combination of types that it was called with.
@@ -121,6 +132,8 @@ class Intrinsic(Kernel):
                 self.compiled = self.twin if numba.config.DISABLE_JIT else numba_intrinsic(self.function)
             return self.compiled
 
+    part = dispatcher
+
 
 def intrinsic(twin: Callable) -> Callable:
     """Declare ``function(typingctx, *types) -> (signature, codegen)`` as an intrinsic with a Python twin."""
@@ -145,15 +158,32 @@ def _dispatcher(function: Any, options: dict[str, Any]) -> Any:
     threads.start()
     Watch.begin()
     directory = cache_directory()
-    options = {"nogil": True, "error_model": "numpy", **options}
-    if directory is None:
-        return numba.njit(function, **options)
+    options = {**COMMON, **options}
     saved = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = directory  # read when a function is decorated; users' own kernels keep their setting
+    numba.config.CACHE_DIR = directory or saved  # read when a function is decorated; users' own kernels keep their setting
     try:
-        return numba.njit(function, cache=True, **options)
+        made = numba.njit(function, cache=directory is not None, **options)
     finally:
         numba.config.CACHE_DIR = saved
+    if not numba.config.DISABLE_JIT:
+        made.compile = _for_writable(made)
+    return made
+
+
+def _for_writable(dispatcher: Any) -> Callable:
+    """The dispatcher's ``compile``, where read-only arrays run what is made for writable ones: no kernel writes inputs."""
+    from numba import types
+
+    compile_types = dispatcher.compile
+
+    def compile(given: Any) -> Any:
+        writable = tuple(t.copy(readonly=False) if isinstance(t, types.Array) else t for t in given)
+        entry = compile_types(writable)
+        if writable != given:
+            dispatcher._insert([t._code for t in given], entry, False)
+        return entry
+
+    return compile
 
 
 @cache
@@ -215,7 +245,8 @@ class Watch:
 
         class Listener(event.Listener):
             def on_start(self, event: Any) -> None:
-                Watch.compiling(event.data["dispatcher"].py_func, event.data["args"])
+                if "no_cpython_wrapper" not in event.data["dispatcher"].targetoptions:  # not a part of a kernel
+                    Watch.compiling(event.data["dispatcher"].py_func, event.data["args"])
 
             def on_end(self, event: Any) -> None:
                 """Nothing to do."""

@@ -6,8 +6,9 @@ chunk from a shared counter, so a slow core does less; ``worker`` counts from 0 
 memory. With one thread nothing but a loop runs.
 
 The call is compiled into the kernel: the chunk loop becomes a function of Numba's generalised-ufunc form, which Numba's
-threading layer (tbb, omp or workqueue, whichever it finds first) spreads over its pool: about 3 us with omp. Chunks may
-not raise.
+threading layer (tbb, omp or workqueue, whichever it finds first) spreads over its pool: about 3 us with omp. The body is
+called, not inlined, which would compile it twice, and what LLVM moves out of its loops would not stay in registers.
+Chunks may not raise.
 """
 
 from __future__ import annotations
@@ -88,9 +89,8 @@ def _worker_loop(context: Any, module: Any, compiled: Any, args: Any, block_type
     chunk = builder.atomic_rmw("add", counter, word(1), "monotonic")
     builder.cbranch(builder.icmp_signed("<", chunk, limit), work, done)
     builder.position_at_end(work)
-    context.call_conv.call_function(
-        builder, callee, compiled.fndesc.restype, compiled.fndesc.argtypes, [chunk, worker, *values]
-    )
+    kinds = compiled.fndesc.restype, compiled.fndesc.argtypes
+    context.call_conv.call_function(builder, callee, *kinds, [chunk, worker, *values], attrs=("noinline",))
     builder.branch(take)
     builder.position_at_end(done)
     builder.ret_void()
