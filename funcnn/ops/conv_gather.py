@@ -61,7 +61,7 @@ def _exactly(run: Any, a: np.ndarray, b: np.ndarray, out: np.ndarray, bias: Any,
 def _spread(x: np.ndarray, image: tables.Image) -> np.ndarray:
     """x (N, C, D, H, W) in the image's layout."""
     if image.direct:
-        return x
+        return x.reshape(-1)
     planes = x.shape[0] * x.shape[1]
     spacious = empty((planes * image.size + SLACK,), x.dtype)
     work = threads.workers(SPREAD_NS * spacious.size)
@@ -76,7 +76,8 @@ def _packed(
     rows = tile_shape(w.itemsize)[0]
     panels = groups * -(-lanes // rows)
     packed, spoiled = empty((panels * rows * table.size,), w.dtype), np.empty(panels, w.dtype)
-    pack_weights(w, table, packed, spoiled, groups, lanes, rows, stride, group, threads.workers(2 * packed.size))
+    work = threads.workers(2 * packed.size)
+    pack_weights(w.reshape(-1), table, packed, spoiled, groups, lanes, rows, stride, group, work)
     return packed, not spoiled.any()
 
 

@@ -67,9 +67,8 @@ def transformed(w: np.ndarray, patches: Patches, table: np.ndarray, stride: int,
     panels = patches.apart // rows
     packed = empty((patches.groups * panels * table.size * rows,), w.dtype)
     spoiled = np.empty(patches.groups * panels, w.dtype)  # seen again in the outputs
-    pack_weights(
-        w, table, packed, spoiled, patches.groups, patches.k, rows, stride, group, threads.workers(2 * packed.size)
-    )
+    work = threads.workers(2 * packed.size)
+    pack_weights(w.reshape(-1), table, packed, spoiled, patches.groups, patches.k, rows, stride, group, work)
     result = empty((patches.groups * panels * patches.c * patches.places * rows,), w.dtype)
     work = threads.workers(result.size)
     winograd_weights(packed, result, patches.m, patches.groups, patches.c, panels, rows, patches.lanes, work)

@@ -90,7 +90,7 @@ def _image_grad(ins: list, outs: list, space: tuple, taps: int, padding: int, al
 def _grid_grad(ins: list, outs: list, taps: int, padding: int, align: bool) -> None:
     dy, x, grid = ins
     if outs[0].size:
-        arrays = [_flat(dy), *_turned(x, grid, taps), outs[0]]
+        arrays = [_flat(dy), *_turned(x, grid, taps), outs[0].reshape(-1)]
         how, room = (taps, padding, align), kernels.ROWS * x.shape[1]
         _call(kernels.grid_grad, arrays, grid, x.shape[2:], how, room, _work(grid, x.shape[1], taps))
 

@@ -8,9 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 import funcnn as fn
 import funcnn.nn.functional as F
 from funcnn import nn, optim
+from funcnn.kernels.cpu import limits
+from funcnn.kernels.cpu.vector import tile_shape
 
 DTYPES = ("float32", "float64")
 
@@ -166,7 +170,7 @@ def _random(dtype: str) -> list:
     fn.manual_seed(0)
     drawn = [fn.rand(MANY, dtype=kind), fn.randn(MANY, dtype=kind), fn.rand(7, dtype=kind), fn.randn(7, dtype=kind)]
     dropped = F.dropout(_leaf(dtype, MANY), 0.3), F.dropout(_leaf(dtype, 30), 0.3)
-    more = [fn.randint(0, 9, (50,)), fn.randperm(40), fn.bernoulli(drawn[2])]
+    more = [fn.randint(0, 9, (50,)), fn.randint(0, 9, (MANY,)), fn.randperm(40), fn.bernoulli(drawn[2])]
     return [t.numpy() for t in drawn + more] + [t.detach().numpy() for y in dropped for t in _both_ways(y)]
 
 
@@ -219,9 +223,20 @@ def _attended(dtype: str) -> list:
     return [t.detach().numpy() for y in made for t in _both_ways(y)]
 
 
+def _limits(dtype: str) -> list:
+    """The kernels by which the profiler measures the machine."""
+    rows, columns = tile_shape(np.dtype(dtype).itemsize)
+    a, b, c = np.ones(rows, dtype), np.ones(columns, dtype), np.zeros(rows * columns, dtype)
+    limits.multiply(a, b, c, 1, columns, c.size, 1, 1, 1)
+    source, target = np.ones(8, np.float32), np.zeros(8, np.float32)
+    limits.copy(source, target, 8, 1, 1)
+    return [c, target]
+
+
 PROGRAMS: dict[str, Callable[[str], list]] = {
     "smooth functions": _elementwise(SMOOTH, fn),
     "activations": _elementwise(CURVES, F),
+    "GELU by tanh": _of(lambda x: F.gelu(x, "tanh"), (MANY,)),
     "arithmetic": _pairs,
     "arithmetic with numbers": _scalars,
     "reductions": _folds,
@@ -259,4 +274,5 @@ PROGRAMS: dict[str, Callable[[str], list]] = {
     ),
     "SGD": _trained(lambda weights: optim.SGD(weights, 0.1, momentum=0.9)),
     "Adam": _trained(lambda weights: optim.Adam(weights)),
+    "machine limits": _limits,
 }
