@@ -210,6 +210,9 @@ def _sampled(dtype: str) -> list:
     solid, around = _leaf(dtype, 2, 3, 4, 5, 6), _leaf(dtype, 2, 2, 3, 4, 3)
     made = [F.grid_sample(x, grid, mode, align_corners=False) for mode in ("bilinear", "nearest", "bicubic")]
     made.append(F.grid_sample(solid, around, "bilinear", align_corners=False))
+    made.append(
+        F.grid_sample(_leaf(dtype, 2, 8, 3, 3), grid, align_corners=False)
+    )  # channels enough to lie side by side
     return [t.detach().numpy() for y in made for t in _both_ways(y)]
 
 

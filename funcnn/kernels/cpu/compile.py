@@ -160,7 +160,7 @@ def _dispatcher(function: Any, options: dict[str, Any]) -> Any:
     directory = cache_directory()
     options = {**COMMON, **options}
     saved = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = directory or saved  # read when a function is decorated; users' own kernels keep their setting
+    numba.config.CACHE_DIR = directory or saved  # read when a function is decorated; users' own kernels keep theirs
     try:
         made = numba.njit(function, cache=directory is not None, **options)
     finally:

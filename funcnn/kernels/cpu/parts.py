@@ -18,7 +18,8 @@ def part(function: Callable, options: dict[str, Any]) -> Any:
 
     if numba.config.DISABLE_JIT:
         return function
-    return numba.njit(function, no_cpython_wrapper=True, no_cfunc_wrapper=True, pipeline_class=_compiler(), **options)
+    wrappers: Any = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    return numba.njit(function, pipeline_class=_compiler(), **wrappers, **options)
 
 
 @cache
