@@ -17,7 +17,7 @@ import pytest
 
 from funcnn.kernels import cpu
 from funcnn.kernels.cpu.compile import Kernel, call_around
-from funcnn.warmup.__main__ import main
+from funcnn.warmup.command import main
 from funcnn.warmup.programs import DTYPES, PROGRAMS
 from tests import helpers as h
 from tests.cases import TABLE
