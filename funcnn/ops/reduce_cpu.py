@@ -57,6 +57,12 @@ def _as_it_lies(x: np.ndarray, axes: tuple) -> tuple[np.ndarray, tuple, list]:
     return x.transpose(order), tuple(order.index(axis) for axis in axes), where
 
 
+def flat(x: np.ndarray) -> np.ndarray:
+    """All numbers in a row, in memory that may be written: for read-only arrays kernels would be compiled anew."""
+    row = np.ascontiguousarray(x).reshape(-1)
+    return row if row.flags.writeable else row.copy()
+
+
 def reduce_into(
     kernel: Any, x: np.ndarray, axes: tuple, out: np.ndarray, how: float = 1.0, centre: Any = UNREAD
 ) -> None:
@@ -74,7 +80,7 @@ def reduce_into(
     assert plan is not None, "pays() says for which arrays there is a plan"
     blocks = int(plan[kernels.BLOCKS])
     partial = empty((blocks * out.size,), DOUBLE) if blocks > 1 else UNREAD
-    kernel(np.ascontiguousarray(x).reshape(-1), centre, how, partial, out.reshape(-1), plan, workers(x.size * COST))
+    kernel(flat(x), centre, how, partial, out.reshape(-1), plan, workers(x.size * COST))
 
 
 def by_kernel(kernel: Any, sign: float = 1.0, mean: bool = False) -> Implementation:
@@ -142,7 +148,7 @@ def _once(x: np.ndarray, axes: tuple) -> np.ndarray:
 def spread(ins: list, outs: list) -> None:
     """Write out an array that is repeated over some axes, as the gradient of a sum is."""
     x, axes = ins[0], _repeated(ins[0])
-    kernels.spread_over(_once(x, axes).reshape(-1), outs[0].reshape(-1), layout(x.shape, axes), workers(x.size * 0.1))
+    kernels.spread_over(flat(_once(x, axes)), outs[0].reshape(-1), layout(x.shape, axes), workers(x.size * 0.1))
 
 
 copies = (Implementation(spread, is_spread), Implementation(lambda ins, outs: np.copyto(outs[0], ins[0])))

@@ -21,6 +21,7 @@ from funcnn.ops.join import cat, flip_p
 from funcnn.ops.math import exp
 from funcnn.ops.movement import reshape_p, slice_dim
 from funcnn.ops.reduce import ValuesIndices
+from funcnn.ops.reduce_cpu import flat
 
 LARGE = 1 << 12  # numbers; below, NumPy's call costs less
 COST = 0.4  # nanoseconds a number
@@ -51,9 +52,8 @@ def _accumulated(ufunc: np.ufunc, kernel: Any = None) -> tuple[Implementation, .
         np.copyto(out, ufunc.accumulate(x, dim, dtype=wide), casting="unsafe")
 
     def run(ins: list, outs: list, dim: int, backwards: bool = False) -> None:
-        x = np.ascontiguousarray(ins[0])
-        inner, flat = numel(x.shape[dim + 1 :]), outs[0].reshape(-1)
-        kernel(x.reshape(-1), flat, x.shape[dim], inner, backwards, workers(x.size * COST))
+        x, inner = ins[0], numel(ins[0].shape[dim + 1 :])
+        kernel(flat(x), outs[0].reshape(-1), x.shape[dim], inner, backwards, workers(x.size * COST))
 
     def when(ins: list, **params: Any) -> bool:
         return ins[0].size >= LARGE and ins[0].dtype.char in "fd"

@@ -11,6 +11,7 @@ import pytest
 
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.tensor import Tensor
+from funcnn.kernels.cpu.compile import no_compile
 from funcnn.ops import moments, scan
 from funcnn.ops import reduce as r
 from funcnn.ops.creation import as_tensor
@@ -304,6 +305,17 @@ def test_large_reductions_in_every_layout(shape: tuple, axes: tuple, dtype: str)
         variance, mean = moments.moments_p(t, axes=axes, freedom=9)
         np.testing.assert_allclose(mean._v, exact.mean(axes), close)
         np.testing.assert_allclose(variance._v, exact.var(axes) * (x.size // mean._v.size) / 9, close)
+
+
+def test_read_only_arrays_compile_nothing_new() -> None:
+    x = np.random.default_rng(0).random((64, 128))
+    fixed = x.copy()
+    fixed.flags.writeable = False
+    functions = (r.sum, r.amax, r.norm, moments.var, lambda t: scan.cumsum(t, 1))
+    expected = [f(as_tensor(x))._v for f in functions]
+    with no_compile():
+        for f, wanted in zip(functions, expected, strict=True):
+            np.testing.assert_array_equal(f(as_tensor(fixed))._v, wanted)
 
 
 def test_a_large_expanded_number_adds_up() -> None:
