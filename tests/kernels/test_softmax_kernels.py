@@ -141,9 +141,10 @@ def test_cross_entropy_and_its_gradient(shape, dtype):
         np.testing.assert_allclose(one, two, 1e-5, 1e-5)
 
 
-def test_an_ignored_target_hides_nan_and_may_be_a_class():
+@pytest.mark.parametrize("bad", [NAN, 0.0])
+def test_an_ignored_target_hides_the_scale_and_may_be_a_class(bad):
     x, dloss = np.zeros((2, 3, 1)), np.array([[NAN], [2.0]])
-    x[0] = NAN
+    x[0] = bad
     loss, _, dx = entropy(x, np.array([[1], [2]]), dloss, 1)
     np.testing.assert_allclose(loss, [[0], [np.log(3)]])
-    np.testing.assert_allclose(dx[:, :, 0], [[0, 0, 0], [2 / 3, 2 / 3, -4 / 3]])
+    np.testing.assert_allclose(dx[:, :, 0], [[bad] * 3, [2 / 3, 2 / 3, -4 / 3]])

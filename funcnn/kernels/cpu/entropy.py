@@ -79,19 +79,20 @@ def _exponentials(chunk, worker, x, top, rest, scale, dx, target, ignore_index, 
         if target.size:
             hot = pointer(target, at)
             for j in range(width):
-                q = pointer(dx, start + j)
+                p, q = pointer(x, start + j), pointer(dx, start + j)
                 if hot[j] != ignore_index:
                     q[hot[j] * inner] -= g[j]
-                else:
+                else:  # 0, or NaN from the numbers, not from the scale
                     for i in range(n):
-                        q[i * inner] = zero
+                        q[i * inner] = exp(below(p[i * inner], t[j], r[j])) * zero
 
 
 @kernel
 def exponentials(x, top, rest, scale, dx, target, ignore_index, cut, threads):
     """dx = exp(x - top - rest) * scale along axis 1: the gradient of logsumexp, and of cross-entropy.
 
-    For the latter target (O, I), else empty, names the class that scale is taken from; its dx is 0 where it is ignored.
+    For the latter target (O, I), else empty, names the class that scale is taken from; its dx is 0 where it is ignored
+    (NaN where probabilities are, as in PyTorch).
     """
     chunks = (units(x, cut) + cut[0] - 1) // cut[0]
     parallel_for(_exponentials, chunks, threads, (x, top, rest, scale, dx, target, ignore_index, cut))

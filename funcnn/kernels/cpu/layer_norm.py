@@ -50,7 +50,8 @@ def _rows(chunk, worker, x, y, weight, bias, mean, rstd, each, groups, eps, cent
         centre = kind(first_mean(x, start, size) if centred else 0.0)
         left, squared = row_spread(x, start, size, centre)
         off = left / size if centred else 0.0
-        mu, scale = centre + off, 1.0 / np.sqrt((squared - left * off) / size + eps)
+        squares = squared - left * off if centred else squared  # an infinite sum times 0 would be NaN
+        mu, scale = centre + off, 1.0 / np.sqrt(squares / size + eps)
         mean[row], rstd[row] = mu, scale
         rest = kind((mean[row] - mu) * scale)  # what rounding took from the mean
         for at in range(0, size, PIECE):
@@ -105,7 +106,7 @@ def row_factors(dy, x, weight, row, column, mean, rstd, centred, out):
         along += two
         left += three
     rest = left / size if centred else 0.0
-    b = -scale * scale * scale / size * (along - rest * plain)
+    b = -scale * scale * scale / size * (along - rest * plain if centred else along)
     out[0], out[1], out[2], out[3] = scale, b, -scale / size * plain - b * rest if centred else 0.0, -rest * scale
 
 

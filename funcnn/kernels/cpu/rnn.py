@@ -105,7 +105,10 @@ def _backward_task(task, worker, blocks, reverse, tiles, units, dy, dhn, y, relu
             else:
                 at = t * n * hidden + own
                 g, value, out = pointer(dy, at), pointer(y, at), pointer(dgates, at)
-                for j in range(have):
-                    slope = (zero if value[j] <= zero else one) if relu else one - value[j] * value[j]
-                    out[j] = (g[j] + arrived[j]) * slope
+                if relu:
+                    for j in range(have):
+                        out[j] = zero if value[j] <= zero else g[j] + arrived[j]
+                else:
+                    for j in range(have):
+                        out[j] = (g[j] + arrived[j]) * (one - value[j] * value[j])
     arrive(pointer(done, half))
