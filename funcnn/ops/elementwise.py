@@ -34,6 +34,17 @@ from funcnn.ops.reduce_cpu import copies
 _NUMBERS = frozenset((int, float))
 
 
+def flat_slope(g: Tensor) -> Tensor:
+    """The gradient of a step: zeros, also where the cotangent is infinite or NaN."""
+    from funcnn.ops.creation import zeros_like
+
+    return zeros_like(g)
+
+
+def _sign_loop(x: np.ndarray, out: np.ndarray) -> None:
+    np.subtract(x > 0, x < 0, out, dtype=out.dtype)
+
+
 def unary(
     name: str,
     loop: Any,
@@ -218,8 +229,8 @@ true_divide = binary(
 floor_divide = binary(
     "floor_divide",
     np.floor_divide,
-    lambda g, x, y, o: mul(g, 0.0),
-    lambda g, x, y, o: mul(g, 0.0),
+    lambda g, x, y, o: flat_slope(g),
+    lambda g, x, y, o: flat_slope(g),
     "``floor(input / other)``. Raises ``ZeroDivisionError`` for an integer divisor of zero.",
     kinds="iuf",
     check=_no_zero,
@@ -237,9 +248,8 @@ fmod = binary(
     "fmod",
     np.fmod,
     lambda g, x, y, o: g,
-    lambda g, x, y, o: neg(mul(g, true_divide(sub(x, o), y))),
+    lambda g, x, y, o: neg(mul(g, div(x, y, rounding_mode="trunc"))),
     "C's remainder, with the sign of ``input``.",
-    keeps="io",
     kinds="iuf",
     check=_no_zero,
 )
@@ -268,7 +278,9 @@ fmin = binary(
 _neg = fast("neg", 0.1, "negative")
 neg = unary("neg", _neg, lambda g, x, o: neg(g), "``-input``.", keeps="", to_float=False, kinds="iuf")
 abs = unary("abs", np.absolute, lambda g, x, o: mul(g, sign(x)), "``|input|``.", to_float=False)
-sign = unary("sign", np.sign, lambda g, x, o: mul(g, 0.0), "-1, 0 or 1.", keeps="", to_float=False, kinds="iuf")
+sign = unary(
+    "sign", _sign_loop, lambda g, x, o: flat_slope(g), "-1, 0 or 1; 0 for NaN.", keeps="", to_float=False, kinds="iuf"
+)
 positive = unary("positive", np.positive, lambda g, x, o: g, "``+input``.", keeps="", to_float=False, kinds="iuf")
 square = unary("square", np.square, lambda g, x, o: mul(g, mul(x, 2.0)), "``input ** 2``.", to_float=False, kinds="iuf")
 reciprocal = unary("reciprocal", np.reciprocal, lambda g, x, o: neg(mul(g, mul(o, o))), "``1 / input``.", keeps="o")

@@ -11,7 +11,7 @@ from funcnn.core.primitive import Implementation
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu import activation as activation_kernels
 from funcnn.kernels.cpu import elementwise as kernels
-from funcnn.ops.elementwise import add, binary, div, eq, ge, logical_and, mul, neg, sub, unary, where
+from funcnn.ops.elementwise import add, binary, div, eq, flat_slope, ge, logical_and, mul, neg, sub, unary, where
 from funcnn.ops.loops import fast, gradient, looped, pairwise, with_kernel
 
 _TWO_OVER_ROOT_PI = 2.0 / math.sqrt(math.pi)
@@ -21,10 +21,10 @@ FEW = 1 << 12  # elements; below, NumPy's several passes in the cache cost less 
 
 # ---- rounding ---------------------------------------------------------------------------------------------------------
 _step: dict[str, Any] = {"keeps": "", "to_float": False, "kinds": "iuf"}
-ceil = unary("ceil", np.ceil, lambda g, x, o: mul(g, 0.0), "The next integer upwards.", **_step)
-floor = unary("floor", np.floor, lambda g, x, o: mul(g, 0.0), "The next integer downwards.", **_step)
-trunc = unary("trunc", np.trunc, lambda g, x, o: mul(g, 0.0), "The integer part, towards zero.", **_step)
-_round = unary("round", np.rint, lambda g, x, o: mul(g, 0.0), "The nearest integer, halves to even.", **_step)
+ceil = unary("ceil", np.ceil, lambda g, x, o: flat_slope(g), "The next integer upwards.", **_step)
+floor = unary("floor", np.floor, lambda g, x, o: flat_slope(g), "The next integer downwards.", **_step)
+trunc = unary("trunc", np.trunc, lambda g, x, o: flat_slope(g), "The integer part, towards zero.", **_step)
+_round = unary("round", np.rint, lambda g, x, o: flat_slope(g), "The nearest integer, halves to even.", **_step)
 fix = trunc
 
 
@@ -88,10 +88,9 @@ pow = binary("pow", _pow_loop, _pow_dx, _pow_dy, "``input ** exponent``.", keeps
 logaddexp = binary(
     "logaddexp",
     pairwise(kernels.logaddexp, np.logaddexp, 1.2, FEW),
-    lambda g, x, y, o: mul(g, exp(sub(x, o))),
-    lambda g, x, y, o: mul(g, exp(sub(y, o))),
+    lambda g, x, y, o: mul(g, sigmoid(sub(x, y))),
+    lambda g, x, y, o: mul(g, sigmoid(sub(y, x))),
     "``log(exp(input) + exp(other))`` without overflow.",
-    keeps="io",
     to_float=True,
 )
 hypot = binary(
