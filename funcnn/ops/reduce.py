@@ -14,14 +14,13 @@ from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.primitive import Implementation, Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu import reduce as kernels
-from funcnn.ops.common import cast, floating, normalize_dim, normalize_dims, numel, to_tensor
+from funcnn.ops.common import all_batched, cast, floating, normalize_dim, normalize_dims, numel, to_tensor
 from funcnn.ops.creation import ones_like, require_floating
 from funcnn.ops.elementwise import abs as abs_
 from funcnn.ops.elementwise import (
     eq,
     gt,
     isnan,
-    logical_or,
     maximum,
     minimum,
     mul,
@@ -34,7 +33,7 @@ from funcnn.ops.logsumexp import logsumexp_p
 from funcnn.ops.math import log, pow, sqrt
 from funcnn.ops.moments import zero_safe
 from funcnn.ops.movement import permute_p, reshape, reshape_p, slice_dim
-from funcnn.ops.reduce_cpu import by_kernel, pays, sum_of_squares
+from funcnn.ops.reduce_cpu import by_kernel, pays, plain_extremum, spread_extremum, sum_of_squares
 from funcnn.ops.reduction import MinMax, ValuesIndices, all_if_empty, blocked_sum, dropped, reduce, reduction, spread
 from funcnn.ops.reduction import kept as kept
 
@@ -138,10 +137,24 @@ def nanmean(input: Any, dim: Any = None, keepdim: bool = False) -> Tensor:
 # ---- extrema ----------------------------------------------------------------------------------------------------------
 def _extremum_vjp(g: Tensor, ins: list, o: Tensor, axes: tuple) -> tuple:
     """The cotangent shared evenly among the elements that equal the extremum (NaN equal to NaN)."""
-    x, shape = ins[0], ins[0]._v.shape
-    top = spread(o, shape, axes)
-    hit = cast(logical_or(eq(x, top), isnan(x)), x._v.dtype)
-    return (mul(hit, spread(true_divide(g, sum_p(hit, axes=axes)), shape, axes)),)
+    return (extremum_grad_p(g, ins[0], o, axes=axes),)
+
+
+def _extremum_grad_vjp(c: Tensor, ins: list, o: Tensor, axes: tuple) -> tuple:
+    g, x, top = ins  # linear in g
+    return (lambda: sum_p(mul(c, extremum_grad_p(ones_like(g), x, top, axes=axes)), axes=axes), None, None)
+
+
+extremum_grad_p = Primitive(
+    "extremum_grad",
+    shape=lambda g, x, top, axes: (x,),
+    cpu=(
+        Implementation(spread_extremum, lambda ins, axes: ins[1].flags.c_contiguous and pays(ins[1:], axes)),
+        Implementation(plain_extremum),
+    ),
+    vjp=_extremum_grad_vjp,
+    batch=lambda n, ins, batched, axes: extremum_grad_p(*all_batched(n, ins, batched), axes=tuple(a + 1 for a in axes)),
+)
 
 
 def _extreme(name: str, function: np.ufunc, sign: float) -> Primitive:

@@ -151,4 +151,19 @@ def spread(ins: list, outs: list) -> None:
     kernels.spread_over(flat(_once(x, axes)), outs[0].reshape(-1), layout(x.shape, axes), workers(x.size * 0.1))
 
 
+def spread_extremum(ins: list, outs: list, axes: tuple) -> None:
+    """The gradient of an extremum by the kernel."""
+    g, x, top = ins
+    plan = layout(x.shape, axes)
+    kernels.spread_extremum(flat(x), flat(top), flat(g), outs[0].reshape(-1), plan, workers(x.size * 0.15))
+
+
+def plain_extremum(ins: list, outs: list, axes: tuple) -> None:
+    """The same by NumPy."""
+    g, x, top = ins
+    tells = (x == np.expand_dims(top, axes)) | (x != x)
+    count = np.add.reduce(tells, axes, np.float64, keepdims=True)
+    np.multiply(tells, (np.expand_dims(g, axes) / count).astype(x.dtype), out=outs[0])
+
+
 copies = (Implementation(spread, is_spread), Implementation(lambda ins, outs: np.copyto(outs[0], ins[0])))

@@ -165,7 +165,7 @@ FLOPS: dict[str, Rule] = {
     **dict.fromkeys(("sum", "mean", "prod", "amax", "amin", "argmax", "argmin", "all", "any", "median", "cumsum", "cumprod",
                      "cummax", "cummin", "scatter", "embedding_grad", "affine_scan", "fold", "adaptive_avg_pool",
                      "adaptive_avg_pool_grad", "adaptive_max_pool", "fractional_max_pool"), _each(1)),
-    "moments": _each(4), "sum_of_squares": _each(2),
+    "moments": _each(4), "sum_of_squares": _each(2), "extremum_grad": _each(2),
     "conv": _conv, "conv_input_grad": _conv_input_grad, "conv_weight_grad": _conv_weight_grad,
     "matmul": _matmul, "linear": _matmul, "argsort": _logarithm, "logcumsumexp": _each(LOG + EXP),
     "max_pool": _window, "avg_pool": _window, "avg_pool_grad": _window, "pool_scatter": _each(1), "pool_gather": _none,

@@ -146,3 +146,21 @@ def test_spread_over_many_chunks(shape):
     y, x = numbers((1, shape[1], 1, shape[3]), "float32"), np.full(shape, np.nan, "float32")
     reduce.spread_over(y.reshape(-1), x.reshape(-1), reduce.plan(*shape), 2)
     np.testing.assert_array_equal(x, np.broadcast_to(y, shape))
+
+
+@DTYPES
+@CASES
+def test_spread_extremum(shape, dtype):
+    x = np.random.default_rng(7).integers(0, 4, shape).astype(dtype)  # many equal ones
+    x[0, -1, -1, 0] = np.nan
+    g = numbers((1, shape[1], 1, shape[3]), dtype)
+    top = x.max((0, 2), keepdims=True)
+    tells = (x == top) | np.isnan(x)
+    made = []
+    for threads in (1, 2):
+        dx = np.full(shape, np.inf, dtype)
+        flat = [t.reshape(-1) for t in (x, top, g, dx)]
+        reduce.spread_extremum(*flat, reduce.plan(*shape), threads)
+        np.testing.assert_allclose(dx, np.where(tells, g / tells.sum((0, 2), keepdims=True), 0), 1e-6)
+        made.append(dx.tobytes())
+    assert made[0] == made[1]

@@ -336,6 +336,19 @@ def test_the_gradient_of_a_large_sum_is_written_out(shape: tuple, axes: tuple) -
     np.testing.assert_array_equal(x.grad._v, np.broadcast_to(np.expand_dims(g, axes), shape))
 
 
+@pytest.mark.parametrize("shape, axes", ROUTES[:-1])
+def test_large_extrema_share_their_gradient(shape: tuple, axes: tuple) -> None:
+    x = np.random.default_rng(8).integers(0, 9, shape).astype(np.float64)
+    x[(0,) * x.ndim] = nan
+    top = x.max(axes, keepdims=True)
+    tells = (x == top) | np.isnan(x)
+    g = np.random.default_rng(9).random(r.amax(as_tensor(x), axes).shape)
+    wanted = tells / tells.sum(axes, keepdims=True) * np.expand_dims(g, axes)
+    np.testing.assert_allclose(gradient(lambda t: r.amax(t, axes), x, g), wanted)
+    np.testing.assert_allclose(gradient(lambda t: r.amin(t, axes), -x, g), wanted)
+    assert r.amin(as_tensor(x), axes)._v.dtype == np.float64
+
+
 @pytest.mark.parametrize("n", [300, 30_000])
 def test_moments_of_a_large_mean_are_torchs(n: int) -> None:
     torch = pytest.importorskip("torch")

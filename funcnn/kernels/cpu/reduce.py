@@ -230,3 +230,54 @@ def spread_chunk(chunk, worker, y, x, plan):
             for k in range(n):
                 p[k] = q[k]
             at += n
+
+
+@device_function
+def tells(x, top):
+    """1.0 where a number is the extremum, NaN like NaN, else 0.0."""
+    return 1.0 if x == top or x != x else 0.0
+
+
+@kernel
+def spread_extremum(x, top, g, dx, plan, threads):
+    """dx = g over how many numbers equal the extremum ``top``, where x does, else 0; all flat, top and g like (B, D)."""
+    b, d = plan[1], plan[3]
+    pieces = (d + WIDTH - 1) // WIDTH
+    each = max(1, SPREAD * pieces * b // x.size)
+    parallel_for(extremum_chunk, (b * pieces + each - 1) // each, threads, (x, top, g, dx, plan, pieces, each))
+
+
+@device_function
+def extremum_chunk(chunk, worker, x, top, g, dx, plan, pieces, each):
+    """Some results b, of some columns: all numbers of one are counted, then written from the cache."""
+    a, b, c, d = plan[0], plan[1], plan[2], plan[3]
+    counts, shares = accumulators(np.float64(0)), accumulators(x[0])
+    for item in range(chunk * each, min((chunk + 1) * each, b * pieces)):
+        j, left = item // pieces, item % pieces * WIDTH
+        columns, t = min(WIDTH, d - left), pointer(top, j * d + left)
+        length, rows = (c, 1) if d == 1 else (columns, c)
+        for k in range(columns):
+            counts[k] = 0.0
+        for i in range(a * rows):
+            p = pointer(x, ((i // rows * b + j) * c + i % rows) * d + left)
+            if d == 1:
+                number, count = t[0], 0.0
+                for k in range(length):
+                    count += tells(p[k], number)
+                counts[0] += count
+            else:
+                for k in range(length):
+                    counts[k] += tells(p[k], t[k])
+        share = pointer(g, j * d + left)
+        for k in range(columns):
+            shares[k] = like(x[0], share[k] / counts[k])
+        for i in range(a * rows):
+            at = ((i // rows * b + j) * c + i % rows) * d + left
+            p, q = pointer(x, at), pointer(dx, at)
+            if d == 1:
+                number, one = t[0], shares[0]
+                for k in range(length):
+                    q[k] = like(one, tells(p[k], number)) * one
+            else:
+                for k in range(length):
+                    q[k] = like(shares[k], tells(p[k], t[k])) * shares[k]
