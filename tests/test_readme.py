@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 import funcnn as fn
+from funcnn.kernels.cpu import threads
 
 README = (Path(__file__).resolve().parent.parent / "README.md").read_text()
 
 
 def test_the_snippets_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     names: dict = {}
     rng = np.random.default_rng(0)
     x, target = fn.tensor(rng.normal(size=(4, 1, 28, 28)).astype(np.float32)), fn.tensor(rng.integers(0, 10, 4))
@@ -42,8 +43,12 @@ def test_the_snippets_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     exec(blocks[2], names)
     assert fn.grad(lambda x: names["cube"](x).sum())(fn.tensor([1.0, 2.0])).tolist() == [3.0, 12.0]
 
+    names.update(x=x, target=target)
+    monkeypatch.setattr(threads, "_chosen", 0)
+    exec(blocks[4], names)
+    assert fn.get_num_threads() == min(2, threads.available()) and fn.memory_stats()["cached_bytes"] == 0
+
     pytest.importorskip("matplotlib")
     monkeypatch.chdir(tmp_path)
-    names.update(x=x, target=target)
     exec(blocks[3], names)
     assert {path.name for path in tmp_path.iterdir()} == {"trace.json", "roofline.png"}
