@@ -6,7 +6,6 @@ import numpy as np
 
 from funcnn.kernels.cpu import entropy, threads
 from funcnn.kernels.cpu import softmax as kernels
-from funcnn.kernels.cpu.stream import beyond_cache
 from funcnn.ops.common import numel
 
 CHUNK = 1 << 15  # numbers in a chunk, about 20 us
@@ -43,8 +42,7 @@ def softmax_grad(ins: list, outs: list, dim: int, logarithm: bool) -> None:
         return
     dy, y, dx = rows(ins[0], dim), rows(ins[1], dim), rows(outs[0], dim)
     cut, work = _cut(y), threads.workers((EXP_NS if logarithm else PLAIN_NS) * y.size)
-    totals, room = np.empty(work * cut[1]), np.empty(work * kernels.PIECE, y.dtype)
-    kernels.softmax_grad(dy, y, dx, logarithm, totals, room, beyond_cache(3 * y.nbytes), cut, work)
+    kernels.softmax_grad(dy, y, dx, logarithm, np.empty(work * cut[1]), cut, work)
 
 
 def log_sums(x: np.ndarray, top: np.ndarray, rest: np.ndarray) -> None:

@@ -16,7 +16,6 @@ import numpy as np
 
 from funcnn.kernels.cpu.compile import device_function, exact_function, intrinsic, kernel
 from funcnn.kernels.cpu.parallel import parallel_for
-from funcnn.kernels.cpu.stream import stream
 from funcnn.kernels.cpu.vector import pointer
 from funcnn.kernels.cpu.vmath import exp, log
 
@@ -118,20 +117,17 @@ def _softmax_row(x, y, start, n, logarithm):
 
 
 @device_function
-def _softmax_row_grad(dy, y, dx, start, n, logarithm, room, past):
-    total = y.dtype.type(row_sum(dy, start, n) if logarithm else row_dot(dy, y, start, n))
-    for begin in range(0, n, PIECE):
-        at, some = start + begin, min(PIECE, n - begin)
-        g, p, q = pointer(dy, at), pointer(y, at), pointer(dx, at)
-        out = room if past else q
-        if logarithm:
-            for i in range(some):
-                out[i] = g[i] - exp(p[i]) * total
-        else:
-            for i in range(some):
-                out[i] = p[i] * (g[i] - total)
-        if past:
-            stream(q, room, some)
+def _softmax_row_grad(dy, y, dx, start, n, logarithm):
+    kind = y.dtype.type
+    g, p, q = pointer(dy, start), pointer(y, start), pointer(dx, start)
+    if logarithm:
+        total = kind(row_sum(dy, start, n))
+        for i in range(n):
+            q[i] = g[i] - exp(p[i]) * total
+        return
+    total = kind(row_dot(dy, y, start, n))
+    for i in range(n):
+        q[i] = p[i] * (g[i] - total)
 
 
 # ---- blocks of columns: t and m point at a value for each ------------------------------------------------------------------
@@ -243,21 +239,17 @@ def softmax_forward(x, y, logarithm, tops, totals, cut, threads):
 
 
 @device_function
-def _softmax_grad(chunk, worker, dy, y, dx, logarithm, totals, room, past, cut):
+def _softmax_grad(chunk, worker, dy, y, dx, logarithm, totals, cut):
     for unit in range(chunk * cut[0], min((chunk + 1) * cut[0], units(y, cut))):
         start, width = place(y, unit, cut)
         if y.shape[2] == 1:
-            own = pointer(room, worker * PIECE)
-            _softmax_row_grad(dy, y, dx, start, y.shape[1], logarithm, own, past)
+            _softmax_row_grad(dy, y, dx, start, y.shape[1], logarithm)
         else:
             _softmax_columns_grad(dy, y, dx, start, width, logarithm, pointer(totals, worker * cut[1]))
 
 
 @kernel
-def softmax_grad(dy, y, dx, logarithm, totals, room, past, cut, threads):
-    """dx = y * (dy - sum(dy * y)), or for the logarithm dx = dy - exp(y) * sum(dy).
-
-    totals (threads * width) and room (threads * PIECE): scratch. past: write rows past the cache.
-    """
+def softmax_grad(dy, y, dx, logarithm, totals, cut, threads):
+    """dx = y * (dy - sum(dy * y)), or for the logarithm dx = dy - exp(y) * sum(dy)."""
     chunks = (units(y, cut) + cut[0] - 1) // cut[0]
-    parallel_for(_softmax_grad, chunks, threads, (dy, y, dx, logarithm, totals, room, past, cut))
+    parallel_for(_softmax_grad, chunks, threads, (dy, y, dx, logarithm, totals, cut))
