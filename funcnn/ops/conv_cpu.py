@@ -50,28 +50,37 @@ def _depthwise_for_input_grad(
 
 
 # ---- Winograd -----------------------------------------------------------------------------------------------------------
-def _winograd_forward(ins: list, outs: list, padding: tuple, dilation: tuple, groups: int, **where: Any) -> None:
-    x, w, y = np.ascontiguousarray(ins[0]), np.ascontiguousarray(ins[1]), outs[0]
-    patches = winograd.Patches(x.shape, y.shape, dilation, groups, y.dtype)
-    taps = 9 * patches.c
-    if not winograd.forward(x, w, bias_of(ins, y), y, padding, patches, np.arange(taps), taps, patches.k * taps):
-        forward(ins, outs, padding=padding, dilation=dilation, groups=groups, **where)
+def _winograd_forward(ins: list, outs: list, padding: tuple, dilation: tuple, groups: int, stride: tuple) -> None:
+    x, w, y = volume(ins[0]), volume(ins[1]), volume(outs[0])
+    _, before, apart = where_of(stride, padding, dilation)
+    taps = w.shape[2]
+    patches = winograd.Patches(x.shape, y.shape, taps, before[0], apart, groups, y.dtype)
+    table = np.arange(9 * taps * patches.c).reshape(-1, taps, 9).transpose(1, 0, 2).ravel()
+    if not winograd.forward(x, w, bias_of(ins, y), y, before, patches, table, table.size, patches.k * table.size):
+        forward(ins, outs, stride=stride, padding=padding, dilation=dilation, groups=groups)
 
 
-def _winograd_input_grad(ins: list, outs: list, padding: tuple, dilation: tuple, groups: int, **where: Any) -> None:
+def _winograd_input_grad(
+    ins: list, outs: list, padding: tuple, dilation: tuple, groups: int, stride: tuple, size: tuple
+) -> None:
     """The forward pass of dy with the taps turned round, inputs and outputs exchanged."""
-    dy, w, dx = np.ascontiguousarray(ins[0]), np.ascontiguousarray(ins[1]), outs[0]
-    patches = winograd.Patches(dy.shape, dx.shape, dilation, groups, dx.dtype)
-    around = tuple(2 * d - p for p, d in zip(padding, dilation, strict=True))
-    table = np.add.outer(np.arange(patches.c) * patches.k * 9, np.arange(8, -1, -1)).reshape(-1)
-    if not winograd.forward(dy, w, bias_of(ins, dx), dx, around, patches, table, 9, patches.k * patches.c * 9):
-        input_grad(ins, outs, padding=padding, dilation=dilation, groups=groups, **where)
+    dy, w, dx = volume(ins[0]), volume(ins[1]), volume(outs[0])
+    _, before, apart = where_of(stride, padding, dilation)
+    around = tuple(d * (k - 1) - p for p, d, k in zip(before, apart, w.shape[2:], strict=True))
+    patches = winograd.Patches(dy.shape, dx.shape, w.shape[2], around[0], apart, groups, dx.dtype)
+    taps, each = w[0, 0].size, w[0].size
+    turned = np.arange(taps)[::-1].reshape(-1, 1, 9)
+    table = (turned + np.arange(patches.c).reshape(1, -1, 1) * each).ravel()
+    if not winograd.forward(dy, w, bias_of(ins, dx), dx, around, patches, table, taps, patches.c * each):
+        input_grad(ins, outs, stride=stride, padding=padding, dilation=dilation, groups=groups, size=size)
 
 
-def _winograd_weight_grad(ins: list, outs: list, padding: tuple, dilation: tuple, groups: int, **where: Any) -> None:
-    x, dy = np.ascontiguousarray(ins[0]), np.ascontiguousarray(ins[1])
-    if not winograd.weight_grad(x, dy, outs[0], padding, dilation, groups):
-        weight_grad(ins, outs, padding=padding, dilation=dilation, groups=groups, **where)
+def _winograd_weight_grad(
+    ins: list, outs: list, padding: tuple, dilation: tuple, groups: int, stride: tuple, size: tuple
+) -> None:
+    _, before, apart = where_of(stride, padding, dilation)
+    if not winograd.weight_grad(volume(ins[0]), volume(ins[1]), volume(outs[0]), before, apart, groups):
+        weight_grad(ins, outs, stride=stride, padding=padding, dilation=dilation, groups=groups, size=size)
 
 
 def _winograd_for(ins: list, groups: int, size: Any = None, **where: Any) -> bool:

@@ -34,6 +34,10 @@ CASES = {
     "winograd of small patches": ((40, 16, 4, 4), 16, (3, 3), (1, 1), (0, 0), (1, 1), 1),
     "winograd, dilated": ((2, 16, 13, 15), 18, (3, 3), (1, 1), (2, 3), (2, 2), 1),
     "winograd, dilated in groups": ((2, 32, 11, 17), 36, (3, 3), (1, 1), (1, 4), (1, 3), 2),
+    "winograd in depth": ((2, 16, 5, 9, 10), 18, (3, 3, 3), (1, 1, 1), (1, 0, 1), (1, 1, 1), 1),
+    "winograd in depth, dilated, in groups": ((1, 32, 6, 11, 9), 36, (2, 3, 3), (1, 1, 1), (0, 2, 1), (3, 2, 1), 2),
+    "winograd in depth over the edge": ((1, 16, 2, 12, 12), 16, (3, 3, 3), (1, 1, 1), (4, 1, 1), (2, 1, 1), 1),
+    "winograd of planes": ((1, 16, 3, 8, 9), 16, (1, 3, 3), (1, 1, 1), (0, 1, 1), (1, 1, 1), 1),
     "no images": ((0, 2, 1, 4, 4), 3, (1, 2, 2), (1, 1, 1), (0, 0, 0), (1, 1, 1), 1),
     "no channels": ((2, 0, 1, 4, 4), 3, (1, 2, 2), (1, 1, 1), (0, 0, 0), (1, 1, 1), 1),
     "no outputs": ((2, 2, 1, 1, 4), 3, (1, 2, 2), (1, 1, 1), (0, 0, 0), (1, 1, 1), 1),
@@ -44,6 +48,7 @@ SAME = [
     "rows cut by tiles",
     "winograd",
     "winograd, dilated in groups",
+    "winograd in depth",
     "depthwise 3 x 3",
     "depthwise, tall",
 ]
@@ -70,15 +75,14 @@ def naive(x, w, dy, stride, padding, dilation, groups):
     wide, real = np.pad(x, around), np.pad(np.ones(x.shape, bool), around)
     y, dwide, dw = np.zeros(dy.shape), np.zeros(wide.shape), np.zeros(w.shape)
     K, C = w.shape[0] // groups, w.shape[1]
-    for k, c, tap in product(range(w.shape[0]), range(C), product(*map(range, w.shape[2:]))):
-        channel = k // K * C + c
-        for pixel in product(*map(range, dy.shape[2:])):
-            at = tuple(o * s + t * d for o, s, t, d in zip(pixel, stride, tap, dilation, strict=True))
-            if not real[(slice(None), channel, *at)].any():
-                continue
-            y[(slice(None), k, *pixel)] += w[(k, c, *tap)] * wide[(slice(None), channel, *at)]
-            dwide[(slice(None), channel, *at)] += w[(k, c, *tap)] * dy[(slice(None), k, *pixel)]
-            dw[(k, c, *tap)] += wide[(slice(None), channel, *at)] @ dy[(slice(None), k, *pixel)]
+    pixels = tuple(range(2, dy.ndim))
+    for k, tap in product(range(w.shape[0]), product(*map(range, w.shape[2:]))):
+        spans = [slice(t * d, t * d + s * o, s) for t, d, s, o in zip(tap, dilation, stride, dy.shape[2:], strict=True)]
+        at = (slice(None), slice(k // K * C, (k // K + 1) * C), *spans)
+        weights = w[(k, slice(None), *tap)].reshape(1, -1, *[1] * len(spans))
+        y[:, k] += np.where(real[at], weights * wide[at], 0).sum(1)
+        dwide[at] += np.where(real[at], weights * dy[:, k : k + 1], 0)
+        dw[(k, slice(None), *tap)] += np.where(real[at], wide[at] * dy[:, k : k + 1], 0).sum((0, *pixels))
     inner = tuple(slice(p, p + n) for p, n in zip(padding, x.shape[2:], strict=True))
     return y, dwide[(slice(None), slice(None), *inner)], dw
 

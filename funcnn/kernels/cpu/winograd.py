@@ -7,6 +7,8 @@ of channels. A block of patches then goes through three phases, each in parallel
 V (f, t, c), one matrix for each of the f = (m + 2)^2 places (GAP numbers apart); the products M_f = V_f U_f with the transformed weights
 U (f, panel, c, lane); and M (f, t, k) becomes patches of y, plus the bias. A block is as large as keeps V and M in the cache.
 
+With taps in depth too, M_f sums the products with the planes that the taps reach; a block is then a whole volume.
+
 The weight gradient is the same bilinear form turned: dU_f = V_f^T (A dy A^T)_f summed over all patches t, then G^T dU G.
 The input gradient is a forward pass with the weights flipped. Errors are a few 1e-6 of the largest output in float32. A
 product of infinities or NaN spoils the whole patch: ``spoiled`` says where, and the caller computes that another way.
@@ -38,12 +40,18 @@ GAP = 16  # numbers between matrices f: else the 36 places of a patch fall into 
 
 # ---- channels last ----------------------------------------------------------------------------------------------------
 @device_function
+def phase_of(image, apart):
+    """(plane, row phase, column phase) of an image."""
+    return image // (apart[0] * apart[1]), image // apart[1] % apart[0], image % apart[1]
+
+
+@device_function
 def turn_row(chunk, worker, x, image, sizes, padded, before, apart):
-    """Row h of image n: (C, W) to (W, C) between zeros; images are the phases of x, whose rows and columns lie ``apart``."""
-    C, H, W = sizes
+    """Row h of an image: (C, W) to (W, C) between zeros. Images: (n, d), phases, whose rows and columns lie ``apart``."""
+    C, D, H, W = sizes
     Hp, Wp, Cp, lanes = padded
-    image_n, h = chunk // Hp, chunk % Hp
-    n, a, b = image_n // (apart[0] * apart[1]), image_n // apart[1] % apart[0], image_n % apart[1]
+    plane, a, b = phase_of(chunk // Hp, apart)
+    h = chunk % Hp
     h = h * apart[0] + a - before[0]
     step, column = apart[1], b - before[1]
     first = max(0, -(column // step))
@@ -55,76 +63,85 @@ def turn_row(chunk, worker, x, image, sizes, padded, before, apart):
     clear_row(target, first * Cp)
     clear_row(shift(target, last * Cp), (Wp - last) * Cp)
     for c in range(0, C, lanes):
-        source = pointer(x, ((n * C + c) * H + h) * W + first * step + column)
+        source = pointer(x, ((plane // D * C + c) * D + plane % D) * H * W + h * W + first * step + column)
         row = pointer(image, (chunk * Wp + first) * Cp + c)
         if step == 1 and c + lanes <= C:
             for w in range(0, last - first, lanes):
-                turn_tile(shift(source, w), H * W, shift(row, w * Cp), Cp, min(lanes, last - first - w))
+                turn_tile(shift(source, w), D * H * W, shift(row, w * Cp), Cp, min(lanes, last - first - w))
         else:
             for w in range(last - first):
                 for i in range(min(lanes, C - c)):
-                    row[w * Cp + i] = source[i * H * W + w * step]
+                    row[w * Cp + i] = source[i * D * H * W + w * step]
 
 
 # ---- the phases ---------------------------------------------------------------------------------------------------------
 @device_function
-def make_products(chunk, worker, image, V, m, first, many, tiles, padded, channel, channels, width, outputs):
-    """Patches ``first + chunk * many ...`` of the image, transformed for ``channels`` channels into V (f, tiles, width).
+def make_products(chunk, worker, image, V, m, block, many, padded, channel, channels, width, step, outputs):
+    """Patches ``chunk * many ...`` of a block, transformed for ``channels`` channels into V (f, patches, width).
 
-    outputs: patches are m x m of a cotangent, else (m + 2) x (m + 2) of an input.
+    block: its first patch, and how many. step: from one f to the next. outputs: patches are m x m of a cotangent, else
+    (m + 2) x (m + 2) of an input.
     """
-    Hp, Wp, Cp, across, down, lanes, last = padded
-    for t in range(chunk * many, min((chunk + 1) * many, min(tiles, last - first))):
-        n, rest = (first + t) // (across * down), (first + t) % (across * down)
+    Hp, Wp, Cp, across, down, lanes = padded
+    for t in range(chunk * many, min((chunk + 1) * many, block[1])):
+        n, rest = (block[0] + t) // (across * down), (block[0] + t) % (across * down)
         base = ((n * Hp + rest // across * m) * Wp + rest % across * m) * Cp + channel
         for c in range(0, channels, lanes):
             source, target = pointer(image, base + c), pointer(V, t * width + c)
             if outputs:
                 if m == 4:
-                    spread_outputs_4(source, Wp * Cp, Cp, target, tiles * width + GAP)
+                    spread_outputs_4(source, Wp * Cp, Cp, target, step)
                 else:
-                    spread_outputs_2(source, Wp * Cp, Cp, target, tiles * width + GAP)
+                    spread_outputs_2(source, Wp * Cp, Cp, target, step)
             elif m == 4:
-                to_products_4(source, Wp * Cp, Cp, target, tiles * width + GAP)
+                to_products_4(source, Wp * Cp, Cp, target, step)
             else:
-                to_products_2(source, Wp * Cp, Cp, target, tiles * width + GAP)
+                to_products_2(source, Wp * Cp, Cp, target, step)
 
 
 @device_function
-def multiply(chunk, worker, V, U, M, place, tile, channels, tiles, count, width, panels, apart):
-    """M_f = V_f U_f for one f and one panel of output channels."""
+def multiply(chunk, worker, V, U, M, place, tile, channels, width, row, steps, depth, patches):
+    """M_f = V_f U_f for one f and one panel of output channels, plane by plane of ``patches``, summed over taps in depth."""
     rows, columns = tile
+    planes, goal, taps, before, dilation = depth
+    panels = row // columns
     f, k = chunk // panels, chunk % panels
-    b = pointer(U, place + chunk * channels * columns)
-    for t in range(0, count, rows):
-        a, c = (
-            pointer(V, f * (tiles * width + GAP) + t * width),
-            pointer(M, f * (tiles * apart + GAP) + t * apart + k * columns),
-        )
-        tile_strided(channels, a, 1, width, b, columns, c, apart, False)
+    for d in range(goal):
+        for t in range(0, patches, rows):
+            c, more = pointer(M, f * steps[1] + (d * patches + t) * row + k * columns), False
+            for tap in range(taps):
+                plane = d + tap * dilation - before
+                if 0 <= plane < planes:
+                    a = pointer(V, f * steps[0] + (plane * patches + t) * width)
+                    b = pointer(U, place + (chunk * taps + tap) * channels * columns)
+                    tile_strided(channels, a, 1, width, b, columns, c, row, more)
+                    more = True
+            if not more:
+                for i in range(rows):
+                    clear_row(shift(c, i * row), columns)
 
 
 @device_function
 def make_outputs(
-    chunk, worker, M, y, bias, scratch, spoiled, m, first, many, tiles, padded, channel, channels, width, sizes, apart
+    chunk, worker, M, y, bias, scratch, spoiled, m, block, many, padded, channel, channels, width, step, out, apart
 ):
-    """Patches of y from M (f, tiles, width), with the bias; ``spoiled`` is not 0 where one is not finite."""
-    across, down, lanes, last = padded[3:]
-    K, P, Q = sizes
+    """Patches of y from M (f, patches, width), with the bias; ``spoiled`` is not 0 where one is not finite."""
+    across, down, lanes = padded[3:]
+    K, D, P, Q = out
     Y, turned = pointer(scratch, worker * 32 * lanes), pointer(scratch, (worker * 2 + 1) * 16 * lanes)
-    for t in range(chunk * many, min((chunk + 1) * many, min(tiles, last - first))):
-        image_n, rest = (first + t) // (across * down), (first + t) % (across * down)
+    for t in range(chunk * many, min((chunk + 1) * many, block[1])):
+        image, rest = (block[0] + t) // (across * down), (block[0] + t) % (across * down)
         p, q = rest // across * m, rest % across * m
-        n, a, b = image_n // (apart[0] * apart[1]), image_n // apart[1] % apart[0], image_n % apart[1]
+        plane, a, b = phase_of(image, apart)
         rows = min(m, (P - a + apart[0] - 1) // apart[0] - p)
         columns = min(m, (Q - b + apart[1] - 1) // apart[1] - q)
-        bad = spoiled[first + t]
+        bad = spoiled[block[0] + t]
         for k in range(0, channels, lanes):
             source = pointer(M, t * width + k)
             if m == 4:
-                from_products_4(source, 6 * (tiles * width + GAP), tiles * width + GAP, Y, lanes)
+                from_products_4(source, 6 * step, step, Y, lanes)
             else:
-                from_products_2(source, 4 * (tiles * width + GAP), tiles * width + GAP, Y, lanes)
+                from_products_2(source, 4 * step, step, Y, lanes)
             for i in range(m * m * lanes):
                 bad += Y[i] * 0
             if m == 4:
@@ -132,7 +149,8 @@ def make_outputs(
                     turn_tile(shift(Y, pixel * lanes), lanes, shift(turned, pixel), 16, lanes)
             for i in range(min(lanes, channels - k)):
                 add = bias[channel + k + i]
-                target = pointer(y, ((n * K + channel + k + i) * P + p * apart[0] + a) * Q + q * apart[1] + b)
+                at = ((plane // D * K + channel + k + i) * D + plane % D) * P * Q
+                target = pointer(y, at + (p * apart[0] + a) * Q + q * apart[1] + b)
                 if m == 4 and columns == 4 and apart[1] == 1:
                     for r in range(rows):
                         for s in range(4):
@@ -141,7 +159,7 @@ def make_outputs(
                     for r in range(rows):
                         for s in range(columns):
                             target[r * apart[0] * Q + s * apart[1]] = Y[(r * m + s) * lanes + i] + add
-        spoiled[first + t] = bad
+        spoiled[block[0] + t] = bad
 
 
 @device_function
@@ -169,117 +187,94 @@ def winograd_weights(packed, U, m, groups, channels, panels, columns, lanes, thr
 
 @kernel
 def winograd_forward(
-    x, U, bias, y, image, V, M, scratch, spoiled, m, groups, tile, tiles, many, sizes, before, apart, padded, threads
-):
-    """y (N, K, P, Q) from x (N, C, H, W) and transformed weights, ``tiles`` patches at a time, ``many`` in a chunk.
+    x, U, bias, y, image, V, M, scratch, spoiled, m, groups, tile, blocks, many, sizes, out, depth, before, apart, padded,
+    threads,
+):  # fmt: skip
+    """y (N, K, D, P, Q) from x (N, C, D, H, W) and transformed weights, a block of patches at a time, ``many`` in a chunk.
 
-    sizes: C, H, W. apart: the dilation, down and across. padded: the image's height, width and channels, patches across and
-    down, lanes of a vector, all patches.
+    blocks: patches of a block of x and of y, and of all x and all y. sizes: C, D, H, W. out: K, D, P, Q. depth: planes of x
+    and y that a product sums over, its taps in depth, padding and dilation there. apart: the dilation, down and across.
+    padded: the image's height, width and channels, patches across and down, lanes of a vector.
     """
-    N, K, P, Q = y.shape
-    C, k = sizes[0] // groups, K // groups
-    places, last = (m + 2) * (m + 2), padded[6]
-    width, panels = (C + padded[5] - 1) // padded[5] * padded[5], (k + tile[1] - 1) // tile[1]
-    row = panels * tile[1]
-    parallel_for(
-        turn_row,
-        N * apart[0] * apart[1] * padded[0],
-        threads,
-        (x, image, sizes, (padded[0], padded[1], padded[2], padded[5]), before, apart),
-    )
-    for first in range(0, last, tiles):
-        count = min(tiles, last - first)
-        chunks = (count + many - 1) // many
+    lanes, C, k = padded[5], sizes[0] // groups, out[0] // groups
+    width, row = (C + lanes - 1) // lanes * lanes, (k + tile[1] - 1) // tile[1] * tile[1]
+    steps = ((V.size - tile[1]) // ((m + 2) * (m + 2)), (M.size - tile[1]) // ((m + 2) * (m + 2)))
+    turning = (x, image, sizes, (padded[0], padded[1], padded[2], lanes), before, apart)
+    parallel_for(turn_row, blocks[2] // (padded[3] * padded[4]) * padded[0], threads, turning)
+    for block in range((blocks[2] + blocks[0] - 1) // blocks[0]):
+        given = (block * blocks[0], min(blocks[0], blocks[2] - block * blocks[0]))
+        made = (block * blocks[1], min(blocks[1], blocks[3] - block * blocks[1]))
         for g in range(groups):
-            args = (image, V, m, first, many, tiles, padded, g * C, C, width, False)
-            parallel_for(make_products, chunks, threads, args)
-            place = g * places * panels * C * tile[1]
-            products = (V, U, M, place, tile, C, tiles, count, width, panels, row)
-            parallel_for(multiply, places * panels, threads, products)
-            outputs = (M, y, bias, scratch, spoiled, m, first, many, tiles, padded, g * k, k, row, (K, P, Q), apart)
-            parallel_for(make_outputs, chunks, threads, outputs)
+            args = (image, V, m, given, many, padded, g * C, C, width, steps[0], False)
+            parallel_for(make_products, (given[1] + many - 1) // many, threads, args)
+            place = g * (m + 2) * (m + 2) * depth[2] * C * row
+            products = (V, U, M, place, tile, C, width, row, steps, depth, made[1] // depth[1])
+            parallel_for(multiply, (m + 2) * (m + 2) * (row // tile[1]), threads, products)
+            outputs = (M, y, bias, scratch, spoiled, m, made, many, padded, g * k, k, row, steps[1], out, apart)
+            parallel_for(make_outputs, (made[1] + many - 1) // many, threads, outputs)
 
 
 # ---- the weight gradient --------------------------------------------------------------------------------------------------
 @device_function
-def multiply_transposed(chunk, worker, V, D, dU, tile, channels, tiles, count, width, apart, blocks, more):
-    """dU_f (+)= V_f^T D_f for one f and one tile of input channels."""
+def multiply_transposed(chunk, worker, V, D, dU, tile, width, row, steps, wide, depth, patches, more):
+    """dU_f (+)= V_f^T D_f for one f, one tap in depth and one tile of input channels, summed over planes of ``patches``."""
     rows, columns = tile
-    f, c = chunk // blocks, chunk % blocks * rows
-    for k in range(0, apart, columns):
-        a, b = pointer(V, f * (tiles * width + GAP) + c), pointer(D, f * (tiles * apart + GAP) + k)
-        tile_strided(
-            count, a, width, 1, b, apart, pointer(dU, f * (blocks * rows * apart + GAP) + c * apart + k), apart, more
-        )
+    planes, goal, taps, before, dilation = depth
+    c, rest = chunk % (wide // rows) * rows, chunk // (wide // rows)
+    f, tap = rest // taps, rest % taps
+    low, high = max(0, before - tap * dilation), min(goal, planes + before - tap * dilation)
+    for k in range(0, row, columns):
+        target = pointer(dU, f * steps[2] + (tap * wide + c) * row + k)
+        for d in range(low, high):
+            a = pointer(V, f * steps[0] + (d + tap * dilation - before) * patches * width + c)
+            b = pointer(D, f * steps[1] + d * patches * row + k)
+            tile_strided(patches, a, width, 1, b, row, target, row, more or d > low)
+        if high <= low and not more:
+            for i in range(rows):
+                clear_row(shift(target, i * row), columns)
 
 
 @device_function
-def make_weights(chunk, worker, dU, dw, scratch, m, group, k, channels, apart, wide, lanes):
-    """G^T dU G of one input channel, for all output channels of a group."""
-    taps = pointer(scratch, worker * 9 * lanes)
+def make_weights(chunk, worker, dU, dw, scratch, m, first, k, channels, taps, row, wide, step, lanes):
+    """G^T dU G of one tap in depth and one input channel, for the ``k`` output channels of a group from ``first`` on."""
+    tap, c = chunk // channels, chunk % channels
+    nine = pointer(scratch, worker * 9 * lanes)
     for start in range(0, k, lanes):
-        source = pointer(dU, chunk * apart + start)
+        source = pointer(dU, (tap * wide + c) * row + start)
         if m == 4:
-            from_weights_4(source, 6 * (wide * apart + GAP), wide * apart + GAP, taps, lanes)
+            from_weights_4(source, 6 * step, step, nine, lanes)
         else:
-            from_weights_2(source, 4 * (wide * apart + GAP), wide * apart + GAP, taps, lanes)
+            from_weights_2(source, 4 * step, step, nine, lanes)
         for i in range(min(lanes, k - start)):
-            target = pointer(dw, ((group * k + start + i) * channels + chunk) * 9)
-            for tap in range(9):
-                target[tap] = taps[tap * lanes + i]
+            target = pointer(dw, (((first + start + i) * channels + c) * taps + tap) * 9)
+            for j in range(9):
+                target[j] = nine[j * lanes + i]
 
 
 @kernel
 def winograd_weight_grad(
-    x,
-    dy,
-    dw,
-    image,
-    other,
-    V,
-    D,
-    dU,
-    scratch,
-    m,
-    groups,
-    tile,
-    tiles,
-    many,
-    sizes,
-    before,
-    apart,
-    padded,
-    around,
-    threads,
-):
-    """dw (K, C, 3, 3) from x and dy; ``image`` and ``other`` hold them with channels last, padded to whole patches."""
-    N, K, P, Q = dy.shape
-    C, k = sizes[0] // groups, K // groups
-    places, last, lanes = (m + 2) * (m + 2), padded[6], padded[5]
+    x, dy, dw, image, other, V, D, dU, scratch, m, groups, tile, blocks, many, sizes, out, depth, before, apart, padded,
+    around, threads,
+):  # fmt: skip
+    """dw (K, C, taps, 3, 3) from x and dy; ``image`` and ``other`` hold them with channels last, padded to whole patches."""
+    places, lanes = (m + 2) * (m + 2), padded[5]
+    C, k = sizes[0] // groups, out[0] // groups
     width, row = (C + lanes - 1) // lanes * lanes, (k + tile[1] - 1) // tile[1] * tile[1]
-    blocks = (C + tile[0] - 1) // tile[0]
-    images = N * apart[0] * apart[1]
-    parallel_for(
-        turn_row,
-        images * padded[0],
-        threads,
-        (x, image, sizes, (padded[0], padded[1], padded[2], padded[5]), before, apart),
-    )
-    parallel_for(
-        turn_row,
-        images * around[0],
-        threads,
-        (dy, other, (K, P, Q), (around[0], around[1], around[2], lanes), (0, 0), apart),
-    )
+    wide = (C + tile[0] - 1) // tile[0] * tile[0]
+    steps = ((V.size - tile[1]) // places, (D.size - tile[1]) // places, dU.size // places)
+    turning = (x, image, sizes, (padded[0], padded[1], padded[2], lanes), before, apart)
+    parallel_for(turn_row, blocks[2] // (padded[3] * padded[4]) * padded[0], threads, turning)
+    turning = (dy, other, out, (around[0], around[1], around[2], lanes), (0, 0), apart)
+    parallel_for(turn_row, blocks[3] // (padded[3] * padded[4]) * around[0], threads, turning)
     for g in range(groups):
-        for first in range(0, last, tiles):
-            count = min(tiles, last - first)
-            chunks = (count + many - 1) // many
-            inputs = (image, V, m, first, many, tiles, padded, g * C, C, width, False)
-            parallel_for(make_products, chunks, threads, inputs)
-            cotangents = (other, D, m, first, many, tiles, around, g * k, k, row, True)
-            parallel_for(make_products, chunks, threads, cotangents)
-            products = (V, D, dU, tile, C, tiles, count, width, row, blocks, first > 0)
-            parallel_for(multiply_transposed, places * blocks, threads, products)
-        weights = (dU, dw, scratch, m, g, k, C, row, blocks * tile[0], lanes)
-        parallel_for(make_weights, C, threads, weights)
+        for block in range((blocks[2] + blocks[0] - 1) // blocks[0]):
+            given = (block * blocks[0], min(blocks[0], blocks[2] - block * blocks[0]))
+            made = (block * blocks[1], min(blocks[1], blocks[3] - block * blocks[1]))
+            inputs = (image, V, m, given, many, padded, g * C, C, width, steps[0], False)
+            parallel_for(make_products, (given[1] + many - 1) // many, threads, inputs)
+            cotangents = (other, D, m, made, many, around, g * k, k, row, steps[1], True)
+            parallel_for(make_products, (made[1] + many - 1) // many, threads, cotangents)
+            products = (V, D, dU, tile, width, row, steps, wide, depth, made[1] // depth[1], block > 0)
+            parallel_for(multiply_transposed, places * depth[2] * (wide // tile[0]), threads, products)
+        weights = (dU, dw, scratch, m, g * k, k, C, depth[2], row, wide, steps[2], lanes)
+        parallel_for(make_weights, depth[2] * C, threads, weights)
