@@ -29,6 +29,7 @@ from funcnn.kernels.cpu.vector import Tile, pointer, tile_shape, vector_bytes
 WIDE = 4  # vectors across a tile of at most FEW rows
 NARROW = 2  # and of one of more
 FEW = 3
+SLOW = 12  # rows of a tile for which LLVM keeps too many addresses, and spills: half to three quarters of the others' speed
 PATIENCE = 5000  # looks at a counter, some ten microseconds
 
 
@@ -41,7 +42,10 @@ def most_rows(itemsize: int) -> int:
 def blocking(n: int, itemsize: int) -> tuple[int, int]:
     """How many row tiles n rows are cut into, and how many UNITS make a block: by the shape and the CPU alone."""
     lanes = vector_bytes() // itemsize
-    return max(1, -(-n // most_rows(itemsize))), lanes * (WIDE if n <= FEW else NARROW)
+    tiles = max(1, -(-n // most_rows(itemsize)))
+    while SLOW in (n // tiles, -(-n // tiles)):
+        tiles += 1
+    return tiles, lanes * (WIDE if n <= FEW else NARROW)
 
 
 # ---- packing ----------------------------------------------------------------------------------------------------------
