@@ -1,167 +1,32 @@
-"""Elementwise operations: the two factories, arithmetic, comparison, logic, selection.
-
-One more operation is one entry: its NumPy loop and its derivatives. In a derivative ``g`` is the cotangent, ``x`` (and
-``y``) the inputs, ``o`` the output; ``keeps`` says whose numbers it reads. Inputs broadcast and promote as in PyTorch.
-"""
+"""Elementwise operations: arithmetic, comparison, logic, selection. One more operation is one entry, see ``declare``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from funcnn.core import dtypes
-from funcnn.core.aval import Aval, Tracer
+from funcnn.core.aval import Aval
 from funcnn.core.errors import DTypeError
 from funcnn.core.primitive import Primitive
-from funcnn.core.tensor import Tensor, constant
+from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu import elementwise as kernels
 from funcnn.ops.common import (
-    aligned,
     batch_elementwise,
     broadcast,
-    floating,
-    operand,
     promoted,
     require_same_dtype,
     to_tensor,
     unbroadcast,
 )
+from funcnn.ops.declare import binary, flat_slope, unary
 from funcnn.ops.loops import fast, pairwise
 from funcnn.ops.reduce_cpu import copies
-
-_NUMBERS = frozenset((int, float))
-
-
-def flat_slope(g: Tensor) -> Tensor:
-    """The gradient of a step: zeros, also where the cotangent is infinite or NaN."""
-    from funcnn.ops.creation import zeros_like
-
-    return zeros_like(g)
 
 
 def _sign_loop(x: np.ndarray, out: np.ndarray) -> None:
     np.subtract(x > 0, x < 0, out, dtype=out.dtype)
-
-
-def unary(
-    name: str,
-    loop: Any,
-    d: Callable | None,
-    doc: str,
-    keeps: str = "i",
-    to_float: bool = True,
-    dtype: Any = None,
-    kinds: str = "biuf",
-) -> Callable[[Any], Tensor]:
-    """Declare an elementwise function of one input. loop: ``loop(array, out)``, or implementations; ``d(g, x, o)`` is its vjp.
-
-    to_float: integers become floats first. dtype: of the output, where it is not the input's. kinds: NumPy kinds taken.
-    """
-
-    def shape(x: Any) -> tuple:
-        if x.dtype.kind not in kinds:
-            raise DTypeError(f"{name}: not defined for {x.dtype}")
-        return (x if dtype is None else Aval(x.shape, dtype),)
-
-    def vjp(g: Tensor, ins: list, o: Tensor) -> tuple:
-        assert d is not None
-        return (d(g, ins[0], o),)
-
-    prim = Primitive(
-        name,
-        shape,
-        cpu=loop if isinstance(loop, tuple) else lambda ins, outs: loop(ins[0], outs[0]),
-        vjp=None if d is None else vjp,
-        batch=lambda n, ins, batched: prim(ins[0]),
-        keeps=keeps,
-    )
-
-    def function(input: Any) -> Tensor:
-        x = input if isinstance(input, Tensor) else operand(name, input)
-        return prim(floating(x) if to_float else x)
-
-    return _named(function, name, doc, prim)
-
-
-def binary(
-    name: str,
-    loop: Any,
-    dx: Callable | None,
-    dy: Callable | None,
-    doc: str,
-    keeps: str = "i",
-    to_float: bool = False,
-    dtype: Any = None,
-    kinds: str = "biuf",
-    check: Callable | None = None,
-) -> Callable[[Any, Any], Tensor]:
-    """Declare an elementwise function of two broadcast inputs; ``dx(g, x, y, o)`` and ``dy`` before summing over axes."""
-
-    prim = Primitive(
-        name,
-        _broadcast_shape(name, kinds, dtype),
-        cpu=loop if isinstance(loop, tuple) else lambda ins, outs: loop(ins[0], ins[1], outs[0]),
-        vjp=None if dx is None or dy is None else _broadcast_vjp(dx, dy),
-        batch=lambda n, ins, batched: prim(*aligned(ins, batched)),
-        keeps=keeps,
-        check=check,
-    )
-
-    def function(input: Any, other: Any) -> Tensor:
-        if isinstance(input, Tensor) and isinstance(other, Tensor):
-            dtype = input._v.dtype
-            if dtype is other._v.dtype and (not to_float or dtype.kind == "f"):
-                return prim(input, other)
-        elif type(other) in _NUMBERS and isinstance(input, Tensor) and _holds(input, other):
-            return prim(input, constant(np.array(other, input._v.dtype)))
-        elif type(input) in _NUMBERS and isinstance(other, Tensor) and _holds(other, input):
-            return prim(constant(np.array(input, other._v.dtype)), other)
-        x, y = promoted(name, input, other)
-        return prim(floating(x), floating(y)) if to_float else prim(x, y)
-
-    return _named(function, name, doc, prim)
-
-
-def _holds(t: Tensor, number: float) -> bool:
-    """Whether a number simply takes a tensor's dtype: the common case, kept apart from promotion for speed."""
-    value = t._v
-    return value.dtype.kind == "f" and -6e4 < number < 6e4 and not (isinstance(value, Tracer) and value.weak)
-
-
-def _broadcast_shape(name: str, kinds: str, dtype: Any) -> Callable:
-    def shape(x: Any, y: Any) -> tuple:
-        if x.dtype is not y.dtype:
-            require_same_dtype(name, x, y)
-        if x.dtype.kind not in kinds:
-            raise DTypeError(f"{name}: not defined for {x.dtype}")
-        left, right = x.shape, y.shape
-        if left == right or not right or not left:
-            like = x if left else y
-            return (like,) if dtype is None else (Aval(like.shape, dtype),)
-        return (Aval(broadcast(name, tuple(left), tuple(right)), dtype or x.dtype),)
-
-    return shape
-
-
-def _broadcast_vjp(dx: Callable, dy: Callable) -> Callable:
-    def vjp(g: Tensor, ins: list, o: Tensor) -> tuple:
-        x, y = ins
-        return lambda: unbroadcast(dx(g, x, y, o), x._v.shape), lambda: unbroadcast(dy(g, x, y, o), y._v.shape)
-
-    return vjp
-
-
-def _named(function: Callable, name: str, doc: str, prim: Primitive) -> Callable:
-    function.__name__ = function.__qualname__ = name
-    function.__doc__ = doc
-    function.primitive = prim  # type: ignore[attr-defined]
-    return function
-
-
-def zero(*_: Any) -> None:
-    """The derivative of a piecewise constant function: no cotangent at all."""
 
 
 def _no_zero(ins: list) -> None:

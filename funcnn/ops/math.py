@@ -11,7 +11,8 @@ from funcnn.core.primitive import Implementation
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu import activation as activation_kernels
 from funcnn.kernels.cpu import elementwise as kernels
-from funcnn.ops.elementwise import add, binary, div, eq, flat_slope, ge, logical_and, mul, neg, sub, unary, where
+from funcnn.ops.declare import binary, flat_slope, unary
+from funcnn.ops.elementwise import add, div, eq, ge, logical_and, mul, neg, sub, where
 from funcnn.ops.loops import fast, gradient, looped, pairwise, with_kernel
 
 _TWO_OVER_ROOT_PI = 2.0 / math.sqrt(math.pi)
