@@ -155,6 +155,8 @@ def rebound(function: Any, turn: Callable) -> Any:
 def _dispatcher(function: Any, options: dict[str, Any]) -> Any:
     import numba
 
+    from funcnn.kernels.cpu.parts import compilers
+
     threads.start()
     Watch.begin()
     directory = cache_directory()
@@ -162,7 +164,7 @@ def _dispatcher(function: Any, options: dict[str, Any]) -> Any:
     saved = numba.config.CACHE_DIR
     numba.config.CACHE_DIR = directory or saved  # read when a function is decorated; users' own kernels keep theirs
     try:
-        made = numba.njit(function, cache=directory is not None, **options)
+        made = numba.njit(function, cache=directory is not None, pipeline_class=compilers()[0], **options)
     finally:
         numba.config.CACHE_DIR = saved
     if not numba.config.DISABLE_JIT:

@@ -2,7 +2,8 @@
 
 By itself Numba optimises and assembles every function that another one calls, wraps it for Python, and then does the same
 to all of it again in the caller, so that a kernel with three floors of helpers is compiled four times. Here the kernel that
-Python calls is optimised once, with everything in it; that takes 0.6 of the time.
+Python calls is optimised with everything in it and assembled once; that takes 3/4 of the time. It is optimised twice,
+for LLVM's second look vectorises the remainders of loops (a mean of 49 numbers takes 15 % less, attention 6 %).
 """
 
 from __future__ import annotations
@@ -19,13 +20,21 @@ def part(function: Callable, options: dict[str, Any]) -> Any:
     if numba.config.DISABLE_JIT:
         return function
     wrappers: Any = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-    return numba.njit(function, pipeline_class=_compiler(), **wrappers, **options)
+    return numba.njit(function, pipeline_class=compilers()[1], **wrappers, **options)
 
 
 @cache
-def _compiler() -> type:
+def compilers() -> tuple[type, type]:
+    """Numba's compiler for kernels, and that for their parts."""
     from numba.core.codegen import JITCodeLibrary
     from numba.core.compiler import Compiler
+
+    class Whole(JITCodeLibrary):
+        """A kernel with all its parts."""
+
+        def _optimize_final_module(self) -> None:
+            super()._optimize_final_module()
+            super()._optimize_final_module()
 
     class Part(JITCodeLibrary):
         """LLVM's form of one function and of all that it calls, to be linked into others."""
@@ -47,8 +56,14 @@ def _compiler() -> type:
         def set_env(self, name: str, environment: Any) -> None:
             """Compiled code needs no Python objects."""
 
+    class KernelCompiler(Compiler):
+        def __init__(self, typing: Any, target: Any, library: Any, *rest: Any):
+            library = Whole(target.codegen(), "kernel")
+            library.enable_object_caching()
+            super().__init__(typing, target, library, *rest)
+
     class PartCompiler(Compiler):
         def __init__(self, typing: Any, target: Any, library: Any, *rest: Any):
-            super().__init__(typing, target, library or Part(target.codegen(), "part"), *rest)
+            super().__init__(typing, target, Part(target.codegen(), "part"), *rest)
 
-    return PartCompiler
+    return KernelCompiler, PartCompiler
