@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ import funcnn as fn
 from funcnn.kernels.cpu import activation, elementwise, threads
 from funcnn.kernels.cpu import compile as compiling
 from funcnn.kernels.cpu.compile import Watch, device_function, kernel, no_compile
+from funcnn.kernels.cpu.parts import part
 from funcnn.warmup.programs import PROGRAMS
 from tests.plain import compiled_only
 
@@ -239,3 +241,25 @@ def test_compilations_are_counted_logged_or_refused(monkeypatch, capsys):
         Watch.compiling(users, (2,))
         Watch.compiling(ours, (1,))
     assert Watch.count == 1 and Watch.forbidden == 0
+
+
+def test_a_part_of_a_kernel_is_never_called_from_python(monkeypatch):
+    import numba
+
+    monkeypatch.setattr(numba.config, "DISABLE_JIT", 0)
+    made = part(half.function, {"nogil": True})
+    assert made.py_func is half.function and made.targetoptions["no_cpython_wrapper"] and not made.overloads
+
+
+def test_read_only_arrays_run_what_is_made_for_writable_ones():
+    from numba import types
+
+    writable = types.Array(types.float32, 1, "C")
+    asked, inserted = [], []
+    made = SimpleNamespace(
+        compile=lambda given: asked.append(given) or "entry", _insert=lambda *how: inserted.append(how)
+    )
+    compile_ = compiling._for_writable(made)
+    assert compile_((writable, types.int64)) == "entry" and not inserted
+    assert compile_((writable.copy(readonly=True), types.int64)) == "entry" and len(inserted) == 1
+    assert asked == [(writable, types.int64)] * 2 and inserted[0][1:] == ("entry", False)
