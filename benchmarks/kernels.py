@@ -20,12 +20,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.notes import NOTES
+from benchmarks.notes import NOTES, SHORTFALLS
 from benchmarks.report import Bystanders, mean_ratio, number, processor, ratio, table, write
 from benchmarks.rows import EXTRA, MAIN, ROWS
 from benchmarks.worker import Worker
 
 PHASES = ("forward", "train")
+WANTED = 70  # percent of the limit that a row should reach
 HEADER = [
     "row", "forward, ms", "torch", "ratio", "forward + backward, ms", "torch", "ratio", "GFLOP/s", "GB/s", "% of limit",
 ]  # fmt: skip
@@ -119,6 +120,17 @@ def behind(rows: dict[str, dict[str, Any]]) -> str:
     return "\n".join(["### Rows behind, and why", "", *lines]) if lines else ""
 
 
+def below(rows: dict[str, dict[str, Any]]) -> str:
+    """Rows that reach less of the limit than is asked for, with the reason, where one is noted."""
+    lines = []
+    for name, row in rows.items():
+        shares = {phase: row[phase].get("limit") for phase in PHASES}
+        if any(share and share < WANTED for share in shares.values()):
+            both = " / ".join(number(share, 0) for share in shares.values() if share)
+            lines.append(f"- {name} ({both} %): {SHORTFALLS.get(name, 'no reason noted yet')}")
+    return "\n".join([f"### Rows below {WANTED} % of the limit that binds", "", *lines]) if lines else ""
+
+
 def release(name: str) -> str:
     """The version of a package, or a word."""
     try:
@@ -143,7 +155,7 @@ def document(rows: dict[str, dict[str, Any]], limits: dict[str, float], args: ar
     )
     main, more = section(rows, MAIN), section(rows, EXTRA)
     parts = ["## Kernels", told, main, main and means(row for name, row in rows.items() if name in MAIN)]
-    parts += [more and f"### More rows\n\n{more}", behind(rows)]
+    parts += [more and f"### More rows\n\n{more}", behind(rows), below(rows)]
     return "\n\n".join(part for part in parts if part)
 
 
