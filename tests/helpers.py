@@ -136,23 +136,15 @@ def layouts(array: np.ndarray) -> Iterator[np.ndarray]:
         yield np.ascontiguousarray(array[::-1])[::-1]
 
 
-class _Dirty:
-    """NumPy with an ``empty`` that is never accidentally zero."""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(np, name)
-
-    def empty(self, shape: Any, dtype: Any) -> np.ndarray:
-        """New memory full of NaN, of the largest integer, or of True."""
-        dtype = np.dtype(dtype)
-        return np.full(
-            shape, np.nan if dtype.kind == "f" else True if dtype.kind == "b" else np.iinfo(dtype).max, dtype
-        )
+def dirty(shape: Any, dtype: Any) -> np.ndarray:
+    """New memory full of NaN, of the largest integer, or of True."""
+    dtype = np.dtype(dtype)
+    return np.full(shape, np.nan if dtype.kind == "f" else True if dtype.kind == "b" else np.iinfo(dtype).max, dtype)
 
 
 def dirty_memory(monkeypatch: Any) -> None:
     """From here on the evaluator allocates outputs that hold garbage."""
-    monkeypatch.setattr(primitive, "np", _Dirty())
+    monkeypatch.setattr(primitive, "empty", lambda shape, dtype: dirty(shape, dtype))
 
 
 class Witness(Interpreter):

@@ -84,7 +84,7 @@ def test_outputs_are_filled_completely(row: Case, monkeypatch: pytest.MonkeyPatc
 
 def test_dirty_memory_is_dirty(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    monkeypatch.setattr(h._Dirty, "empty", lambda self, shape, dtype: seen.append(shape) or np.empty(shape, dtype))
+    monkeypatch.setattr(h, "dirty", lambda shape, dtype: seen.append(shape) or np.empty(shape, dtype))
     h.dirty_memory(monkeypatch)
     add(*h.boxes([np.ones((2, 3)), np.ones((2, 3))]))
     assert seen == [(2, 3)]

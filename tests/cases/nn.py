@@ -6,8 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from funcnn.ops.creation import as_tensor
+from funcnn.ops.norm import follow
 from tests.cases.both import both
 from tests.cases.case import Arr, Case
+
+_BATCH = np.array([0.5, -1.0, 2.0])  # the statistics of a batch, which are constants to gradients
+_SEEN = as_tensor(_BATCH)
 
 LOOSE = {"float32": 2e-5, "float64": 1e-11}
 
@@ -46,6 +51,9 @@ ROWS = [
          Arr((4, 3, 2, 2)), Arr((3,)), Arr((3,)), rtol=LOOSE),
     both("batch_norm_evaluation", lambda m, x, mu, var, w, b: m.nn.functional.batch_norm(x, mu, var, w, b),
          Arr((4, 3, 2)), Arr((3,)), Arr((3,), 0.5, 2.0), Arr((3,)), Arr((3,)), rtol=LOOSE),
+    Case("running_statistics", lambda mean, var: tuple(follow((mean, var), (_SEEN, _SEEN), 0.1, (1.0, 1.5))),
+         (Arr((3,)), Arr((3,))), numpy=lambda mean, var: (0.9 * mean + 0.1 * _BATCH, 0.9 * var + 0.15 * _BATCH),
+         dtypes=("float64",)),
     both("layer_norm", lambda m, x, w, b: m.nn.functional.layer_norm(x, (3, 4), w, b), Arr((2, 3, 4)), Arr((3, 4)),
          Arr((3, 4)), rtol=LOOSE),
     both("group_norm", lambda m, x, w, b: m.nn.functional.group_norm(x, 2, w, b), Arr((2, 4, 3)), Arr((4,)), Arr((4,)),
