@@ -82,10 +82,13 @@ def _packed(
 
 
 def _product(x: np.ndarray, layout: tables.Image, parts: list, y: np.ndarray, inner: int, groups: int) -> None:
-    """y (N, K, D, H, W) from x of ``inner`` channels a group; parts are (Part, packed weights, bias)."""
-    if len(parts) == 1 and not layout.direct and x.shape[0] * groups >= ENOUGH:
-        part, packed, bias = parts[0]
-        _by_images(x, layout, part, packed, bias, y, inner, groups)
+    """y (N, K, D, H, W) from x of ``inner`` channels a group; parts are (Part, packed weights, bias).
+
+    Both ways add the same numbers in the same order, so the choice may depend on the number of threads.
+    """
+    if not layout.direct and x.shape[0] * groups >= 2 * threads.get_num_threads():
+        for part, packed, bias in parts:
+            _by_images(x, layout, part, packed, bias, y, inner, groups)
         return
     image = _spread(x, layout)
     for part, packed, bias in parts:

@@ -191,23 +191,34 @@ class Dots(Tile):
                 phi.add_incoming(sums[i][j], loop)
         builder.cbranch(builder.icmp_signed("<", following, count), loop, after)
         builder.position_at_end(after)
-        for i in range(many):
-            for j in range(each):
-                place = builder.gep(c, [word(i * each + j)])
-                total = self._total(sums[i][j])
-                total = total if self.size == 8 else builder.fpext(total, self.ir.DoubleType())
-                builder.store(builder.fadd(builder.load(place), total), place)
+        flat = [total for row in sums for total in row]
+        for start in range(0, len(flat), self.lanes):
+            group = flat[start : start + self.lanes]
+            self._add_totals(self._totals(group), len(group), builder.gep(c, [word(start)]))
 
-    def _total(self, vector: Any) -> Any:
-        """The sum of a vector's lanes, halves added to halves: always in the same order."""
-        ir, builder, lanes = self.ir, self.builder, self.lanes
-        index = ir.IntType(32)
-        while lanes > 1:
-            lanes //= 2
-            kind = ir.VectorType(index, lanes)
-            low, high = (ir.Constant(kind, list(range(start, start + lanes))) for start in (0, lanes))
-            blank = ir.Constant(vector.type, ir.Undefined)
-            vector = builder.fadd(
-                builder.shuffle_vector(vector, blank, low), builder.shuffle_vector(vector, blank, high)
-            )
-        return builder.extract_element(vector, index(0))
+    def _totals(self, vectors: list) -> Any:
+        """A vector whose lane i is the sum of vector i's lanes, neighbours added first: always in the same order."""
+        lanes, block = self.lanes, 1
+        zero = self.ir.Constant(self.vector, [0.0] * lanes)
+        while block < lanes:
+            low = [j if not j & block else lanes + j - block for j in range(lanes)]
+            high = [j + block if not j & block else lanes + j for j in range(lanes)]
+            if len(vectors) == 1:  # the other lanes repeat its sum
+                pairs = [(vectors[0], vectors[0])]
+            else:
+                vectors = vectors + [zero] * (len(vectors) % 2)
+                pairs = list(zip(vectors[::2], vectors[1::2], strict=True))
+            vectors = [self.builder.fadd(self._pick(x, y, low), self._pick(x, y, high)) for x, y in pairs]
+            block *= 2
+        return vectors[0]
+
+    def _add_totals(self, totals: Any, count: int, c: Any) -> None:
+        """Add the first ``count`` lanes, as float64, to as many numbers."""
+        ir, builder = self.ir, self.builder
+        wide = ir.VectorType(ir.DoubleType(), count)
+        some = builder.shuffle_vector(
+            totals, totals, ir.Constant(ir.VectorType(ir.IntType(32), count), list(range(count)))
+        )
+        some = some if self.size == 8 else builder.fpext(some, wide)
+        place = builder.bitcast(c, wide.as_pointer())
+        builder.store(builder.fadd(builder.load(place, align=8), some), place, align=8)

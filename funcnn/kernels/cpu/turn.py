@@ -80,7 +80,3 @@ class Turn(Row):
             ]
             block *= 2
         return vectors
-
-    def _pick(self, a: Any, b: Any, places: list) -> Any:
-        ir = self.ir
-        return self.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), places))

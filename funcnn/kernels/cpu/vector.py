@@ -208,3 +208,8 @@ class Tile:
         return builder.shuffle_vector(
             first, blank, ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), [0] * self.lanes)
         )
+
+    def _pick(self, a: Any, b: Any, places: list) -> Any:
+        """A vector of the lanes ``places`` of a, or, counted on, of b."""
+        ir = self.ir
+        return self.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), places))
