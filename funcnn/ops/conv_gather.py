@@ -19,7 +19,7 @@ from funcnn.ops.conv_exact import exactly
 
 SPREAD_NS = 0.3  # nanoseconds a number for the copies
 FLOP_NS = 0.01  # nanoseconds a flop in a tile
-ENOUGH = 8  # images that share the work well
+ENOUGH = 8  # images from which a weight gradient is summed by images
 SMALL = 1 << 16  # weights whose gradient every chunk of images can sum up for itself
 
 
@@ -28,6 +28,7 @@ def _three(value: tuple, fill: int) -> Any:
 
 
 def where_of(stride: tuple, padding: tuple, dilation: tuple) -> tuple:
+    """The three for (D, H, W), whatever number of dimensions they are given for."""
     return _three(stride, 1), _three(padding, 0), _three(dilation, 1)
 
 
@@ -84,9 +85,9 @@ def _packed(
 def _product(x: np.ndarray, layout: tables.Image, parts: list, y: np.ndarray, inner: int, groups: int) -> None:
     """y (N, K, D, H, W) from x of ``inner`` channels a group; parts are (Part, packed weights, bias).
 
-    Both ways add the same numbers in the same order, so the choice may depend on the number of threads.
+    By images where each worker gets some. Both ways add the same numbers in the same order, so the choice may depend on the CPUs.
     """
-    if not layout.direct and x.shape[0] * groups >= 2 * threads.get_num_threads():
+    if not layout.direct and x.shape[0] * groups >= min(max(2 * threads.available(), 4), 16):
         for part, packed, bias in parts:
             _by_images(x, layout, part, packed, bias, y, inner, groups)
         return
