@@ -84,6 +84,14 @@ class Bench:
             "cache_bytes": measured.cache_bytes / 2,
         }
 
+    def pace(self, dtype: str) -> float:
+        """Flops a second that the threads reach at this moment."""
+        import numpy as np
+
+        from funcnn.profiler.limits import current_peak
+
+        return current_peak(np.dtype(dtype), self.lib.get_num_threads()) * 1e9
+
 
 def serve(library: str, threads: int) -> None:
     """Answer commands until the input ends; whatever a library prints goes to the error stream."""

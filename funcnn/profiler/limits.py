@@ -75,7 +75,7 @@ def machine_limits() -> MachineLimits:
     count, size = pool.available(), last_cache()
     far, near = _arrays(max(4 * size, 1 << 26)), _arrays(size // 8)
     kinds = [np.dtype(kind) for kind in (np.float32, np.float64)]
-    runs = [partial(_peak, kind, n) for kind in kinds for n in (1, count)]
+    runs = [partial(current_peak, kind, n) for kind in kinds for n in (1, count)]
     runs += [partial(_bandwidth, *pair, n) for pair in (far, near) for n in (1, count)]
     rounds: list[list[float]] = []
     start = time.perf_counter()
@@ -94,8 +94,8 @@ def _arrays(size: int) -> tuple[np.ndarray, np.ndarray]:
     return source, target
 
 
-def _peak(dtype: np.dtype, threads: int) -> float:
-    """GFLOP/s of the register tile on a number of threads."""
+def current_peak(dtype: np.dtype, threads: int) -> float:
+    """GFLOP/s of the register tile on a number of threads, measured now, in some 20 ms."""
     rows, columns = tile_shape(dtype.itemsize)
     count, chunks, tile = COUNT[dtype.itemsize], 4 * threads, rows * columns
     a, b = np.full(count * rows, 1e-3, dtype), np.full(count * columns, 1e-3, dtype)
