@@ -66,11 +66,30 @@ def test_the_document_counts_and_explains(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setitem(kernels.NOTES, "gelu 16M", "a reason")
     times = {"gelu 16M": ([2.0], [1.0]), "tanh 16M": ([1.0], [8.0]), "dropout 4M": ([1.0], [0.9])}
     measured = {name: kernels.summary(found(*pair), LIMITS) for name, pair in times.items()}
-    text = kernels.document(measured, LIMITS, kernels.parse([]), 0.0)
+    text = kernels.document(measured, LIMITS, kernels.parse([]), 0.0, ["tanh 16M"])
+    assert "5 times at most; not so: tanh 16M." in text
     assert "- forward: geometric mean 2.00, 1 of 2 at 1.0 or better" in text  # over the rows only
     assert "- gelu 16M (0.50 forward): a reason" in text
     assert "- dropout 4M (0.90 forward): no reason noted yet" in text
     assert text.index("| tanh 16M |") < text.index("### More rows") < text.index("| dropout 4M |")
+
+
+def test_a_row_is_measured_again_until_the_cpus_are_all_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Paced:
+        def __init__(self, *paces: float) -> None:
+            self.paces = list(paces)
+
+        def ask(self, do: str, dtype: str) -> float:
+            assert (do, dtype) == ("pace", "float32")
+            return self.paces.pop(0)
+
+    waits: list[float] = []
+    monkeypatch.setattr(kernels, "sleep", waits.append)
+    monkeypatch.setattr(kernels, "measure", lambda workers, *args: {"left": len(workers["funcnn"].paces)})
+    run = lambda *paces: kernels.steadily({"funcnn": Paced(*paces)}, "row", "float32", 1, 0.0, 100.0)
+    assert run(95, 99) == ({"left": 1}, True) and not waits
+    assert run(50, 96, 60, 97, 98) == ({"left": 1}, True) and len(waits) == 1  # waits, then again, for it ended slowly
+    assert run(*[95, 50] * kernels.TRIES) == ({"left": 1}, False)
 
 
 def test_text_goes_between_its_markers() -> None:
