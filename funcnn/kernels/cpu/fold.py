@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from funcnn.kernels.cpu.compile import device_function, kernel
 from funcnn.kernels.cpu.parallel import parallel_for
+from funcnn.kernels.cpu.rows import clear_row, copy_row
 from funcnn.kernels.cpu.vector import pointer, shift
 
 
@@ -24,7 +25,6 @@ def meeting(offset, stride, width, count):
 def unfold_chunk(chunk, worker, x, columns, sizes, size, stride, padding, dilation, run):
     """``run`` rows of windows, of all rows of all planes."""
     H, W, P, Q = sizes
-    zero = x.dtype.type(0)
     for row in range(chunk * run, min((chunk + 1) * run, x.size // (H * W) * P)):
         m, p = row // P, row % P
         for i in range(size[0]):
@@ -33,19 +33,15 @@ def unfold_chunk(chunk, worker, x, columns, sizes, size, stride, padding, dilati
                 out = pointer(columns, ((m * size[0] + i) * size[1] + j) * P * Q + p * Q)
                 offset = j * dilation[1] - padding[1]
                 first, last = meeting(offset, stride[1], W, Q) if 0 <= h < H else (Q, Q)
-                for q in range(first):
-                    out[q] = zero
+                clear_row(out, first)
                 if last > first:
                     source = pointer(x, (m * H + h) * W + first * stride[1] + offset)
-                    out = shift(out, first)
                     if stride[1] == 1:
-                        for q in range(last - first):
-                            out[q] = source[q]
+                        copy_row(shift(out, first), source, last - first)
                     else:
                         for q in range(last - first):
-                            out[q] = source[q * stride[1]]
-                    for q in range(last - first, Q - first):
-                        out[q] = zero
+                            out[first + q] = source[q * stride[1]]
+                clear_row(shift(out, last), Q - last)
 
 
 @kernel
@@ -60,12 +56,10 @@ def unfold(x, columns, sizes, size, stride, padding, dilation, run, threads):
 def fold_chunk(chunk, worker, columns, y, sizes, size, stride, padding, dilation, run):
     """``run`` rows of pixels, of all rows of all planes."""
     H, W, P, Q = sizes
-    zero = y.dtype.type(0)
     for row in range(chunk * run, min((chunk + 1) * run, y.size // W)):
         m, h = row // H, row % H
         out = pointer(y, row * W)
-        for w in range(W):
-            out[w] = zero
+        clear_row(out, W)
         for i in range(size[0]):
             reach = h + padding[0] - i * dilation[0]
             p = reach // stride[0]
