@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from funcnn.core.primitive import Implementation
+from funcnn.kernels.cpu import conv_tables as tables
 from funcnn.ops import conv_depthwise as depthwise
 from funcnn.ops import conv_winograd as winograd
 from funcnn.ops.conv_gather import bias_of, forward, input_grad, volume, weight_grad, where_of
@@ -55,7 +56,7 @@ def _winograd_forward(ins: list, outs: list, padding: tuple, dilation: tuple, gr
     _, before, apart = where_of(stride, padding, dilation)
     taps = w.shape[2]
     patches = winograd.Patches(x.shape, y.shape, taps, before[0], apart, groups, y.dtype)
-    table = np.arange(9 * taps * patches.c).reshape(-1, taps, 9).transpose(1, 0, 2).ravel()
+    table = tables.by_depth(patches.c, taps)
     if not winograd.forward(x, w, bias_of(ins, y), y, before, patches, table, table.size, patches.k * table.size):
         forward(ins, outs, stride=stride, padding=padding, dilation=dilation, groups=groups)
 
@@ -69,8 +70,7 @@ def _winograd_input_grad(
     around = tuple(d * (k - 1) - p for p, d, k in zip(before, apart, w.shape[2:], strict=True))
     patches = winograd.Patches(dy.shape, dx.shape, w.shape[2], around[0], apart, groups, dx.dtype)
     taps, each = w[0, 0].size, w[0].size
-    turned = np.arange(taps)[::-1].reshape(-1, 1, 9)
-    table = (turned + np.arange(patches.c).reshape(1, -1, 1) * each).ravel()
+    table = tables.turned_by_depth(patches.c, w.shape[2], each)
     if not winograd.forward(dy, w, bias_of(ins, dx), dx, around, patches, table, taps, patches.c * each):
         input_grad(ins, outs, stride=stride, padding=padding, dilation=dilation, groups=groups, size=size)
 

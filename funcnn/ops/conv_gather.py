@@ -70,11 +70,10 @@ def _spread(x: np.ndarray, image: tables.Image) -> np.ndarray:
     return spacious
 
 
-def _packed(
-    w: np.ndarray, table: np.ndarray, groups: int, lanes: int, stride: int, group: int
+def packed_weights(
+    w: np.ndarray, table: np.ndarray, groups: int, lanes: int, rows: int, stride: int, group: int
 ) -> tuple[np.ndarray, bool]:
-    """The weights in panels, and whether they are finite: lanes of a panel ``stride`` apart, rows by the table."""
-    rows = tile_shape(w.itemsize)[0]
+    """The weights in panels of ``rows`` lanes, ``stride`` apart, and whether they are finite; the table orders the rest."""
     panels = groups * -(-lanes // rows)
     packed, spoiled = empty((panels * rows * table.size,), w.dtype), np.empty(panels, w.dtype)
     work = threads.workers(2 * packed.size)
@@ -82,17 +81,18 @@ def _packed(
     return packed, not spoiled.any()
 
 
-def _product(x: np.ndarray, layout: tables.Image, parts: list, y: np.ndarray, inner: int, groups: int) -> None:
-    """y (N, K, D, H, W) from x of ``inner`` channels a group; parts are (Part, packed weights, bias).
+def _product(x: np.ndarray, layout: tables.Image, parts: list, bias: np.ndarray, y: np.ndarray, inner: int,
+             groups: int) -> None:  # fmt: skip
+    """y (N, K, D, H, W) from x of ``inner`` channels a group; parts are (Part, packed weights).
 
     By images where each worker gets some. Both ways add the same numbers in the same order, so the choice may depend on the CPUs.
     """
     if not layout.direct and x.shape[0] * groups >= min(max(2 * threads.available(), 4), 16):
-        for part, packed, bias in parts:
+        for part, packed in parts:
             _by_images(x, layout, part, packed, bias, y, inner, groups)
         return
     image = _spread(x, layout)
-    for part, packed, bias in parts:
+    for part, packed in parts:
         _by_tiles(image, layout, part, packed, bias, y, inner, groups)
 
 
@@ -149,12 +149,12 @@ def forward(ins: list, outs: list, stride: tuple, padding: tuple, dilation: tupl
     if not inner:
         y[:] = bias.reshape(-1, 1, 1, 1)
         return
-    lanes = tile_shape(y.itemsize)[1]
-    layout, part = tables.forward(x.shape[2:], inner, tuple(kernel), *where_of(stride, padding, dilation), lanes)
+    rows, columns = tile_shape(y.itemsize)
+    layout, part = tables.forward(x.shape[2:], inner, tuple(kernel), *where_of(stride, padding, dilation), columns)
     taps = part.offsets.size
-    packed, finite = _packed(w, part.table, groups, k // groups, taps, k // groups * taps)
+    packed, finite = packed_weights(w, part.table, groups, k // groups, rows, taps, k // groups * taps)
     if finite or not any(padding):
-        _product(x, layout, [(part, packed, bias)], y, inner, groups)
+        _product(x, layout, [(part, packed)], bias, y, inner, groups)
     else:
         _exactly(forward, x, w, y, bias, stride=stride, padding=padding, dilation=dilation, groups=groups)
 
@@ -165,7 +165,7 @@ def input_grad(ins: list, outs: list, stride: tuple, padding: tuple, dilation: t
     if not dx.size:
         return
     k, channels, *kernel = w.shape
-    lanes, taps = k // groups, prod(kernel)
+    lanes, taps, rows = k // groups, prod(kernel), tile_shape(dx.itemsize)[0]
     bias = bias_of(ins, dx)
     if not dy.size or not lanes:
         dx[:] = bias.reshape(-1, 1, 1, 1)
@@ -175,16 +175,16 @@ def input_grad(ins: list, outs: list, stride: tuple, padding: tuple, dilation: t
     ready = []
     for part in parts:
         if part.offsets.size:
-            packed, finite = _packed(w, part.table, groups, channels, taps, lanes * channels * taps)
+            packed, finite = packed_weights(w, part.table, groups, channels, rows, taps, lanes * channels * taps)
             if not finite:
                 settings = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups, "size": size}
                 _exactly(input_grad, dy, w, dx, bias, **settings)
                 return
-            ready.append((part, packed, bias))
+            ready.append((part, packed))
         else:
             untouched: Any = (..., *(slice(a, None, t) for a, t in zip(part.phase, part.strides, strict=True)))
             dx[untouched] = bias.reshape(-1, 1, 1, 1)
-    _product(dy, layout, ready, dx, lanes, groups)
+    _product(dy, layout, ready, bias, dx, lanes, groups)
 
 
 def _pieces(pixels: int, vector: int) -> int:

@@ -9,10 +9,10 @@ import numpy as np
 
 from funcnn.core.memory import empty
 from funcnn.kernels.cpu import threads
-from funcnn.kernels.cpu.conv import pack_weights
 from funcnn.kernels.cpu.tiles import strided_shape
 from funcnn.kernels.cpu.vector import vector_bytes
 from funcnn.kernels.cpu.winograd import GAP, winograd_forward, winograd_weight_grad, winograd_weights
+from funcnn.ops.conv_gather import packed_weights
 
 CACHE = 3 << 20  # bytes for the transformed patches of a block
 VOLUME = 32 << 20  # bytes for those of a volume
@@ -75,10 +75,7 @@ def transformed(w: np.ndarray, patches: Patches, table: np.ndarray, stride: int,
     """The weights in panels of output channels, each 3 x 3 kernel transformed; ``table`` orders their taps."""
     rows = patches.tile[1]
     panels = patches.row // rows
-    packed = empty((patches.groups * panels * table.size * rows,), w.dtype)
-    spoiled = np.empty(patches.groups * panels, w.dtype)  # seen again in the outputs
-    work = threads.workers(2 * packed.size)
-    pack_weights(w.reshape(-1), table, packed, spoiled, patches.groups, patches.k, rows, stride, group, work)
+    packed, _ = packed_weights(w, table, patches.groups, patches.k, rows, stride, group)  # bad ones spoil the outputs
     channels = patches.taps * patches.c
     result = empty((patches.groups * panels * channels * patches.places * rows,), w.dtype)
     work = threads.workers(result.size)

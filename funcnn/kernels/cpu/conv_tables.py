@@ -138,4 +138,16 @@ def repeated(step: int, count: int, tile: int) -> np.ndarray:
 
 def to_tiles(offsets: np.ndarray, tile: int) -> np.ndarray:
     """The offsets, the last one repeated to whole tiles."""
-    return np.pad(offsets, (0, -offsets.size % tile), mode="edge")
+    return offsets[repeated(1, offsets.size, tile)]
+
+
+@lru_cache(512)
+def by_depth(channels: int, depth: int) -> np.ndarray:
+    """Places of a filter's weights (channels, depth, 9) in the order (depth, channels, 9)."""
+    return np.arange(channels * depth * 9).reshape(channels, depth, 9).transpose(1, 0, 2).ravel()
+
+
+@lru_cache(512)
+def turned_by_depth(filters: int, depth: int, each: int) -> np.ndarray:
+    """Places of one channel's weights (filters, depth, 9), filters ``each`` apart, in the order (depth, filters, 9) from the end."""
+    return (np.arange(depth * 9)[::-1].reshape(depth, 1, 9) + np.arange(filters).reshape(1, -1, 1) * each).ravel()

@@ -13,28 +13,20 @@ from funcnn.kernels.cpu.epilogue import LANES, NOTHING, activate, add_residual, 
 from funcnn.kernels.cpu.parallel import parallel_for
 from funcnn.kernels.cpu.rows import clear_row, copy_row
 from funcnn.kernels.cpu.tiles import tile_strided
-from funcnn.kernels.cpu.turn import turn_tile
+from funcnn.kernels.cpu.turn import turn
 from funcnn.kernels.cpu.vector import pointer, shift
 
 
 @device_function
-def pack_lanes(chunk, worker, b, packed, count, lanes, wide, along, across, vector):
-    """Panel ``chunk``: packed[k, j] = b[k * along + (chunk * wide + j) * across], zero beyond ``lanes``."""
+def pack_lanes(chunk, worker, b, packed, count, lanes, wide, along, across):
+    """Panel ``chunk``: packed[k, j] = b[k * along + (chunk * wide + j) * across], zero beyond ``lanes``; one stride is 1."""
     source, target = pointer(b, chunk * wide * across), shift(packed, chunk * count * wide)
     valid = min(wide, lanes - chunk * wide)
     if across == 1:
         for k in range(count):
             copy_row(shift(target, k * wide), shift(source, k * along), valid)
     else:
-        whole = valid // vector * vector if along == 1 else 0
-        for start in range(0, count, vector):
-            deep = min(vector, count - start)
-            for j in range(0, whole, vector):
-                turn_tile(shift(source, start + j * across), across, shift(target, start * wide + j), wide, deep)
-            for j in range(whole, valid):
-                row, place = shift(source, start * along + j * across), shift(target, start * wide + j)
-                for k in range(deep):
-                    place[k * wide] = row[k * along]
+        turn(source, across, target, wide, valid, count)
     if valid < wide:
         for k in range(count):
             clear_row(shift(target, k * wide + valid), wide - valid)
@@ -90,13 +82,12 @@ def multiply(a, b, y, extra, residual, work, tile, sizes, strides, block, finish
     many, count, lanes = sizes
     a_down, a_along, b_down, b_across, y_down, y_across = strides
     panels, tiles = (lanes + wide - 1) // wide, (many + rows - 1) // rows
-    vector = wide // 2
     packed, left = pointer(work, 0), pointer(work, panels * wide * count)
-    parallel_for(pack_lanes, panels, threads, (b, packed, count, lanes, wide, b_down, b_across, vector))
+    parallel_for(pack_lanes, panels, threads, (b, packed, count, lanes, wide, b_down, b_across))
     scratch, place = left, pointer(a, 0)
     along, down, panel = a_along, a_down, 0
     if a_along != 1 or many < rows:
-        parallel_for(pack_lanes, tiles, threads, (a, left, count, many, rows, a_along, a_down, vector))
+        parallel_for(pack_lanes, tiles, threads, (a, left, count, many, rows, a_along, a_down))
         scratch, place = shift(left, tiles * rows * count), left
         along, down, panel = rows, 1, rows * count
     chunks = panels * ((tiles + block - 1) // block)

@@ -23,8 +23,9 @@ from typing import Any
 import numpy as np
 
 from funcnn.kernels.cpu.compile import device_function, intrinsic
+from funcnn.kernels.cpu.rows import clear_row, copy_row
 from funcnn.kernels.cpu.turn import turn
-from funcnn.kernels.cpu.vector import Tile, pointer, tile_shape, vector_bytes
+from funcnn.kernels.cpu.vector import Tile, pointer, shift, tile_shape, vector_bytes
 
 WIDE = 4  # vectors across a tile of at most FEW rows
 NARROW = 2  # and of one of more
@@ -58,10 +59,8 @@ def pack_gates(chunk, worker, strips, w, gates, k, units):
     p = pointer(strips, chunk * k * units)
     q = pointer(w, (chunk % gates * hidden + first) * k)
     turn(q, k, p, units, have, k)
-    zero = strips.dtype.type(0)
     for i in range(k):
-        for j in range(have, units):
-            p[i * units + j] = zero
+        clear_row(shift(p, i * units + have), units - have)
 
 
 @device_function
@@ -72,12 +71,9 @@ def pack_states(block, worker, strips, w, units):
     have = min(units, k - first)
     p = pointer(strips, block * rows * units)
     q = pointer(w, first)
-    zero = strips.dtype.type(0)
     for i in range(rows):
-        for j in range(have):
-            p[i * units + j] = q[i * k + j]
-        for j in range(have, units):
-            p[i * units + j] = zero
+        copy_row(shift(p, i * units), shift(q, i * k), have)
+        clear_row(shift(p, i * units + have), units - have)
 
 
 # ---- steps ------------------------------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ from funcnn.kernels.cpu.sandwich import (
     to_weights_4,
 )
 from funcnn.kernels.cpu.tiles import tile_strided
-from funcnn.kernels.cpu.turn import turn_tile
+from funcnn.kernels.cpu.turn import turn
 from funcnn.kernels.cpu.vector import pointer, shift
 
 GAP = 16  # numbers between matrices f: else the 36 places of a patch fall into few sets of the first-level cache
@@ -51,8 +51,7 @@ def turn_row(chunk, worker, x, image, sizes, padded, before, apart):
     C, D, H, W = sizes
     Hp, Wp, Cp, lanes = padded
     plane, a, b = phase_of(chunk // Hp, apart)
-    h = chunk % Hp
-    h = h * apart[0] + a - before[0]
+    h = chunk % Hp * apart[0] + a - before[0]
     step, column = apart[1], b - before[1]
     first = max(0, -(column // step))
     last = max(first, min(Wp, (W - 1 - column) // step + 1))
@@ -62,15 +61,14 @@ def turn_row(chunk, worker, x, image, sizes, padded, before, apart):
         return
     clear_row(target, first * Cp)
     clear_row(shift(target, last * Cp), (Wp - last) * Cp)
-    for c in range(0, C, lanes):
-        source = pointer(x, ((plane // D * C + c) * D + plane % D) * H * W + h * W + first * step + column)
-        row = pointer(image, (chunk * Wp + first) * Cp + c)
-        if step == 1 and c + lanes <= C:
-            for w in range(0, last - first, lanes):
-                turn_tile(shift(source, w), D * H * W, shift(row, w * Cp), Cp, min(lanes, last - first - w))
-        else:
+    source = pointer(x, (plane // D * C * D + plane % D) * H * W + h * W + first * step + column)
+    row = pointer(image, (chunk * Wp + first) * Cp)
+    if step == 1:
+        turn(source, D * H * W, row, Cp, C, last - first)
+    else:
+        for c in range(0, C, lanes):
             for w in range(last - first):
-                for i in range(min(lanes, C - c)):
+                for i in range(c, min(c + lanes, C)):
                     row[w * Cp + i] = source[i * D * H * W + w * step]
 
 
@@ -145,8 +143,7 @@ def make_outputs(
             for i in range(m * m * lanes):
                 bad += Y[i] * 0
             if m == 4:
-                for pixel in range(0, 16, lanes):
-                    turn_tile(shift(Y, pixel * lanes), lanes, shift(turned, pixel), 16, lanes)
+                turn(Y, lanes, turned, 16, 16, lanes)
             for i in range(min(lanes, channels - k)):
                 add = bias[channel + k + i]
                 at = ((plane // D * K + channel + k + i) * D + plane % D) * P * Q
