@@ -9,15 +9,17 @@ import numpy as np
 from funcnn.core.primitive import Implementation
 from funcnn.kernels.cpu import conv_tables as tables
 from funcnn.ops import conv_depthwise as depthwise
+from funcnn.ops import conv_gather as gather
+from funcnn.ops import conv_reference as reference
 from funcnn.ops import conv_winograd as winograd
-from funcnn.ops.conv_gather import bias_of, forward, input_grad, volume, weight_grad, where_of
+from funcnn.ops.conv_volume import bias_of, volume, where_of
 
 
 # ---- depthwise --------------------------------------------------------------------------------------------------------
 def _depthwise_forward(ins: list, outs: list, stride: tuple, padding: tuple, dilation: tuple, groups: int) -> None:
     x, w, y = volume(ins[0]), volume(ins[1]), volume(outs[0])
     if any(padding) and not np.isfinite(w).all():
-        forward(ins, outs, stride=stride, padding=padding, dilation=dilation, groups=groups)
+        gather.forward(ins, outs, stride=stride, padding=padding, dilation=dilation, groups=groups)
     else:
         depthwise.forward(x, w, bias_of(ins, y), y, where_of(stride, padding, dilation))
 
@@ -26,7 +28,7 @@ def _depthwise_input_grad(ins: list, outs: list, padding: tuple, dilation: tuple
     """With stride 1 and one output a channel: the forward pass of dy with the taps turned round."""
     dy, w, dx = volume(ins[0]), volume(ins[1]), volume(outs[0])
     if not np.isfinite(w).all():
-        input_grad(ins, outs, padding=padding, dilation=dilation, groups=groups, **where)
+        gather.input_grad(ins, outs, padding=padding, dilation=dilation, groups=groups, **where)
         return
     around = tuple(d * (k - 1) - p for p, d, k in zip(padding, dilation, ins[1].shape[2:], strict=True))
     turned = np.ascontiguousarray(w[..., ::-1, ::-1])
@@ -58,7 +60,7 @@ def _winograd_forward(ins: list, outs: list, padding: tuple, dilation: tuple, gr
     patches = winograd.Patches(x.shape, y.shape, taps, before[0], apart, groups, y.dtype)
     table = tables.by_depth(patches.c, taps)
     if not winograd.forward(x, w, bias_of(ins, y), y, before, patches, table, table.size, patches.k * table.size):
-        forward(ins, outs, stride=stride, padding=padding, dilation=dilation, groups=groups)
+        gather.forward(ins, outs, stride=stride, padding=padding, dilation=dilation, groups=groups)
 
 
 def _winograd_input_grad(
@@ -72,7 +74,7 @@ def _winograd_input_grad(
     taps, each = w[0, 0].size, w[0].size
     table = tables.turned_by_depth(patches.c, w.shape[2], each)
     if not winograd.forward(dy, w, bias_of(ins, dx), dx, around, patches, table, taps, patches.c * each):
-        input_grad(ins, outs, stride=stride, padding=padding, dilation=dilation, groups=groups, size=size)
+        gather.input_grad(ins, outs, stride=stride, padding=padding, dilation=dilation, groups=groups, size=size)
 
 
 def _winograd_weight_grad(
@@ -80,7 +82,7 @@ def _winograd_weight_grad(
 ) -> None:
     _, before, apart = where_of(stride, padding, dilation)
     if not winograd.weight_grad(volume(ins[0]), volume(ins[1]), volume(outs[0]), before, apart, groups):
-        weight_grad(ins, outs, stride=stride, padding=padding, dilation=dilation, groups=groups, size=size)
+        gather.weight_grad(ins, outs, stride=stride, padding=padding, dilation=dilation, groups=groups, size=size)
 
 
 def _winograd_for(ins: list, groups: int, size: Any = None, **where: Any) -> bool:
@@ -98,11 +100,17 @@ def _winograd_for_weight_grad(ins: list, groups: int, size: tuple, **where: Any)
 FORWARD = (
     Implementation(_depthwise_forward, _depthwise_for),
     Implementation(_winograd_forward, _winograd_for),
-    Implementation(forward),
+    Implementation(gather.forward, gather.applies),
+    Implementation(reference.forward),
 )
 INPUT_GRAD = (
     Implementation(_depthwise_input_grad, _depthwise_for_input_grad),
     Implementation(_winograd_input_grad, _winograd_for_input_grad),
-    Implementation(input_grad),
+    Implementation(gather.input_grad, gather.applies),
+    Implementation(reference.input_grad),
 )
-WEIGHT_GRAD = (Implementation(_winograd_weight_grad, _winograd_for_weight_grad), Implementation(weight_grad))
+WEIGHT_GRAD = (
+    Implementation(_winograd_weight_grad, _winograd_for_weight_grad),
+    Implementation(gather.weight_grad, gather.applies),
+    Implementation(reference.weight_grad),
+)

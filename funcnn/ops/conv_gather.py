@@ -1,4 +1,4 @@
-"""Convolution and its two gradients by the gathered product, which serves every case: the last implementation of each."""
+"""Convolution and its two gradients by the gathered product, which serves every shape that is not empty."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from funcnn.kernels.cpu.conv import SLACK, convolve, convolve_images, pack_weigh
 from funcnn.kernels.cpu.conv_weight import convolve_weight_grad, image_weight_grad
 from funcnn.kernels.cpu.tiles import dots_shape
 from funcnn.kernels.cpu.vector import tile_shape, vector_bytes
-from funcnn.ops.conv_exact import exactly
+from funcnn.ops import conv_reference as reference
+from funcnn.ops.conv_volume import bias_of, volume, where_of
 
 SPREAD_NS = 0.3  # nanoseconds a number for the copies
 FLOP_NS = 0.01  # nanoseconds a flop in a tile
@@ -23,40 +24,9 @@ ENOUGH = 8  # images from which a weight gradient is summed by images
 SMALL = 1 << 16  # weights whose gradient every chunk of images can sum up for itself
 
 
-def _three(value: tuple, fill: int) -> Any:
-    return (fill,) * (3 - len(value)) + tuple(value)
-
-
-def where_of(stride: tuple, padding: tuple, dilation: tuple) -> tuple:
-    """The three for (D, H, W), whatever number of dimensions they are given for."""
-    return _three(stride, 1), _three(padding, 0), _three(dilation, 1)
-
-
-def volume(array: np.ndarray) -> np.ndarray:
-    """(N, C, *S) as contiguous (N, C, D, H, W)."""
-    return np.ascontiguousarray(array).reshape(*array.shape[:2], *_three(array.shape[2:], 1))
-
-
-def bias_of(ins: list, y: np.ndarray) -> np.ndarray:
-    """The third input, or zeros, for y (N, K, ...)."""
-    return np.ascontiguousarray(ins[2]) if len(ins) > 2 else np.zeros(y.shape[1], y.dtype)
-
-
-def _exactly(run: Any, a: np.ndarray, b: np.ndarray, out: np.ndarray, bias: Any, **where: Any) -> None:
-    """out = run(a, b) + bias where a or b is not finite; all of five dimensions."""
-    where = {
-        name: _three(value, 0 if name == "padding" else 1) if isinstance(value, tuple) else value
-        for name, value in where.items()
-    }
-
-    def product(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-        made = empty(out.shape, out.dtype)
-        run([u, v], [made], **where)
-        return made
-
-    exactly(product, a, b, out)
-    if bias is not None:
-        out += bias.reshape(-1, 1, 1, 1)
+def applies(ins: list, **where: Any) -> bool:
+    """There is something to multiply."""
+    return bool(ins[0].size and ins[1].size)
 
 
 def _spread(x: np.ndarray, image: tables.Image) -> np.ndarray:
@@ -142,34 +112,23 @@ def _by_tiles(image: np.ndarray, layout: tables.Image, part: tables.Part, packed
 def forward(ins: list, outs: list, stride: tuple, padding: tuple, dilation: tuple, groups: int) -> None:
     """y = w * x + bias by the gathered product."""
     x, w, y = volume(ins[0]), volume(ins[1]), volume(outs[0])
-    if not y.size:
-        return
     k, inner, *kernel = w.shape
-    bias = bias_of(ins, y)
-    if not inner:
-        y[:] = bias.reshape(-1, 1, 1, 1)
-        return
     rows, columns = tile_shape(y.itemsize)
     layout, part = tables.forward(x.shape[2:], inner, tuple(kernel), *where_of(stride, padding, dilation), columns)
     taps = part.offsets.size
     packed, finite = packed_weights(w, part.table, groups, k // groups, rows, taps, k // groups * taps)
     if finite or not any(padding):
-        _product(x, layout, [(part, packed)], bias, y, inner, groups)
+        _product(x, layout, [(part, packed)], bias_of(ins, y), y, inner, groups)
     else:
-        _exactly(forward, x, w, y, bias, stride=stride, padding=padding, dilation=dilation, groups=groups)
+        reference.forward(ins, outs, stride, padding, dilation, groups)
 
 
 def input_grad(ins: list, outs: list, stride: tuple, padding: tuple, dilation: tuple, groups: int, size: tuple) -> None:
     """dx from dy and w by the gathered product, one part for each phase of the stride."""
     dy, w, dx = volume(ins[0]), volume(ins[1]), volume(outs[0])
-    if not dx.size:
-        return
     k, channels, *kernel = w.shape
     lanes, taps, rows = k // groups, prod(kernel), tile_shape(dx.itemsize)[0]
     bias = bias_of(ins, dx)
-    if not dy.size or not lanes:
-        dx[:] = bias.reshape(-1, 1, 1, 1)
-        return
     where = where_of(stride, padding, dilation)
     layout, parts = tables.input_grad(dx.shape[2:], dy.shape[2:], lanes, channels, tuple(kernel), *where)
     ready = []
@@ -177,8 +136,7 @@ def input_grad(ins: list, outs: list, stride: tuple, padding: tuple, dilation: t
         if part.offsets.size:
             packed, finite = packed_weights(w, part.table, groups, channels, rows, taps, lanes * channels * taps)
             if not finite:
-                settings = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups, "size": size}
-                _exactly(input_grad, dy, w, dx, bias, **settings)
+                reference.input_grad(ins, outs, stride, padding, dilation, groups, size)
                 return
             ready.append((part, packed))
         else:
@@ -236,15 +194,10 @@ def weight_grad(
     """dw from x and dy by dot products along the pixels."""
     x, dy, dw = volume(ins[0]), volume(ins[1]), volume(outs[0])
     _, inner, *kernel = dw.shape
-    if not dw.size or not dy.size:
-        dw[:] = 0
-        return
     vector = vector_bytes() // dw.itemsize
     layout, part = tables.forward(x.shape[2:], inner, tuple(kernel), *where_of(stride, padding, dilation), vector)
     around = tables.cotangent(dy.shape[2:], part.grid[3], vector)
     dots = _dots_by_images if dw.size <= SMALL and x.shape[0] >= ENOUGH else _dots_by_tiles
     dots(x, dy, dw, layout, around, part, groups)
     if not np.isfinite(dw).all() and not (np.isfinite(x).all() and np.isfinite(dy).all()):
-        _exactly(
-            weight_grad, x, dy, dw, None, stride=stride, padding=padding, dilation=dilation, groups=groups, size=size
-        )
+        reference.weight_grad(ins, outs, stride, padding, dilation, groups, size)

@@ -40,7 +40,8 @@ CASES = {
     "winograd of planes": ((1, 16, 3, 8, 9), 16, (1, 3, 3), (1, 1, 1), (0, 1, 1), (1, 1, 1), 1),
     "no images": ((0, 2, 1, 4, 4), 3, (1, 2, 2), (1, 1, 1), (0, 0, 0), (1, 1, 1), 1),
     "no channels": ((2, 0, 1, 4, 4), 3, (1, 2, 2), (1, 1, 1), (0, 0, 0), (1, 1, 1), 1),
-    "no outputs": ((2, 2, 1, 1, 4), 3, (1, 2, 2), (1, 1, 1), (0, 0, 0), (1, 1, 1), 1),
+    "no filters": ((2, 2, 1, 4, 4), 0, (1, 2, 2), (1, 1, 1), (0, 0, 0), (1, 1, 1), 1),
+    "no input in the padding": ((2, 2, 1, 0, 4), 3, (1, 2, 2), (1, 1, 1), (0, 2, 0), (1, 1, 1), 1),
 }
 SAME = [
     "3d",
@@ -88,29 +89,36 @@ def naive(x, w, dy, stride, padding, dilation, groups):
 
 
 def run(x, w, dy, args):
-    """What the kernels give, in outputs that held garbage."""
-    y, dx, dw = (np.full_like(a, np.nan) for a in (dy, x, w))
+    """What the first implementations that apply give."""
+    return [next(results) for results in every_way(x, w, dy, args)]
+
+
+def every_way(x, w, dy, args):
+    """For y, dx and dw: what each implementation that applies gives, in an output that held garbage."""
     where = dict(zip(("stride", "padding", "dilation", "groups"), args, strict=True))
-    evaluate_into(conv_cpu.FORWARD, [x, w], y, **where)
-    evaluate_into(conv_cpu.INPUT_GRAD, [dy, w], dx, size=x.shape[2:], **where)
-    evaluate_into(conv_cpu.WEIGHT_GRAD, [x, dy], dw, size=w.shape[2:], **where)
-    return y, dx, dw
+    yield results(conv_cpu.FORWARD, [x, w], dy, **where)
+    yield results(conv_cpu.INPUT_GRAD, [dy, w], x, size=x.shape[2:], **where)
+    yield results(conv_cpu.WEIGHT_GRAD, [x, dy], w, size=w.shape[2:], **where)
 
 
-def evaluate_into(implementations, ins, out, **params):
-    """Run the first implementation that applies."""
-    chosen = next(i for i in implementations if i.when is None or i.when(ins, **params))
-    chosen.run(ins, [out], **params)
+def results(implementations, ins, like, **params):
+    """Of all that apply, in order; like: an array of the output's shape."""
+    for implementation in implementations:
+        if implementation.when is None or implementation.when(ins, **params):
+            out = np.full_like(like, np.nan)
+            implementation.run(ins, [out], **params)
+            yield out
 
 
 @DTYPES
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
-def test_against_loops(case, dtype):
+def test_every_implementation_against_loops(case, dtype):
     x, w, dy, args = setup(case, dtype)
     tolerance = 1e-4 if dtype == "float32" else 1e-11
-    for name, got, expected in zip(("y", "dx", "dw"), run(x, w, dy, args), naive(x, w, dy, *args), strict=True):
+    for name, ways, expected in zip(("y", "dx", "dw"), every_way(x, w, dy, args), naive(x, w, dy, *args), strict=True):
         largest = abs(expected).max(initial=0)  # sums of large terms that cancel err by the terms' size
-        np.testing.assert_allclose(got, expected, tolerance, tolerance / 10 * largest, err_msg=name)
+        for place, got in enumerate(ways):
+            np.testing.assert_allclose(got, expected, tolerance, tolerance / 10 * largest, err_msg=f"{name}, {place}")
 
 
 @DTYPES
@@ -123,8 +131,9 @@ def test_nan_and_inf_go_where_they_belong(dtype, bad, case):
     for poisoned, place in enumerate((163, 5, 170)):  # read by the first tile where it is longer than the second
         x, w, dy, args = setup(CASES[case], dtype)
         (x, w, dy)[poisoned].reshape(-1)[place] = bad
-        for got, expected in zip(run(x, w, dy, args), naive(x, w, dy, *args), strict=True):
-            np.testing.assert_allclose(got, expected, 1e-4, 1e-4)
+        for ways, expected in zip(every_way(x, w, dy, args), naive(x, w, dy, *args), strict=True):
+            for got in ways:
+                np.testing.assert_allclose(got, expected, 1e-4, 1e-4)
 
 
 def test_weight_grad_sums_a_large_batch_in_float64():
@@ -142,7 +151,7 @@ def test_the_number_of_threads_does_not_change_a_bit(case, dtype, monkeypatch):
     results = []
     for n in (1, 2, 3):
         monkeypatch.setattr(threads, "workers", lambda work, n=n: n)
-        results.append(run(*setup(CASES[case], dtype)[:3], setup(CASES[case], dtype)[3]))
+        results.append([way for ways in every_way(*setup(CASES[case], dtype)) for way in ways])
     for others in results[1:]:
         for one, other in zip(results[0], others, strict=True):
             np.testing.assert_array_equal(one, other)
