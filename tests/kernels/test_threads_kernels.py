@@ -13,7 +13,7 @@ import pytest
 import funcnn as fn
 from funcnn.kernels.cpu import threads
 from funcnn.kernels.cpu.compile import device_function, kernel
-from funcnn.kernels.cpu.parallel import parallel_for
+from funcnn.kernels.cpu.parallel import SHARES, parallel_for
 from tests.plain import compiled_only
 
 ROOT = Path(__file__).parents[2]
@@ -22,23 +22,27 @@ ROOT = Path(__file__).parents[2]
 @device_function
 def square_chunk(chunk, worker, x, y, seen, size):
     for i in range(chunk * size, min(x.size, (chunk + 1) * size)):
-        y[i] = x[i] * x[i]
+        y[i] += x[i] * x[i]
     seen[chunk] = worker
 
 
 @kernel
 def squares(x, y, seen, size, threads):
-    """y = x * x, ``size`` numbers in a chunk."""
+    """y += x * x, ``size`` numbers in a chunk."""
     parallel_for(square_chunk, (x.size + size - 1) // size, threads, (x, y, seen, size))
 
 
-@pytest.mark.parametrize("many", [1, 2, 3])
+@pytest.mark.parametrize("many", [1, 2, 3, SHARES + 2])
 def test_every_chunk_runs_once_on_a_worker(many):
+    if many > 3 and threads.start() != "omp":
+        pytest.skip("only OpenMP starts more threads than there are CPUs")
     x = np.random.default_rng(0).standard_normal(10_001)
-    y, seen = np.full_like(x, np.nan), np.full(21, -1)
-    squares(x, y, seen, 500, many)
-    np.testing.assert_array_equal(y, x * x)
-    assert ((seen >= 0) & (seen < many)).all()
+    for size in (500, 4000, 100):  # 21 chunks, fewer than workers, and more than there can be shares
+        y, seen = np.zeros_like(x), np.full(101, -1)
+        squares(x, y, seen, size, many)
+        np.testing.assert_array_equal(y, x * x)
+        seen = seen[: -(-x.size // size)]
+        assert ((seen >= 0) & (seen < many)).all()
     squares(x[:0], y, seen, 500, many)  # no chunk at all
 
 

@@ -1,9 +1,10 @@
 """One way to run a kernel's chunks on several threads.
 
 ``parallel_for(body, chunks, threads, args)`` calls ``body(chunk, worker, *args)`` for every chunk. The chunks are cut by
-shape alone and each writes its own outputs, so the bits do not depend on the number of threads. Workers take the next
-chunk from a shared counter, so a slow core does less; ``worker`` counts from 0 to threads - 1 and picks the scratch
-memory. With one thread nothing but a loop runs.
+shape alone and each writes its own outputs, so the bits do not depend on the number of threads. Every worker begins with
+a share of its own, a run of chunks, so that in a next call, or a next operation, it finds in its core's cache what it left
+there; then it helps where something is left, so a slow core does less. A share's next chunk stands in a counter.
+``worker`` counts from 0 to threads - 1 and picks the scratch memory. With one thread nothing but a loop runs.
 
 The call is compiled into the kernel: the chunk loop becomes a function of Numba's generalised-ufunc form, which Numba's
 threading layer (tbb, omp or workqueue, whichever it finds first) spreads over its pool: about 3 us with omp. The body is
@@ -16,6 +17,9 @@ from __future__ import annotations
 from typing import Any
 
 from funcnn.kernels.cpu.compile import intrinsic
+
+SHARES = 64  # at most, whatever the number of threads
+LINE = 8  # words of a cache line, the distance of counters
 
 
 def _in_turn(body: Any, chunks: int, threads: int, args: tuple) -> None:
@@ -39,16 +43,21 @@ def parallel_for(typingctx: Any, body: Any, chunks: Any, threads: Any, args: Any
 
 
 def _emit(context: Any, builder: Any, compiled: Any, args: Any, values: Any) -> None:
-    """The shared block (next chunk, chunks, arguments) on the stack, and the call of the loop by one or many workers."""
+    """The shared block (shares, chunks, arguments, counters) on the stack, and the call of the loop by one or many workers."""
     from llvmlite import ir
     from numba.core import cgutils
 
     chunks, threads, packed = values
     word, byte = ir.IntType(64), ir.IntType(8).as_pointer()
-    block_type = ir.LiteralStructType([word, word, packed.type])
+    shares = builder.select(builder.icmp_signed("<", threads, word(SHARES)), threads, word(SHARES))
+    block_type = ir.LiteralStructType([word, word, packed.type, ir.ArrayType(word, LINE * SHARES)])
     block = cgutils.alloca_once(builder, block_type)
-    for place, value in enumerate((word(0), chunks, packed)):
-        builder.store(value, builder.gep(block, [ir.IntType(32)(0), ir.IntType(32)(place)]))
+    for place, value in enumerate((shares, chunks, packed)):
+        builder.store(value, _part(builder, block, place))
+    with cgutils.for_range(builder, shares) as loop_over:
+        share = loop_over.index
+        first = builder.sdiv(builder.mul(share, chunks), shares)
+        builder.store(first, _part(builder, block, 3, builder.mul(share, word(LINE))))
     loop = _worker_loop(context, builder.module, compiled, args, block_type)
     data = builder.bitcast(block, byte)
     bases = cgutils.alloca_once_value(
@@ -66,32 +75,43 @@ def _emit(context: Any, builder: Any, compiled: Any, args: Any, values: Any) -> 
             builder.call(loop, [bases, count, step, data])
 
 
+def _part(builder: Any, block: Any, *place: Any) -> Any:
+    """The address of a part of the shared block."""
+    from llvmlite import ir
+
+    index = ir.IntType(32)
+    return builder.gep(block, [index(0), index(place[0]), *place[1:]])
+
+
 def _worker_loop(context: Any, module: Any, compiled: Any, args: Any, block_type: Any) -> Any:
     """``void loop(char **base, intp *count, intp *step, void *block)``: take chunks until none is left."""
     from llvmlite import ir
     from numba.core import cgutils
 
-    word, byte, index = ir.IntType(64), ir.IntType(8).as_pointer(), ir.IntType(32)
+    word, byte = ir.IntType(64), ir.IntType(8).as_pointer()
     kind = ir.FunctionType(ir.VoidType(), [byte.as_pointer(), word.as_pointer(), word.as_pointer(), byte])
     function = ir.Function(module, kind, module.get_unique_name("chunks_of_" + compiled.fndesc.llvm_func_name))
     function.linkage = "internal"
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     worker = builder.ptrtoint(builder.load(function.args[0]), word)
     block = builder.bitcast(function.args[3], block_type.as_pointer())
-    counter, chunks, packed = (builder.gep(block, [index(0), index(place)]) for place in range(3))
-    limit = builder.load(chunks)
-    values = cgutils.unpack_tuple(builder, builder.load(packed), len(args.types))
+    shares, chunks, packed = (builder.load(_part(builder, block, place)) for place in range(3))
+    values = cgutils.unpack_tuple(builder, packed, len(args.types))
     context.active_code_library.add_linking_library(compiled.library)
     callee = context.declare_function(module, compiled.fndesc)
-    take, work, done = (function.append_basic_block(name) for name in ("take", "work", "done"))
-    builder.branch(take)
-    builder.position_at_end(take)
-    chunk = builder.atomic_rmw("add", counter, word(1), "monotonic")
-    builder.cbranch(builder.icmp_signed("<", chunk, limit), work, done)
-    builder.position_at_end(work)
     kinds = compiled.fndesc.restype, compiled.fndesc.argtypes
-    context.call_conv.call_function(builder, callee, *kinds, [chunk, worker, *values], attrs=("noinline",))
-    builder.branch(take)
-    builder.position_at_end(done)
+    with cgutils.for_range(builder, shares) as loop_over:
+        share = builder.srem(builder.add(worker, loop_over.index), shares)
+        counter = _part(builder, block, 3, builder.mul(share, word(LINE)))
+        limit = builder.sdiv(builder.mul(builder.add(share, word(1)), chunks), shares)
+        take, work, done = (function.append_basic_block(name) for name in ("take", "work", "done"))
+        builder.branch(take)
+        builder.position_at_end(take)
+        chunk = builder.atomic_rmw("add", counter, word(1), "monotonic")
+        builder.cbranch(builder.icmp_signed("<", chunk, limit), work, done)
+        builder.position_at_end(work)
+        context.call_conv.call_function(builder, callee, *kinds, [chunk, worker, *values], attrs=("noinline",))
+        builder.branch(take)
+        builder.position_at_end(done)
     builder.ret_void()
     return function
