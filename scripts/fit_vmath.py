@@ -1,7 +1,7 @@
 """Fit the polynomials of ``funcnn/kernels/cpu/vmath_tables.py``: interpolation in the Chebyshev points, with 420 digits.
 
-The error is within a small factor of the best polynomial's, and each degree is one that leaves it under a tenth of an
-ulp. Run ``python scripts/fit_vmath.py`` and compare what it prints with that file.
+The error is within a small factor of the best polynomial's, and each degree is one that leaves it under about a tenth of
+an ulp. One table is a quotient of two polynomials. Run ``python scripts/fit_vmath.py`` and compare what it prints with that file.
 """
 
 from __future__ import annotations
@@ -39,6 +39,21 @@ def series(x: D, first: D, ratio: Callable) -> D:
         total, k = total + term, k + 1
         term *= ratio(k)
     return total
+
+
+def quotient(f: Callable, points: list[D], degree: int) -> tuple[list[D], list[D]]:
+    """The coefficients of p, of a degree, and q, of one more and beginning with 1, with p / q = f in all the points."""
+    size = 2 * degree + 2
+    rows = [[x**k for k in range(degree + 1)] + [-f(x) * x**k for k in range(1, degree + 2)] + [f(x)] for x in points]
+    for k in range(size):  # Gauss and Jordan
+        pivot = max(range(k, size), key=lambda i: abs(rows[i][k]))
+        rows[k], rows[pivot] = rows[pivot], rows[k]
+        rows[k] = [a / rows[k][k] for a in rows[k]]
+        for i in range(size):
+            if i != k:
+                rows[i] = [a - rows[i][k] * b for a, b in zip(rows[i], rows[k], strict=True)]
+    found = [row[size] for row in rows]
+    return found[: degree + 1], [D(1), *found[degree + 1 :]]
 
 
 def exp_rest(r: D) -> D:
@@ -81,6 +96,30 @@ def scaled_erfc(k: int) -> Callable:
     return f
 
 
+def tail_ratio(a: D) -> D:
+    """exp(a^2 / 2) Phi(-a), Phi being the normal distribution."""
+    half = a * a / 2
+    return half.exp() * (1 - a / D(2).sqrt() * erf_over_x(half)) / 2
+
+
+def show_quotient(name: str, k: int, high: float, degree: int) -> None:
+    """Print both polynomials for ``tail_ratio`` on [0, high], through points that lie densest near 0, and the error."""
+    end, size = (D(high) - k) / (D(high) + k), 2 * degree + 2
+    at = [D(math.cos(math.pi * (i + 0.5) / size)) for i in range(size)]
+    p, q = quotient(
+        tail_ratio, [k * (1 + t) / (1 - t) for t in ((end - 1) / 2 + (end + 1) / 2 * u for u in at)], degree
+    )
+    worst = D(0)
+    for i in range(97):
+        t = D(-1) + (end + 1) * (i + D("0.37")) / 97
+        x = k * (1 + t) / (1 - t)
+        above, below = (sum(a * x**j for j, a in enumerate(c)) for c in (p, q))
+        worst = max(worst, abs(above / below / tail_ratio(x) - 1))
+    print(f"# {name} on [0, {high}], relative error {float(worst):.1e}")
+    for c in (p, q):
+        print(", ".join(f"{float(a):.9g}" if name.endswith("SINGLE") else repr(float(a)) for a in c))
+
+
 def show(name: str, f: Callable, low: float, high: float, single: int, double: int) -> None:
     """Print both tables, and the largest error of each polynomial in the middle between the points."""
     for kind, degree in (("SINGLE", single), ("DOUBLE", double)):
@@ -103,3 +142,6 @@ if __name__ == "__main__":
     show("ERF", erf_over_x, 0.0, 1.0, 7, 13)
     show("ERFCX k=2", scaled_erfc(2), -1.0, (10.1 - 2) / (10.1 + 2), 10, 20)
     show("ERFCX k=3", scaled_erfc(3), -1.0, (27.3 - 3) / (27.3 + 3), 10, 22)
+    show("EXP4", D.exp, -0.6935, 0.6935, 7, 13)
+    show_quotient("TAIL_SINGLE", 3, 14.5, 4)
+    show_quotient("TAIL_DOUBLE", 4, 38.8, 9)

@@ -7,39 +7,65 @@ from __future__ import annotations
 
 import math
 
-from funcnn.kernels.cpu.bits import like, pick
+from funcnn.kernels.cpu.bits import like, pick, polynomial, power_of_two
 from funcnn.kernels.cpu.compile import exact_function
 from funcnn.kernels.cpu.elementwise import loop1, loop2
 from funcnn.kernels.cpu.vector import fma
-from funcnn.kernels.cpu.vmath import erfc_tail, exp, expm1, log1p, sigmoid
+from funcnn.kernels.cpu.vmath import exp, expm1, log1p, sigmoid
+from funcnn.kernels.cpu.vmath_tables import (
+    EXP4_DOUBLE,
+    EXP4_SINGLE,
+    LN2_DOUBLE,
+    LN2_REST_DOUBLE,
+    LN2_REST_SINGLE,
+    LN2_SINGLE,
+    LOG2E,
+    MAGIC_DOUBLE,
+    MAGIC_SINGLE,
+    TAIL_DOUBLE,
+    TAIL_SINGLE,
+    TAIL_UNDER_DOUBLE,
+    TAIL_UNDER_SINGLE,
+)
 
-ROOT_HALF, DENSITY_0 = math.sqrt(0.5), 1.0 / math.sqrt(2.0 * math.pi)
+DENSITY_0 = 1.0 / math.sqrt(2.0 * math.pi)
 TANH_SCALE, CUBIC = 2.0 * math.sqrt(2.0 / math.pi), 0.044715  # of the tanh form: 1 + tanh(u) is 2 sigmoid(2 u)
 
 
 # ---- GELU -------------------------------------------------------------------------------------------------------------
 @exact_function
-def normal_cdf(x):
-    """The share of the standard normal distribution below x, exact also far below 0."""
-    a, far = abs(x), pick(x, 14.3, 38.6)
+def normal(x):
+    """Phi(x), the share of the standard normal distribution below x, exact also far below 0; and exp(-x^2 / 2).
+
+    The exponential is 4^n e^r with |r| < log 2, so that its halves 2^n e^r and 2^n are numbers where it is not one any
+    more; the square goes into r before it is rounded. Phi(-|x|) is the exponential times a quotient of polynomials, all
+    of whose coefficients are positive.
+    """
+    a, far = abs(x), pick(x, 14.5, 38.8)  # from here on both are 0
     a = far if a > far else a
-    half = a * pick(x, 0.5, 0.5)
-    square = a * half
-    tail = pick(x, 0.5, 0.5) * erfc_tail(a * pick(x, ROOT_HALF, ROOT_HALF), square, fma(a, half, -square))
-    return tail if x < pick(x, 0.0, 0.0) else pick(x, 1.0, 1.0) - tail
+    half = a * pick(x, -0.5, -0.5)
+    magic = pick(x, MAGIC_SINGLE, MAGIC_DOUBLE)
+    t = fma(a * half, pick(x, LOG2E / 2, LOG2E / 2), magic)
+    n = t - magic
+    r = fma(a, half, n * pick(x, -2 * LN2_SINGLE, -2 * LN2_DOUBLE))
+    r = fma(n, pick(x, -2 * LN2_REST_SINGLE, -2 * LN2_REST_DOUBLE), r)
+    power = power_of_two(t)
+    e = polynomial(r, EXP4_SINGLE, EXP4_DOUBLE) * power * power
+    tail = e * (polynomial(a, TAIL_SINGLE, TAIL_DOUBLE) / polynomial(a, TAIL_UNDER_SINGLE, TAIL_UNDER_DOUBLE))
+    return tail if x < pick(x, 0.0, 0.0) else pick(x, 1.0, 1.0) - tail, e
 
 
 @exact_function
 def gelu_scalar(x):
     """x Phi(x) (arXiv:1606.08415)."""
-    return x * normal_cdf(x)
+    return x * normal(x)[0]
 
 
 @exact_function
 def gelu_grad_scalar(g, x):
     """g (Phi(x) + x phi(x))."""
-    density = exp(x * x * pick(x, -0.5, -0.5)) * pick(x, DENSITY_0, DENSITY_0)
-    return g * fma(x, density, normal_cdf(x))
+    share, e = normal(x)
+    return g * fma(x * pick(x, DENSITY_0, DENSITY_0), e, share)
 
 
 @exact_function

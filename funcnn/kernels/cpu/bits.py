@@ -99,6 +99,23 @@ def times_power(typingctx: Any, p: Any, t: Any) -> Any:
     return p(p, p), codegen
 
 
+def _power_of_two_twin(t: Any) -> Any:
+    return _times_power_twin(t.dtype.type(1), t)
+
+
+@intrinsic(twin=_power_of_two_twin)
+def power_of_two(typingctx: Any, t: Any) -> Any:
+    """``2^n`` where ``t`` is n + magic, for an n whose power is a normal number; anything for NaN."""
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        word, width, bias = _fields(t)
+        bits = builder.bitcast(values[0], word)  # of magic's own bits the shift leaves none
+        power = builder.shl(builder.add(bits, word(bias)), word(width))
+        return builder.bitcast(power, values[0].type)
+
+    return t(t), codegen
+
+
 def _exponent_twin(x: Any, low: Any) -> Any:
     i, kind = _twin_bits(x)
     return x.dtype.type((int(i) - int(low.view(kind))) >> FIELDS[8 * x.dtype.itemsize][0])
