@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from funcnn.kernels.cpu import threads
-from funcnn.ops import conv_cpu, conv_gather
+from funcnn.ops import conv_cpu, conv_gather, conv_pointwise
 from tests.plain import compiled_only, sized
 
 # x (N, C, D, H, W), output channels, kernel, stride, padding, dilation, groups
@@ -38,6 +38,14 @@ CASES = {
     "winograd in depth, dilated, in groups": ((1, 32, 6, 11, 9), 36, (2, 3, 3), (1, 1, 1), (0, 2, 1), (3, 2, 1), 2),
     "winograd in depth over the edge": ((1, 16, 2, 12, 12), 16, (3, 3, 3), (1, 1, 1), (4, 1, 1), (2, 1, 1), 1),
     "winograd of planes": ((1, 16, 3, 8, 9), 16, (1, 3, 3), (1, 1, 1), (0, 1, 1), (1, 1, 1), 1),
+    "one tap": ((3, 17, 1, 7, 9), 21, (1, 1, 1), (1, 1, 1), (0, 0, 0), (1, 1, 1), 1),
+    "one tap, narrowing": ((2, 40, 1, 3, 11), 34, (1, 1, 1), (1, 1, 1), (0, 0, 0), (1, 1, 1), 1),
+    "one tap, to a few": ((2, 40, 5, 3), 9, (1, 1), (1, 1), (0, 0), (1, 1), 1),
+    "one tap, from a few": ((2, 8, 7, 3), 18, (1, 1), (1, 1), (0, 0), (1, 1), 1),
+    "one tap, 1d in groups": ((2, 36, 130), 20, (1,), (1,), (0,), (1,), 2),
+    "one tap, strided": ((2, 18, 9, 8), 10, (1, 1), (2, 3), (0, 0), (1, 1), 1),
+    "one tap, strided in depth and groups": ((3, 34, 3, 4, 5), 18, (1, 1, 1), (2, 1, 1), (0, 0, 0), (1, 2, 1), 2),
+    "one tap, few channels": ((4, 3, 1, 5, 20), 4, (1, 1, 1), (1, 1, 2), (0, 0, 0), (1, 1, 1), 1),
     "no images": ((0, 2, 1, 4, 4), 3, (1, 2, 2), (1, 1, 1), (0, 0, 0), (1, 1, 1), 1),
     "no channels": ((2, 0, 1, 4, 4), 3, (1, 2, 2), (1, 1, 1), (0, 0, 0), (1, 1, 1), 1),
     "no filters": ((2, 2, 1, 4, 4), 0, (1, 2, 2), (1, 1, 1), (0, 0, 0), (1, 1, 1), 1),
@@ -52,6 +60,8 @@ SAME = [
     "winograd in depth",
     "depthwise 3 x 3",
     "depthwise, tall",
+    "one tap, 1d in groups",
+    "one tap, strided in depth and groups",
 ]
 DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])
 
@@ -122,10 +132,24 @@ def test_every_implementation_against_loops(case, dtype):
 
 
 @DTYPES
+@pytest.mark.parametrize("case", ["one tap", "one tap, strided", "one tap, 1d in groups"])
+def test_one_tap_past_the_cache_is_the_same(case, dtype, monkeypatch):
+    x, w, dy, args = setup(CASES[case], dtype)
+    expected = run(x, w, dy, args)
+    monkeypatch.setattr(conv_pointwise, "beyond_cache", lambda size: True)
+    monkeypatch.setattr(conv_pointwise, "CHUNKS", 1)  # blocks that follow one another in a chunk
+    monkeypatch.setattr(conv_pointwise, "BLOCK", 1)
+    for got, same in zip(run(x, w, dy, args), expected, strict=True):
+        np.testing.assert_array_equal(got, same)
+
+
+@DTYPES
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize(
-    "case", sized(["winograd", "winograd, dilated", "depthwise 3 x 3"], []) + ["several tiles", "3d", "depthwise, tall"]
+    "case",
+    sized(["winograd", "winograd, dilated", "depthwise 3 x 3"], [])
+    + ["several tiles", "3d", "depthwise, tall", "one tap", "one tap, strided"],
 )
 def test_nan_and_inf_go_where_they_belong(dtype, bad, case):
     for poisoned, place in enumerate((163, 5, 170)):  # read by the first tile where it is longer than the second

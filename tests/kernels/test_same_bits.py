@@ -74,6 +74,7 @@ LARGER: dict[str, Callable[[str], list]] = {  # the kernels of which ``PROGRAMS`
     "convolution": _of(lambda x, w, b: F.conv2d(x, w, b, 2, 1), (4, 3, 80, 80), (16, 3, 5, 5), (16,)),
     "convolution of many images": _of(lambda x, w: F.conv2d(x, w, None, 1, 1, 1, 2), (16, 8, 6, 6), (12, 4, 2, 2)),
     "1 x 1 convolution": _of(F.conv2d, IMAGE, (32, 16, 1, 1), (32,)),
+    "1 x 1 convolution, strided": _of(lambda x, w: F.conv2d(x, w, None, 2), IMAGE, (32, 16, 1, 1)),
     "3 x 3 convolution": _of(lambda x, w, b: F.conv2d(x, w, b, 1, 1), IMAGE, (32, 16, 3, 3), (32,)),
     "depthwise convolution": _of(lambda x, w, b: F.conv2d(x, w, b, 1, 1, 1, 16), IMAGE, (16, 1, 3, 3), (16,)),
     "transposed convolution": _of(lambda x, w: F.conv_transpose2d(x, w, stride=2), IMAGE, (16, 8, 3, 3)),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from funcnn.kernels.cpu.compile import kernel
-from funcnn.kernels.cpu.stream import beyond_cache, last_cache, stream
+from funcnn.kernels.cpu.stream import beyond_cache, last_cache, stream, stream_sum
 from funcnn.kernels.cpu.vector import pointer
 
 
@@ -16,14 +16,21 @@ def streamed(y, x, start, n):
     stream(pointer(y, start), pointer(x, 0), n)
 
 
+@kernel
+def added(y, x, start, n):
+    """y[start : start + n] = x[:n] + x[n]."""
+    stream_sum(pointer(y, start), pointer(x, 0), n, x[n])
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_a_run_is_copied_and_nothing_else(dtype):
-    x = np.random.default_rng(0).standard_normal(200).astype(dtype)
+@pytest.mark.parametrize("run", [streamed, added])
+def test_a_run_is_copied_and_nothing_else(run, dtype):
+    x = np.random.default_rng(0).standard_normal(201).astype(dtype)
     for start in (0, 1, 5, 15, 16):
         for n in (0, 1, 3, 15, 16, 17, 40, 200):
             y = np.zeros(300, dtype)
-            streamed(y, x, start, n)
-            np.testing.assert_array_equal(y[start : start + n], x[:n])
+            run(y, x, start, n)
+            np.testing.assert_array_equal(y[start : start + n], x[:n] + (x[n] if run is added else 0))
             assert not y[:start].any() and not y[start + n :].any()
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from funcnn.kernels.cpu.compile import device_function, intrinsic
+from funcnn.kernels.cpu.rows import add_row
 from funcnn.kernels.cpu.vector import shift
 
 LINE = 64  # bytes
@@ -53,33 +54,61 @@ def to_line(typingctx: Any, q: Any) -> Any:
     return types.intp(q), codegen
 
 
-def _lines_twin(q: Any, p: Any, n: int) -> int:
+def _lines_twin(q: Any, p: Any, n: int, number: Any = None) -> int:
     line = LINE // q.itemsize
     count = n // line * line
-    q[:count] = p[:count]
+    q[:count] = p[:count] if number is None else p[:count] + number
     return count
+
+
+def _emit_lines(context: Any, builder: Any, dtype: Any, values: Any) -> Any:
+    """A loop over lines: loads, perhaps an addition, non-temporal stores."""
+    from llvmlite import ir
+    from numba.core import cgutils
+
+    q_at, p_at, count, *number = values
+    size = dtype.bitwidth // 8
+    kind = ir.VectorType(context.get_data_type(dtype), LINE // size)
+    q_at, p_at = builder.bitcast(q_at, kind.as_pointer()), builder.bitcast(p_at, kind.as_pointer())
+    more = [_splat(builder, one, kind) for one in number]
+    lines = builder.udiv(count, count.type(kind.count))
+    flag = builder.module.add_metadata([ir.IntType(32)(1)])
+    with cgutils.for_range(builder, lines) as loop:
+        line = builder.load(builder.gep(p_at, [loop.index]), align=size)
+        for one in more:
+            line = builder.fadd(line, one)
+        builder.store(line, builder.gep(q_at, [loop.index]), align=LINE).set_metadata("nontemporal", flag)
+    return builder.mul(lines, count.type(kind.count))
+
+
+def _splat(builder: Any, number: Any, kind: Any) -> Any:
+    from llvmlite import ir
+
+    index, blank = ir.IntType(32), ir.Constant(kind, ir.Undefined)
+    zeros = ir.Constant(ir.VectorType(index, kind.count), [0] * kind.count)
+    return builder.shuffle_vector(builder.insert_element(blank, number, index(0)), blank, zeros)
 
 
 @intrinsic(twin=_lines_twin)
 def stream_lines(typingctx: Any, q: Any, p: Any, n: Any) -> Any:
     """Copy the whole lines of ``n`` numbers by non-temporal stores to ``q``, where a line begins; returns how many numbers."""
-    from numba.core import cgutils, types
+    from numba.core import types
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        from llvmlite import ir
-
-        q_at, p_at, count = values
-        size = q.dtype.bitwidth // 8
-        kind = ir.VectorType(context.get_data_type(q.dtype), LINE // size).as_pointer()
-        q_at, p_at = builder.bitcast(q_at, kind), builder.bitcast(p_at, kind)
-        lines = builder.udiv(count, count.type(LINE // size))
-        flag = builder.module.add_metadata([ir.IntType(32)(1)])
-        with cgutils.for_range(builder, lines) as loop:
-            line = builder.load(builder.gep(p_at, [loop.index]), align=size)
-            builder.store(line, builder.gep(q_at, [loop.index]), align=LINE).set_metadata("nontemporal", flag)
-        return builder.mul(lines, count.type(LINE // size))
+        return _emit_lines(context, builder, q.dtype, values)
 
     return types.intp(q, p, types.intp), codegen
+
+
+@intrinsic(twin=_lines_twin)
+def add_lines(typingctx: Any, q: Any, p: Any, n: Any, number: Any) -> Any:
+    """``stream_lines`` of what ``number`` is added to."""
+    from numba.core import types
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return _emit_lines(context, builder, q.dtype, values)
+
+    return types.intp(q, p, types.intp, q.dtype), codegen
 
 
 @device_function
@@ -91,3 +120,29 @@ def stream(q, p, n):
     done = head + stream_lines(shift(q, head), shift(p, head), n - head)
     for i in range(done, n):
         q[i] = p[i]
+
+
+@device_function
+def stream_sum(q, p, n, number):
+    """``q[:n] = p[:n] + number`` past the cache."""
+    head = min(n, to_line(q))
+    add_row(q, p, head, number)
+    done = head + add_lines(shift(q, head), shift(p, head), n - head, number)
+    add_row(shift(q, done), shift(p, done), n - done, number)
+
+
+@intrinsic(twin=lambda p: None)
+def prefetch(typingctx: Any, p: Any) -> Any:
+    """Ask for the line at ``p`` in the second-level cache."""
+    from numba.core import cgutils, types
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        from llvmlite import ir
+
+        word, byte = ir.IntType(32), ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(function, [builder.bitcast(values[0], byte), word(0), word(2), word(1)])
+        return context.get_dummy_value()
+
+    return types.void(p), codegen

@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 
 from funcnn.kernels.cpu.compile import intrinsic
-from funcnn.kernels.cpu.vector import Tile, tile_shape, vector_bytes
+from funcnn.kernels.cpu.vector import Tile, _tile_twin, tile_shape, vector_bytes
 
 
 # ---- rows at addresses of their own -----------------------------------------------------------------------------------
@@ -79,6 +79,43 @@ def tile_row(typingctx: Any, count: Any, a: Any, b: Any, offsets: Any, c: Any) -
         return context.get_dummy_value()
 
     return types.void(types.intp, a, b, offsets, c), codegen
+
+
+def _keep_twin(count: int, a: Any, b: Any, step: int, kept: Any, c: Any, stride: int) -> None:
+    columns = tile_shape(c.dtype.itemsize)[1]
+    for k in range(count):
+        kept[k * columns : (k + 1) * columns] = b[k * step : k * step + columns]
+    _tile_twin(count, a, kept, c, stride, False)
+
+
+@intrinsic(twin=_keep_twin)
+def tile_keep(typingctx: Any, count: Any, a: Any, b: Any, step: Any, kept: Any, c: Any, stride: Any) -> Any:
+    """``tile_product`` of rows of b that are ``step`` apart and are copied to ``kept``, packed, on the way."""
+    from numba.core import types
+
+    word = types.intp
+    size = c.dtype.bitwidth // 8
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        many, left, right, further, copy, tile, apart = values
+        Keep(builder, context.get_data_type(c.dtype), size, further, copy).emit(many, left, right, tile, apart, None)
+        return context.get_dummy_value()
+
+    return types.void(word, a, b, word, kept, c, word), codegen
+
+
+class Keep(Tile):
+    """A tile that leaves a packed copy of b: three stores beside 24 multiply-adds."""
+
+    def __init__(self, builder: Any, scalar: Any, size: int, step: Any, kept: Any):
+        super().__init__(builder, scalar, size)
+        self.step, self.kept = step, kept
+
+    def row(self, b: Any, k: Any) -> Any:
+        row, target = self.builder.gep(b, [self.builder.mul(k, self.step)]), super().row(self.kept, k)
+        for j in range(self.across):
+            self.builder.store(self._load(row, j), self._address(target, j), align=self.size)
+        return row
 
 
 # ---- operands with strides ----------------------------------------------------------------------------------------------
