@@ -22,6 +22,7 @@ import numpy as np
 
 SMALLEST = 1 << 16  # bytes; below, np.empty costs less than the bookkeeping
 HUGE = 1 << 22  # bytes; from here on ask for huge pages
+_ndarray = np.ndarray
 
 
 class Pool:
@@ -31,6 +32,7 @@ class Pool:
         self.limit = limit
         self.free: dict[int, list[mmap.mmap]] = {}
         self.lock = threading.RLock()  # reentrant: a destructor may run in a thread that holds it
+        self.acquire, self.release = self.lock.acquire, self.lock.release  # twice as fast as ``with``
         self.empty_counts()
 
     def empty_counts(self) -> None:
@@ -39,7 +41,8 @@ class Pool:
 
     def take(self, size: int) -> mmap.mmap:
         """Aligned raw memory of exactly ``size`` bytes, recycled if there is any."""
-        with self.lock:
+        self.acquire()
+        try:
             self.used += size
             if self.used > self.peak:
                 self.peak = self.used
@@ -49,18 +52,27 @@ class Pool:
                 self.cached -= size
                 return shelf.pop()
             self.misses += 1
+        finally:
+            self.release()
         return _fresh(size)
 
     def give(self, raw: mmap.mmap) -> None:
         """Keep memory for the next taker, or let the system have it when the limit is reached."""
         size = len(raw)
-        with self.lock:
+        self.acquire()
+        try:
             self.used -= size
             if self.cached + size > self.limit:
                 self._drop(size)
             if size <= self.limit:
-                self.free.setdefault(size, []).append(raw)
                 self.cached += size
+                shelf = self.free.get(size)
+                if shelf is None:
+                    self.free[size] = [raw]
+                else:
+                    shelf.append(raw)
+        finally:
+            self.release()
 
     def _drop(self, size: int) -> None:
         """Make room for ``size`` bytes: the classes that were filled first go first."""
@@ -117,7 +129,7 @@ def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         return np.empty(shape, dtype)
     step = 1 << (size.bit_length() - 4)
     rounded = (size + step - 1) & -step
-    return np.ndarray(shape, dtype, Block(rounded, np.uint8, _pool.take(rounded)))
+    return Block(shape, dtype, _pool.take(rounded)).view(_ndarray)
 
 
 def owns(array: np.ndarray) -> bool:

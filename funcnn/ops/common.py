@@ -95,10 +95,11 @@ def floating(x: Any) -> Tensor:
 
 def require_same_dtype(name: str, *tensors: Any) -> None:
     """Raise ``DTypeError`` unless all have one dtype (operations that do not promote: products, convolutions)."""
-    found = [t.dtype for t in tensors]
-    if any(dtype != found[0] for dtype in found):
-        listed = ", ".join(map(str, found))
-        raise DTypeError(f"{name}: expected operands of one dtype, got {listed}; convert with .to(dtype)")
+    dtype = tensors[0].dtype
+    for t in tensors:
+        if t.dtype is not dtype and t.dtype != dtype:
+            listed = ", ".join([str(given.dtype) for given in tensors])
+            raise DTypeError(f"{name}: expected operands of one dtype, got {listed}; convert with .to(dtype)")
 
 
 @lru_cache(maxsize=4096)
@@ -177,9 +178,9 @@ def unfold_batch(t: Tensor, n: int) -> Tensor:
 
 def normalize_dim(name: str, dim: int, ndim: int) -> int:
     """A possibly negative dimension as 0..ndim-1 (a 0-d tensor counts as one dimension). Raises ``IndexError``."""
-    bound = max(ndim, 1)
-    if isinstance(dim, bool) or not isinstance(dim, (int, np.integer)):
+    if type(dim) is not int and (isinstance(dim, bool) or not isinstance(dim, (int, np.integer))):
         raise DTypeError(f"{name}: dim must be an int, got {type(dim).__name__}")
+    bound = ndim or 1
     if not -bound <= dim < bound:
         raise IndexError(
             f"{name}: dimension {dim} is out of range for {ndim} dimensions; expected {-bound}..{bound - 1}"
@@ -192,10 +193,10 @@ def normalize_dims(name: str, dims: Any, ndim: int) -> tuple[int, ...]:
     if dims is None:
         return tuple(range(ndim))
     listed = (dims,) if isinstance(dims, (int, np.integer)) else tuple(dims)
-    out = tuple(normalize_dim(name, dim, ndim) for dim in listed)
+    out = sorted([normalize_dim(name, dim, ndim) for dim in listed])
     if len(set(out)) != len(out):
         raise ShapeError(f"{name}: a dimension appears twice in {listed}")
-    return tuple(dim for dim in sorted(out) if dim < ndim)
+    return tuple(out) if ndim else ()
 
 
 def size_args(sizes: tuple) -> tuple[int, ...]:

@@ -59,7 +59,7 @@ def _as_it_lies(x: np.ndarray, axes: tuple) -> tuple[np.ndarray, tuple, list]:
 
 def flat(x: np.ndarray) -> np.ndarray:
     """All numbers in a row, in memory that may be written: for read-only arrays kernels would be compiled anew."""
-    row = np.ascontiguousarray(x).reshape(-1)
+    row = x.ravel()
     return row if row.flags.writeable else row.copy()
 
 
@@ -83,16 +83,12 @@ def reduce_into(
     kernel(flat(x), centre, how, partial, out.reshape(-1), plan, workers(x.size * COST))
 
 
-def by_kernel(kernel: Any, sign: float = 1.0, mean: bool = False) -> Implementation:
-    """The implementation of a reduction by a kernel; for sign -1 of the negated numbers, and negated. mean: over the count."""
+def by_kernel(kernel: Any, how: float = 1.0, mean: bool = False) -> Implementation:
+    """The implementation of a reduction by a kernel. how: what the kernel makes of it; for a mean it is the count."""
 
     def run(ins: list, outs: list, axes: tuple) -> None:
         x, out = ins[0], outs[0]
-        reduce_into(kernel, x, axes, out, sign)
-        if sign < 0:
-            np.negative(out, out)
-        if mean:
-            np.divide(out, x.size // out.size, out=out)
+        reduce_into(kernel, x, axes, out, x.size / out.size if mean else how)
 
     return Implementation(run, pays)
 

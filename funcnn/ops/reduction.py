@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,14 +31,16 @@ class MinMax(NamedTuple):
     max: Tensor
 
 
+@lru_cache(4096)
 def kept(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
     """``shape`` with 1 at the reduced axes."""
-    return tuple(1 if i in axes else s for i, s in enumerate(shape))
+    return tuple([1 if i in axes else s for i, s in enumerate(shape)])
 
 
+@lru_cache(4096)
 def dropped(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
     """``shape`` without the reduced axes."""
-    return tuple(s for i, s in enumerate(shape) if i not in axes)
+    return tuple([s for i, s in enumerate(shape) if i not in axes])
 
 
 def spread(g: Tensor, shape: tuple[int, ...], axes: tuple[int, ...]) -> Tensor:
@@ -65,7 +68,7 @@ def reduction(
             raise IndexError(
                 f"{name}: cannot reduce dimension(s) {axes} of shape {tuple(x.shape)}: there is no element"
             )
-        return (Aval(dropped(tuple(x.shape), axes), dtype or x.dtype),)
+        return (Aval(dropped(x.shape, axes), dtype or x.dtype),)
 
     prim = Primitive(
         name,
@@ -85,9 +88,10 @@ def all_if_empty(dim: Any) -> Any:
 
 def reduce(prim: Primitive, x: Tensor, dim: Any, keepdim: bool) -> Tensor:
     """Apply a reduction primitive in PyTorch's terms."""
-    axes = normalize_dims(prim.name, dim, x.ndim)
-    out = prim(x, axes=axes) if axes else prim(x, axes=())
-    return reshape_p(out, shape=kept(tuple(x._v.shape), axes)) if keepdim and axes else out
+    shape = x._v.shape
+    axes = normalize_dims(prim.name, dim, len(shape))
+    out = prim(x, axes=axes)
+    return reshape_p(out, shape=kept(shape, axes)) if keepdim and axes else out
 
 
 def blocked_sum(x: np.ndarray, axes: tuple, out: np.ndarray) -> None:

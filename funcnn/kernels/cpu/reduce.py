@@ -1,7 +1,7 @@
 """Sums, sums of powers of deviations, and extrema over some axes of a contiguous array: every number is read once.
 
 Neighbouring axes that are alike are one, so the array is (A, B, C, D) and A and C are reduced: ``out[b, d]`` joins
-``value(x[a, b, c, d])`` for all a and c. Contiguous runs (D = 1) are joined in registers, at most ``RUN`` numbers in the
+``value(x[a, b, c, d])`` for all a and c, and ``finish`` makes the result of it. Contiguous runs (D = 1) are joined in registers, at most ``RUN`` numbers in the
 type of the data. Otherwise each of the D columns has an accumulator in the first-level cache, eight rows are joined to it
 at a time and at most ``ROWS`` in the type of the data; a few columns are read as several rows side by side, until about
 ``LANES`` accumulators work. All beyond is joined in float64, blocks pairwise.
@@ -85,7 +85,7 @@ def _runs(chunk, worker, x, centre, how, partial, out, plan):
                         run = join(run, value(q[k], m, how))  # noqa: F821
                     total = join(total, np.float64(run))  # noqa: F821
             if blocks == 1:
-                result[j] = like(out[0], total)
+                result[j] = like(out[0], finish(total, how))  # noqa: F821
             else:
                 share[t * b + j] = total
         place += end - begin
@@ -134,7 +134,7 @@ def _columns(chunk, worker, x, centre, how, partial, out, plan):
         if blocks == 1:
             q = pointer(out, j * d + left)
             for k in range(columns):
-                q[k] = like(out[0], middle[k])
+                q[k] = like(out[0], finish(middle[k], how))  # noqa: F821
         else:
             u = pointer(partial, (t * b + j) * d + left)
             for k in range(columns):
@@ -158,19 +158,19 @@ def _reduction(x, centre, how, partial, out, plan, threads):
                 p[k] = join(p[k], rest[k])  # noqa: F821
             blocks = half
         for k in range(out.size):
-            q[k] = like(out[0], p[k])
+            q[k] = like(out[0], finish(p[k], how))  # noqa: F821
 
 
-def reduction(name, start, join, value, centred=False):
+def reduction(name, start, join, value, finish, centred=False):
     """The kernel ``(x, centre, how, partial, out, plan, threads)``, all arrays flat.
 
-    centre: one float64 number for each of ``out``; how: a float64 for ``value``; partial: ``blocks * out.size`` float64
-    numbers of scratch.
+    centre: one float64 number for each of ``out``; how: a float64 for ``value`` and ``finish``; partial:
+    ``blocks * out.size`` float64 numbers of scratch.
     """
-    given = {"start": start, "join": join, "value": value, "centred": centred}
+    given = {"start": start, "join": join, "value": value, "finish": finish, "centred": centred}
     runs = kernel_from(_runs, name + "_runs", **given)
     columns = kernel_from(_columns, name + "_columns", **given)
-    return kernel_from(_reduction, name, join=join, runs=runs, columns=columns)
+    return kernel_from(_reduction, name, join=join, finish=finish, runs=runs, columns=columns)
 
 
 # ---- its scalar functions -----------------------------------------------------------------------------------------------
@@ -199,9 +199,27 @@ def signed(x, m, how):
     return x * like(x, how)
 
 
-sums = reduction("sums", 0.0, plus, itself)
-deviations = reduction("deviations", 0.0, plus, deviation, True)
-largest = reduction("largest", -inf, maximum, signed)
+@device_function
+def whole(total, how):
+    """The result as it is."""
+    return total
+
+
+@device_function
+def divided(total, how):
+    """The result over ``how``: 1, or the count for a mean."""
+    return total / how
+
+
+@device_function
+def times(total, how):
+    """The result times ``how``: the negated maximum of negated numbers is their minimum."""
+    return total * how
+
+
+sums = reduction("sums", 0.0, plus, itself, divided)
+deviations = reduction("deviations", 0.0, plus, deviation, whole, True)
+largest = reduction("largest", -inf, maximum, signed, times)
 
 
 # ---- the way back -------------------------------------------------------------------------------------------------------
