@@ -10,6 +10,7 @@ import numpy as np
 from funcnn.core.memory import empty
 from funcnn.core.primitive import Implementation
 from funcnn.kernels.cpu import reduce as kernels
+from funcnn.kernels.cpu import reduce_back
 from funcnn.kernels.cpu.threads import workers
 
 LARGE = 1 << 11  # numbers; below, NumPy's call costs less
@@ -144,14 +145,14 @@ def _once(x: np.ndarray, axes: tuple) -> np.ndarray:
 def spread(ins: list, outs: list) -> None:
     """Write out an array that is repeated over some axes, as the gradient of a sum is."""
     x, axes = ins[0], _repeated(ins[0])
-    kernels.spread_over(flat(_once(x, axes)), outs[0].reshape(-1), layout(x.shape, axes), workers(x.size * 0.1))
+    reduce_back.spread_over(flat(_once(x, axes)), outs[0].reshape(-1), layout(x.shape, axes), workers(x.size * 0.1))
 
 
 def spread_extremum(ins: list, outs: list, axes: tuple) -> None:
     """The gradient of an extremum by the kernel."""
     g, x, top = ins
     plan = layout(x.shape, axes)
-    kernels.spread_extremum(flat(x), flat(top), flat(g), outs[0].reshape(-1), plan, workers(x.size * 0.15))
+    reduce_back.spread_extremum(flat(x), flat(top), flat(g), outs[0].reshape(-1), plan, workers(x.size * 0.15))
 
 
 def plain_extremum(ins: list, outs: list, axes: tuple) -> None:

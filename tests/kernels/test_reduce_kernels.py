@@ -8,7 +8,7 @@ import os
 import numpy as np
 import pytest
 
-from funcnn.kernels.cpu import reduce
+from funcnn.kernels.cpu import reduce, reduce_back
 
 PLAIN = os.environ.get("NUMBA_DISABLE_JIT") == "1"  # a run is added up one by one then, not in 64 lanes
 SINGLE = 1e-5 if PLAIN else 5e-7
@@ -140,7 +140,7 @@ def test_spread_over(shape, dtype):
     y = numbers((1, shape[1], 1, shape[3]), dtype)
     for threads in (1, 2):
         x = np.full(shape, np.nan, dtype)
-        reduce.spread_over(y.reshape(-1), x.reshape(-1), reduce.plan(*shape), threads)
+        reduce_back.spread_over(y.reshape(-1), x.reshape(-1), reduce.plan(*shape), threads)
         np.testing.assert_array_equal(x, np.broadcast_to(y, shape))
 
 
@@ -148,7 +148,7 @@ def test_spread_over(shape, dtype):
 @pytest.mark.parametrize("shape", [(3, 7, 9000, 1), (2, 3, 50, 700), (1, 40_000, 3, 1), (1, 2, 40_000, 3)])
 def test_spread_over_many_chunks(shape):
     y, x = numbers((1, shape[1], 1, shape[3]), "float32"), np.full(shape, np.nan, "float32")
-    reduce.spread_over(y.reshape(-1), x.reshape(-1), reduce.plan(*shape), 2)
+    reduce_back.spread_over(y.reshape(-1), x.reshape(-1), reduce.plan(*shape), 2)
     np.testing.assert_array_equal(x, np.broadcast_to(y, shape))
 
 
@@ -164,7 +164,7 @@ def test_spread_extremum(shape, dtype):
     for threads in (1, 2):
         dx = np.full(shape, np.inf, dtype)
         flat = [t.reshape(-1) for t in (x, top, g, dx)]
-        reduce.spread_extremum(*flat, reduce.plan(*shape), threads)
+        reduce_back.spread_extremum(*flat, reduce.plan(*shape), threads)
         np.testing.assert_allclose(dx, np.where(tells, g / tells.sum((0, 2), keepdims=True), 0), 1e-6)
         made.append(dx.tobytes())
     assert made[0] == made[1]

@@ -1,4 +1,4 @@
-"""Copies of short rows touch exactly the numbers they are given."""
+"""Copies of short rows touch exactly the numbers they are given; maxima are of these alone."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from funcnn.kernels.cpu.compile import kernel
-from funcnn.kernels.cpu.rows import add_row, clear_row, copy_row
+from funcnn.kernels.cpu.rows import add_row, clear_row, copy_row, largest_in_row
 from funcnn.kernels.cpu.vector import pointer
 
 
@@ -23,6 +23,32 @@ def raised(target, source, count, number):
 @kernel
 def wipe(target, count):
     clear_row(pointer(target, 5), count)
+
+
+@kernel
+def highest(source, count, sign):
+    return largest_in_row(pointer(source, 3), count, sign[0])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("count", [0, 1, 2, 15, 16, 17, 31, 64, 65, 129])
+def test_largest_in_row(count, dtype):
+    x = np.full(200, 9, dtype)
+    row = x[3 : 3 + count]
+    row[:] = np.random.default_rng(count + 1).standard_normal(row.size) - 10
+    for sign in (1, -1):
+        assert highest(x, count, np.array([sign], dtype)) == max(sign * row, default=-np.inf)
+    one = np.ones(1, dtype)
+    for place in {0, row.size // 2, row.size - 1} if row.size else ():
+        kept = row[place]
+        for special in (np.inf, np.nan, -np.nan):
+            row[place] = special
+            np.testing.assert_equal(highest(x, count, one), dtype(special))
+        row[place] = kept
+    row[:] = -np.inf
+    assert highest(x, count, one) == -np.inf
+    x[2], x[3 + row.size] = np.nan, np.nan  # next to the row
+    assert highest(x, count, one) == -np.inf
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -19,15 +19,15 @@ from typing import Any
 import numpy as np
 
 from funcnn.kernels.cpu.bits import like, maximum
-from funcnn.kernels.cpu.compile import device_function, intrinsic, kernel, kernel_from
+from funcnn.kernels.cpu.compile import device_function, intrinsic, kernel_from
 from funcnn.kernels.cpu.parallel import parallel_for
+from funcnn.kernels.cpu.rows import largest_in_row
 from funcnn.kernels.cpu.vector import pointer, shift
 
 RUN = 2048  # contiguous numbers in the type of the data: 32 for each lane of four 512-bit registers of float32
 ROWS = 256  # of a block
 WIDTH = 512  # columns of a block at most: eight rows of float32 fill half of a first-level cache
 LANES = 64  # accumulators at least, where there are as many numbers
-SPREAD = 1 << 15  # numbers of a chunk of the way back
 BLOCKS = 9  # where a plan says how many blocks a result has
 CHUNK = 1 << 17  # numbers that a chunk has at least, if there are as many
 
@@ -62,6 +62,12 @@ def accumulators(typingctx: Any, number: Any) -> Any:
 
 
 # ---- the template -----------------------------------------------------------------------------------------------------
+def _run(q, count, total, m, how):
+    for k in range(count):
+        total = join(total, value(q[k], m, how))  # noqa: F821
+    return total
+
+
 def _runs(chunk, worker, x, centre, how, partial, out, plan):
     a, b, c, most, cut, group, blocks, each = (
         plan[0], plan[1], plan[2], plan[6], plan[7], plan[8], plan[9], plan[12]
@@ -79,11 +85,8 @@ def _runs(chunk, worker, x, centre, how, partial, out, plan):
             for i in range(segment, stop):
                 p = pointer(x, (i * b + j) * c + skip)
                 for at in range(0, length, RUN):
-                    q = shift(p, at)
-                    run = first
-                    for k in range(min(RUN, length - at)):
-                        run = join(run, value(q[k], m, how))  # noqa: F821
-                    total = join(total, np.float64(run))  # noqa: F821
+                    part = run(shift(p, at), min(RUN, length - at), first, m, how)  # noqa: F821
+                    total = join(total, np.float64(part))  # noqa: F821
             if blocks == 1:
                 result[j] = like(out[0], finish(total, how))  # noqa: F821
             else:
@@ -161,13 +164,14 @@ def _reduction(x, centre, how, partial, out, plan, threads):
             q[k] = like(out[0], finish(p[k], how))  # noqa: F821
 
 
-def reduction(name, start, join, value, finish, centred=False):
+def reduction(name, start, join, value, finish, centred=False, run=None):
     """The kernel ``(x, centre, how, partial, out, plan, threads)``, all arrays flat.
 
     centre: one float64 number for each of ``out``; how: a float64 for ``value`` and ``finish``; partial:
-    ``blocks * out.size`` float64 numbers of scratch.
+    ``blocks * out.size`` float64 numbers of scratch. run: joins contiguous numbers, ``(q, count, first, m, how)``.
     """
-    given = {"start": start, "join": join, "value": value, "finish": finish, "centred": centred}
+    run = run or kernel_from(_run, name + "_run", join=join, value=value)
+    given = {"start": start, "join": join, "value": value, "finish": finish, "centred": centred, "run": run}
     runs = kernel_from(_runs, name + "_runs", **given)
     columns = kernel_from(_columns, name + "_columns", **given)
     return kernel_from(_reduction, name, join=join, finish=finish, runs=runs, columns=columns)
@@ -217,85 +221,12 @@ def times(total, how):
     return total * how
 
 
+@device_function
+def largest_run(q, count, first, m, how):
+    """The maximum of contiguous numbers times ``how``."""
+    return largest_in_row(q, count, like(first, how))
+
+
 sums = reduction("sums", 0.0, plus, itself, divided)
 deviations = reduction("deviations", 0.0, plus, deviation, whole, True)
-largest = reduction("largest", -inf, maximum, signed, times)
-
-
-# ---- the way back -------------------------------------------------------------------------------------------------------
-@kernel
-def spread_over(y, x, plan, threads):
-    """x[a, b, c, d] = y[b, d]: every result over the numbers that it was reduced from; both flat."""
-    parallel_for(spread_chunk, (x.size + SPREAD - 1) // SPREAD, threads, (y, x, plan))
-
-
-@device_function
-def spread_chunk(chunk, worker, y, x, plan):
-    """The numbers of one chunk, segment after segment (C, D)."""
-    b, c, d = plan[1], plan[2], plan[3]
-    at, last = chunk * SPREAD, min((chunk + 1) * SPREAD, x.size)
-    while at < last:
-        segment = at // (c * d)
-        end, source = min(last, (segment + 1) * c * d), pointer(y, segment % b * d)
-        if d == 1:
-            p, number = pointer(x, at), source[0]
-            for k in range(end - at):
-                p[k] = number
-            at = end
-        while at < end:
-            p, q = pointer(x, at), shift(source, at % d)
-            n = min(d - at % d, end - at)
-            for k in range(n):
-                p[k] = q[k]
-            at += n
-
-
-@device_function
-def tells(x, top):
-    """1.0 where a number is the extremum, NaN like NaN, else 0.0."""
-    return 1.0 if x == top or x != x else 0.0
-
-
-@kernel
-def spread_extremum(x, top, g, dx, plan, threads):
-    """dx = g over how many numbers equal the extremum ``top``, where x does, else 0; all flat, top and g like (B, D)."""
-    b, d = plan[1], plan[3]
-    pieces = (d + WIDTH - 1) // WIDTH
-    each = max(1, SPREAD * pieces * b // x.size)
-    parallel_for(extremum_chunk, (b * pieces + each - 1) // each, threads, (x, top, g, dx, plan, pieces, each))
-
-
-@device_function
-def extremum_chunk(chunk, worker, x, top, g, dx, plan, pieces, each):
-    """Some results b, of some columns: all numbers of one are counted, then written from the cache."""
-    a, b, c, d = plan[0], plan[1], plan[2], plan[3]
-    counts, shares = accumulators(np.float64(0)), accumulators(x[0])
-    for item in range(chunk * each, min((chunk + 1) * each, b * pieces)):
-        j, left = item // pieces, item % pieces * WIDTH
-        columns, t = min(WIDTH, d - left), pointer(top, j * d + left)
-        length, rows = (c, 1) if d == 1 else (columns, c)
-        for k in range(columns):
-            counts[k] = 0.0
-        for i in range(a * rows):
-            p = pointer(x, ((i // rows * b + j) * c + i % rows) * d + left)
-            if d == 1:
-                number, count = t[0], 0.0
-                for k in range(length):
-                    count += tells(p[k], number)
-                counts[0] += count
-            else:
-                for k in range(length):
-                    counts[k] += tells(p[k], t[k])
-        share = pointer(g, j * d + left)
-        for k in range(columns):
-            shares[k] = like(x[0], share[k] / counts[k])
-        for i in range(a * rows):
-            at = ((i // rows * b + j) * c + i % rows) * d + left
-            p, q = pointer(x, at), pointer(dx, at)
-            if d == 1:
-                number, one = t[0], shares[0]
-                for k in range(length):
-                    q[k] = like(one, tells(p[k], number)) * one
-            else:
-                for k in range(length):
-                    q[k] = like(shares[k], tells(p[k], t[k])) * shares[k]
+largest = reduction("largest", -inf, maximum, signed, times, run=largest_run)

@@ -1,4 +1,5 @@
-"""Short rows copied, cleared, or copied with a number added: whole vectors, and one more with a mask for what is left.
+"""Short rows copied, cleared, copied with a number added, or their maximum: whole vectors, and one more with a mask for
+what is left.
 
 LLVM's own loops over a row take four vectors at a time and the rest number by number, and small fills become calls; a row
 of 24 numbers is two vectors here.
@@ -9,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+
+import numpy as np
 
 from funcnn.kernels.cpu.compile import intrinsic
 from funcnn.kernels.cpu.vector import Tile
@@ -65,8 +68,27 @@ def clear_row(typingctx: Any, target: Any, count: Any) -> Any:
     return types.void(target, types.intp), codegen
 
 
+def _largest_twin(source: Any, count: int, sign: Any) -> Any:
+    return np.max(source[:count] * sign, initial=-np.inf)
+
+
+@intrinsic(twin=_largest_twin)
+def largest_in_row(typingctx: Any, source: Any, count: Any, sign: Any) -> Any:
+    """The maximum of ``source[:count] * sign``, NaN where one is NaN, -inf where there is no number.
+
+    ``maximum`` takes three instructions, and as many for each of the steps that join the lanes. Here NaN is left out of
+    the maximum and noted beside it.
+    """
+    from numba.core import types
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return Row(builder, context.get_data_type(source.dtype), source.dtype.bitwidth // 8).emit_largest(*values)
+
+    return source.dtype(source, types.intp, source.dtype), codegen
+
+
 class Row(Tile):
-    """The IR of a copy."""
+    """The IR of what is done to a row."""
 
     def emit_copy(self, target: Any, source: Any, count: Any, number: Any = None) -> None:
         """A loop over vectors, and a masked one at the end; ``number`` is added to each lane."""
@@ -90,12 +112,53 @@ class Row(Tile):
             mask = self._below(self.builder.sub(count, k))
             self._masked_store(zero, self.builder.gep(target, [k]), mask)
 
-    @contextmanager
-    def _steps(self, end: Any) -> Iterator[Any]:
-        """A loop over the first numbers of the vectors below ``end``."""
+    def emit_largest(self, source: Any, count: Any, sign: Any) -> Any:
+        """Four vectors a step, then one with a mask; each number that is larger replaces its lane's, which NaN is not."""
         from numba.core import cgutils
 
-        with cgutils.for_range_slice(self.builder, self.word(0), end, self.word(self.lanes), inc=True) as (k, _):
+        ir, builder, least = self.ir, self.builder, self.ir.Constant(self.vector, [float("-inf")] * self.lanes)
+        signs, none = self._splat(sign), ir.Constant(ir.VectorType(ir.IntType(1), self.lanes), [0] * self.lanes)
+        best = [cgutils.alloca_once_value(builder, least) for _ in range(4)]
+        odd = cgutils.alloca_once_value(builder, none)
+
+        def join(place: Any, x: Any) -> None:
+            old = builder.load(place)
+            builder.store(builder.select(builder.fcmp_ordered(">", x, old), x, old), place)
+            builder.store(builder.or_(builder.load(odd), builder.fcmp_unordered("uno", x, x)), odd)
+
+        whole = builder.and_(count, self.word(-4 * self.lanes))
+        with self._steps(whole, 4) as k:
+            row = builder.gep(source, [k])
+            for j, place in enumerate(best):
+                join(place, builder.fmul(self._load(row, j), signs))
+        with self._steps(builder.sub(count, whole)) as k:
+            at = builder.add(whole, k)
+            mask = self._below(builder.sub(count, at))
+            x = builder.fmul(self._masked_load(builder.gep(source, [at]), mask), signs)
+            join(best[0], builder.select(mask, x, least))
+        for half in (2, 1):
+            for j in range(half):
+                join(best[j], builder.load(best[j + half]))
+        top = self._folded("fmax", builder.load(best[0]), ("nnan", "nsz"))
+        return builder.select(self._folded("or", builder.load(odd)), top.type(float("nan")), top)
+
+    def _folded(self, name: str, vector: Any, flags: tuple = ()) -> Any:
+        """The lanes of a vector joined."""
+        from numba.core import cgutils
+
+        scalar = vector.type.element
+        short = f"v{self.lanes}" + (f"f{self.size * 8}" if name == "fmax" else "i1")
+        kind = self.ir.FunctionType(scalar, [vector.type])
+        function = cgutils.get_or_insert_function(self.builder.module, kind, f"llvm.vector.reduce.{name}.{short}")
+        return self.builder.call(function, [vector], fastmath=flags)
+
+    @contextmanager
+    def _steps(self, end: Any, vectors: int = 1) -> Iterator[Any]:
+        """A loop over the first numbers of so many vectors below ``end``."""
+        from numba.core import cgutils
+
+        step = self.word(vectors * self.lanes)
+        with cgutils.for_range_slice(self.builder, self.word(0), end, step, inc=True) as (k, _):
             yield k
 
     def _below(self, count: Any) -> Any:

@@ -1,0 +1,94 @@
+"""The way back of sums and extrema: a number for each result, spread over those that it was reduced from.
+
+Arrays are (A, B, C, D) with A and C reduced, cut as ``reduce.plan`` says; every number is written once, chunk by chunk.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from funcnn.kernels.cpu.bits import like
+from funcnn.kernels.cpu.compile import device_function, kernel
+from funcnn.kernels.cpu.parallel import parallel_for
+from funcnn.kernels.cpu.reduce import WIDTH, accumulators
+from funcnn.kernels.cpu.vector import pointer, shift
+
+SPREAD = 1 << 15  # numbers of a chunk
+
+
+@kernel
+def spread_over(y, x, plan, threads):
+    """x[a, b, c, d] = y[b, d]: every result over the numbers that it was reduced from; both flat."""
+    parallel_for(spread_chunk, (x.size + SPREAD - 1) // SPREAD, threads, (y, x, plan))
+
+
+@device_function
+def spread_chunk(chunk, worker, y, x, plan):
+    """The numbers of one chunk, segment after segment (C, D)."""
+    b, c, d = plan[1], plan[2], plan[3]
+    at, last = chunk * SPREAD, min((chunk + 1) * SPREAD, x.size)
+    while at < last:
+        segment = at // (c * d)
+        end, source = min(last, (segment + 1) * c * d), pointer(y, segment % b * d)
+        if d == 1:
+            p, number = pointer(x, at), source[0]
+            for k in range(end - at):
+                p[k] = number
+            at = end
+        while at < end:
+            p, q = pointer(x, at), shift(source, at % d)
+            n = min(d - at % d, end - at)
+            for k in range(n):
+                p[k] = q[k]
+            at += n
+
+
+@device_function
+def tells(x, top):
+    """1.0 where a number is the extremum, NaN like NaN, else 0.0."""
+    return 1.0 if x == top or x != x else 0.0
+
+
+@kernel
+def spread_extremum(x, top, g, dx, plan, threads):
+    """dx = g over how many numbers equal the extremum ``top``, where x does, else 0; all flat, top and g like (B, D)."""
+    b, d = plan[1], plan[3]
+    pieces = (d + WIDTH - 1) // WIDTH
+    each = max(1, SPREAD * pieces * b // x.size)
+    parallel_for(extremum_chunk, (b * pieces + each - 1) // each, threads, (x, top, g, dx, plan, pieces, each))
+
+
+@device_function
+def extremum_chunk(chunk, worker, x, top, g, dx, plan, pieces, each):
+    """Some results b, of some columns: all numbers of one are counted, then written from the cache."""
+    a, b, c, d = plan[0], plan[1], plan[2], plan[3]
+    counts, shares = accumulators(np.float64(0)), accumulators(x[0])
+    for item in range(chunk * each, min((chunk + 1) * each, b * pieces)):
+        j, left = item // pieces, item % pieces * WIDTH
+        columns, t = min(WIDTH, d - left), pointer(top, j * d + left)
+        length, rows = (c, 1) if d == 1 else (columns, c)
+        for k in range(columns):
+            counts[k] = 0.0
+        for i in range(a * rows):
+            p = pointer(x, ((i // rows * b + j) * c + i % rows) * d + left)
+            if d == 1:
+                number, count = t[0], 0.0
+                for k in range(length):
+                    count += tells(p[k], number)
+                counts[0] += count
+            else:
+                for k in range(length):
+                    counts[k] += tells(p[k], t[k])
+        share = pointer(g, j * d + left)
+        for k in range(columns):
+            shares[k] = like(x[0], share[k] / counts[k])
+        for i in range(a * rows):
+            at = ((i // rows * b + j) * c + i % rows) * d + left
+            p, q = pointer(x, at), pointer(dx, at)
+            if d == 1:
+                number, one = t[0], shares[0]
+                for k in range(length):
+                    q[k] = like(one, tells(p[k], number)) * one
+            else:
+                for k in range(length):
+                    q[k] = like(shares[k], tells(p[k], t[k])) * shares[k]
