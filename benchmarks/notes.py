@@ -10,7 +10,6 @@ NOTES: dict[str, str] = {
         for name in ("sum", "mean")
         for shape in ("16x64x56x56 over (0,2,3)", "4096x1000 over 1")
     },
-    "conv2d 32x6x14x14 -> 16 k5": "10 of 14 columns of the image's pitch are outputs, and 30 of 140 us are Python",
     "conv_transpose1d 8x256x512 -> 128 k8 s4": "the four phases of the outputs are four products, which read image and packed "
     "weights from the second-level cache",
     "conv_transpose2d 4x256x32x32 -> 128 k3 s2 p1 op1": "level within the noise",
@@ -28,8 +27,9 @@ SHORTFALLS: dict[str, str] = {
     "conv2d 16x3x224x224 -> 64 k7 s2 p3": "three input channels fill three of a tile's eight rows in the input gradient; each "
     "of its four phases reads the 53 MB of cotangents anew",
     "conv2d 16x64x56x56 -> 256 k1": "moves 64 MB for 1.6 GFLOP: time for the multiplications and for memory add up",
-    "conv2d 64x1x28x28 -> 6 k5": f"six channels of eight rows and 24 of 28 columns of the tiles are real; {_SMALL}",
-    "conv2d 32x6x14x14 -> 16 k5": f"10 of 14 columns of the image's pitch are outputs; {_SMALL}",
+    "conv2d 64x1x28x28 -> 6 k5": f"six channels of a vector's eight are real; 25 taps are few for a tile written; {_SMALL}",
+    "conv2d 32x6x14x14 -> 16 k5": f"six channels of a vector's eight are real in the input gradient, and half of its "
+    f"products meet padding; {_SMALL}",
     "conv2d depthwise 32x128x28x28 k3 p1": "nine multiply-adds for each loaded vector, and planes of 28 columns that fill 7/8 of "
     "two vectors; the weight gradient is the implicit product's, made for many channels",
     "conv_transpose2d 4x256x32x32 -> 128 k3 s2 p1 op1": "the weight gradient's dot tiles load ten vectors for 24 multiply-adds",

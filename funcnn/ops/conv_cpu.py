@@ -9,6 +9,7 @@ import numpy as np
 from funcnn.core.primitive import Implementation
 from funcnn.kernels.cpu import conv_tables as tables
 from funcnn.ops import conv_depthwise as depthwise
+from funcnn.ops import conv_direct as direct
 from funcnn.ops import conv_gather as gather
 from funcnn.ops import conv_pointwise as pointwise
 from funcnn.ops import conv_reference as reference
@@ -102,6 +103,7 @@ FORWARD = (
     Implementation(_depthwise_forward, _depthwise_for),
     Implementation(pointwise.forward, pointwise.applies),
     Implementation(_winograd_forward, _winograd_for),
+    Implementation(direct.forward, direct.applies),
     Implementation(gather.forward, gather.applies),
     Implementation(reference.forward),
 )
@@ -109,12 +111,14 @@ INPUT_GRAD = (
     Implementation(_depthwise_input_grad, _depthwise_for_input_grad),
     Implementation(pointwise.input_grad, pointwise.applies),
     Implementation(_winograd_input_grad, _winograd_for_input_grad),
+    Implementation(direct.input_grad, direct.applies_to_input_grad),
     Implementation(gather.input_grad, gather.applies),
     Implementation(reference.input_grad),
 )
 WEIGHT_GRAD = (
     Implementation(pointwise.weight_grad, pointwise.applies_to_weights),
     Implementation(_winograd_weight_grad, _winograd_for_weight_grad),
+    Implementation(direct.weight_grad, direct.applies_to_weight_grad),
     Implementation(gather.weight_grad, gather.applies),
     Implementation(reference.weight_grad),
 )

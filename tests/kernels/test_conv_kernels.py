@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from funcnn.kernels.cpu import threads
-from funcnn.ops import conv_cpu, conv_gather, conv_pointwise
+from funcnn.ops import conv_cpu, conv_direct, conv_gather, conv_pointwise
 from tests.plain import compiled_only, sized
 
 # x (N, C, D, H, W), output channels, kernel, stride, padding, dilation, groups
@@ -46,6 +46,14 @@ CASES = {
     "one tap, strided": ((2, 18, 9, 8), 10, (1, 1), (2, 3), (0, 0), (1, 1), 1),
     "one tap, strided in depth and groups": ((3, 34, 3, 4, 5), 18, (1, 1, 1), (2, 1, 1), (0, 0, 0), (1, 2, 1), 2),
     "one tap, few channels": ((4, 3, 1, 5, 20), 4, (1, 1, 1), (1, 1, 2), (0, 0, 0), (1, 1, 1), 1),
+    "direct": ((16, 3, 7, 9), 5, (3, 4), (1, 1), (1, 2), (1, 1), 1),
+    "direct, not padded": ((17, 7, 6, 20), 16, (3, 3), (1, 1), (0, 0), (1, 1), 1),
+    "direct, strided, in groups": ((8, 4, 9, 8), 34, (3, 2), (2, 3), (1, 0), (1, 2), 2),
+    "direct, dilated": ((16, 2, 9, 9), 18, (3, 3), (1, 1), (2, 1), (3, 1), 1),
+    "direct in a row": ((16, 2, 41), 17, (5,), (1,), (2,), (1,), 1),
+    "direct in depth": ((16, 2, 4, 5, 6), 9, (2, 3, 2), (1, 1, 1), (1, 1, 0), (1, 1, 1), 1),
+    "direct 1 x 1": ((16, 3, 5, 5), 20, (1, 1), (1, 1), (0, 0), (1, 1), 1),
+    "direct over the edge": ((16, 2, 3, 4), 8, (3, 3), (1, 1), (4, 3), (1, 1), 1),
     "no images": ((0, 2, 1, 4, 4), 3, (1, 2, 2), (1, 1, 1), (0, 0, 0), (1, 1, 1), 1),
     "no channels": ((2, 0, 1, 4, 4), 3, (1, 2, 2), (1, 1, 1), (0, 0, 0), (1, 1, 1), 1),
     "no filters": ((2, 2, 1, 4, 4), 0, (1, 2, 2), (1, 1, 1), (0, 0, 0), (1, 1, 1), 1),
@@ -62,6 +70,9 @@ SAME = [
     "depthwise, tall",
     "one tap, 1d in groups",
     "one tap, strided in depth and groups",
+    "direct",
+    "direct, strided, in groups",
+    "direct in depth",
 ]
 DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])
 
@@ -148,8 +159,8 @@ def test_one_tap_past_the_cache_is_the_same(case, dtype, monkeypatch):
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize(
     "case",
-    sized(["winograd", "winograd, dilated", "depthwise 3 x 3"], [])
-    + ["several tiles", "3d", "depthwise, tall", "one tap", "one tap, strided"],
+    sized(["winograd", "winograd, dilated", "depthwise 3 x 3", "direct", "direct, not padded"], [])
+    + ["several tiles", "3d", "depthwise, tall", "one tap", "one tap, strided", "direct 1 x 1"],
 )
 def test_nan_and_inf_go_where_they_belong(dtype, bad, case):
     for poisoned, place in enumerate((163, 5, 170)):  # read by the first tile where it is longer than the second
@@ -189,3 +200,24 @@ def test_winograd_is_chosen_and_errs_little(case):
     assert chosen.run is conv_cpu._winograd_forward
     for got, expected in zip(run(x, w, dy, args), naive(x, w, dy, *args), strict=True):
         assert abs(got - expected).max() < 1e-5 * abs(expected).max()  # a tenth of what is allowed
+
+
+@pytest.mark.parametrize("case", [name for name in CASES if name.startswith("direct")])
+def test_direct_is_chosen(case):
+    x, w, dy, args = setup(CASES[case], "float32")
+    where = dict(zip(("stride", "padding", "dilation", "groups"), args, strict=True))
+    assert conv_direct.applies([x, w], **where)
+    plain = max(where["stride"]) == 1
+    assert conv_direct.applies_to_input_grad([dy, w], size=x.shape[2:], **where) == plain
+    assert conv_direct.applies_to_weight_grad([x, dy], size=w.shape[2:], **where) == plain
+
+
+def test_direct_weight_gradients_are_sums_in_float64():
+    """Of images: thousands of them, all alike, err by no more than one does."""
+    x, w, dy, args = setup(((1, 2, 6, 7), 5, (3, 3), (1, 1), (1, 1), (1, 1), 1), "float32")
+    where = dict(zip(("stride", "padding", "dilation", "groups"), args, strict=True))
+    count = sized(5000, 50)
+    many, made = [np.repeat(a, count, 0) for a in (x, dy)], np.empty_like(w)
+    conv_direct.weight_grad(many, [made], size=w.shape[2:], **where)
+    expected = count * naive(x, w, dy, *args)[2]
+    np.testing.assert_allclose(made, expected, 2e-7, 5e-7 * abs(expected).max())

@@ -85,21 +85,31 @@ def spread(x, image, planes, layout, threads):
 
 # ---- weights in panels ----------------------------------------------------------------------------------------------------
 @device_function
-def pack_panel(chunk, worker, w, table, packed, spoiled, count, lanes, rows, stride, group):
-    """Panel (g, tile): packed[r, lane] = w[group * g + stride * (tile * rows + lane) + table[r]], zero beyond ``lanes``."""
+def pack_lanes(w, at, table, target, valid, width, stride):
+    """target[r, lane] = w[at + stride * lane + table[r]] for ``width`` lanes, zero from ``valid`` on.
+
+    What is returned is not 0 where a weight is infinite or NaN.
+    """
     bad = w.dtype.type(0)
+    source = pointer(w, at)
+    for r in range(table.size):
+        place = table[r]
+        for lane in range(valid):
+            target[r * width + lane] = source[place + lane * stride]
+            bad += source[place + lane * stride] * 0
+        for lane in range(valid, width):
+            target[r * width + lane] = 0
+    return bad
+
+
+@device_function
+def pack_panel(chunk, worker, w, table, packed, spoiled, lanes, rows, stride, group):
+    """Panel (g, tile): packed[r, lane] = w[group * g + stride * (tile * rows + lane) + table[r]], zero beyond ``lanes``."""
     tiles = (lanes + rows - 1) // rows
     g, tile = chunk // tiles, chunk % tiles
-    source, target = pointer(w, group * g + stride * tile * rows), pointer(packed, chunk * count * rows)
-    valid = min(rows, lanes - tile * rows)
-    for r in range(count):
-        at = table[r]
-        for lane in range(valid):
-            target[r * rows + lane] = source[at + lane * stride]
-            bad += source[at + lane * stride] * 0
-        for lane in range(valid, rows):
-            target[r * rows + lane] = 0
-    spoiled[chunk] = bad
+    target = pointer(packed, chunk * table.size * rows)
+    at = group * g + stride * tile * rows
+    spoiled[chunk] = pack_lanes(w, at, table, target, min(rows, lanes - tile * rows), rows, stride)
 
 
 @kernel
@@ -109,7 +119,7 @@ def pack_weights(w, table, packed, spoiled, groups, lanes, rows, stride, group, 
     ``spoiled``, a number for each panel, is not 0 where a weight is infinite or NaN.
     """
     chunks = groups * ((lanes + rows - 1) // rows)
-    parallel_for(pack_panel, chunks, threads, (w, table, packed, spoiled, table.size, lanes, rows, stride, group))
+    parallel_for(pack_panel, chunks, threads, (w, table, packed, spoiled, lanes, rows, stride, group))
 
 
 # ---- the product ------------------------------------------------------------------------------------------------------------

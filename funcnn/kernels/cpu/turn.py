@@ -42,15 +42,17 @@ def lanes_of(typingctx: Any, p: Any) -> Any:
 
 @device_function
 def turn(source, step, target, apart, rows, columns):
-    """``target[j * apart + i] = source[i * step + j]`` for a matrix (rows, columns); rows beyond whole tiles one by one."""
+    """``target[j * apart + i] = source[i * step + j]`` for a matrix (rows, columns); the last tile begins in the one before."""
     lanes = lanes_of(source)
-    whole = rows // lanes * lanes
-    for i in range(0, whole, lanes):
+    if rows < lanes:
+        for i in range(rows):
+            for j in range(columns):
+                target[j * apart + i] = source[i * step + j]
+        return
+    for start in range(0, rows, lanes):
+        i = min(start, rows - lanes)
         for j in range(0, columns, lanes):
             turn_tile(shift(source, i * step + j), step, shift(target, j * apart + i), apart, min(lanes, columns - j))
-    for i in range(whole, rows):
-        for j in range(columns):
-            target[j * apart + i] = source[i * step + j]
 
 
 class Turn(Row):

@@ -1,0 +1,93 @@
+"""The weight gradient of a direct convolution (``conv_direct``): dw[k, c, i, j] = sum over pixels of dy[k] * x at the tap.
+
+The tile is ``tile_runs`` with other operands. The cotangent, turned to (pixels, channels), stands for the weights; the row of
+an image that the tap (c, i, 0) meets first stands for a run of pixels, whose neighbours are the taps (c, i, j). So
+a tile holds two rows of taps, and the sum runs over the outputs' pixels, none of them padding or a gap in a grid.
+
+A chunk has some images, whose sums it adds up in float64; the chunks' sums are joined in their order.
+"""
+
+from __future__ import annotations
+
+from funcnn.kernels.cpu.compile import device_function, kernel
+from funcnn.kernels.cpu.conv import SLACK, copy_planes
+from funcnn.kernels.cpu.direct_tile import tile_runs
+from funcnn.kernels.cpu.parallel import parallel_for
+from funcnn.kernels.cpu.rows import clear_row
+from funcnn.kernels.cpu.turn import turn
+from funcnn.kernels.cpu.vector import pointer, shift
+
+
+@device_function
+def turn_channels(dy, first, turned, valid, width, pixels):
+    """turned (1 + pixels, width): zeros, then ``valid`` channels of dy from plane ``first`` on; zeros beyond them."""
+    clear_row(turned, width)
+    target = shift(turned, width)
+    if valid < width:
+        clear_row(target, pixels * width)
+    turn(pointer(dy, first * pixels), pixels, target, width, valid, pixels)
+
+
+@device_function
+def add_runs(image, turned, rows, places, sums, c, pixels, width, taps, half):
+    """``sums`` (rows * taps, width) += the products of one image with one panel of channels; c holds a tile."""
+    for r in range(0, rows.size, 2):
+        other = min(r + 1, rows.size - 1)
+        source = shift(image, rows[r])
+        tile_runs(pixels, turned, half, source, pointer(places, 0), rows[other] - rows[r], c, taps * width, taps)
+        total = shift(sums, r * taps * width)
+        for i in range((other - r + 1) * taps * width):
+            total[i] += c[i]
+
+
+@device_function
+def direct_weight_chunk(chunk, worker, x, dy, images, rows, places, sums, scratch, layout, copied, sizes, half):
+    """The sums of images ``chunk * each`` and following: (groups, panels, rows * taps, width)."""
+    batch, each, groups, inner, lanes, width, taps, longest = sizes
+    panels, pixels = (lanes + width - 1) // width, places.size
+    room = inner * layout[2][0] * layout[4]
+    turned = pointer(scratch, worker * (pixels + 1 + 2 * longest) * width)
+    c = shift(turned, (pixels + 1) * width)
+    size = rows.size * taps * width
+    clear_row(pointer(sums, chunk * groups * panels * size), groups * panels * size)
+    for n in range(chunk * each, min((chunk + 1) * each, batch)):
+        for g in range(groups):
+            first = n * groups + g
+            base = worker * (room + SLACK) if copied else first * room
+            if copied:
+                copy_planes(x, first * inner, images, base, inner, layout)
+            for k in range(panels):
+                turn_channels(dy, first * lanes + k * width, turned, min(width, lanes - k * width), width, pixels)
+                total = pointer(sums, ((chunk * groups + g) * panels + k) * size)
+                add_runs(pointer(images, base), turned, rows, places, total, c, pixels, width, taps, half)
+
+
+@device_function
+def join_direct(chunk, worker, sums, dw, chunks, groups, lanes, width, count):
+    """One row of taps of all panels of one group: the chunks' sums added in order, and written to dw (groups, lanes, count)."""
+    panels = (lanes + width - 1) // width
+    g, r = chunk // count, chunk % count
+    for k in range(panels):
+        total = pointer(sums, ((g * panels + k) * count + r) * width)
+        for other in range(1, chunks):
+            more = shift(total, other * groups * panels * count * width)
+            for i in range(width):
+                total[i] += more[i]
+        for i in range(min(width, lanes - k * width)):
+            dw[((g * lanes) + k * width + i) * count + r] = total[i]
+
+
+@kernel
+def direct_weight_grad(x, dy, images, rows, places, dw, sums, scratch, layout, copied, sizes, half, threads):
+    """dw (groups * lanes, taps) from x and dy (n, groups * lanes, pixels).
+
+    rows, places: where the rows of taps, and the outputs' pixels, begin in an image. sums: float64, room for every chunk.
+    sizes: images, images of a chunk, groups, input and output channels of a group, numbers of a vector, taps of a row, taps
+    that a tile holds at most. images, layout, copied: see ``convolve_direct``.
+    """
+    batch, each, groups, _, lanes, width, taps, _ = sizes
+    chunks = (batch + each - 1) // each
+    args = (x, dy, images, rows, places, sums, scratch, layout, copied, sizes, half)
+    parallel_for(direct_weight_chunk, chunks, threads, args)
+    count = rows.size * taps
+    parallel_for(join_direct, groups * count, threads, (sums, dw, chunks, groups, lanes, width, count))

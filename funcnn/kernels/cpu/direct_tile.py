@@ -1,0 +1,120 @@
+"""The register tile of direct convolution: channels along the vector, pixels beside each other, numbers broadcast from memory.
+
+``tile_gather`` holds 48 neighbouring pixels of eight channels, which a row of ten pixels does not fill. Here a tile is one
+vector of channels for two runs of exactly as many pixels as there are: for each tap one vector of weights is loaded, and each
+pixel's number is broadcast from memory by the multiply-add that needs it. So 24 sums cost 25 loads, of which an AVX-512
+CPU makes one beside each multiply-add. Where half a vector holds all channels, half vectors are used: as many
+multiply-adds of them fit a cycle on CPUs that split the wide ones.
+
+The code has one loop for each number of pixels in a run, from 1 to RUN, chosen by a switch.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from funcnn.kernels.cpu.compile import intrinsic
+from funcnn.kernels.cpu.vector import Tile, tile_shape, vector_bytes
+
+
+@cache
+def longest_run(itemsize: int) -> int:
+    """Pixels of a run at most: two runs are as many sums as a quarter of the registers leaves."""
+    return 12 if tile_shape(itemsize)[0] == 8 else 6
+
+
+def _runs_twin(
+    count: int, a: Any, half: bool, b: Any, offsets: Any, apart: int, c: Any, beside: int, length: int
+) -> None:
+    lanes = vector_bytes() // c.dtype.itemsize // (2 if half else 1)
+    for image, target in ((b, c), (b[apart:], c[beside:])):
+        for j in range(length):
+            terms = (a[(k + 1) * lanes : (k + 2) * lanes] * image[offsets[k] + j] for k in range(count))
+            target[j * lanes : (j + 1) * lanes] = sum(terms, a[:lanes])
+
+
+@intrinsic(twin=_runs_twin)
+def tile_runs(
+    typingctx: Any, count: Any, a: Any, half: Any, b: Any, offsets: Any, apart: Any, c: Any, beside: Any, length: Any
+) -> Any:
+    """``c[j, lane] = a[0, lane] + sum(a[k + 1, lane] * b[offsets[k] + j])`` for two runs of ``length`` pixels j.
+
+    The second run begins ``apart`` further on in b, and ``beside`` further on in c. a and c are of vectors, or of halves.
+    """
+    from numba.core import types
+
+    word = types.intp
+    size = c.dtype.bitwidth // 8
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        Runs(builder, context.get_data_type(c.dtype), size, 1).emit_runs(*values)
+        return context.get_dummy_value()
+
+    return types.void(word, a, types.boolean, b, offsets, word, c, word, word), codegen
+
+
+class Runs(Tile):
+    """The IR of ``tile_runs``: a loop over ``count`` for each length of the runs, in whole vectors and in halves."""
+
+    def __init__(self, builder: Any, scalar: Any, size: int, parts: int):
+        from numba.core import cgutils
+
+        super().__init__(builder, scalar, size)
+        self.lanes //= parts
+        self.scalar, self.vector = scalar, self.ir.VectorType(scalar, self.lanes)
+        kind = self.ir.FunctionType(self.vector, [self.vector] * 3)
+        self.fma = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{self.lanes}f{size * 8}")
+
+    def emit_runs(self, count: Any, a: Any, half: Any, b: Any, offsets: Any, apart: Any, c: Any, beside: Any,
+                  length: Any) -> None:  # fmt: skip
+        builder = self.builder
+        halves = Runs(builder, self.scalar, self.size, 2)
+        with builder.if_else(half) as (narrow, wide):
+            with narrow:
+                halves.emit_lengths(count, a, b, offsets, apart, c, beside, length)
+            with wide:
+                self.emit_lengths(count, a, b, offsets, apart, c, beside, length)
+
+    def emit_lengths(
+        self, count: Any, a: Any, b: Any, offsets: Any, apart: Any, c: Any, beside: Any, length: Any
+    ) -> None:
+        """One loop for each length."""
+        builder = self.builder
+        done = builder.append_basic_block("done")
+        choice = builder.switch(length, done)
+        for pixels in range(1, longest_run(self.size) + 1):
+            case = builder.append_basic_block(f"run{pixels}")
+            choice.add_case(self.word(pixels), case)
+            builder.position_at_end(case)
+            sums = self._sums(count, a, (b, builder.gep(b, [apart])), offsets, pixels)
+            for target, values in zip((c, builder.gep(c, [beside])), (sums[:pixels], sums[pixels:]), strict=True):
+                for j, value in enumerate(values):
+                    builder.store(value, self._address(target, j), align=self.size)
+            builder.branch(done)
+        builder.position_at_end(done)
+
+    def _sums(self, count: Any, a: Any, images: tuple, offsets: Any, pixels: int) -> list:
+        """The sums of both runs, after a loop over the taps."""
+        builder, word = self.builder, self.word
+        start, before = self._load(a, 0), builder.block
+        loop, after = builder.append_basic_block("taps"), builder.append_basic_block("sums")
+        builder.branch(loop)
+        builder.position_at_end(loop)
+        k = builder.phi(word)
+        k.add_incoming(word(0), before)
+        sums = [builder.phi(self.vector) for _ in range(2 * pixels)]
+        following = builder.add(k, word(1))
+        k.add_incoming(following, loop)
+        weights = self._load(builder.gep(a, [builder.mul(following, word(self.lanes))]), 0)
+        offset = builder.load(builder.gep(offsets, [k]))
+        rows = [builder.gep(image, [offset]) for image in images]
+        new = []
+        for i, total in enumerate(sums):
+            place = builder.gep(rows[i // pixels], [word(i % pixels)])
+            new.append(builder.call(self.fma, [weights, self._splat(builder.load(place)), total]))
+            total.add_incoming(start, before)
+            total.add_incoming(new[-1], loop)
+        builder.cbranch(builder.icmp_signed("<", following, count), loop, after)
+        builder.position_at_end(after)
+        return new

@@ -1,0 +1,215 @@
+"""When direct convolution applies on the CPU, and what its kernels are told: plans, made once for each combination of shapes.
+
+It is for batches of images small enough for a worker's cache, and is chosen where it multiplies less: whole vectors
+of channels for the pixels that there are, against eight channels of whole tiles of the image's grid.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from funcnn.core.memory import empty
+from funcnn.kernels.cpu import conv_tables as tables
+from funcnn.kernels.cpu import threads
+from funcnn.kernels.cpu.conv import SLACK
+from funcnn.kernels.cpu.conv_direct import convolve_direct
+from funcnn.kernels.cpu.conv_direct_weight import direct_weight_grad
+from funcnn.kernels.cpu.direct_tile import longest_run
+from funcnn.kernels.cpu.tiles import dots_shape
+from funcnn.kernels.cpu.vector import tile_shape, vector_bytes
+from funcnn.ops import conv_reference as reference
+from funcnn.ops.conv_gather import ENOUGH, FLOP_NS, SMALL
+from funcnn.ops.conv_volume import bias_of, where_of
+
+IMAGES = 16  # images times groups at least, one a chunk
+ROOM = 1 << 20  # bytes of one group of one image at most
+BLOCK = 256  # pixels at a time, so that those of a vector of channels stay in the first-level cache
+HALF = 1.2  # what a multiply-add of half a vector costs, in halves of a whole one's
+
+
+class Plan(NamedTuple):
+    """What outputs, or an input's gradient, need to know of the shapes; the names are those of the kernel."""
+
+    table: np.ndarray
+    offsets: np.ndarray
+    layout: tuple
+    copied: bool
+    grid: tuple
+    step: int
+    sizes: tuple
+    weights: tuple
+    half: bool
+    padded: bool
+    room: int  # numbers of the image that a worker copies
+    panels: int
+    scratch: int  # numbers for a worker
+    work: float  # nanoseconds on one thread
+
+
+class WeightPlan(NamedTuple):
+    """What a weight's gradient needs to know of the shapes."""
+
+    rows: np.ndarray
+    places: np.ndarray
+    layout: tuple
+    copied: bool
+    sizes: tuple
+    half: bool
+    room: int
+    sums: int
+    scratch: int
+    work: float
+
+
+def _vector(channels: int, itemsize: int) -> tuple[int, bool]:
+    """Numbers of a vector for so many channels, and whether it is a half one."""
+    lanes = vector_bytes() // itemsize
+    half = channels <= lanes // 2
+    return lanes // 2 if half else lanes, half
+
+
+def _up(n: int, to: int) -> int:
+    return -(-n // to) * to
+
+
+def _three(sizes: tuple) -> tuple:
+    return (1,) * (3 - len(sizes)) + sizes
+
+
+def _room(layout: tables.Image, inner: int) -> int:
+    return 0 if layout.direct else inner * layout.size + SLACK
+
+
+# ---- outputs, and gradients of inputs -----------------------------------------------------------------------------------
+def _plan(n: int, layout: tables.Image, part: tables.Part, inner: int, lanes: int, groups: int, weights: tuple, padded: bool,
+          itemsize: int) -> Plan | None:  # fmt: skip
+    """The plan for ``lanes`` channels a group from ``inner``, or None where the gathered product takes less time."""
+    planes, P, Q, pitch = part.grid
+    taps, room = part.offsets.size, _room(layout, inner)
+    width, half = _vector(lanes, itemsize)
+    rows, columns = tile_shape(itemsize)
+    direct = _up(lanes, width) * (HALF if half else 1) * P * Q * (taps + 20)  # the rest: turning, and writing tiles
+    gathered = _up(lanes, rows) * _up((P - 1) * pitch + Q, columns) * (taps + 25)
+    if direct > gathered or n * groups < IMAGES or room * itemsize > ROOM:
+        return None
+    block = min(P, max(2, BLOCK // Q // 2 * 2))
+    sizes = (inner, lanes, width, block, longest_run(itemsize), groups)
+    work = 2 * FLOP_NS * n * groups * lanes * planes * P * Q * taps
+    return Plan(
+        part.table, part.offsets, layout.layout, room > 0, part.grid, part.step, sizes, weights, half, padded, room,
+        groups * -(-lanes // width), block * Q * width, work,
+    )  # fmt: skip
+
+
+@lru_cache(512)
+def _forward_plan(
+    x: tuple, w: tuple, stride: tuple, padding: tuple, dilation: tuple, groups: int, itemsize: int
+) -> Any:
+    if 0 in x or 0 in w:
+        return None
+    where, inner, lanes = where_of(stride, padding, dilation), w[1], w[0] // groups
+    layout, part = tables.forward(_three(x[2:]), inner, _three(w[2:]), *where, 1)
+    taps = part.offsets.size
+    return _plan(x[0], layout, part, inner, lanes, groups, (taps, lanes * taps), any(padding), itemsize)
+
+
+@lru_cache(512)
+def _input_grad_plan(
+    dy: tuple, w: tuple, size: tuple, stride: tuple, padding: tuple, dilation: tuple, groups: int, itemsize: int
+) -> Any:
+    if 0 in dy or 0 in w or 0 in size or max(stride) > 1:
+        return None
+    where, channels, lanes = where_of(stride, padding, dilation), w[1], w[0] // groups
+    layout, (part,) = tables.input_grad(_three(size), _three(dy[2:]), lanes, channels, _three(w[2:]), *where)
+    taps = prod(w[2:])
+    weights = (taps, lanes * channels * taps)
+    return _plan(dy[0], layout, part, lanes, channels, groups, weights, not layout.direct, itemsize)
+
+
+def _product(plan: Plan, ins: list, outs: list) -> bool:
+    """The output from an array of images, weights and perhaps a bias; False where it is not right."""
+    x, w, y = np.ascontiguousarray(ins[0]).reshape(-1), np.ascontiguousarray(ins[1]).reshape(-1), outs[0]
+    work = threads.workers(plan.work)
+    packed = empty((plan.panels * plan.sizes[2] * (plan.offsets.size + 1),), y.dtype)
+    return convolve_direct(
+        x, empty((work * plan.room,), y.dtype) if plan.copied else x, w, bias_of(ins, y), plan.table, packed,
+        np.empty(plan.panels, y.dtype), plan.offsets, y.reshape(-1), empty((work * plan.scratch,), y.dtype), plan.layout,
+        plan.copied, plan.grid, plan.step, plan.sizes, plan.weights, plan.half, plan.padded, work,
+    )  # fmt: skip
+
+
+def forward(ins: list, outs: list, **where: Any) -> None:
+    """y = bias + w * x. By the definition where weights that are not finite would meet padding."""
+    plan = _forward_plan(ins[0].shape, ins[1].shape, itemsize=ins[0].itemsize, **where)
+    if not _product(plan, ins, outs):
+        reference.forward(ins, outs, **where)
+
+
+def input_grad(ins: list, outs: list, **where: Any) -> None:
+    """dx from dy and w."""
+    plan = _input_grad_plan(ins[0].shape, ins[1].shape, itemsize=ins[0].itemsize, **where)
+    if not _product(plan, ins, outs):
+        reference.input_grad(ins, outs, **where)
+
+
+# ---- gradients of weights -----------------------------------------------------------------------------------------------
+@lru_cache(512)
+def _weight_plan(
+    x: tuple, dy: tuple, size: tuple, stride: tuple, padding: tuple, dilation: tuple, groups: int, itemsize: int
+) -> Any:
+    where, inner, lanes = where_of(stride, padding, dilation), x[1] // groups, dy[1] // groups
+    if where[0][2] > 1 or where[2][2] > 1 or x[0] < ENOUGH or not 0 < dy[1] * inner * prod(size) <= SMALL or 0 in dy:
+        return None
+    layout, part = tables.forward(_three(x[2:]), inner, _three(size), *where, 1)
+    taps, longest, count = size[-1], longest_run(itemsize), part.offsets.size
+    planes, height, across, pitch = part.grid
+    width, half = _vector(lanes, itemsize)
+    (many, some), pixels, room = dots_shape(), planes * height * across, _room(layout, inner)
+    rows, lane_tiles = count // taps, -(-lanes // width)
+    direct = lane_tiles * _up(rows, 2) * max(taps, 2) * pixels * (HALF / 2 if half else 1)
+    dots = _up(lanes, many) * _up(count, some) * planes * (height * pitch * itemsize / vector_bytes() + 4)
+    if direct > dots or taps > longest or room * itemsize > ROOM:
+        return None
+    places = np.add.outer(np.arange(planes) * part.step, np.arange(height) * pitch)
+    places = np.add.outer(places, np.arange(across)).reshape(-1)
+    each = -(-x[0] // 16)
+    sizes = (x[0], each, groups, inner, lanes, width, taps, longest)
+    sums, scratch = -(-x[0] // each) * groups * lane_tiles * count * width, (pixels + 1 + 2 * longest) * width
+    work = 2 * FLOP_NS * x[0] * groups * lanes * pixels * count
+    return WeightPlan(
+        np.ascontiguousarray(part.offsets[::taps]), places, layout.layout, room > 0, sizes, half, room, sums, scratch, work
+    )  # fmt: skip
+
+
+def weight_grad(ins: list, outs: list, **where: Any) -> None:
+    """dw from x and dy. By the definition where cotangents that are not finite met padding."""
+    x, dy, dw = np.ascontiguousarray(ins[0]).reshape(-1), np.ascontiguousarray(ins[1]).reshape(-1), outs[0]
+    plan = _weight_plan(ins[0].shape, ins[1].shape, itemsize=dw.itemsize, **where)
+    work = threads.workers(plan.work)
+    direct_weight_grad(
+        x, dy, empty((work * plan.room,), x.dtype) if plan.copied else x, plan.rows, plan.places, dw.reshape(-1),
+        empty((plan.sums,), np.dtype(np.float64)), empty((work * plan.scratch,), x.dtype), plan.layout, plan.copied, plan.sizes,
+        plan.half, work,
+    )  # fmt: skip
+    if any(where["padding"]) and not np.isfinite(dw).all() and not np.isfinite(dy).all():
+        reference.weight_grad(ins, outs, **where)
+
+
+# ---- when ---------------------------------------------------------------------------------------------------------------
+def applies(ins: list, **where: Any) -> bool:
+    """To outputs."""
+    return _forward_plan(ins[0].shape, ins[1].shape, itemsize=ins[0].dtype.itemsize, **where) is not None
+
+
+def applies_to_input_grad(ins: list, **where: Any) -> bool:
+    """To gradients of inputs: with stride 1."""
+    return _input_grad_plan(ins[0].shape, ins[1].shape, itemsize=ins[0].dtype.itemsize, **where) is not None
+
+
+def applies_to_weight_grad(ins: list, **where: Any) -> bool:
+    """To gradients of weights: taps beside each other in rows of the image."""
+    return _weight_plan(ins[0].shape, ins[1].shape, itemsize=ins[0].dtype.itemsize, **where) is not None
