@@ -12,24 +12,10 @@ from __future__ import annotations
 
 from funcnn.kernels.cpu.compile import device_function, kernel
 from funcnn.kernels.cpu.parallel import parallel_for
-from funcnn.kernels.cpu.pointwise import find_pieces, pack_pixels
 from funcnn.kernels.cpu.rows import clear_row
 from funcnn.kernels.cpu.tiles import tile_strided
 from funcnn.kernels.cpu.turn import turn
 from funcnn.kernels.cpu.vector import pointer, shift
-
-
-@device_function
-def turn_pixels(x, x_rows, turned, places, start, many, channels, inner, wide, run, strides):
-    """turned[j, c] = channel c of pixel start + j of the batch; behind it there is room for as many numbers."""
-    source, step = x, strides[1]
-    if x_rows.size == 1 and strides[2] == 1:
-        source = shift(x, start // run * strides[0] + start % run)
-    else:
-        source, step = shift(turned, inner * wide), inner
-        found = find_pieces(start, many, run, x_rows, x_rows, strides, strides, places)
-        pack_pixels(x, places, found, source, channels, inner, strides[1], strides[2])
-    turn(source, step, turned, wide, channels, many)
 
 
 @device_function
@@ -40,35 +26,23 @@ def add_numbers(sums, c, count):
 
 
 @device_function
-def sum_pieces(chunk, worker, x, x_rows, dy, scratch, places, sums, tile, sizes, run, blocks, strides):
+def sum_pieces(chunk, worker, x, dy, scratch, sums, tile, sizes, blocks):
     """The sums of a block of dw over the pieces ``each * part`` and following: (tiles of channels, wide / columns, tile)."""
     rows, columns = tile
-    channels, lanes, pixels, pieces = sizes
-    inner, each, deep, wide, lane_blocks, row_blocks, groups = blocks
+    channels, lanes, pixels, pieces, groups = sizes
+    inner, each, deep, wide, lane_blocks, row_blocks = blocks
     g, part = chunk // row_blocks // lane_blocks % groups, chunk // row_blocks // lane_blocks // groups
     first, low = chunk % row_blocks * wide, chunk // row_blocks % lane_blocks * deep
     there, high = min(wide, channels - first), min(low + deep, (lanes + rows - 1) // rows)
-    turned, total = pointer(scratch, worker * 2 * inner * wide), pointer(sums, chunk * deep * rows * wide)
+    turned, total = pointer(scratch, worker * inner * wide), pointer(sums, chunk * deep * rows * wide)
     c, image = pointer(scratch, scratch.size - (worker + 1) * rows * columns), (pixels + inner - 1) // inner
     clear_row(total, deep * rows * wide)
     for j in range(inner):
         clear_row(shift(turned, j * wide + there), wide - there)
     for piece in range(part * each, min((part + 1) * each, pieces)):
         n, p = piece // image, piece % image * inner
-        many, source = min(inner, pixels - p), pointer(x, (g * channels + first) * strides[1])
-        turn_pixels(
-            source,
-            x_rows,
-            turned,
-            pointer(places, worker * 3 * inner),
-            n * pixels + p,
-            many,
-            there,
-            inner,
-            wide,
-            run,
-            strides,
-        )
+        many, source = min(inner, pixels - p), pointer(x, ((n * groups + g) * channels + first) * pixels + p)
+        turn(source, pixels, turned, wide, there, many)
         for k in range(low, high):
             a = pointer(dy, ((n * groups + g) * lanes + min(k * rows, lanes - rows)) * pixels + p)
             for t in range(0, there, columns):
@@ -95,8 +69,8 @@ def put_sums(total, dw, first, rows, columns, many, places):
 def join_sums(chunk, worker, sums, dw, tile, sizes, blocks, parts, places):
     """Add what the parts have for eight rows of a block in order, and write it."""
     rows, columns = tile
-    channels, lanes = sizes[:2]
-    _, _, deep, wide, lane_blocks, row_blocks, groups = blocks
+    channels, lanes, _, _, groups = sizes
+    _, _, deep, wide, lane_blocks, row_blocks = blocks
     block = chunk // deep
     g, first = block // row_blocks // lane_blocks, block % row_blocks * wide
     row = (block // row_blocks % lane_blocks * deep + chunk % deep) * rows
@@ -112,19 +86,15 @@ def join_sums(chunk, worker, sums, dw, tile, sizes, blocks, parts, places):
 
 
 @kernel
-def pointwise_weight_grad(
-    x, x_rows, dy, dw, scratch, places, sums, tile, sizes, run, blocks, strides, dw_strides, threads
-):
-    """dw from x, whose rows of ``run`` pixels begin at ``x_rows``, and dy (N, groups * lanes, pixels).
+def pointwise_weight_grad(x, dy, dw, scratch, sums, tile, sizes, blocks, strides, threads):
+    """dw from x (N, groups * channels, pixels) and dy (N, groups * lanes, pixels).
 
     tile: that of ``tile_strided``; a group has at least as many lanes. sizes: channels and lanes of a group, pixels of an
-    image, pieces of all images. blocks: pixels of a piece, pieces of a chunk; a block's tiles of lanes, and channels in whole
-    tiles; blocks of lanes, of channels; groups. strides: of x from image, channel and pixel to the next; dw_strides: of dw
-    from lane and channel. scratch: two pieces of a block's channels and a tile for each thread; places: three numbers a
-    pixel of a piece. sums: a block for each chunk, float64.
+    image, pieces of all images, groups. blocks: pixels of a piece, pieces of a chunk; a block's tiles of lanes, and channels
+    in whole tiles; blocks of lanes, of channels. strides: of dw from lane and channel to the next. scratch: a piece of a
+    block's channels and a tile for each thread. sums: a block for each chunk, float64.
     """
     parts = (sizes[3] + blocks[1] - 1) // blocks[1]
-    chunks = blocks[4] * blocks[5] * blocks[6]
-    args = (x, x_rows, dy, scratch, places, sums, tile, sizes, run, blocks, strides)
-    parallel_for(sum_pieces, parts * chunks, threads, args)
-    parallel_for(join_sums, chunks * blocks[2], threads, (sums, dw, tile, sizes, blocks, parts, dw_strides))
+    chunks = blocks[4] * blocks[5] * sizes[4]
+    parallel_for(sum_pieces, parts * chunks, threads, (x, dy, scratch, sums, tile, sizes, blocks))
+    parallel_for(join_sums, chunks * blocks[2], threads, (sums, dw, tile, sizes, blocks, parts, strides))
