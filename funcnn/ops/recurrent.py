@@ -2,8 +2,8 @@
 
 A primitive is one direction of one layer. It takes the input (steps, N, inputs) with its weights, the first states (N, hidden)
 with theirs, and the biases; beside the outputs it gives what its backward needs. The backward primitive gives the gradient of
-the gates; those of the input and the weights follow in one product each over all steps. Its own derivative goes through
-the same recurrence written step by step in ordinary operations.
+the gates; from it, over all steps at once, a product makes the input's and ``recurrent_weights`` the weights'. Its own
+derivative goes through the same recurrence written step by step in ordinary operations.
 
 Kinds of array in the tables below: "s" a sequence (steps, N, ...), "h" a state (N, hidden), "w" a weight, never batched.
 """
@@ -30,12 +30,12 @@ from funcnn.kernels.cpu.threads import workers
 from funcnn.ops.common import all_batched, require_same_dtype
 from funcnn.ops.creation import zeros, zeros_like
 from funcnn.ops.elementwise import add, mul, sub
-from funcnn.ops.join import cat, chunk, stack
+from funcnn.ops.join import chunk, stack
 from funcnn.ops.math import relu as relu_
 from funcnn.ops.math import sigmoid, tanh
 from funcnn.ops.matmul import linear, matmul_p
-from funcnn.ops.movement import expand, movedim, reshape, select, slice_dim, transpose
-from funcnn.ops.reduce import sum_p
+from funcnn.ops.movement import expand, movedim, reshape, select
+from funcnn.ops.recurrent_weights import weight_gradients
 
 WORTH_SHARING = 1_500  # nanoseconds of a step on one thread, below which threads would wait for each other at its end
 
@@ -216,60 +216,33 @@ def _filled(g: list, outs: list) -> list[Tensor]:
     return [zeros_like(out) if g[i] is None else g[i] for i, out in enumerate(outs)]
 
 
-def _weight_grad(dgates: Tensor, y: Tensor, h0: Tensor, reverse: bool) -> Tensor:
-    """The sum over steps of dgates' times the state before."""
-    steps = y._v.shape[0]
-    first = reshape(h0, (1, *h0._v.shape))
-    rest = slice_dim(y, 0, 1, steps) if reverse else slice_dim(y, 0, 0, steps - 1)
-    return _outer(dgates, cat([rest, first] if reverse else [first, rest], 0))
-
-
-def _outer(dgates: Tensor, x: Tensor) -> Tensor:
-    """The sum over steps and rows of dgates' times x."""
-    return matmul_p(transpose(_flat(dgates), 0, 1), _flat(x))
-
-
-def _flat(t: Tensor) -> Tensor:
-    steps, n, width = t._v.shape
-    return reshape(t, (steps * n, width))
-
-
 def _input_grad(dgates: Tensor, x: Tensor, w_ih: Tensor) -> Tensor:
-    return reshape(matmul_p(_flat(dgates), w_ih), x._v.shape)
-
-
-def _bias_grad(dgates: Tensor) -> Tensor:
-    return sum_p(dgates, axes=(0, 1))
+    steps, n, gates = dgates._v.shape
+    return reshape(matmul_p(reshape(dgates, (steps * n, gates)), w_ih), x._v.shape)
 
 
 def _lstm_vjp(g: list, ins: list, outs: list, reverse: bool) -> tuple:
     x, w_ih, h0 = ins[:3]
     y, hn, cn, gates, cells = outs
     d, dh0, dc0 = lstm_grad_p(*_filled(g, [y, hn, cn]), gates, cells, *ins, reverse=reverse)
-    return (
-        lambda: _input_grad(d, x, w_ih), lambda: _outer(d, x), dh0, dc0, lambda: _weight_grad(d, y, h0, reverse),
-        lambda: _bias_grad(d),
-    )  # fmt: skip
+    dw_ih, dw, db = weight_gradients(d, x, y, h0, reverse)
+    return lambda: _input_grad(d, x, w_ih), dw_ih, dh0, dc0, dw, db
 
 
 def _gru_vjp(g: list, ins: list, outs: list, reverse: bool) -> tuple:
     x, w_ih, h0 = ins[:3]
     y, hn, gates, inner = outs
     dx, d, dh0 = gru_grad_p(*_filled(g, [y, hn]), gates, inner, y, *ins, reverse=reverse)
-    return (
-        lambda: _input_grad(dx, x, w_ih), lambda: _outer(dx, x), dh0, lambda: _weight_grad(d, y, h0, reverse),
-        lambda: _bias_grad(dx), lambda: _bias_grad(d),
-    )  # fmt: skip
+    dw_ih, dw, db_ih, db_hh = weight_gradients(dx, x, y, h0, reverse, d)
+    return lambda: _input_grad(dx, x, w_ih), dw_ih, dh0, dw, db_ih, db_hh
 
 
 def _rnn_vjp(g: list, ins: list, outs: list, relu: bool, reverse: bool) -> tuple:
     x, w_ih, h0 = ins[:3]
     y = outs[0]
     d, dh0 = rnn_grad_p(*_filled(g, outs), y, *ins, relu=relu, reverse=reverse)
-    return (
-        lambda: _input_grad(d, x, w_ih), lambda: _outer(d, x), dh0, lambda: _weight_grad(d, y, h0, reverse),
-        lambda: _bias_grad(d),
-    )  # fmt: skip
+    dw_ih, dw, db = weight_gradients(d, x, y, h0, reverse)
+    return lambda: _input_grad(d, x, w_ih), dw_ih, dh0, dw, db
 
 
 def _lstm_gradient(

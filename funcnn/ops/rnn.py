@@ -98,7 +98,11 @@ def _sequence(
     elif batch_first:
         x = transpose(x, 0, 1)
     shapes = _state_shapes(name, params, each, num_layers * directions, None if single else x._v.shape[1])
-    states = [_rows(t, single) for t in _states(name, hx, shapes, x._v.dtype)]
+    if hx is None:
+        rows = 1 if single else x._v.shape[1]
+        states = [[zeros(rows, width, dtype=x._v.dtype)] * count for count, *_, width in shapes]
+    else:
+        states = [_rows(t, single) for t in _states(name, hx, shapes, x._v.dtype)]
     ends: list[tuple] = []
     for layer in range(num_layers):
         ys = []

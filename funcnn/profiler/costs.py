@@ -90,16 +90,31 @@ def _matmul(ins: list, outs: list, params: dict) -> float:
 
 
 def _recurrent(gates: int, each: float) -> Rule:
-    """A product (N, H) (H, gates H) for each step, besides ``each`` flops for each number of a gate.
+    """Products (N, I) (I, gates H) and (N, H) (H, gates H) for each step, besides ``each`` flops for each number of a gate.
 
-    ``gx`` (T, N, gates H), the input's share of the gates, is a product before; the backward pass is charged two.
+    Inputs begin with x (T, N, I) and the weights (gates H, I).
     """
 
     def rule(ins: list, outs: list, params: dict) -> float:
-        whole = max((a for a in (*ins, *outs) if len(a.shape) == 3), key=lambda a: a.size)
-        return whole.size * (2.0 * (whole.shape[-1] // gates) + each)
+        (steps, n, inputs), rows = ins[0].shape, ins[1].shape[0]
+        return steps * n * rows * (2.0 * (inputs + rows // gates) + each)
 
     return rule
+
+
+def _recurrent_grad(gates: int, each: float) -> Rule:
+    """A product (N, gates H) (gates H, H) for each step, besides ``each`` flops for each number of a gate."""
+
+    def rule(ins: list, outs: list, params: dict) -> float:
+        steps, n, hidden = ins[0].shape
+        return steps * n * gates * hidden * (2.0 * hidden + each)
+
+    return rule
+
+
+def _recurrent_weights(ins: list, outs: list, params: dict) -> float:
+    """The gates' gradients (T N, gates H) with x (T N, I) and the states (T N, H), and their sums."""
+    return ins[0].size * 2.0 * (ins[-3].shape[-1] + ins[-2].shape[-1]) + (len(ins) - 3) * ins[0].size
 
 
 def _twice(rule: Rule) -> Rule:
@@ -173,7 +188,8 @@ FLOPS: dict[str, Rule] = {
     "logsumexp": _each(EXP + 2), "logsumexp_grad": _each(EXP + 2), "softmax_grad": _each(4), "log_softmax_grad": _each(EXP + 3),
     "cross_entropy": _each(EXP + 4), "cross_entropy_grad": _each(EXP + 3), "nll_loss": lambda i, o, p: float(i[1].size),
     "lstm": _recurrent(4, EXP + 4), "gru": _recurrent(3, EXP + 4), "rnn": _recurrent(1, TANH + 2),
-    "lstm_grad": _twice(_recurrent(4, 4)), "gru_grad": _twice(_recurrent(3, 4)), "rnn_grad": _twice(_recurrent(1, 2)),
+    "lstm_grad": _recurrent_grad(4, 8), "gru_grad": _recurrent_grad(3, 8), "rnn_grad": _recurrent_grad(1, 4),
+    "recurrent_weights": _recurrent_weights,
     "scaled_dot_product_attention": _attention(0, (1, 1)), "scaled_dot_product_attention_grad": _attention(1, (3, 2)),
     "interpolate": _resized, "grid_sample": _sampled, "grid_sample_image_grad": _sampled,
     "grid_sample_grid_grad": _twice(_sampled),

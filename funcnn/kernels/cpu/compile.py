@@ -44,9 +44,9 @@ def call_around(around: Callable | None) -> Callable | None:
 class Kernel:
     """A function that becomes a Numba dispatcher when it, or a kernel that uses it, is first called."""
 
-    def __init__(self, function: Any, **options: Any):
+    def __init__(self, function: Any, apart: bool = False, **options: Any):
         update_wrapper(self, function)
-        self.function = function
+        self.function, self.apart = function, apart
         self.options = {"fastmath": FASTMATH, **options}
         self.compiled: Any = None
         self.linked: Any = None
@@ -71,7 +71,9 @@ class Kernel:
 
         with _lock:
             if self.linked is None:
-                self.linked = part(rebound(self.function, lambda helper: helper.part()), {**COMMON, **self.options})
+                self.linked = part(
+                    rebound(self.function, lambda helper: helper.part()), {**COMMON, **self.options}, self.apart
+                )
             return self.linked
 
     def inspect(self) -> Any:
@@ -100,6 +102,11 @@ def kernel(function: Callable) -> Any:
 def device_function(function: Callable) -> Any:
     """Declare a helper that kernels call; when it handles numbers only, CUDA kernels may call it too."""
     return Kernel(function)
+
+
+def apart_function(function: Callable) -> Any:
+    """Declare a helper each of whose pointers leads to memory of its own, so that short loops need no tests for overlaps."""
+    return Kernel(function, apart=True)
 
 
 def exact_function(function: Callable) -> Any:

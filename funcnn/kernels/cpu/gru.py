@@ -9,9 +9,9 @@ of the products with x, ``dgates`` of those with the state, which differs in n b
 
 from __future__ import annotations
 
-from funcnn.kernels.cpu.compile import device_function, kernel
+from funcnn.kernels.cpu.compile import apart_function, device_function, kernel
 from funcnn.kernels.cpu.parallel import parallel_for
-from funcnn.kernels.cpu.recurrent import arrive, pack_gates, pack_states, strip_product, task_at, wait_for
+from funcnn.kernels.cpu.recurrent import arrive, block_of, pack_gates, pack_states, start_task, steps_at, strip_product
 from funcnn.kernels.cpu.vector import pointer
 from funcnn.kernels.cpu.vmath import sigmoid, tanh
 
@@ -36,15 +36,12 @@ def _forward_task(task, worker, blocks, reverse, tiles, units, x, h0, b_ih, b_hh
                   inner):  # fmt: skip
     steps, n, hidden = y.shape
     size_x = x.shape[2]
-    s, half, block, halves = task_at(task, blocks, tiles)
+    s, half, block, low, high = start_task(task, blocks, tiles, done)
+    t, before = steps_at(s, steps, reverse)
+    first, have = block_of(block, units, hidden)
     initial = s == 0
-    t = steps - 1 - s if reverse else s
-    before = t + 1 if reverse else t - 1
-    wait_for(pointer(done, half), s * blocks)
-    first = block * units
-    have = min(units, hidden - first)
     place = scratch.shape[1] * worker
-    for tile in range(half * tiles // halves, (half + 1) * tiles // halves):
+    for tile in range(low, high):
         top, bottom = n * tile // tiles, n * (tile + 1) // tiles
         rows = bottom - top
         size = rows * units
@@ -67,7 +64,7 @@ def _forward_task(task, worker, blocks, reverse, tiles, units, x, h0, b_ih, b_hh
     arrive(pointer(done, half))
 
 
-@device_function
+@apart_function
 def _gates(have, hidden, size, b, bh, s, state, gates, inner, y):
     """The gates and states of ``have`` units of one row."""
     for j in range(have):
@@ -98,19 +95,17 @@ def gru_backward(
 def _backward_task(task, worker, blocks, reverse, tiles, units, dy, gates, inner, y, h0, done, strips, scratch, dx, dgates,
                    dh0):  # fmt: skip
     steps, n, hidden = dy.shape
-    s, half, block, halves = task_at(task, blocks, tiles)
+    s, half, block, low, high = start_task(task, blocks, tiles, done)
     initial, final, earliest = s == 0, s == steps, s == steps - 1
-    t = s if reverse else steps - 1 - s
-    later = -1 if reverse else 1
-    wait_for(pointer(done, half), s * blocks)
-    first = block * units
-    have = min(units, hidden - first)
+    t, later = steps_at(s, steps, not reverse)
+    earlier = t + t - later
+    first, have = block_of(block, units, hidden)
     place = scratch.shape[1] * worker
-    for tile in range(half * tiles // halves, (half + 1) * tiles // halves):
+    for tile in range(low, high):
         top, bottom = n * tile // tiles, n * (tile + 1) // tiles
         if not initial:
             strip = pointer(strips, block * 3 * hidden * units)
-            d = pointer(dgates, ((t + later) * n + top) * 3 * hidden)
+            d = pointer(dgates, (later * n + top) * 3 * hidden)
             strip_product(bottom - top, units, 3 * hidden, d, 3 * hidden, strip, pointer(scratch, place), False)
         for row in range(top, bottom):
             own = row * hidden + first
@@ -121,14 +116,14 @@ def _backward_task(task, worker, blocks, reverse, tiles, units, dy, gates, inner
                     dh[j] += arrived[j]
             if not final:
                 at = t * n * hidden + own
-                state = pointer(h0, own) if earliest else pointer(y, at - later * n * hidden)
+                state = pointer(h0, own) if earliest else pointer(y, earlier * n * hidden + own)
                 gates_at = (t * n + row) * 3 * hidden + first
                 _gates_back(have, hidden, pointer(dy, at), pointer(gates, gates_at), pointer(inner, at), state, dh,
                             pointer(dx, gates_at), pointer(dgates, gates_at))  # fmt: skip
     arrive(pointer(done, half))
 
 
-@device_function
+@apart_function
 def _gates_back(have, hidden, dy, gates, inner, state, dh, dx, out):
     """Gradients of ``have`` units of one row; ``dh`` goes from this step's states to the step before's."""
     for j in range(have):

@@ -13,9 +13,9 @@ its states, and goes on to their gates. ``done`` counts the tasks of each half o
 
 from __future__ import annotations
 
-from funcnn.kernels.cpu.compile import device_function, kernel
+from funcnn.kernels.cpu.compile import apart_function, device_function, kernel
 from funcnn.kernels.cpu.parallel import parallel_for
-from funcnn.kernels.cpu.recurrent import arrive, pack_gates, pack_states, strip_product, task_at, wait_for
+from funcnn.kernels.cpu.recurrent import arrive, block_of, pack_gates, pack_states, start_task, steps_at, strip_product
 from funcnn.kernels.cpu.vector import pointer
 from funcnn.kernels.cpu.vmath import sigmoid, tanh
 
@@ -42,15 +42,12 @@ def _forward_task(task, worker, blocks, reverse, tiles, units, x, h0, c0, bias, 
                   cells):  # fmt: skip
     steps, n, hidden = y.shape
     size_x = x.shape[2]
-    s, half, block, halves = task_at(task, blocks, tiles)
+    s, half, block, low, high = start_task(task, blocks, tiles, done)
+    t, before = steps_at(s, steps, reverse)
+    first, have = block_of(block, units, hidden)
     initial = s == 0
-    t = steps - 1 - s if reverse else s
-    before = t + 1 if reverse else t - 1
-    wait_for(pointer(done, half), s * blocks)
-    first = block * units
-    have = min(units, hidden - first)
     place = scratch.shape[1] * worker
-    for tile in range(half * tiles // halves, (half + 1) * tiles // halves):
+    for tile in range(low, high):
         top, bottom = n * tile // tiles, n * (tile + 1) // tiles
         rows = bottom - top
         size = rows * units
@@ -70,7 +67,7 @@ def _forward_task(task, worker, blocks, reverse, tiles, units, x, h0, c0, bias, 
     arrive(pointer(done, half))
 
 
-@device_function
+@apart_function
 def _gates(have, hidden, size, b, s, c, gates, cell, y):
     """The gates, cells and states of ``have`` units of one row."""
     for j in range(have):
@@ -102,19 +99,17 @@ def lstm_backward(
 def _backward_task(task, worker, blocks, reverse, tiles, units, dy, dhn, gates, cells, c0, done, strips, scratch, dgates, dh0,
                    dc0):  # fmt: skip
     steps, n, hidden = dy.shape
-    s, half, block, halves = task_at(task, blocks, tiles)
+    s, half, block, low, high = start_task(task, blocks, tiles, done)
     initial, final, earliest = s == 0, s == steps, s == steps - 1
-    t = s if reverse else steps - 1 - s
-    later = -1 if reverse else 1
-    wait_for(pointer(done, half), s * blocks)
-    first = block * units
-    have = min(units, hidden - first)
+    t, later = steps_at(s, steps, not reverse)
+    earlier = t + t - later
+    first, have = block_of(block, units, hidden)
     strip = pointer(strips, block * 4 * hidden * units)
-    for tile in range(half * tiles // halves, (half + 1) * tiles // halves):
+    for tile in range(low, high):
         top, bottom = n * tile // tiles, n * (tile + 1) // tiles
         place = scratch.shape[1] * worker
         if not initial:
-            d = pointer(dgates, ((t + later) * n + top) * 4 * hidden)
+            d = pointer(dgates, (later * n + top) * 4 * hidden)
             strip_product(bottom - top, units, 4 * hidden, d, 4 * hidden, strip, pointer(scratch, place), False)
         for row in range(top, bottom):
             own = row * hidden + first
@@ -125,14 +120,14 @@ def _backward_task(task, worker, blocks, reverse, tiles, units, dy, dhn, gates, 
                     out[j] = arrived[j]
             else:
                 at = t * n * hidden + own
-                c_before = pointer(c0, own) if earliest else pointer(cells, at - later * n * hidden)
+                c_before = pointer(c0, own) if earliest else pointer(cells, earlier * n * hidden + own)
                 gates_at = (t * n + row) * 4 * hidden + first
                 _gates_back(have, hidden, arrived, pointer(dy, at), pointer(gates, gates_at), pointer(cells, at), c_before,
                             pointer(dc0, own), pointer(dgates, gates_at))  # fmt: skip
     arrive(pointer(done, half))
 
 
-@device_function
+@apart_function
 def _gates_back(have, hidden, arrived, dy, gates, cell, before, dc, out):
     """Gradients of ``have`` units of one row; ``dc`` goes from this step's cells to the step before's."""
     for j in range(have):

@@ -13,19 +13,19 @@ from functools import cache
 from typing import Any
 
 
-def part(function: Callable, options: dict[str, Any]) -> Any:
-    """A Numba dispatcher that only compiled functions can call."""
+def part(function: Callable, options: dict[str, Any], apart: bool = False) -> Any:
+    """A Numba dispatcher that only compiled functions can call; ``apart``: its pointers reach no memory in common."""
     import numba
 
     if numba.config.DISABLE_JIT:
         return function
     wrappers: Any = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-    return numba.njit(function, pipeline_class=compilers()[1], **wrappers, **options)
+    return numba.njit(function, pipeline_class=compilers()[2 if apart else 1], **wrappers, **options)
 
 
 @cache
-def compilers() -> tuple[type, type]:
-    """Numba's compiler for kernels, and that for their parts."""
+def compilers() -> tuple[type, type, type]:
+    """Numba's compiler for kernels, that for their parts, and that for parts whose pointers reach no memory in common."""
     from numba.core.codegen import JITCodeLibrary
     from numba.core.compiler import Compiler
 
@@ -66,4 +66,9 @@ def compilers() -> tuple[type, type]:
         def __init__(self, typing: Any, target: Any, library: Any, *rest: Any):
             super().__init__(typing, target, Part(target.codegen(), "part"), *rest)
 
-    return KernelCompiler, PartCompiler
+    class ApartCompiler(PartCompiler):
+        def __init__(self, *args: Any):
+            super().__init__(*args)
+            self.state.flags.noalias = True  # no decorator's option says this
+
+    return KernelCompiler, PartCompiler, ApartCompiler

@@ -54,8 +54,7 @@ def blocking(n: int, itemsize: int) -> tuple[int, int]:
 def pack_gates(chunk, worker, strips, w, gates, k, units):
     """Strip ``chunk`` of forward: of a gate of a block of units, ``strip[i, j]`` is the weight from state i to unit j."""
     hidden = w.shape[0] // gates
-    first = chunk // gates * units
-    have = min(units, hidden - first)
+    first, have = block_of(chunk // gates, units, hidden)
     p = pointer(strips, chunk * k * units)
     q = pointer(w, (chunk % gates * hidden + first) * k)
     turn(q, k, p, units, have, k)
@@ -67,8 +66,7 @@ def pack_gates(chunk, worker, strips, w, gates, k, units):
 def pack_states(block, worker, strips, w, units):
     """Strip ``block`` of backward: columns of w (rows, k), those of one block of states."""
     rows, k = w.shape
-    first = block * units
-    have = min(units, k - first)
+    first, have = block_of(block, units, k)
     p = pointer(strips, block * rows * units)
     q = pointer(w, first)
     for i in range(rows):
@@ -77,13 +75,6 @@ def pack_states(block, worker, strips, w, units):
 
 
 # ---- steps ------------------------------------------------------------------------------------------------------------
-@device_function
-def task_at(task, blocks, tiles):
-    """``(step, half, block, halves)`` of a task: one half of the row tiles, if there are several, then the other."""
-    halves = min(2, tiles)
-    return task // (blocks * halves), task // blocks % halves, task % blocks, halves
-
-
 def _arrive_twin(counter: Any) -> None:
     counter[0] += 1
 
@@ -136,6 +127,30 @@ def _emit_wait(builder: Any, counter: Any, count: Any) -> None:
     looks.add_incoming(more, offer)
     builder.branch(look)
     builder.position_at_end(done)
+
+
+@device_function
+def start_task(task, blocks, tiles, done):
+    """``(step, half, block, low, high)`` of a task, once those of the step before have arrived.
+
+    A task is a block of units for the row tiles ``low`` to ``high``: for one half of them, if there are several, and then the other.
+    """
+    halves = min(2, tiles)
+    step, half, block = task // (blocks * halves), task // blocks % halves, task % blocks
+    wait_for(pointer(done, half), step * blocks)
+    return step, half, block, half * tiles // halves, (half + 1) * tiles // halves
+
+
+@device_function
+def block_of(block, units, hidden):
+    """The first unit of a block, and how many it has."""
+    return block * units, min(units, hidden - block * units)
+
+
+@device_function
+def steps_at(s, steps, reverse):
+    """Where step ``s`` of the recurrence stands in the sequence, and the one before it."""
+    return (steps - 1 - s, steps - s) if reverse else (s, s - 1)
 
 
 # ---- the tile ---------------------------------------------------------------------------------------------------------

@@ -9,9 +9,10 @@ inputs), w (hidden, hidden). Tasks are those of
 
 from __future__ import annotations
 
-from funcnn.kernels.cpu.compile import device_function, kernel
+from funcnn.kernels.cpu.bits import like
+from funcnn.kernels.cpu.compile import apart_function, device_function, kernel
 from funcnn.kernels.cpu.parallel import parallel_for
-from funcnn.kernels.cpu.recurrent import arrive, pack_gates, pack_states, strip_product, task_at, wait_for
+from funcnn.kernels.cpu.recurrent import arrive, block_of, pack_gates, pack_states, start_task, steps_at, strip_product
 from funcnn.kernels.cpu.vector import pointer
 from funcnn.kernels.cpu.vmath import tanh
 
@@ -33,17 +34,12 @@ def rnn_forward(x, w_ih, h0, w, bias, relu, reverse, tiles, units, threads, done
 def _forward_task(task, worker, blocks, reverse, tiles, units, x, h0, bias, relu, done, strips, x_strips, scratch, y):
     steps, n, hidden = y.shape
     size_x = x.shape[2]
-    s, half, block, halves = task_at(task, blocks, tiles)
+    s, half, block, low, high = start_task(task, blocks, tiles, done)
+    t, before = steps_at(s, steps, reverse)
+    first, have = block_of(block, units, hidden)
     initial = s == 0
-    t = steps - 1 - s if reverse else s
-    before = t + 1 if reverse else t - 1
-    wait_for(pointer(done, half), s * blocks)
-    first = block * units
-    have = min(units, hidden - first)
     place = scratch.shape[1] * worker
-    b = pointer(bias, first)
-    zero = y.dtype.type(0)
-    for tile in range(half * tiles // halves, (half + 1) * tiles // halves):
+    for tile in range(low, high):
         top, bottom = n * tile // tiles, n * (tile + 1) // tiles
         h = pointer(h0, top * hidden) if initial else pointer(y, (before * n + top) * hidden)
         sums = pointer(scratch, place)
@@ -54,16 +50,20 @@ def _forward_task(task, worker, blocks, reverse, tiles, units, x, h0, bias, relu
         )
         for row in range(top, bottom):
             at = (t * n + row) * hidden + first
-            sums = pointer(scratch, place + (row - top) * units)
-            out = pointer(y, at)
-            if relu:
-                for j in range(have):
-                    a = b[j] + sums[j]
-                    out[j] = zero if a < zero else a
-            else:
-                for j in range(have):
-                    out[j] = tanh(b[j] + sums[j])
+            _states(have, relu, pointer(bias, first), pointer(scratch, place + (row - top) * units), pointer(y, at))
     arrive(pointer(done, half))
+
+
+@apart_function
+def _states(have, relu, b, s, y):
+    """The states of ``have`` units of one row."""
+    if relu:
+        for j in range(have):
+            a = b[j] + s[j]
+            y[j] = like(a, 0) if a < 0 else a
+    else:
+        for j in range(have):
+            y[j] = tanh(b[j] + s[j])
 
 
 # ---- backward ---------------------------------------------------------------------------------------------------------
@@ -80,16 +80,12 @@ def rnn_backward(dy, dhn, y, w, relu, reverse, tiles, units, threads, done, stri
 @device_function
 def _backward_task(task, worker, blocks, reverse, tiles, units, dy, dhn, y, relu, done, strips, scratch, dgates, dh0):
     steps, n, hidden = dy.shape
-    s, half, block, halves = task_at(task, blocks, tiles)
+    s, half, block, low, high = start_task(task, blocks, tiles, done)
     initial, final = s == 0, s == steps
-    t = s if reverse else steps - 1 - s
-    later = t - 1 if reverse else t + 1
-    wait_for(pointer(done, half), s * blocks)
-    first = block * units
-    have = min(units, hidden - first)
+    t, later = steps_at(s, steps, not reverse)
+    first, have = block_of(block, units, hidden)
     place = scratch.shape[1] * worker
-    zero, one = y.dtype.type(0), y.dtype.type(1)
-    for tile in range(half * tiles // halves, (half + 1) * tiles // halves):
+    for tile in range(low, high):
         top, bottom = n * tile // tiles, n * (tile + 1) // tiles
         if not initial:
             strip = pointer(strips, block * hidden * units)
@@ -104,11 +100,16 @@ def _backward_task(task, worker, blocks, reverse, tiles, units, dy, dhn, y, relu
                     out[j] = arrived[j]
             else:
                 at = t * n * hidden + own
-                g, value, out = pointer(dy, at), pointer(y, at), pointer(dgates, at)
-                if relu:
-                    for j in range(have):
-                        out[j] = zero if value[j] <= zero else g[j] + arrived[j]
-                else:
-                    for j in range(have):
-                        out[j] = (g[j] + arrived[j]) * (one - value[j] * value[j])
+                _states_back(have, relu, arrived, pointer(dy, at), pointer(y, at), pointer(dgates, at))
     arrive(pointer(done, half))
+
+
+@apart_function
+def _states_back(have, relu, arrived, dy, y, out):
+    """Gradients of ``have`` units of one row before the activation."""
+    if relu:
+        for j in range(have):
+            out[j] = like(y[j], 0) if y[j] <= 0 else dy[j] + arrived[j]
+    else:
+        for j in range(have):
+            out[j] = (dy[j] + arrived[j]) * (like(y[j], 1) - y[j] * y[j])
