@@ -57,7 +57,7 @@ def _setting(state: tuple[int, int], gates: int, slots: int, dtype: np.dtype, in
     threads = workers(step * 1000) if step > WORTH_SHARING and blocks > 1 else 1
     strips = [empty((blocks * units * gates * width,), dtype) for width in ((hidden, inputs) if inputs else (hidden,))]
     scratch = empty((threads, -(-n // tiles) * slots * units), dtype)
-    return tiles, units, threads, np.zeros(2, np.int64), *strips, scratch
+    return tiles, units, threads, np.zeros(3, np.int64), *strips, scratch
 
 
 def _lstm(ins: list, outs: list, reverse: bool) -> None:

@@ -24,7 +24,7 @@ def _setting(n: int, hidden: int, gates: int, slots: int, dtype: str, threads: i
     rows = -(-hidden // units) * units * gates
     strips = [np.full(rows * width, np.nan, dtype) for width in ((hidden, inputs) if inputs else (hidden,))]
     scratch = np.full((threads, -(-n // tiles) * slots * units), np.nan, dtype)
-    return tiles, units, threads, np.zeros(2, np.int64), *strips, scratch
+    return tiles, units, threads, np.zeros(3, np.int64), *strips, scratch
 
 
 def _outs(dtype: str, *shapes: tuple) -> list[np.ndarray]:

@@ -32,11 +32,11 @@ def gru_forward(
 
 
 @device_function
-def _forward_task(task, worker, blocks, reverse, tiles, units, x, h0, b_ih, b_hh, done, strips, x_strips, scratch, y, gates,
+def _forward_task(chunk, worker, blocks, reverse, tiles, units, x, h0, b_ih, b_hh, done, strips, x_strips, scratch, y, gates,
                   inner):  # fmt: skip
     steps, n, hidden = y.shape
     size_x = x.shape[2]
-    s, half, block, low, high = start_task(task, blocks, tiles, done)
+    s, half, block, low, high = start_task(blocks, tiles, done)
     t, before = steps_at(s, steps, reverse)
     first, have = block_of(block, units, hidden)
     initial = s == 0
@@ -92,10 +92,10 @@ def gru_backward(
 
 
 @device_function
-def _backward_task(task, worker, blocks, reverse, tiles, units, dy, gates, inner, y, h0, done, strips, scratch, dx, dgates,
+def _backward_task(chunk, worker, blocks, reverse, tiles, units, dy, gates, inner, y, h0, done, strips, scratch, dx, dgates,
                    dh0):  # fmt: skip
     steps, n, hidden = dy.shape
-    s, half, block, low, high = start_task(task, blocks, tiles, done)
+    s, half, block, low, high = start_task(blocks, tiles, done)
     initial, final, earliest = s == 0, s == steps, s == steps - 1
     t, later = steps_at(s, steps, not reverse)
     earlier = t + t - later

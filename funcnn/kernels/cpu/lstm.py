@@ -8,7 +8,7 @@ i f g o; y, cells (steps, n, hidden); w_ih (4 hidden, inputs), w (4 hidden, hidd
 
 A task is a block of hidden units at one step: the products of the state and of x with the four strips of the block,
 into a scratch tile, then its gates, cells and states. Backward it multiplies the step after's dgates with its strip, which is what arrives at
-its states, and goes on to their gates. ``done`` counts the tasks of each half of the rows, from 0.
+its states, and goes on to their gates. ``done`` are three counters from 0, see ``start_task``.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ def lstm_forward(
 
 
 @device_function
-def _forward_task(task, worker, blocks, reverse, tiles, units, x, h0, c0, bias, done, strips, x_strips, scratch, y, gates,
+def _forward_task(chunk, worker, blocks, reverse, tiles, units, x, h0, c0, bias, done, strips, x_strips, scratch, y, gates,
                   cells):  # fmt: skip
     steps, n, hidden = y.shape
     size_x = x.shape[2]
-    s, half, block, low, high = start_task(task, blocks, tiles, done)
+    s, half, block, low, high = start_task(blocks, tiles, done)
     t, before = steps_at(s, steps, reverse)
     first, have = block_of(block, units, hidden)
     initial = s == 0
@@ -96,10 +96,10 @@ def lstm_backward(
 
 
 @device_function
-def _backward_task(task, worker, blocks, reverse, tiles, units, dy, dhn, gates, cells, c0, done, strips, scratch, dgates, dh0,
+def _backward_task(chunk, worker, blocks, reverse, tiles, units, dy, dhn, gates, cells, c0, done, strips, scratch, dgates, dh0,
                    dc0):  # fmt: skip
     steps, n, hidden = dy.shape
-    s, half, block, low, high = start_task(task, blocks, tiles, done)
+    s, half, block, low, high = start_task(blocks, tiles, done)
     initial, final, earliest = s == 0, s == steps, s == steps - 1
     t, later = steps_at(s, steps, not reverse)
     earlier = t + t - later

@@ -5,8 +5,8 @@ Every step of LSTM, GRU and RNN multiplies the (n, k) state by the same (k, gate
 block of UNITS hidden units a matrix (k, UNITS), read front to back. A register tile of ROWS x UNITS takes the state as it lies,
 with rows ``step`` apart; up to 14 rows in one tile, so the strip, which comes from the L2 cache, is read once for all of them.
 A block of units is a task of parallel work: its gates, cells and states depend on no other block of the same step. All
-tasks of all steps are chunks of one parallel loop, which hands them out in order; a task waits until those of the step before have
-arrived. Whoever holds the first unfinished task never waits, so this cannot lock, however few threads really run, and a
+tasks of all steps are one parallel loop, each of whose chunks takes the next task in order; a task waits until those of the step
+before have arrived. Whoever holds the first unfinished task never waits, so this cannot lock, however few threads really run, and a
 step costs a tenth of a microsecond more where a parallel loop of its own would cost two. Rows know nothing of each other,
 so two halves of them, each with its own counter, take turns: the last task of a step is awaited while the other half goes on.
 
@@ -75,6 +75,22 @@ def pack_states(block, worker, strips, w, units):
 
 
 # ---- steps ------------------------------------------------------------------------------------------------------------
+def _take_twin(counter: Any) -> int:
+    counter[0] += 1
+    return int(counter[0]) - 1
+
+
+@intrinsic(twin=_take_twin)
+def take(typingctx: Any, counter: Any) -> Any:
+    """The next number: 0 for whoever asks first."""
+    from numba.core import types
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return builder.atomic_rmw("add", values[0], context.get_constant(types.int64, 1), "monotonic")
+
+    return types.int64(counter), codegen
+
+
 def _arrive_twin(counter: Any) -> None:
     counter[0] += 1
 
@@ -130,12 +146,12 @@ def _emit_wait(builder: Any, counter: Any, count: Any) -> None:
 
 
 @device_function
-def start_task(task, blocks, tiles, done):
-    """``(step, half, block, low, high)`` of a task, once those of the step before have arrived.
+def start_task(blocks, tiles, done):
+    """``(step, half, block, low, high)`` of the next task, once those of the step before have arrived.
 
-    A task is a block of units for the row tiles ``low`` to ``high``: for one half of them, if there are several, and then the other.
+    done: how many tasks of each half have arrived, and how many were taken. A task is a block of units for the row tiles ``low`` to ``high``: for one half of them, if there are several, and then the other.
     """
-    halves = min(2, tiles)
+    halves, task = min(2, tiles), take(pointer(done, 2))
     step, half, block = task // (blocks * halves), task // blocks % halves, task % blocks
     wait_for(pointer(done, half), step * blocks)
     return step, half, block, half * tiles // halves, (half + 1) * tiles // halves

@@ -31,10 +31,10 @@ def rnn_forward(x, w_ih, h0, w, bias, relu, reverse, tiles, units, threads, done
 
 
 @device_function
-def _forward_task(task, worker, blocks, reverse, tiles, units, x, h0, bias, relu, done, strips, x_strips, scratch, y):
+def _forward_task(chunk, worker, blocks, reverse, tiles, units, x, h0, bias, relu, done, strips, x_strips, scratch, y):
     steps, n, hidden = y.shape
     size_x = x.shape[2]
-    s, half, block, low, high = start_task(task, blocks, tiles, done)
+    s, half, block, low, high = start_task(blocks, tiles, done)
     t, before = steps_at(s, steps, reverse)
     first, have = block_of(block, units, hidden)
     initial = s == 0
@@ -78,9 +78,9 @@ def rnn_backward(dy, dhn, y, w, relu, reverse, tiles, units, threads, done, stri
 
 
 @device_function
-def _backward_task(task, worker, blocks, reverse, tiles, units, dy, dhn, y, relu, done, strips, scratch, dgates, dh0):
+def _backward_task(chunk, worker, blocks, reverse, tiles, units, dy, dhn, y, relu, done, strips, scratch, dgates, dh0):
     steps, n, hidden = dy.shape
-    s, half, block, low, high = start_task(task, blocks, tiles, done)
+    s, half, block, low, high = start_task(blocks, tiles, done)
     initial, final = s == 0, s == steps
     t, later = steps_at(s, steps, not reverse)
     first, have = block_of(block, units, hidden)
