@@ -29,7 +29,7 @@ ROWS = 256  # of a block
 WIDTH = 512  # columns of a block at most: eight rows of float32 fill half of a first-level cache
 LANES = 64  # accumulators at least, where there are as many numbers
 BLOCKS = 9  # where a plan says how many blocks a result has
-CHUNK = 1 << 17  # numbers that a chunk has at least, if there are as many
+CHUNK = 1 << 17  # numbers of a chunk at most, half of it at least; a power of two of them are dealt out evenly
 
 
 @lru_cache(1024)
@@ -42,8 +42,9 @@ def plan(a: int, b: int, c: int, d: int) -> np.ndarray:
     cut, group = -(-rows // most), max(1, most // (rows + 1))
     pieces = -(-d // WIDTH)
     columns = d if pieces == 1 else -(-d // pieces // 16) * 16
-    each = -(-CHUNK // (min(a, group) * min(c, most * side) * columns))
-    return np.array([a, b, c, d, side, rows, most, cut, group, -(-a // group) * cut, columns, pieces, each])
+    blocks = -(-a // group) * cut
+    each = -((-blocks * pieces * b) >> (a * b * c * d // CHUNK).bit_length())
+    return np.array([a, b, c, d, side, rows, most, cut, group, blocks, columns, pieces, each])
 
 
 @intrinsic(twin=lambda number: np.empty(WIDTH, np.asarray(number).dtype))
