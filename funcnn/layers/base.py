@@ -10,6 +10,7 @@ The dotted paths of ``params`` and ``state`` are the keys of the module's ``stat
 from __future__ import annotations
 
 from dataclasses import MISSING, dataclass, field, fields
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -60,7 +61,7 @@ class Layer:
         """``layer(params, state, *inputs, training=False, key=None) -> (output, state)``."""
         raise NotImplementedError(f"{type(self).__name__} defines no __call__")
 
-    @property
+    @cached_property
     def needs_key(self) -> bool:
         """Whether this layer, or one inside it, draws random numbers in training."""
         return self.random or any(part.needs_key for part in self.children().values())

@@ -16,7 +16,7 @@ from funcnn.core.memory import sole
 from funcnn.core.primitive import apply_vjp
 from funcnn.core.tensor import Tensor, refresh, refresh_all, wrap
 from funcnn.ops.creation import ones_like
-from funcnn.ops.elementwise import add, clone, detach
+from funcnn.ops.elementwise import add, clone
 
 
 class _Walk:
@@ -146,7 +146,7 @@ def _accumulate(leaf: Tensor, g: Tensor, create_graph: bool, taken: set[int]) ->
     ):
         g = clone(g)  # the memory belongs to another tensor
     taken.add(id(g._v))
-    leaf.grad = g if create_graph or isinstance(g._v, Tracer) else detach(g)
+    leaf.grad = g if create_graph or isinstance(g._v, Tracer) else wrap(g._v)
 
 
 def gradients(
