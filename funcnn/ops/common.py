@@ -176,7 +176,7 @@ def unfold_batch(t: Tensor, n: int) -> Tensor:
     return reshape(t, (n, whole // n if n else 0, *rest))
 
 
-def normalize_dim(name: str, dim: int, ndim: int) -> int:
+def normalize_dim(name: str, dim: int | np.integer, ndim: int) -> int:
     """A possibly negative dimension as 0..ndim-1 (a 0-d tensor counts as one dimension). Raises ``IndexError``."""
     if type(dim) is not int and (isinstance(dim, bool) or not isinstance(dim, (int, np.integer))):
         raise DTypeError(f"{name}: dim must be an int, got {type(dim).__name__}")
@@ -192,7 +192,10 @@ def normalize_dims(name: str, dims: Any, ndim: int) -> tuple[int, ...]:
     """None (all), an int or several, as sorted distinct dimensions. Raises ``ShapeError`` for a repeated one."""
     if dims is None:
         return tuple(range(ndim))
-    listed = (dims,) if isinstance(dims, (int, np.integer)) else tuple(dims)
+    if isinstance(dims, (int, np.integer)):
+        dim = normalize_dim(name, dims, ndim)
+        return (dim,) if ndim else ()
+    listed = tuple(dims)
     out = sorted([normalize_dim(name, dim, ndim) for dim in listed])
     if len(set(out)) != len(out):
         raise ShapeError(f"{name}: a dimension appears twice in {listed}")
