@@ -12,8 +12,10 @@ from funcnn.kernels.cpu import avg_pool as avg_kernels
 from funcnn.kernels.cpu import max_pool as max_kernels
 from funcnn.kernels.cpu import threads
 from funcnn.kernels.cpu.lanes import FEW
+from funcnn.kernels.cpu.stream import beyond_cache
 
 CHUNK = 1 << 14  # numbers that one chunk reads or writes: some 10 us
+TAPS = 1 << 18  # taps of windows that one chunk takes in vector registers: some 30 us, which its tables are worth
 NUMBER_NS = 0.25  # nanoseconds on one thread for a number that a kernel reads, or a tap in vector registers
 SCALAR_NS = 1.0  # ... for a number that a kernel handles alone
 
@@ -38,6 +40,11 @@ def rows_of(array: np.ndarray) -> np.ndarray:
 def _chunk(work: int) -> int:
     """How many rows of ``work`` numbers make a chunk."""
     return max(1, CHUNK // max(work, 1))
+
+
+def _blocks(rows: int, taps: int) -> int:
+    """How many of ``rows`` rows of ``taps`` taps each make a chunk; there are 16 chunks or more where rows suffice."""
+    return max(1, min(TAPS // max(taps, 1), rows // 16))
 
 
 # ---- windows ----------------------------------------------------------------------------------------------------------
@@ -96,7 +103,9 @@ def max_pool(ins: list, outs: list, size: tuple, stride: tuple, padding: tuple, 
         return
     taps = prod(size)
     workers = threads.workers(NUMBER_NS * taps * y.size)
-    max_kernels.max_pool(x, y, argmax, size, stride, padding, dilation, _chunk(y.shape[3] * taps), workers)
+    past = beyond_cache(x.nbytes + y.nbytes + argmax.nbytes)
+    rows = _blocks(y.size // y.shape[3], y.shape[3] * taps)
+    max_kernels.max_pool(x, y, argmax, size, stride, padding, dilation, rows, past, workers)
 
 
 def window_max(x: np.ndarray, y: np.ndarray, argmax: np.ndarray, bounds: np.ndarray, taps: int) -> None:
@@ -153,7 +162,9 @@ def avg_pool(
         return
     taps = prod(size)
     workers = threads.workers(NUMBER_NS * taps * y.size)
-    avg_kernels.avg_pool(x, y, table.extents, size, stride, padding, _chunk(y.shape[3] * taps), workers)
+    past = beyond_cache(x.nbytes + y.nbytes)
+    rows = _blocks(y.size // y.shape[3], y.shape[3] * taps)
+    avg_kernels.avg_pool(x, y, table.extents, size, stride, padding, rows, past, workers)
 
 
 def _window_mean(x: np.ndarray, y: np.ndarray, table: Windows, whole: bool) -> None:
@@ -195,7 +206,8 @@ def _window_mean_grad(dy: np.ndarray, dx: np.ndarray, table: Windows, whole: boo
         n = dx.size // dy.size
         avg_kernels.spread_rows(dy.reshape(dy.size), dx.reshape(dy.size, n), _chunk(n), workers)
         return
-    avg_kernels.avg_pool_grad(dy, dx, table.covers, table.extents, *columns, _chunk(2 * dx.shape[3]), workers)
+    rows, past = _blocks(dx.size // dx.shape[3], 3 * dx.shape[3]), beyond_cache(dy.nbytes + dx.nbytes)
+    avg_kernels.avg_pool_grad(dy, dx, table.covers, table.extents, *columns, rows, past, workers)
 
 
 def adaptive_avg_pool_grad(ins: list, outs: list, space: tuple, out: tuple) -> None:

@@ -67,9 +67,9 @@ def naive_avg(x, dy, where, include, override):
     return y, dx
 
 
-def run_max(x, out, where):
+def run_max(x, out, where, past=False):
     y, argmax = np.empty((x.shape[0], *out), x.dtype), np.empty((x.shape[0], *out), np.int32)
-    max_pool.max_pool(x, y, argmax, *where, 2, 1)
+    max_pool.max_pool(x, y, argmax, *where, 2, past, 1)
     return y, argmax
 
 
@@ -84,10 +84,10 @@ def run_avg(x, dy, where, include, override):
         np.full_like(dy, np.nan),
         np.full_like(x, np.nan),
     )
-    avg_pool.avg_pool(x, y, table.extents, kernel, stride, padding, 2, 1)
-    avg_pool.avg_pool_grad(dy, dx, table.covers, table.extents, kernel[2], step, padding[2], 2, 1)
+    avg_pool.avg_pool(x, y, table.extents, kernel, stride, padding, 2, False, 1)
+    avg_pool.avg_pool_grad(dy, dx, table.covers, table.extents, kernel[2], step, padding[2], 2, False, 1)
     avg_pool.window_mean(x, any_y, table.bounds[0], table.extents, 2, 1)
-    avg_pool.avg_pool_grad(dy, any_dx, table.covers, table.extents, 1, 0, 0, 2, 1)
+    avg_pool.avg_pool_grad(dy, any_dx, table.covers, table.extents, 1, 0, 0, 2, False, 1)
     return (y, dx), (any_y, any_dx)
 
 
@@ -206,16 +206,16 @@ def ways(x, dy, threads):
         np.empty((M, H * W), x.dtype),
     )
     means, spread = np.empty(M * H, x.dtype), np.empty((M * H, W), x.dtype)
-    max_pool.max_pool(x, best, places, *where, (1, 1, 1), 7, threads)
+    max_pool.max_pool(x, best, places, *where, (1, 1, 1), 7, True, threads)
     max_pool.window_max(x, again, found, table.bounds, 7, threads)
     flat = dy.reshape(M, -1), places.reshape(M, -1)
     max_pool.pool_scatter(*flat, scattered, 2, threads)
     max_pool.pool_gather(x.reshape(M, -1), flat[1], gathered, 2, threads)
     max_pool.max_unpool(*flat, placed, 2, threads)
-    avg_pool.avg_pool(x, y, table.extents, *where, 7, threads)
+    avg_pool.avg_pool(x, y, table.extents, *where, 7, True, threads)
     avg_pool.window_mean(x, any_y, table.bounds[0], table.extents, 7, threads)
-    avg_pool.avg_pool_grad(dy, dx, table.covers, table.extents, 3, 2, 1, 7, threads)
-    avg_pool.avg_pool_grad(dy, any_dx, table.covers, table.extents, 1, 0, 0, 7, threads)
+    avg_pool.avg_pool_grad(dy, dx, table.covers, table.extents, 3, 2, 1, 7, True, threads)
+    avg_pool.avg_pool_grad(dy, any_dx, table.covers, table.extents, 1, 0, 0, 7, False, threads)
     avg_pool.mean_rows(x.reshape(-1, W), means, 7, threads)
     avg_pool.spread_rows(means, spread, 7, threads)
     return best, places, again, found, scattered, gathered, placed, y, any_y, dx, any_dx, means, spread

@@ -11,85 +11,66 @@ from __future__ import annotations
 import numpy as np
 
 from funcnn.kernels.cpu.compile import device_function, kernel
-from funcnn.kernels.cpu.lanes import (
-    FEW,
-    LANES,
-    mean,
-    mean_few,
-    mean_few_of_even,
-    mean_of_even,
-    total,
-    total_few,
-    total_pairs,
-    total_pairs_few,
-)
-from funcnn.kernels.cpu.max_pool import tap_offsets, whole_windows
 from funcnn.kernels.cpu.parallel import parallel_for
+from funcnn.kernels.cpu.pool_rows import deliver, margin_of, phase_length, slack, spread, tap_columns
+from funcnn.kernels.cpu.pool_taps import paired_totals, scale_row, totals, window_means
+from funcnn.kernels.cpu.rows import clear_row, copy_row
+from funcnn.kernels.cpu.stream import to_line
 from funcnn.kernels.cpu.vector import pointer, shift
+
+BLOCK = 4  # rows
 
 
 # ---- windows of one size --------------------------------------------------------------------------------------------
 @kernel
-def avg_pool(x, y, extents, size, stride, padding, rows, threads):
-    """y = the sum of each window divided by its extents. ``rows`` output rows make a chunk."""
+def avg_pool(x, y, extents, size, stride, padding, rows, past, threads):
+    """y = the sum of each window divided by its extents. ``rows`` output rows make a chunk; ``past``: y is written past
+    the cache."""
     M, O, P, _ = y.shape
     chunks = (M * O * P + rows - 1) // rows
-    parallel_for(avg_pool_rows, chunks, threads, (x, y, extents, size, stride, padding, rows))
+    parallel_for(avg_pool_rows, chunks, threads, (x, y, extents, size, stride, padding, rows, past))
 
 
 @device_function
-def avg_pool_rows(chunk, worker, x, y, extents, size, stride, padding, rows):
-    """Output rows [chunk * rows, (chunk + 1) * rows) of ``avg_pool``, counted over images, depths and heights."""
+def avg_pool_rows(chunk, worker, x, y, extents, size, stride, padding, rows, past):
+    """Output rows [chunk * rows, (chunk + 1) * rows) of ``avg_pool``: the rows under a window are summed, then columns.
+
+    ``BLOCK`` rows are summed before the first is read again, so that no load waits for a store just made.
+    """
     M, O, P, Q = y.shape
     _, D, H, W = x.shape
-    left, right = whole_windows(Q, W, size[2], stride[2], padding[2], 1)
-    table = np.empty(size[0] * size[1] * size[2], np.int64)
-    offsets = pointer(table, 0)
-    zero = x.dtype.type(0)
-    for row in range(chunk * rows, min((chunk + 1) * rows, M * O * P)):
-        m, plane_row = divmod(row, O * P)
-        o, p = divmod(plane_row, P)
-        image, out = pointer(x, m * D * H * W), pointer(y, row * Q)
-        taps = tap_offsets(offsets, o, p, D, H, W, size, stride, padding, (1, 1, 1))
-        divisor = extents[o] * extents[O + p]
-        across = pointer(extents, O + P)
-        for q in range(left):
-            mean_at(image, offsets, taps, q, W, size[2], stride[2], padding[2], divisor * across[q], zero, out)
-        if right > left:
-            mean_in_row(image, offsets, taps, left, right, stride[2], divisor * across[left], out)
-        for q in range(right, Q):
-            mean_at(image, offsets, taps, q, W, size[2], stride[2], padding[2], divisor * across[q], zero, out)
-
-
-@device_function
-def mean_at(image, offsets, taps, q, W, size, stride, padding, divisor, zero, out):
-    """One output, whose window may run over the left and right edges."""
-    column = q * stride
-    value = zero
-    j = 0
-    for t in range(taps):
-        w = column - padding + j
-        j = j + 1 if j + 1 < size else 0
-        if w >= 0 and w < W:
-            value += image[offsets[t] + column]
-    out[q] = value / divisor
-
-
-@device_function
-def mean_in_row(image, offsets, taps, left, right, step, divisor, out):
-    """Outputs [left, right), at least ``FEW``, in blocks; the last one overlaps its neighbour."""
-    lanes = LANES if right - left >= LANES else FEW
-    for block in range((right - left + lanes - 1) // lanes):
-        q = min(left + block * lanes, right - lanes)
-        if lanes == LANES:
-            if step == 1:
-                mean(image, offsets, taps, q, divisor, shift(out, q))
-            else:
-                mean_of_even(image, offsets, taps, q, divisor, shift(out, q))
-        elif step == 1:
-            mean_few(image, offsets, taps, q, divisor, shift(out, q))
-        else:
-            mean_few_of_even(image, offsets, taps, q, divisor, shift(out, q))
+    more, zero = slack(pointer(x, 0)), x.dtype.type(0)
+    margin = margin_of(pointer(x, 0), padding[2])
+    apart = phase_length(pointer(x, 0), Q, W, size[2], stride[2], padding[2], 1)
+    sums, ones = np.zeros(BLOCK * stride[2] * apart + more, x.dtype), np.ones(size[0] * size[1], x.dtype)
+    tables = np.empty(size[0] * size[1] + size[2], np.int64)
+    tap_columns(pointer(tables, size[0] * size[1]), size[2], stride[2], padding[2], 1, margin, apart)
+    across, divisors = np.ones(Q + more, x.dtype), np.ones(BLOCK, x.dtype)
+    for q in range(Q):
+        across[q] = extents[O + P + q]
+    first, last = chunk * rows, min((chunk + 1) * rows, M * O * P)
+    room, aligned = np.empty(BLOCK * Q + more, x.dtype), to_line(pointer(sums, 0))
+    for block in range(first, last, BLOCK):
+        count = min(BLOCK, last - block)
+        lines, columns = pointer(tables, 0), pointer(tables, size[0] * size[1])
+        for u in range(count):
+            m, plane_row = divmod(block + u, O * P)
+            o, p = divmod(plane_row, P)
+            taps = 0
+            for a in range(size[0]):
+                d = o * stride[0] - padding[0] + a
+                for i in range(size[1]):
+                    h = p * stride[1] - padding[1] + i
+                    if d >= 0 and d < D and h >= 0 and h < H:
+                        lines[taps] = (d * H + h) * W
+                        taps += 1
+            divisors[u] = extents[o] * extents[O + p]
+            image, target = pointer(x, m * D * H * W), pointer(sums, aligned + u * stride[2] * apart + margin)
+            spread(image, lines, pointer(ones, 0), taps, W, stride[2], target, apart, zero)
+        for u in range(count):
+            summed, out = pointer(sums, aligned + u * stride[2] * apart), pointer(room, u * Q)
+            window_means(summed, columns, size[2], Q, divisors[u], pointer(across, 0), out)
+        deliver(pointer(y, block * Q), pointer(room, 0), count * Q, past)
 
 
 # ---- windows of any bounds ------------------------------------------------------------------------------------------
@@ -163,61 +144,67 @@ def spread_over_rows(chunk, worker, dy, dx, rows):
 
 # ---- gradient -------------------------------------------------------------------------------------------------------
 @kernel
-def avg_pool_grad(dy, dx, covers, extents, size, stride, padding, rows, threads):
+def avg_pool_grad(dy, dx, covers, extents, size, stride, padding, rows, past, threads):
     """dx = the transpose of the pooling: each dy is shared out over its window. ``rows`` rows of dx make a chunk.
 
     stride: 1 or 2 (then size > 1) where windows have one size, ``size``, along W; 0 where ``covers`` says all.
     """
     M, D, H, _ = dx.shape
     chunks = (M * D * H + rows - 1) // rows
-    parallel_for(avg_pool_grad_rows, chunks, threads, (dy, dx, covers, extents, size, stride, padding, rows))
+    parallel_for(avg_pool_grad_rows, chunks, threads, (dy, dx, covers, extents, size, stride, padding, rows, past))
 
 
 @device_function
-def avg_pool_grad_rows(chunk, worker, dy, dx, covers, extents, size, stride, padding, rows):
-    """Rows [chunk * rows, (chunk + 1) * rows) of dx, counted over images, depths and heights."""
+def avg_pool_grad_rows(chunk, worker, dy, dx, covers, extents, size, stride, padding, rows, past):
+    """Rows [chunk * rows, (chunk + 1) * rows) of dx, counted over images, depths and heights; ``BLOCK`` at a time."""
     M, O, P, Q = dy.shape
     _, D, H, W = dx.shape
-    margin = size
-    scratch = np.zeros(margin + max(Q, W + padding) + LANES, dx.dtype)  # dy summed over rows, zeros around it
-    shares = np.empty(Q, dx.dtype)
-    for q in range(Q):
-        shares[q] = 1 / extents[O + P + q]
-    table = np.empty(2 * size, np.int64)
-    offsets = pointer(table, 0)
-    evens = column_offsets(offsets, size, stride, padding, margin)
-    sums, share, over = pointer(scratch, margin), pointer(shares, 0), pointer(covers, 2 * (D + H))
-    for row in range(chunk * rows, min((chunk + 1) * rows, M * D * H)):
-        m, plane_row = divmod(row, D * H)
-        d, h = divmod(plane_row, H)
-        out = pointer(dx, row * W)
-        if row > chunk * rows and h > 0 and same_cover(covers, D + h):
-            before = pointer(dx, (row - 1) * W)
-            for w in range(W):
-                out[w] = before[w]
-            continue
-        for q in range(Q):
-            sums[q] = 0
-        for o in range(covers[d, 0], covers[d, 1]):
-            for p in range(covers[D + h, 0], covers[D + h, 1]):
-                source = pointer(dy, ((m * O + o) * P + p) * Q)
-                scale = dx.dtype.type(1 / (extents[o] * extents[O + p]))
-                for q in range(Q):
-                    sums[q] += source[q] * (scale * share[q])
-        done = 0
-        if stride > 0:
-            done = spread_columns(pointer(scratch, 0), offsets, size, evens, stride, W, out)
-        for w in range(done, W):
-            value = dx.dtype.type(0)
-            for q in range(over[2 * w], over[2 * w + 1]):
-                value += sums[q]
-            out[w] = value
-
-
-@device_function
-def same_cover(covers, h):
-    """Whether the same windows lie over a row of pixels as over the one before."""
-    return covers[h, 0] == covers[h - 1, 0] and covers[h, 1] == covers[h - 1, 1]
+    more, zero = slack(pointer(dx, 0)), dx.dtype.type(0)
+    margin = margin_of(pointer(dx, 0), size)
+    apart = margin + margin_of(pointer(dx, 0), max(Q, W + padding)) + 2 * more
+    sums, shares = np.zeros(BLOCK * apart + more, dx.dtype), np.ones(O + P + Q + more, dx.dtype)
+    for q in range(O + P + Q):
+        shares[q] = 1 / extents[q]
+    tables, weights = np.empty(O * P + 2 * size + BLOCK, np.int64), np.empty(O * P, dx.dtype)
+    evens = column_offsets(pointer(tables, O * P), size, stride, padding, margin)
+    first, last = chunk * rows, min((chunk + 1) * rows, M * D * H)
+    room, aligned = np.empty(BLOCK * W + 2 * more, dx.dtype), to_line(pointer(sums, 0))
+    for block in range(first, last, BLOCK):
+        count = min(BLOCK, last - block)
+        lines, offsets, again = pointer(tables, 0), pointer(tables, O * P), pointer(tables, O * P + 2 * size)
+        deep, high, over = pointer(covers, 0), pointer(covers, 2 * D), pointer(covers, 2 * (D + H))
+        for u in range(count):
+            m, plane_row = divmod(block + u, D * H)
+            d, h = divmod(plane_row, H)
+            again[u] = u > 0 and h > 0 and high[2 * h] == high[2 * h - 2] and high[2 * h + 1] == high[2 * h - 1]
+            if again[u]:
+                continue
+            taps, share = 0, pointer(shares, 0)
+            for o in range(deep[2 * d], deep[2 * d + 1]):
+                for p in range(high[2 * h], high[2 * h + 1]):
+                    lines[taps], weights[taps] = (o * P + p) * Q, share[o] * share[O + p]
+                    taps += 1
+            summed = pointer(sums, aligned + u * apart + margin)
+            if taps == 0:
+                clear_row(summed, Q)
+            else:
+                spread(pointer(dy, m * O * P * Q), lines, pointer(weights, 0), taps, Q, 1, summed, 0, zero)
+                scale_row(summed, pointer(shares, O + P), Q)
+        for u in range(count):
+            source, out = pointer(sums, aligned + u * apart), pointer(room, u * W)
+            if again[u]:
+                copy_row(out, pointer(room, (u - 1) * W), W)
+            elif stride == 1:
+                totals(source, offsets, size, W, out)
+            elif stride == 2:
+                paired_totals(source, offsets, evens, shift(offsets, evens), size - evens, (W + 1) // 2, out)
+            else:
+                for w in range(W):
+                    value = zero
+                    for q in range(over[2 * w], over[2 * w + 1]):
+                        value += source[margin + q]
+                    out[w] = value
+        deliver(pointer(dx, block * W), pointer(room, 0), count * W, past)
 
 
 @device_function
@@ -234,25 +221,3 @@ def column_offsets(offsets, size, stride, padding, margin):
         if e == 0:
             evens = taps
     return evens
-
-
-@device_function
-def spread_columns(sums, offsets, size, evens, stride, W, out):
-    """The pixels of a row, in blocks of which the last may overlap its neighbour; returns how many were served."""
-    units = W // stride
-    if units < FEW:
-        return 0
-    lanes = LANES if units >= LANES else FEW
-    odd = shift(offsets, evens)
-    for block in range((units + lanes - 1) // lanes):
-        u = min(block * lanes, units - lanes)
-        if stride == 1:
-            if lanes == LANES:
-                total(sums, offsets, size, u, shift(out, u))
-            else:
-                total_few(sums, offsets, size, u, shift(out, u))
-        elif lanes == LANES:
-            total_pairs(sums, offsets, evens, odd, size - evens, u, shift(out, 2 * u))
-        else:
-            total_pairs_few(sums, offsets, evens, odd, size - evens, u, shift(out, 2 * u))
-    return units * stride

@@ -1,10 +1,11 @@
 """Max pooling over three spatial dimensions of (M, D, H, W) images, M being batch times channels.
 
-A row of outputs is computed at once: its taps become a list of offsets into the image, and blocks of neighbouring windows
-go through the list with maximum and index in vector registers; windows over the border go alone. So an image is read
-once from memory and each output written once. The index is flat in the input image; the gradient scatters to it, and the
-scatter's transpose gathers. With ceil_mode the caller gives a larger output, and windows run over the right edge: they see
-what is there.
+A row of outputs is computed at once: the rows under its windows are spread by phase (``pool_rows.py``), its taps become a
+list of offsets there, and neighbouring windows go through the list with maximum and index in vector registers. A spread row
+is kept for the next output row. Rows with NaN among them go window by window: NaN wins, which costs twice the comparisons.
+So an image is read once from memory and each output written once. The index is flat in the input image; the gradient
+scatters to it, and the scatter's transpose gathers. With ceil_mode the caller gives a larger output, and windows run over
+the right edge: they see what is there.
 """
 
 from __future__ import annotations
@@ -12,73 +13,132 @@ from __future__ import annotations
 import numpy as np
 
 from funcnn.kernels.cpu.compile import device_function, kernel
-from funcnn.kernels.cpu.lanes import FEW, LANES, largest, largest_few, largest_few_of_even, largest_of_even
+from funcnn.kernels.cpu.lanes import FEW, LANES, largest, largest_few
 from funcnn.kernels.cpu.parallel import parallel_for
+from funcnn.kernels.cpu.pool_rows import (
+    deliver,
+    margin_of,
+    phase_length,
+    slack,
+    spread,
+    tap_columns,
+)
+from funcnn.kernels.cpu.pool_taps import window_maxima
+from funcnn.kernels.cpu.stream import to_line
 from funcnn.kernels.cpu.vector import pointer, shift
 
-
-@device_function
-def tap_offsets(offsets, o, p, D, H, W, size, stride, padding, dilation):
-    """Where the taps of the window at (o, p, 0) lie in the image, those in its rows; returns how many. Columns may lie outside."""
-    taps = 0
-    for a in range(size[0]):
-        d = o * stride[0] - padding[0] + a * dilation[0]
-        if d < 0 or d >= D:
-            continue
-        for i in range(size[1]):
-            h = p * stride[1] - padding[1] + i * dilation[1]
-            if h < 0 or h >= H:
-                continue
-            for j in range(size[2]):
-                offsets[taps] = (d * H + h) * W + j * dilation[2] - padding[2]
-                taps += 1
-    return taps
-
-
-@device_function
-def whole_windows(Q, W, size, stride, padding, dilation):
-    """From which to before which output column windows lie inside the image; none where blocks would not serve them."""
-    left = (padding + stride - 1) // stride
-    right = min((W - 1 - (size - 1) * dilation + padding) // stride + 1, Q)
-    if stride > 2 or right - left < FEW:
-        return 0, 0
-    return left, right
+BLOCK = 4  # output rows: what is spread for them is written long before it is read, so that no load waits for a store
 
 
 @kernel
-def max_pool(x, y, argmax, size, stride, padding, dilation, rows, threads):
+def max_pool(x, y, argmax, size, stride, padding, dilation, rows, past, threads):
     """y = the largest of each window, argmax = its flat index; the first of equals, the last NaN; padding never wins.
     A dilated window that touches nothing but padding gives -inf and index -1, which the two kernels below pass over.
-    ``rows`` output rows make a chunk."""
+    ``rows`` output rows make a chunk; ``past``: outputs are written past the cache."""
     M, O, P, _ = y.shape
     chunks = (M * O * P + rows - 1) // rows
-    parallel_for(max_pool_rows, chunks, threads, (x, y, argmax, size, stride, padding, dilation, rows))
+    parallel_for(max_pool_rows, chunks, threads, (x, y, argmax, size, stride, padding, dilation, rows, past))
 
 
 @device_function
-def max_pool_rows(chunk, worker, x, y, argmax, size, stride, padding, dilation, rows):
+def max_pool_rows(chunk, worker, x, y, argmax, size, stride, padding, dilation, rows, past):
     """Output rows [chunk * rows, (chunk + 1) * rows) of ``max_pool``, counted over images, depths and heights."""
     M, O, P, Q = y.shape
     _, D, H, W = x.shape
-    left, right = whole_windows(Q, W, size[2], stride[2], padding[2], dilation[2])
-    table = np.empty(size[0] * size[1] * size[2], np.int64)
-    offsets = pointer(table, 0)
-    lowest = x.dtype.type(-np.inf)
-    for row in range(chunk * rows, min((chunk + 1) * rows, M * O * P)):
+    step, more, lowest = stride[2], slack(pointer(x, 0)), x.dtype.type(-np.inf)
+    margin = margin_of(pointer(x, 0), padding[2])
+    apart = phase_length(pointer(x, 0), Q, W, size[2], step, padding[2], dilation[2])
+    reach, below = (size[1] - 1) * dilation[1], stride[1] * step * apart  # from one output row's rows to the next's
+    slots = (BLOCK - 1) * stride[1] + reach + 1
+    spread_rows, taps = np.full(size[0] * slots * step * apart + more, lowest), size[0] * size[1] * size[2]
+    tables, weight = np.zeros(2 * taps + size[2] + 1, np.int64), np.ones(1, x.dtype)
+    list_taps(tables, taps, H, W, size, step, padding, dilation, slots, margin, apart)
+    firsts = first_columns(argmax, Q, W, size[2], step, padding[2], dilation[2], more)
+    first, last = chunk * rows, min((chunk + 1) * rows, M * O * P)
+    values, places = np.empty(BLOCK * Q + more, x.dtype), np.empty(BLOCK * Q + more, argmax.dtype)
+    aligned, row = to_line(pointer(spread_rows, 0)), first
+    while row < last:
         m, plane_row = divmod(row, O * P)
         o, p = divmod(plane_row, P)
-        image, best, where = pointer(x, m * D * H * W), pointer(y, row * Q), pointer(argmax, row * Q)
-        taps = tap_offsets(offsets, o, p, D, H, W, size, stride, padding, dilation)
-        for q in range(left):
-            largest_at(image, offsets, taps, q, W, size[2], stride[2], padding[2], dilation[2], lowest, best, where)
-        if right > left:
-            if taps == 0:
-                for q in range(left, right):
-                    best[q], where[q] = -np.inf, -1
+        count = min(BLOCK, last - row, P - p)
+        depth, height = o * stride[0] - padding[0], p * stride[1] - padding[1]
+        nothing, one, nan = pointer(tables, 2 * taps + size[2]), pointer(weight, 0), False
+        for a in range(size[0]):
+            d = depth + a * dilation[0]
+            for t in range((count - 1) * stride[1] + reach + 1):
+                target = pointer(spread_rows, aligned + (a * slots + t) * step * apart)
+                if d < 0 or d >= D or height + t < 0 or height + t >= H:
+                    fill(target, lowest, step * apart)
+                elif t % stride[1] <= reach:
+                    source = pointer(x, ((m * D + d) * H + height + t) * W)
+                    nan |= spread(source, nothing, one, 1, W, step, shift(target, margin), apart, lowest)
+        d = first_inside(depth, size[0], dilation[0], D)
+        for u in range(count):
+            h = first_inside(height + u * stride[1], size[1], dilation[1], H)
+            top, base = (d * H + h) * W, (depth * H + height + u * stride[1]) * W
+            lines, offsets, marks = pointer(spread_rows, aligned + u * below), pointer(tables, 0), pointer(tables, taps)
+            best, where = pointer(values, u * Q), pointer(places, u * Q)
+            starts = pointer(firsts, 0 if d >= 0 and h >= 0 else Q + more)
+            if nan:
+                maxima_or_nan(lines, offsets, marks, taps, Q, step, starts, top, base, lowest, best, where)
             else:
-                largest_in_row(image, offsets, taps, left, right, stride[2], best, where)
-        for q in range(right, Q):
-            largest_at(image, offsets, taps, q, W, size[2], stride[2], padding[2], dilation[2], lowest, best, where)
+                window_maxima(lines, offsets, marks, taps, Q, step, starts, top, base, best, where)
+        deliver(pointer(y, row * Q), pointer(values, 0), count * Q, past)
+        deliver(pointer(argmax, row * Q), pointer(places, 0), count * Q, past)
+        row += count
+
+
+@device_function
+def list_taps(tables, taps, H, W, size, step, padding, dilation, slots, margin, apart):
+    """tables: where the taps of a block's first window lie among the spread rows; their flat indices, counted from the
+    window's own corner; the taps of one row."""
+    columns = pointer(tables, 2 * taps)
+    tap_columns(columns, size[2], step, padding[2], dilation[2], margin, apart)
+    t = 0
+    for a in range(size[0]):
+        for i in range(size[1]):
+            for j in range(size[2]):
+                tables[t] = (a * slots + i * dilation[1]) * step * apart + columns[j]
+                tables[taps + t] = (a * dilation[0] * H + i * dilation[1]) * W + j * dilation[2] - padding[2]
+                t += 1
+
+
+@device_function
+def first_inside(start, size, dilation, length):
+    """The first of start, start + dilation, ... (``size`` numbers) that is from 0 to length - 1; -1 if none is."""
+    last = start + (size - 1) * dilation
+    if start < 0:
+        start += (dilation - 1 - start) // dilation * dilation
+    return start if start < length and start <= last else -1
+
+
+@device_function
+def fill(target, value, count):
+    """``target[:count] = value``."""
+    for i in range(count):
+        target[i] = value
+
+
+@device_function
+def maxima_or_nan(lines, offsets, marks, taps, count, step, firsts, top, base, lowest, best, where):
+    """``window_maxima`` where there may be NaN, of which the last one wins."""
+    for q in range(count):
+        value, place = lowest, firsts[q] + top if firsts[q] >= 0 else -1
+        for t in range(taps):
+            new = lines[offsets[t] + q]
+            if new > value or new != new:
+                value, place = new, marks[t] + base + step * q
+        best[q], where[q] = value, place
+
+
+@device_function
+def first_columns(argmax, Q, W, size, step, padding, dilation, more):
+    """The first column of each of a row's windows that is inside the image, -1 where none is; and -1 as often again, for
+    rows without any. ``more`` numbers follow both."""
+    firsts = np.full(2 * (Q + more), -1, argmax.dtype)
+    for q in range(Q):
+        firsts[q] = first_inside(q * step - padding, size, dilation, W)
+    return firsts
 
 
 @device_function
@@ -95,23 +155,6 @@ def largest_at(image, offsets, taps, q, W, size, stride, padding, dilation, lowe
             if place < 0 or new > value or new != new:
                 value, place = new, offsets[t] + column
     best[q], where[q] = value, place
-
-
-@device_function
-def largest_in_row(image, offsets, taps, left, right, step, best, where):
-    """Outputs [left, right), at least ``FEW``, in blocks; the last one overlaps its neighbour."""
-    lanes = LANES if right - left >= LANES else FEW
-    for block in range((right - left + lanes - 1) // lanes):
-        q = min(left + block * lanes, right - lanes)
-        if lanes == LANES:
-            if step == 1:
-                largest(image, offsets, taps, q, shift(best, q), shift(where, q))
-            else:
-                largest_of_even(image, offsets, taps, q, shift(best, q), shift(where, q))
-        elif step == 1:
-            largest_few(image, offsets, taps, q, shift(best, q), shift(where, q))
-        else:
-            largest_few_of_even(image, offsets, taps, q, shift(best, q), shift(where, q))
 
 
 @kernel
@@ -132,11 +175,11 @@ def window_max_rows(chunk, worker, x, y, argmax, bounds, rows):
         np.empty(LANES, x.dtype),
         np.empty(LANES, np.int64),
     )
-    offsets, lane_best, lane_where = pointer(table, 0), pointer(values, 0), pointer(places, 0)
     lowest = x.dtype.type(-np.inf)
     for row in range(chunk * rows, min((chunk + 1) * rows, M * O * P)):
         m, plane_row = divmod(row, O * P)
         o, p = divmod(plane_row, P)
+        offsets, lane_best, lane_where = pointer(table, 0), pointer(values, 0), pointer(places, 0)
         t = m if bounds.shape[0] > 1 else 0
         image, best, where = pointer(x, m * D * H * W), pointer(y, row * Q), pointer(argmax, row * Q)
         d0, d1, h0, h1 = bounds[t, o, 0], bounds[t, o, 1], bounds[t, O + p, 0], bounds[t, O + p, 1]
@@ -155,9 +198,9 @@ def window_max_rows(chunk, worker, x, y, argmax, bounds, rows):
                 best[q], where[q] = lowest, -1
                 continue
             if lanes == LANES:
-                largest(image, offsets, taps, 0, lane_best, lane_where)
+                largest(image, offsets, taps, lane_best, lane_where)
             elif lanes == FEW:
-                largest_few(image, offsets, taps, 0, lane_best, lane_where)
+                largest_few(image, offsets, taps, lane_best, lane_where)
             else:
                 largest_at(image, offsets, taps, 0, 1, 1, 1, 0, 0, lowest, lane_best, lane_where)
             best[q], where[q] = winning_lane(lane_best, lane_where, lanes)

@@ -46,7 +46,11 @@ def _pointer_twin(x: Any, offset: int) -> Any:
 
 @intrinsic(twin=_pointer_twin)
 def pointer(typingctx: Any, x: Any, offset: Any) -> Any:
-    """The address of element ``offset`` of a contiguous array; ``p[i]`` reads and writes without checks."""
+    """The address of element ``offset`` of a contiguous array; ``p[i]`` reads and writes without checks.
+
+    It does not keep the array alive: one that a kernel allocates is freed after the last line that names it, so its
+    pointers are taken where they are used, inside the loop.
+    """
     from numba.core import types
 
     kind = types.CPointer(x.dtype)
