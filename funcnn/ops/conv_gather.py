@@ -12,6 +12,7 @@ from funcnn.core.memory import empty
 from funcnn.kernels.cpu import conv_tables as tables
 from funcnn.kernels.cpu import threads
 from funcnn.kernels.cpu.conv import SLACK, convolve, convolve_images, pack_weights, spread
+from funcnn.kernels.cpu.conv_phases import convolve_phases
 from funcnn.kernels.cpu.conv_weight import convolve_weight_grad, image_weight_grad
 from funcnn.kernels.cpu.tiles import dots_shape
 from funcnn.kernels.cpu.vector import tile_shape, vector_bytes
@@ -58,6 +59,9 @@ def _product(x: np.ndarray, layout: tables.Image, parts: list, bias: np.ndarray,
     By images where each worker gets some. Both ways add the same numbers in the same order, so the choice may depend on the CPUs.
     """
     if not layout.direct and x.shape[0] * groups >= min(max(2 * threads.available(), 4), 16):
+        if len(parts) > 1 and tables.alike([part for part, _ in parts]):
+            _all_phases(x, layout, parts, bias, y, inner, groups)
+            return
         for part, packed in parts:
             _by_images(x, layout, part, packed, bias, y, inner, groups)
         return
@@ -86,6 +90,22 @@ def _by_images(x: np.ndarray, layout: tables.Image, part: tables.Part, packed: n
     convolve_images(
         x, images, packed, part.offsets, bias, y, scratch, tile, part.grid, y.shape[1] // groups, layout.layout, part.step,
         inner, _strides(y, part, groups), y.shape[0], work,
+    )  # fmt: skip
+
+
+def _all_phases(x: np.ndarray, layout: tables.Image, parts: list, bias: np.ndarray, y: np.ndarray, inner: int,
+                groups: int) -> None:  # fmt: skip
+    """By images, all parts together: what they write lies between each other."""
+    tile, first = tile_shape(y.itemsize), parts[0][0]
+    offsets = np.concatenate([part.offsets for part, _ in parts])
+    ends = np.cumsum([0, *[part.offsets.size for part, _ in parts]])
+    begins = np.array([_strides(y, part, groups)[6] for part, _ in parts])
+    work = threads.workers(2 * FLOP_NS * y.size * offsets.size / len(parts))
+    images = empty((work * (inner * layout.size + SLACK),), y.dtype)
+    scratch = empty((work * len(parts) * tile[0] * tile[1],), y.dtype)
+    convolve_phases(
+        x, images, np.concatenate([packed for _, packed in parts]), offsets, ends, begins, bias, y, scratch, tile, first.grid,
+        y.shape[1] // groups, layout.layout, first.step, inner, _strides(y, first, groups), y.shape[0], work,
     )  # fmt: skip
 
 

@@ -25,6 +25,9 @@ CASES = {
     "several tiles": ((2, 2, 1, 20, 20), 2, (1, 3, 2), (1, 1, 1), (0, 1, 1), (1, 1, 1), 2),
     "rows cut by tiles": ((1, 1, 1, 1, 700), 2, (1, 1, 3), (1, 1, 2), (0, 0, 1), (1, 1, 1), 1),
     "many taps": ((1, 14, 1, 14, 14), 1, (1, 7, 7), (1, 1, 1), (0, 3, 3), (1, 1, 1), 1),
+    "two phases": ((8, 9, 8, 12), 5, (3, 4), (2, 2), (1, 1), (1, 1), 1),
+    "four phases in a row": ((8, 10, 100), 7, (5,), (4,), (1,), (1,), 1),
+    "three phases, in depth and groups": ((4, 6, 4, 6, 9), 4, (2, 3, 3), (2, 1, 3), (0, 1, 0), (1, 1, 1), 2),
     "depthwise 3 x 3": ((3, 9, 11, 37), 9, (3, 3), (1, 1), (1, 1), (1, 1), 9),
     "depthwise, two each": ((2, 8, 70), 16, (5,), (2,), (3,), (2,), 8),
     "depthwise, tall": ((2, 8, 9, 8), 8, (5, 2), (1, 1), (2, 1), (1, 1), 8),
@@ -73,6 +76,7 @@ SAME = [
     "direct",
     "direct, strided, in groups",
     "direct in depth",
+    "four phases in a row",
 ]
 DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])
 

@@ -110,6 +110,11 @@ def input_grad(
     return image, parts
 
 
+def alike(parts: list[Part]) -> bool:
+    """Whether the parts are all phases of an input's gradient, with outputs of the same sizes."""
+    return len(parts) == prod(parts[0].strides) and all(part.grid == parts[0].grid for part in parts)
+
+
 def _meetings(size: int, kernel: int, stride: int, padding: int, dilation: int) -> list[list[tuple[int, int]]]:
     """For each phase of dx the (tap, shift of dy) that reach it."""
     return [
