@@ -81,14 +81,24 @@ def test_the_quota_of_a_control_group_counts(tmp_path):
     assert threads._quota(str(tmp_path)) == 1 << 20
 
 
-def python(code: str, **env: str) -> str:
-    """What a script in a process of its own prints."""
+def python(code: str, layer: str) -> str:
+    """What a script in a process of its own prints; skips the test where there is no such threading layer."""
+    env = {"PYTHONPATH": str(ROOT), "NUMBA_THREADING_LAYER": layer, "LD_LIBRARY_PATH": str(Path(sys.prefix, "lib"))}
     done = subprocess.run(
-        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(ROOT), **env}, capture_output=True, text=True,
-        timeout=300, check=False,
-    )  # fmt: skip
+        [sys.executable, "-c", code],
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    if "No threading layer could be loaded" in done.stderr:
+        pytest.skip(f"{layer} is not installed")
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+LAYERS = pytest.mark.parametrize("layer", ["omp", "workqueue", "tbb"])  # pip puts tbb's library into the prefix
 
 
 AT_ONCE = """
@@ -110,15 +120,9 @@ print(len(wrong), threads.start())
 
 
 @compiled_only
-@pytest.mark.parametrize("layer", ["omp", "workqueue", "tbb"])
+@LAYERS
 def test_several_python_threads_at_once(layer):
-    try:
-        out = python(AT_ONCE, NUMBA_THREADING_LAYER=layer)
-    except AssertionError as error:
-        if "No threading layer could be loaded" in str(error):
-            pytest.skip(f"{layer} is not installed")
-        raise
-    assert out.split() == ["0", layer]
+    assert python(AT_ONCE, layer).split() == ["0", layer]
 
 
 FORKED = """
@@ -137,6 +141,6 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), np.array_equal(F.conv2
 
 @compiled_only
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-@pytest.mark.parametrize("layer", ["omp", "workqueue"])
+@LAYERS
 def test_a_forked_child_works(layer):
-    assert python(FORKED, NUMBA_THREADING_LAYER=layer).split() == ["0", "True"]
+    assert python(FORKED, layer).split() == ["0", "True"]
