@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from funcnn.core import dtypes
 from funcnn.core.aval import Aval
 from funcnn.core.errors import DTypeError
-from funcnn.core.primitive import Primitive
+from funcnn.core.primitive import Implementation, Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu import elementwise as kernels
 from funcnn.ops.common import (
@@ -20,13 +21,13 @@ from funcnn.ops.common import (
     to_tensor,
     unbroadcast,
 )
+from funcnn.ops.copies import copies
 from funcnn.ops.declare import binary, flat_slope, unary
-from funcnn.ops.loops import fast, pairwise
-from funcnn.ops.reduce_cpu import copies
+from funcnn.ops.loops import activation, fast, pairwise, selects, with_kernel
 
 
-def _sign_loop(x: np.ndarray, out: np.ndarray) -> None:
-    np.subtract(x > 0, x < 0, out, dtype=out.dtype)
+def _sign(ins: list, outs: list) -> None:
+    np.subtract(ins[0] > 0, ins[0] < 0, outs[0], dtype=outs[0].dtype)
 
 
 def _no_zero(ins: list) -> None:
@@ -64,12 +65,10 @@ isinf = unary(
 isfinite = unary("isfinite", np.isfinite, None, "Where the element is finite.", to_float=False, dtype=dtypes.bool_)
 
 # ---- arithmetic -------------------------------------------------------------------------------------------------------
-_add = binary(
-    "add", pairwise(kernels.add, np.add), lambda g, x, y, o: g, lambda g, x, y, o: g, "``input + other``.", keeps=""
-)
+_add = binary("add", pairwise("add"), lambda g, x, y, o: g, lambda g, x, y, o: g, "``input + other``.", keeps="")
 _sub = binary(
     "sub",
-    pairwise(kernels.sub, np.subtract),
+    pairwise("sub", numpy="subtract"),
     lambda g, x, y, o: g,
     lambda g, x, y, o: neg(g),
     "``input - other``.",
@@ -78,14 +77,14 @@ _sub = binary(
 )
 mul = binary(
     "mul",
-    pairwise(kernels.mul, np.multiply),
+    pairwise("mul", numpy="multiply"),
     lambda g, x, y, o: mul(g, y),
     lambda g, x, y, o: mul(g, x),
     "``input * other``, elementwise.",
 )
 true_divide = binary(
     "div",
-    pairwise(kernels.div, np.divide),
+    pairwise("div", numpy="divide"),
     lambda g, x, y, o: true_divide(g, y),
     lambda g, x, y, o: neg(mul(g, true_divide(true_divide(x, y), y))),
     "``input / other``, elementwise; integers become floats.",
@@ -119,12 +118,12 @@ fmod = binary(
     check=_no_zero,
 )
 maximum = binary(
-    "maximum", pairwise(kernels.maximum, np.maximum),
+    "maximum", pairwise("maximum"),
     lambda g, x, y, o: _ties(g, x, y, gt(x, y)), lambda g, x, y, o: _ties(g, x, y, gt(y, x)),
     "The larger of two; NaN wins; ties share the gradient.",
 )  # fmt: skip
 minimum = binary(
-    "minimum", pairwise(kernels.minimum, np.minimum),
+    "minimum", pairwise("minimum"),
     lambda g, x, y, o: _ties(g, x, y, lt(x, y)), lambda g, x, y, o: _ties(g, x, y, lt(y, x)),
     "The smaller of two; NaN wins; ties share the gradient.",
 )  # fmt: skip
@@ -142,12 +141,20 @@ fmin = binary(
 )  # fmt: skip
 _neg = fast("neg", 0.1, "negative")
 neg = unary("neg", _neg, lambda g, x, o: neg(g), "``-input``.", keeps="", to_float=False, kinds="iuf")
-abs = unary("abs", np.absolute, lambda g, x, o: mul(g, sign(x)), "``|input|``.", to_float=False)
+abs = unary("abs", fast("absolute", 0.1), lambda g, x, o: mul(g, sign(x)), "``|input|``.", to_float=False)
 sign = unary(
-    "sign", _sign_loop, lambda g, x, o: flat_slope(g), "-1, 0 or 1; 0 for NaN.", keeps="", to_float=False, kinds="iuf"
+    "sign",
+    with_kernel(kernels.sign, 0.1, _sign),
+    lambda g, x, o: flat_slope(g),
+    "-1, 0 or 1; 0 for NaN.",
+    keeps="",
+    to_float=False,
+    kinds="iuf",
 )
 positive = unary("positive", np.positive, lambda g, x, o: g, "``+input``.", keeps="", to_float=False, kinds="iuf")
-square = unary("square", np.square, lambda g, x, o: mul(g, mul(x, 2.0)), "``input ** 2``.", to_float=False, kinds="iuf")
+square = unary(
+    "square", fast("square", 0.1), lambda g, x, o: mul(g, mul(x, 2.0)), "``input ** 2``.", to_float=False, kinds="iuf"
+)
 reciprocal = unary("reciprocal", np.reciprocal, lambda g, x, o: neg(mul(g, mul(o, o))), "``1 / input``.", keeps="o")
 
 
@@ -202,7 +209,7 @@ def _where_vjp(g: Tensor, ins: list, o: Tensor) -> tuple:
     )
 
 
-where_p = Primitive("where", _where_shape, cpu=_where, vjp=_where_vjp)
+where_p = Primitive("where", _where_shape, cpu=(selects, Implementation(_where)), vjp=_where_vjp)
 object.__setattr__(where_p, "batch", batch_elementwise(where_p))
 
 
@@ -216,12 +223,18 @@ def where(condition: Any, input: Any = None, other: Any = None) -> Any:
     return where_p(condition, *promoted("where", input, other))
 
 
+clamp_p = activation("clamp", kernels.clamp, kernels.clamp_grad, 0.1, lambda x, low, high: mul(x, 0.0))
+
+
 def clamp(input: Any, min: Any = None, max: Any = None) -> Tensor:
     """``input`` limited to ``[min, max]``; a bound may be None, a number or a tensor. The gradient passes at a bound."""
     if min is None and max is None:
         raise ValueError("clamp: at least one of min and max must be given")
     bounds = [bound for bound in (min, max) if bound is not None]
-    x, *limits = promoted("clamp", to_tensor(input), *bounds)
+    x = to_tensor(input)
+    if x._v.dtype.kind == "f" and all(type(bound) in (int, float) and bound == bound for bound in bounds):
+        return clamp_p(x, low=-inf if min is None else float(min), high=inf if max is None else float(max))
+    x, *limits = promoted("clamp", x, *bounds)
     if min is not None:
         x = where(logical_or(ge(x, limits[0]), isnan(x)), x, limits[0])  # a NaN bound wins, as a NaN element does
     return x if max is None else where(logical_or(le(x, limits[-1]), isnan(x)), x, limits[-1])

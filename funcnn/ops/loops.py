@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -12,10 +14,13 @@ from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.memory import empty
 from funcnn.core.primitive import Implementation, Primitive
 from funcnn.core.tensor import Tensor
+from funcnn.kernels.cpu import broadcast
 from funcnn.kernels.cpu import elementwise as kernels
 from funcnn.kernels.cpu.threads import WORTHWHILE, workers
 from funcnn.ops.common import all_batched
 
+RUN = 16  # numbers at least that meet one number, or a whole vector, where shapes differ
+FEW, SELECT_NS = 1 << 13, 0.15  # elements from which a kernel chooses, nanoseconds an element
 BLOCK = 1 << 14  # the chunk of the kernels: one such block of equal numbers stands for an array of them
 
 
@@ -68,14 +73,59 @@ def alike(least: float) -> Callable:
     return when
 
 
-def pairwise(
-    kernel: Any, plain: Callable, cost: float = 0.08, least: float | None = None
-) -> tuple[Implementation, ...]:
-    """Implementations of a function of two inputs: the kernel for large alike ones, NumPy's ``plain`` for the others."""
+@lru_cache(4096)
+def along(shape: tuple[int, ...], vector: tuple[int, ...]) -> int:
+    """How many numbers of an array meet each of a vector that lies along some neighbouring axes of it; 0: not so."""
+    spread = (1,) * (len(shape) - len(vector)) + vector
+    axes = [axis for axis, size in enumerate(spread) if size > 1]
+    if not axes or len(vector) > len(shape) or spread[axes[0] : axes[-1] + 1] != shape[axes[0] : axes[-1] + 1]:
+        return 0
+    inner = prod(shape[axes[-1] + 1 :])
+    return inner if max(inner, prod(vector)) >= RUN and (inner == 1 or inner >= RUN) else 0
+
+
+def stripped(kernel: Any, cost: float, least: float, swap: bool = False) -> Implementation:
+    """The implementation for an array and a vector along its axes; ``swap``: the vector comes first."""
+
+    def run(ins: list, outs: list) -> None:
+        x, y = reversed(ins) if swap else ins
+        inner, work = along(x.shape, y.shape), workers(x.size * cost)
+        kernel(x.reshape(-1), np.ascontiguousarray(y).reshape(-1), outs[0].reshape(-1), inner, work)
+
+    def when(ins: list) -> bool:
+        x, y = reversed(ins) if swap else ins
+        return x.size >= least and x.dtype.char in "fd" and x.flags.c_contiguous and along(x.shape, y.shape) > 0
+
+    return Implementation(run, when)
+
+
+def pairwise(name: str, cost: float = 0.08, numpy: str = "", least: float | None = None) -> tuple[Implementation, ...]:
+    """Implementations of a function of two inputs: kernels for large ones, NumPy's for the others."""
+    plain, least = getattr(np, numpy or name), WORTHWHILE / cost if least is None else least
+    strip = getattr(broadcast, name + "_strip", None)
+    strips = [] if strip is None else [stripped(strip, cost, least)]
+    if name in ("add", "mul"):
+        strips.append(stripped(strip, cost, least, swap=True))
     return (
-        Implementation(looped(kernel, cost), alike(WORTHWHILE / cost if least is None else least)),
+        Implementation(looped(getattr(kernels, name), cost), alike(least)),
+        *strips,
         Implementation(lambda ins, outs: plain(ins[0], ins[1], out=outs[0])),
     )
+
+
+def _select(ins: list, outs: list) -> None:
+    mask, out = ins[0].reshape(-1).view(np.uint8), outs[0].reshape(-1)
+    broadcast.select(mask, flat(ins[1], out.size), flat(ins[2], out.size), out, workers(out.size * SELECT_NS))
+
+
+def _selects(ins: list) -> bool:
+    mask, x, y = ins
+    if mask.size < FEW or x.dtype.char not in "fd" or not mask.flags.c_contiguous:
+        return False
+    return all(t.ndim == 0 or t.shape == mask.shape for t in (x, y))
+
+
+selects = Implementation(_select, _selects)  # of ``where``, for a mask of the output's shape
 
 
 def with_kernel(kernel: Any, cost: float, plain: Callable, least: float | None = None) -> tuple[Implementation, ...]:

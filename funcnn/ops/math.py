@@ -17,6 +17,7 @@ from funcnn.ops.loops import fast, gradient, looped, pairwise, with_kernel
 
 _TWO_OVER_ROOT_PI = 2.0 / math.sqrt(math.pi)
 _LN2, _LN10 = math.log(2.0), math.log(10.0)
+MANY = 1 << 16  # elements from which a kernel pays that does what one pass of NumPy does
 FEW = 1 << 12  # elements; below, NumPy's several passes in the cache cost less than calling a kernel
 
 
@@ -55,20 +56,28 @@ log = unary("log", fast("log", 0.4), lambda g, x, o: div(g, x), "The natural log
 log2 = unary("log2", np.log2, lambda g, x, o: div(g, mul(x, _LN2)), "The logarithm to base 2.")
 log10 = unary("log10", np.log10, lambda g, x, o: div(g, mul(x, _LN10)), "The logarithm to base 10.")
 log1p = unary("log1p", fast("log1p", 0.5), lambda g, x, o: div(g, add(x, 1.0)), "``log(1 + input)``, exact near 0.")
-sqrt = unary("sqrt", np.sqrt, lambda g, x, o: div(g, mul(o, 2.0)), "The square root.", keeps="o")
+sqrt = unary("sqrt", fast("sqrt", 0.15), lambda g, x, o: div(g, mul(o, 2.0)), "The square root.", keeps="o")
 rsqrt = unary(
     "rsqrt",
-    lambda x, out: np.divide(1.0, np.sqrt(x, out), out),
+    with_kernel(kernels.rsqrt, 0.2, lambda ins, outs: np.divide(1.0, np.sqrt(ins[0], outs[0]), outs[0])),
     lambda g, x, o: mul(mul(g, -0.5), mul(o, mul(o, o))),
     "``1 / sqrt(input)``.",
     keeps="o",
 )
 
 
-def _pow_loop(x: np.ndarray, y: np.ndarray, out: np.ndarray) -> None:
-    if x.dtype.kind == "i" and np.any(y < 0):
+def _natural(ins: list) -> None:
+    if ins[0].dtype.kind == "i" and np.any(ins[1] < 0):
         raise ValueError("pow: integers cannot be raised to negative integer powers; convert the base to float")
-    np.power(x, y, out)
+
+
+def _is_square(ins: list) -> bool:
+    x, y = ins
+    return x.size >= MANY and x.dtype.char in "fd" and y.ndim == 0 and y == 2
+
+
+def _square(ins: list, outs: list) -> None:
+    looped(kernels.square, 0.1)(ins[:1], outs)
 
 
 def _pow_dx(g: Tensor, x: Tensor, y: Tensor, o: Tensor) -> Tensor:
@@ -85,10 +94,19 @@ def _over_square(a: Tensor, x: Tensor, y: Tensor) -> Tensor:
     return where(eq(length, 0.0), 0.0, div(a, length))
 
 
-pow = binary("pow", _pow_loop, _pow_dx, _pow_dy, "``input ** exponent``.", keeps="io", kinds="iuf")
+pow = binary(
+    "pow",
+    (Implementation(_square, _is_square), Implementation(lambda ins, outs: np.power(*ins, out=outs[0]))),
+    _pow_dx,
+    _pow_dy,
+    "``input ** exponent``.",
+    keeps="io",
+    kinds="iuf",
+    check=_natural,
+)
 logaddexp = binary(
     "logaddexp",
-    pairwise(kernels.logaddexp, np.logaddexp, 1.2, FEW),
+    pairwise("logaddexp", 1.2, least=FEW),
     lambda g, x, y, o: mul(g, sigmoid(sub(x, y))),
     lambda g, x, y, o: mul(g, sigmoid(sub(y, x))),
     "``log(exp(input) + exp(other))`` without overflow.",

@@ -108,7 +108,13 @@ def _prod_vjp(g: Tensor, ins: list, o: Tensor, axes: tuple) -> tuple:
     return (permute_p(wide, dims=inverse),)
 
 
-prod_p = reduction("prod", lambda x, axes, out: np.prod(x, axis=axes, out=out), _prod_vjp, keeps="i")
+prod_p = reduction(
+    "prod",
+    lambda x, axes, out: np.prod(x, axis=axes, out=out),
+    _prod_vjp,
+    keeps="i",
+    fast=by_kernel(kernels.products),
+)
 
 
 def prod(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:

@@ -119,7 +119,7 @@ def _cumprod_vjp(g: Tensor, ins: list, o: Tensor, dim: int) -> tuple:
     return (mul(_later(o, ones_like, dim), _suffix(ins[0], g, dim)),)
 
 
-cumprod_p = _scan("cumprod", _accumulated(np.multiply), _cumprod_vjp, keeps="io")
+cumprod_p = _scan("cumprod", _accumulated(np.multiply, kernels.running_product), _cumprod_vjp, keeps="io")
 
 
 def _apply(prim: Primitive, x: Tensor, dim: int) -> Tensor:

@@ -84,6 +84,9 @@ SMOOTH = (
     "log1p",
     "sqrt",
     "rsqrt",
+    "abs",
+    "sign",
+    "square",
     "sin",
     "cos",
     "tan",
@@ -149,6 +152,7 @@ def _scalars(dtype: str) -> list:
         x * 2,
         x / 3,
         2 / x,
+        x**2,
         x**3,
         x**0.5,
         2**x,
@@ -158,10 +162,16 @@ def _scalars(dtype: str) -> list:
     return [t.detach().numpy() for y in made for t in _both_ways(y)]
 
 
+def _vectors(dtype: str) -> list:
+    x, row, column = _leaf(dtype, 1024, MANY >> 10), _leaf(dtype, MANY >> 10), _leaf(dtype, 1024, 1)
+    made = [x + row, x - row, x * row, x / row, x * column, row + x, fn.where(x > row, x, 0.5), x.t().contiguous()]
+    return [t.detach().numpy() for y in made for t in _both_ways(y)]
+
+
 def _folds(dtype: str) -> list:
     x = _leaf(dtype, 16, 1 << 8, 1 << 8)
     made = [getattr(fn, name)(x, dim) for name in FOLDS for dim in ((0,), (1,), (2,), (0, 2)) if name != "prod"]
-    made += [fn.sum(x), fn.mean(x), fn.amax(x, (0, 1, 2)), fn.prod(x, 1), fn.cumsum(x, 2)]
+    made += [fn.sum(x), fn.mean(x), fn.amax(x, (0, 1, 2)), fn.prod(x, 1), fn.cumsum(x, 2), fn.cumprod(x, 1)]
     return [t.detach().numpy() for y in made for t in _both_ways(y)]
 
 
@@ -242,6 +252,7 @@ PROGRAMS: dict[str, Callable[[str], list]] = {
     "GELU by tanh": _of(lambda x: F.gelu(x, "tanh"), (MANY,)),
     "arithmetic": _pairs,
     "arithmetic with numbers": _scalars,
+    "arithmetic with vectors": _vectors,
     "reductions": _folds,
     "random numbers": _random,
     "softmax and cross-entropy": _class_losses,

@@ -12,7 +12,7 @@ from funcnn.kernels.cpu.compile import Kernel
 from tests.plain import sized
 
 DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])
-PARAMS = {"elu": (1.0, 1.7, 0.6), "softplus": (1.3, 15.0), "leaky_relu": (0.2,)}
+PARAMS = {"clamp": (0.2, 0.7), "elu": (1.0, 1.7, 0.6), "softplus": (1.3, 15.0), "leaky_relu": (0.2,)}
 EXACT = {
     "gelu": lambda x: x * 0.5 * _erfc(-x / np.sqrt(np.longdouble(2))),
     "gelu_tanh": lambda x: x * 0.5 * (1 + np.tanh(np.sqrt(2 / np.longdouble(math.pi)) * (x + 0.044715 * x**3))),

@@ -78,6 +78,19 @@ def test_values(shape, dtype):
 
 @DTYPES
 @CASES
+def test_products(shape, dtype):
+    x = np.random.default_rng(1).uniform(0.99, 1.01, shape).astype(dtype)
+    x[:, 0, 0, 0] *= -1
+    one, two = (reduced(reduce.products, x, threads=threads) for threads in (1, 2))
+    exact = x.astype(np.float64).prod((0, 2))
+    np.testing.assert_allclose(
+        one, exact, 20 * SINGLE if dtype == "float32" else 1e-12
+    )  # errors of up to 17000 factors
+    assert one.tobytes() == two.tobytes()
+
+
+@DTYPES
+@CASES
 def test_bits_do_not_depend_on_threads(shape, dtype):
     x = numbers(shape, dtype, 1)
     for one, two in zip(everything(x), everything(x, 2), strict=True):

@@ -1,4 +1,4 @@
-"""Running sums against naive loops: rows, columns, both directions, one and two threads."""
+"""Running sums and products against naive loops: rows, columns, both directions, one and two threads."""
 
 from __future__ import annotations
 
@@ -13,24 +13,28 @@ DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])
 SHAPES = [(7, 9, 1), (1, 5, 1), (2, 6, 3), (1, 4, 520), *sized([(37, 9000, 1), (3, 200, 1300)], [])]
 
 
-def naive(x, backwards):
+def naive(x, backwards, join, start):
     out = np.empty(x.shape)
     for o in range(x.shape[0]):
         for i in range(x.shape[2]):
-            total = 0.0
+            total = start
             for k in reversed(range(x.shape[1])) if backwards else range(x.shape[1]):
-                total += float(x[o, k, i])
+                total = join(total, float(x[o, k, i]))
                 out[o, k, i] = total
     return out.astype(x.dtype)
 
 
 @DTYPES
 @pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize(
+    "kernel, join, start", [(scan.running_sum, float.__add__, 0.0), (scan.running_product, float.__mul__, 1.0)]
+)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_values_on_one_thread_and_two(shape, backwards, dtype):
+def test_values_on_one_thread_and_two(shape, kernel, join, start, backwards, dtype):
     x = np.random.default_rng(0).standard_normal(shape).astype(dtype)
     x[-1, 2, 0] = np.inf
+    expected = naive(x, backwards, join, start)
     for threads in (1, 2):
         out = np.full_like(x, np.nan)
-        scan.running_sum(x.reshape(-1), out.reshape(-1), *shape[1:], backwards, threads)
-        assert out.tobytes() == naive(x, backwards).tobytes()
+        kernel(x.reshape(-1), out.reshape(-1), *shape[1:], backwards, threads)
+        assert out.tobytes() == expected.tobytes()

@@ -341,8 +341,10 @@ def test_binary_kernels_agree_with_numpy(name: str, dtype: str) -> None:
     x[0, :4], y[0, 1:5] = [np.nan, np.inf, -np.inf, 0], [np.nan, np.inf, 1, 2]
     function, two = getattr(e, name, None) or getattr(m, name), np.array(2, dtype)
     for pair in ([x, y], [x, two], [two, y]):
-        kernel, plain = implementations(function, pair)
+        *kernels, plain = implementations(function, pair)
         tolerance = 1e-6 if dtype == "float32" else 1e-14
-        np.testing.assert_allclose(kernel, plain, tolerance, tolerance)
-    for pair in ([x, y[:1]], [x.T, y.T], [x[:3, :3], y[:3, :3]]):
+        assert kernels
+        for kernel in kernels:
+            np.testing.assert_allclose(kernel, plain, tolerance, tolerance)
+    for pair in ([x[:1], y[:, :1]], [x.T, y.T], [x[:3, :3], y[:3, :3]]):
         assert len(implementations(function, pair)) == 1

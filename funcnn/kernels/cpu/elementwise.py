@@ -131,9 +131,59 @@ def neg_scalar(x):
     return -x
 
 
+@exact_function
+def sign_scalar(x):
+    """-1, 0 or 1; 0 for NaN."""
+    zero = pick(x, 0.0, 0.0)
+    return like(x, 1.0 if x > zero else 0.0) - like(x, 1.0 if x < zero else 0.0)
+
+
+@exact_function
+def abs_scalar(x):
+    """|x|."""
+    return abs(x)
+
+
+@exact_function
+def square_scalar(x):
+    """x^2."""
+    return x * x
+
+
+@exact_function
+def sqrt_scalar(x):
+    """The square root."""
+    return like(x, math.sqrt(x))
+
+
+@exact_function
+def rsqrt_scalar(x):
+    """1 / sqrt(x)."""
+    return pick(x, 1.0, 1.0) / like(x, math.sqrt(x))
+
+
+@exact_function
+def clamp_scalar(x, low, high):
+    """min(max(x, low), high); NaN stays."""
+    low, high = like(x, low), like(x, high)
+    raised = low if x < low else x
+    return high if raised > high else raised
+
+
+@exact_function
+def clamp_grad_scalar(g, x, low, high):
+    """g where low <= x <= high, else 0."""
+    zero = pick(x, 0.0, 0.0)
+    kept = g if x >= like(x, low) else zero
+    return kept if x <= like(x, high) else zero
+
+
 add, sub, mul = loop2("add", add_scalar), loop2("sub", sub_scalar), loop2("mul", mul_scalar)
 div, neg = loop2("div", div_scalar), loop1("neg", neg_scalar)
 maximum, minimum = loop2("maximum", maximum_scalar), loop2("minimum", minimum_scalar)
+absolute, sign = loop1("absolute", abs_scalar), loop1("sign", sign_scalar)
+square, sqrt, rsqrt = loop1("square", square_scalar), loop1("sqrt", sqrt_scalar), loop1("rsqrt", rsqrt_scalar)
+clamp, clamp_grad = loop1("clamp", clamp_scalar), loop2("clamp_grad", clamp_grad_scalar)
 
 
 # ---- mathematics ------------------------------------------------------------------------------------------------------

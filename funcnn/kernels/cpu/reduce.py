@@ -1,4 +1,4 @@
-"""Sums, sums of powers of deviations, and extrema over some axes of a contiguous array: every number is read once.
+"""Sums, products, sums of powers of deviations, and extrema over some axes of a contiguous array: every number is read once.
 
 Neighbouring axes that are alike are one, so the array is (A, B, C, D) and A and C are reduced: ``out[b, d]`` joins
 ``value(x[a, b, c, d])`` for all a and c, and ``finish`` makes the result of it. Contiguous runs (D = 1) are joined in registers, at most ``RUN`` numbers in the
@@ -186,6 +186,12 @@ def plus(a, b):
 
 
 @device_function
+def times(a, b):
+    """a b."""
+    return a * b
+
+
+@device_function
 def itself(x, m, how):
     """x."""
     return x
@@ -217,17 +223,12 @@ def divided(total, how):
 
 
 @device_function
-def times(total, how):
-    """The result times ``how``: the negated maximum of negated numbers is their minimum."""
-    return total * how
-
-
-@device_function
 def largest_run(q, count, first, m, how):
     """The maximum of contiguous numbers times ``how``."""
     return largest_in_row(q, count, like(first, how))
 
 
 sums = reduction("sums", 0.0, plus, itself, divided)
+products = reduction("products", 1.0, times, itself, whole)
 deviations = reduction("deviations", 0.0, plus, deviation, whole, True)
-largest = reduction("largest", -inf, maximum, signed, times, run=largest_run)
+largest = reduction("largest", -inf, maximum, signed, times, run=largest_run)  # of negated numbers: the smallest

@@ -1,8 +1,8 @@
-"""Running sums along one axis of a contiguous array (OUTER, N, INNER), forwards or backwards.
+"""Running sums and products along one axis of a contiguous array (OUTER, N, INNER), forwards or backwards.
 
 The accumulator is float64. A running sum waits for each addition, so contiguous rows (INNER = 1) go four at a time, and
 columns up to ``WIDTH`` at a time with an accumulator each in the first-level cache. Every number is read and written once;
-the order of additions is the plain one, whatever the threads.
+the order of operations is the plain one, whatever the threads.
 """
 
 from __future__ import annotations
@@ -10,54 +10,61 @@ from __future__ import annotations
 import numpy as np
 
 from funcnn.kernels.cpu.bits import like
-from funcnn.kernels.cpu.compile import device_function, kernel
+from funcnn.kernels.cpu.compile import kernel_from
 from funcnn.kernels.cpu.parallel import parallel_for
-from funcnn.kernels.cpu.reduce import WIDTH, accumulators
+from funcnn.kernels.cpu.reduce import WIDTH, accumulators, plus, times
 from funcnn.kernels.cpu.vector import pointer
 
 CHUNK = 1 << 16  # numbers that a chunk of rows has at least
 
 
-@kernel
-def running_sum(x, out, n, inner, backwards, threads):
-    """out[o, k, i] = the sum of x[o, :k + 1, i], or of x[o, k:, i] where ``backwards``; arrays flat."""
+def _running(x, out, n, inner, backwards, threads):
+    """out[o, k, i] joins x[o, :k + 1, i], or x[o, k:, i] where ``backwards``; arrays flat."""
     first, step = (n - 1, -1) if backwards else (0, 1)
     if inner == 1:
         group = (CHUNK + n - 1) // n
-        parallel_for(sum_rows, (x.size // n + group - 1) // group, threads, (x, out, n, group, first, step))
+        parallel_for(rows, (x.size // n + group - 1) // group, threads, (x, out, n, group, first, step))  # noqa: F821
     else:
         chunks = x.size // (n * inner) * ((inner + WIDTH - 1) // WIDTH)
-        parallel_for(sum_columns, chunks, threads, (x, out, n, inner, first, step))
+        parallel_for(columns, chunks, threads, (x, out, n, inner, first, step))  # noqa: F821
 
 
-@device_function
-def sum_rows(chunk, worker, x, out, n, group, first, step):
+def _rows(chunk, worker, x, out, n, group, first, step):
     """A group of contiguous rows, four at a time; beyond the last row the last one again."""
     last = min((chunk + 1) * group, x.size // n) - 1
     for r in range(chunk * group, last + 1, 4):
         r1, r2, r3 = min(r + 1, last), min(r + 2, last), min(r + 3, last)
         p0, p1, p2, p3 = pointer(x, r * n), pointer(x, r1 * n), pointer(x, r2 * n), pointer(x, r3 * n)
         q0, q1, q2, q3 = pointer(out, r * n), pointer(out, r1 * n), pointer(out, r2 * n), pointer(out, r3 * n)
-        t0 = t1 = t2 = t3 = 0.0
+        t0 = t1 = t2 = t3 = np.float64(start)  # noqa: F821
         for i in range(n):
             k = first + i * step
-            t0, t1 = t0 + np.float64(p0[k]), t1 + np.float64(p1[k])
-            t2, t3 = t2 + np.float64(p2[k]), t3 + np.float64(p3[k])
+            t0, t1 = join(t0, np.float64(p0[k])), join(t1, np.float64(p1[k]))  # noqa: F821
+            t2, t3 = join(t2, np.float64(p2[k])), join(t3, np.float64(p3[k]))  # noqa: F821
             q0[k], q1[k], q2[k], q3[k] = like(out[0], t0), like(out[0], t1), like(out[0], t2), like(out[0], t3)
 
 
-@device_function
-def sum_columns(chunk, worker, x, out, n, inner, first, step):
+def _columns(chunk, worker, x, out, n, inner, first, step):
     """Up to WIDTH columns of one OUTER."""
     pieces = (inner + WIDTH - 1) // WIDTH
     left = chunk % pieces * WIDTH
     columns = min(WIDTH, inner - left)
     totals = accumulators(np.float64(0))
     for i in range(columns):
-        totals[i] = 0.0
+        totals[i] = start  # noqa: F821
     for j in range(n):
         place = (chunk // pieces * n + first + j * step) * inner + left
         p, q = pointer(x, place), pointer(out, place)
         for i in range(columns):
-            totals[i] += p[i]
+            totals[i] = join(totals[i], np.float64(p[i]))  # noqa: F821
             q[i] = like(out[0], totals[i])
+
+
+def running(name, start, join):
+    """The kernel ``(x, out, n, inner, backwards, threads)`` of an operation of two numbers and what changes none of them."""
+    given = {"start": start, "join": join}
+    rows, columns = kernel_from(_rows, name + "_rows", **given), kernel_from(_columns, name + "_columns", **given)
+    return kernel_from(_running, name, rows=rows, columns=columns)
+
+
+running_sum, running_product = running("running_sum", 0.0, plus), running("running_product", 1.0, times)
