@@ -96,7 +96,7 @@ def _over_square(a: Tensor, x: Tensor, y: Tensor) -> Tensor:
 
 pow = binary(
     "pow",
-    (Implementation(_square, _is_square), Implementation(lambda ins, outs: np.power(*ins, out=outs[0]))),
+    (Implementation(_square, _is_square), Implementation(lambda ins, outs: np.power(ins[0], ins[1], out=outs[0]))),
     _pow_dx,
     _pow_dy,
     "``input ** exponent``.",
