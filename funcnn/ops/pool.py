@@ -7,6 +7,7 @@ from typing import Any
 
 from funcnn.core import dtypes
 from funcnn.core.aval import Aval
+from funcnn.core.context import ctx
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
@@ -34,11 +35,20 @@ def index_dtype(space: tuple) -> Any:
 
 
 # ---- max pooling ------------------------------------------------------------------------------------------------------
-def _max_shape(x: Any, size: tuple, stride: tuple, padding: tuple, dilation: tuple, ceil_mode: bool) -> tuple:
+def _max_shape(
+    x: Any, size: tuple, stride: tuple, padding: tuple, dilation: tuple, ceil_mode: bool, indices: bool
+) -> tuple:
     space = pooled_sizes(tuple(x.shape[2:]), size, stride, padding, dilation, ceil_mode)
     _require_outputs(f"max_pool{len(size)}d", x, space, size)
     shape = (*x.shape[:2], *space)
-    return Aval(shape, x.dtype), Aval(shape, index_dtype(x.shape[2:]))
+    values = Aval(shape, x.dtype)
+    return (values, Aval(shape, index_dtype(x.shape[2:]))) if indices else (values,)
+
+
+def _places_wanted(x: Tensor) -> bool:
+    """Whether a gradient or a transformation may ask where the maxima were; a view learns only later what it is part of."""
+    recorded = ctx.grad and (x._rg or x._node is not None or x._view is not None)
+    return recorded or ctx.top is not None or ctx.stage is not None
 
 
 def _require_outputs(name: str, x: Any, space: tuple, size: tuple) -> None:
@@ -163,7 +173,8 @@ def _max_pool(n: int, doc: str) -> Callable:
     ) -> Any:  # fmt: skip
         x, size, step, border, single = _prepared(name, n, input, kernel_size, stride, padding)
         spread = per_dim(name, "dilation", dilation, n)
-        outs = max_pool_p(x, size=size, stride=step, padding=border, dilation=spread, ceil_mode=bool(ceil_mode))
+        outs = max_pool_p(x, size=size, stride=step, padding=border, dilation=spread, ceil_mode=bool(ceil_mode),
+                          indices=bool(return_indices) or _places_wanted(x))  # fmt: skip
         return pooled_with_indices(outs, single, return_indices)
 
     return named(pool, name, doc)

@@ -10,6 +10,7 @@ import numpy as np
 
 from funcnn.kernels.cpu import avg_pool as avg_kernels
 from funcnn.kernels.cpu import max_pool as max_kernels
+from funcnn.kernels.cpu import max_values as max_value_kernels
 from funcnn.kernels.cpu import threads
 from funcnn.kernels.cpu.lanes import FEW
 from funcnn.kernels.cpu.stream import beyond_cache
@@ -93,8 +94,13 @@ def adaptive_windows(space: tuple, out: tuple) -> Windows:
 
 # ---- largest ----------------------------------------------------------------------------------------------------------
 def max_pool(ins: list, outs: list, size: tuple, stride: tuple, padding: tuple, dilation: tuple, **_: Any) -> None:
-    """``outs`` = values and flat indices."""
+    """``outs`` = values, and flat indices if they are wanted."""
     if not outs[0].size:
+        return
+    if len(outs) == 1:
+        _max_values(
+            images(ins[0]), images(outs[0]), three(size, 1), three(stride, 1), three(padding, 0), three(dilation, 1)
+        )
         return
     x, y, argmax = images(ins[0]), images(outs[0]), images(outs[1])
     size, stride, padding, dilation = three(size, 1), three(stride, 1), three(padding, 0), three(dilation, 1)
@@ -106,6 +112,13 @@ def max_pool(ins: list, outs: list, size: tuple, stride: tuple, padding: tuple, 
     past = beyond_cache(x.nbytes + y.nbytes + argmax.nbytes)
     rows = _blocks(y.size // y.shape[3], y.shape[3] * taps)
     max_kernels.max_pool(x, y, argmax, size, stride, padding, dilation, rows, past, workers)
+
+
+def _max_values(x: np.ndarray, y: np.ndarray, size: tuple, *where: tuple) -> None:
+    taps = y.shape[3] * prod(size)
+    rows, past = _blocks(y.size // y.shape[3], taps), beyond_cache(x.nbytes + y.nbytes)
+    workers = threads.workers(NUMBER_NS / 2 * prod(size) * y.size)
+    max_value_kernels.max_values(x, y, size, *where, rows, past, workers)
 
 
 def window_max(x: np.ndarray, y: np.ndarray, argmax: np.ndarray, bounds: np.ndarray, taps: int) -> None:

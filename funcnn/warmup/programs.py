@@ -196,6 +196,12 @@ def _class_losses(dtype: str) -> list:
     return [t.detach().numpy() for y in made for t in _both_ways(y)]
 
 
+def _pooled(x: Any) -> tuple:
+    with fn.no_grad():
+        values = F.max_pool2d(x, 3, 2, 1)
+    return F.max_pool2d(x, 3, 2, 1), values
+
+
 def _unpooled(dtype: str) -> list:
     x = _leaf(dtype, 2, 3, 8, 8)
     y, where = F.max_pool2d(x, 2, return_indices=True)
@@ -267,7 +273,7 @@ PROGRAMS: dict[str, Callable[[str], list]] = {
     ),
     "convolution of infinities": _of(lambda x, w, b: F.conv2d(x / 0, w / 0, b, 2, 1), (2, 3, 9, 9), (4, 3, 3, 3), (4,)),
     "transposed convolution": _of(lambda x, w: F.conv_transpose2d(x, w, stride=2), (2, 4, 5, 5), (4, 3, 3, 3)),
-    "max pooling": _of(lambda x: F.max_pool2d(x, 3, 2, 1), (2, 3, 8, 8)),
+    "max pooling": _of(_pooled, (2, 3, 8, 8)),
     "average pooling": _of(lambda x: F.avg_pool2d(x, 3, 2, 1), (2, 3, 8, 8)),
     "adaptive pooling": _of(lambda x: (F.adaptive_avg_pool2d(x, 1), F.adaptive_avg_pool2d(x, 3)), (2, 3, 8, 8)),
     "power pooling": _of(lambda x: F.lp_pool2d(x, 2, 2), (2, 3, 8, 8)),

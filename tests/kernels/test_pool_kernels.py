@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from funcnn.kernels.cpu import avg_pool, max_pool
+from funcnn.kernels.cpu import avg_pool, max_pool, max_values
 from funcnn.ops import pool_cpu
 
 DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -68,8 +68,12 @@ def naive_avg(x, dy, where, include, override):
 
 
 def run_max(x, out, where, past=False):
+    """Values and indices; the kernel without indices agrees."""
     y, argmax = np.empty((x.shape[0], *out), x.dtype), np.empty((x.shape[0], *out), np.int32)
     max_pool.max_pool(x, y, argmax, *where, 2, past, 1)
+    values = np.empty_like(y)
+    max_values.max_values(x, values, *where, 2, past, 1)
+    np.testing.assert_array_equal(values, y)
     return y, argmax
 
 
@@ -205,8 +209,9 @@ def ways(x, dy, threads):
         np.empty((M, P * Q), x.dtype),
         np.empty((M, H * W), x.dtype),
     )
-    means, spread = np.empty(M * H, x.dtype), np.empty((M * H, W), x.dtype)
+    values, means, spread = np.empty_like(dy), np.empty(M * H, x.dtype), np.empty((M * H, W), x.dtype)
     max_pool.max_pool(x, best, places, *where, (1, 1, 1), 7, True, threads)
+    max_values.max_values(x, values, *where, (1, 1, 1), 7, True, threads)
     max_pool.window_max(x, again, found, table.bounds, 7, threads)
     flat = dy.reshape(M, -1), places.reshape(M, -1)
     max_pool.pool_scatter(*flat, scattered, 2, threads)
@@ -218,7 +223,7 @@ def ways(x, dy, threads):
     avg_pool.avg_pool_grad(dy, any_dx, table.covers, table.extents, 1, 0, 0, 7, False, threads)
     avg_pool.mean_rows(x.reshape(-1, W), means, 7, threads)
     avg_pool.spread_rows(means, spread, 7, threads)
-    return best, places, again, found, scattered, gathered, placed, y, any_y, dx, any_dx, means, spread
+    return best, places, again, found, scattered, gathered, placed, y, any_y, dx, any_dx, means, spread, values
 
 
 @DTYPES

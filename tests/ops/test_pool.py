@@ -12,6 +12,7 @@ from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.nn import functional as pool
 from funcnn.ops.creation import as_tensor
 from funcnn.transforms.grad import vjp
+from funcnn.transforms.grad_mode import no_grad
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((2, 3, 7, 6))
@@ -52,6 +53,18 @@ def test_adaptive_pools(shape: tuple, out: int) -> None:
     x = RNG.standard_normal(shape)
     against_torch("adaptive_avg_pool1d", x, out)
     against_torch("adaptive_max_pool1d", x, out)
+
+
+def test_max_pool_without_a_gradient_finds_the_same_values() -> None:
+    x = np.random.default_rng(6).standard_normal((2, 3, 11, 40))
+    x[0, 1, 4, 5] = np.nan
+    leaf = as_tensor(x).requires_grad_()
+    for size, stride, padding, dilation in ((2, 2, 0, 1), (3, 2, 1, 1), (3, 1, 1, 2), (3, 3, 0, 1)):
+        recorded = pool.max_pool2d(leaf, size, stride, padding, dilation)
+        with no_grad():
+            values = pool.max_pool2d(leaf, size, stride, padding, dilation)
+        np.testing.assert_array_equal(values.numpy(), recorded.detach().numpy())
+        assert recorded.requires_grad and not values.requires_grad
 
 
 def test_infinity_stays_in_its_own_windows() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from funcnn.kernels.cpu.compile import device_function, kernel
 from funcnn.kernels.cpu.parallel import parallel_for
-from funcnn.kernels.cpu.pool_rows import deliver, margin_of, phase_length, slack, spread, tap_columns
+from funcnn.kernels.cpu.pool_rows import deliver, lines_under, margin_of, phase_length, slack, spread, tap_columns
 from funcnn.kernels.cpu.pool_taps import paired_totals, scale_row, totals, window_means
 from funcnn.kernels.cpu.rows import clear_row, copy_row
 from funcnn.kernels.cpu.stream import to_line
@@ -56,14 +56,7 @@ def avg_pool_rows(chunk, worker, x, y, extents, size, stride, padding, rows, pas
         for u in range(count):
             m, plane_row = divmod(block + u, O * P)
             o, p = divmod(plane_row, P)
-            taps = 0
-            for a in range(size[0]):
-                d = o * stride[0] - padding[0] + a
-                for i in range(size[1]):
-                    h = p * stride[1] - padding[1] + i
-                    if d >= 0 and d < D and h >= 0 and h < H:
-                        lines[taps] = (d * H + h) * W
-                        taps += 1
+            taps = lines_under(lines, o, p, x, size, stride, padding, (1, 1, 1))
             divisors[u] = extents[o] * extents[O + p]
             image, target = pointer(x, m * D * H * W), pointer(sums, aligned + u * stride[2] * apart + margin)
             spread(image, lines, pointer(ones, 0), taps, W, stride[2], target, apart, zero)

@@ -92,11 +92,12 @@ class WindowRow(Row):
 
 
 # ---- spreading --------------------------------------------------------------------------------------------------------
-def _spread(step: int) -> Any:
+def _spread(step: int, largest: bool) -> Any:
     def twin(
         source: Any, offsets: Any, weights: Any, taps: int, width: int, target: Any, apart: int, fill: Any
     ) -> bool:
-        total = sum(source[offsets[t] : offsets[t] + width] * weights[t] for t in range(taps))
+        rows = [source[offsets[t] : offsets[t] + width] for t in range(taps)]
+        total = np.max(rows, 0) if largest else sum(row * weights[t] for t, row in enumerate(rows))
         for e in range(step):
             part = total[e::step]
             target[e * apart : e * apart + part.size] = part
@@ -114,12 +115,12 @@ def _spread(step: int) -> Any:
         apart: Any,
         fill: Any,
     ) -> Any:
-        """target[e * apart + u] = the sum of weights[t] source[offsets[t] + step u + e] over the taps (at least one);
-        whether one is NaN. Numbers of a last vector beyond ``width`` are the weighted sums of ``fill``."""
+        """target[e * apart + u] = the sum of weights[t] source[offsets[t] + step u + e] over the taps (at least one), or the
+        largest number there; whether there is NaN. Beyond ``width`` a last vector goes on as if ``fill`` stood there."""
         from numba.core import types
 
         def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-            return _Spread(context, builder, source).emit_spread(step, *values)
+            return _Spread(context, builder, source).emit_spread(step, largest, *values)
 
         return types.boolean(
             source, offsets, weights, types.intp, types.intp, target, types.intp, source.dtype
@@ -134,6 +135,7 @@ class _Spread(WindowRow):
     def emit_spread(
         self,
         step: int,
+        largest: bool,
         source: Any,
         offsets: Any,
         weights: Any,
@@ -150,16 +152,25 @@ class _Spread(WindowRow):
         nan = cgutils.alloca_once_value(builder, ir.Constant(mask, [0] * self.lanes))
         blank = self._splat(fill)
 
+        def note(first: Any, second: Any) -> None:
+            wrong = builder.fcmp_unordered("uno", first, second)
+            builder.store(builder.or_(builder.load(nan), wrong), nan)
+
         def block(k: Any, load: Callable) -> None:
             def turn(t: Any, state: list) -> list:
                 row = builder.gep(builder.gep(source, [builder.load(builder.gep(offsets, [t]))]), [k])
+                news = [load(row, v) for v in range(TOGETHER)]
+                if largest:
+                    note(*news)
+                    takes = [builder.fcmp_ordered(">", new, s) for new, s in zip(news, state, strict=True)]
+                    return [builder.select(*chosen) for chosen in zip(takes, news, state, strict=True)]
                 weight = self._splat(builder.load(builder.gep(weights, [t])))
-                return [builder.call(self.fma, [load(row, v), weight, s]) for v, s in enumerate(state)]
+                return [builder.call(self.fma, [new, weight, s]) for new, s in zip(news, state, strict=True)]
 
-            nothing = ir.Constant(self.vector, [-0.0] * self.lanes)
+            nothing = ir.Constant(self.vector, [float("-inf") if largest else -0.0] * self.lanes)
             sums = over_taps(builder, taps, [nothing] * TOGETHER, turn)
-            wrong = builder.fcmp_unordered("uno", sums[0], sums[-1])
-            builder.store(builder.or_(builder.load(nan), wrong), nan)
+            if not largest:
+                note(*sums)
             if step == 1:
                 for v, vector in enumerate(sums):
                     self.put(vector, target, builder.add(k, word(v * self.lanes)))
@@ -185,8 +196,10 @@ class _Spread(WindowRow):
         return builder.icmp_unsigned("!=", builder.bitcast(builder.load(nan), bits), bits(0))
 
 
-spread_whole: Callable = _spread(1)
-spread_halves: Callable = _spread(2)
+spread_whole: Callable = _spread(1, False)
+spread_halves: Callable = _spread(2, False)
+spread_whole_maxima: Callable = _spread(1, True)
+spread_half_maxima: Callable = _spread(2, True)
 
 
 @device_function
@@ -202,6 +215,24 @@ def spread(source, offsets, weights, taps, width, step, target, apart, fill):
         for t in range(1, taps):
             value += source[offsets[t] + w] * weights[t]
         nan |= value != value
+        target[w % step * apart + w // step] = value
+    return nan
+
+
+@device_function
+def spread_maxima(source, offsets, taps, width, step, target, apart, lowest):
+    """The largest of the taps, spread for any step; whether there is NaN, of which the maxima then know nothing."""
+    if step == 1:
+        return spread_whole_maxima(source, offsets, source, taps, width, target, apart, lowest)
+    if step == 2:
+        return spread_half_maxima(source, offsets, source, taps, width, target, apart, lowest)
+    nan = False
+    for w in range(width):
+        value = lowest
+        for t in range(taps):
+            new = source[offsets[t] + w]
+            nan |= new != new
+            value = new if new > value else value
         target[w % step * apart + w // step] = value
     return nan
 
@@ -237,3 +268,18 @@ def deliver(target, room, count, past):
     else:
         for i in range(count):
             target[i] = room[i]
+
+
+@device_function
+def lines_under(lines, o, p, x, size, stride, padding, dilation):
+    """Where in an image the rows begin that the windows at depth o and height p cover; returns how many."""
+    _, D, H, W = x.shape
+    taps = 0
+    for a in range(size[0]):
+        d = o * stride[0] - padding[0] + a * dilation[0]
+        for i in range(size[1]):
+            h = p * stride[1] - padding[1] + i * dilation[1]
+            if d >= 0 and d < D and h >= 0 and h < H:
+                lines[taps] = (d * H + h) * W
+                taps += 1
+    return taps

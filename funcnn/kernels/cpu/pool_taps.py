@@ -176,3 +176,32 @@ def window_maxima(
     return types.void(
         source, offsets, marks, types.intp, types.intp, types.intp, firsts, types.intp, types.intp, best, where
     ), codegen
+
+
+def _peaks_twin(source: Any, offsets: Any, taps: int, count: int, out: Any) -> None:
+    out[:count] = np.max([source[offsets[t] : offsets[t] + count] for t in range(taps)], 0)
+
+
+@intrinsic(twin=_peaks_twin)
+def window_peaks(typingctx: Any, source: Any, offsets: Any, taps: Any, count: Any, out: Any) -> Any:
+    """out[q] = the largest of source[offsets[t] + q], no NaN among them."""
+    from numba.core import types
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        start, table, number, size, place = values
+        rows = WindowRow(context, builder, source)
+        low = rows.ir.Constant(rows.vector, [float("-inf")] * rows.lanes)
+
+        with rows.groups(size, TOGETHER) as starts:
+
+            def turn(t: Any, state: list) -> list:
+                offset = builder.load(builder.gep(table, [t]))
+                news = [rows.at(start, offset, k) for k in starts]
+                takes = [builder.fcmp_ordered(">", new, value) for new, value in zip(news, state, strict=True)]
+                return [builder.select(*chosen) for chosen in zip(takes, news, state, strict=True)]
+
+            for k, value in zip(starts, over_taps(builder, number, [low] * TOGETHER, turn), strict=True):
+                rows.put(value, place, k)
+        return context.get_dummy_value()
+
+    return types.void(source, offsets, types.intp, types.intp, out), codegen

@@ -1,0 +1,85 @@
+"""Max pooling where nobody asks for the places: rows first, then columns, with half the comparisons and fewer bytes.
+
+``max_pool.py`` says how windows are served. Here the largest of the rows under a window is taken while they are spread, as
+``avg_pool.py`` sums them; ties need no order. A block of rows with NaN among them goes window by window.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from funcnn.kernels.cpu.compile import device_function, kernel
+from funcnn.kernels.cpu.parallel import parallel_for
+from funcnn.kernels.cpu.pool_rows import (
+    deliver,
+    lines_under,
+    margin_of,
+    phase_length,
+    slack,
+    spread_maxima,
+    tap_columns,
+)
+from funcnn.kernels.cpu.pool_taps import window_peaks
+from funcnn.kernels.cpu.stream import to_line
+from funcnn.kernels.cpu.vector import pointer
+
+BLOCK = 4  # rows that are spread before the first is read again, so that no load waits for a store just made
+
+
+@kernel
+def max_values(x, y, size, stride, padding, dilation, rows, past, threads):
+    """y = the largest of each window, NaN if there is one, -inf where there is only padding. ``rows`` output rows make a
+    chunk; ``past``: y is written past the cache."""
+    M, O, P, _ = y.shape
+    chunks = (M * O * P + rows - 1) // rows
+    parallel_for(max_values_rows, chunks, threads, (x, y, size, stride, padding, dilation, rows, past))
+
+
+@device_function
+def max_values_rows(chunk, worker, x, y, size, stride, padding, dilation, rows, past):
+    """Output rows [chunk * rows, (chunk + 1) * rows) of ``max_values``, counted over images, depths and heights."""
+    M, O, P, Q = y.shape
+    _, D, H, W = x.shape
+    step, more, lowest = stride[2], slack(pointer(x, 0)), x.dtype.type(-np.inf)
+    margin = margin_of(pointer(x, 0), padding[2])
+    apart = phase_length(pointer(x, 0), Q, W, size[2], step, padding[2], dilation[2])
+    peaks, room = np.full(BLOCK * step * apart + more, lowest), np.empty(BLOCK * Q + more, x.dtype)
+    tables, aligned = np.empty(size[0] * size[1] + size[2], np.int64), to_line(pointer(peaks, 0))
+    tap_columns(pointer(tables, size[0] * size[1]), size[2], step, padding[2], dilation[2], margin, apart)
+    last = min((chunk + 1) * rows, M * O * P)
+    for block in range(chunk * rows, last, BLOCK):
+        count, nan = min(BLOCK, last - block), False
+        lines, columns = pointer(tables, 0), pointer(tables, size[0] * size[1])
+        for u in range(count):
+            m, plane_row = divmod(block + u, O * P)
+            o, p = divmod(plane_row, P)
+            taps = lines_under(lines, o, p, x, size, stride, padding, dilation)
+            image, start = pointer(x, m * D * H * W), aligned + u * step * apart
+            if taps > 0:
+                nan |= spread_maxima(image, lines, taps, W, step, pointer(peaks, start + margin), apart, lowest)
+            else:
+                peaks[start : start + step * apart] = lowest
+        for u in range(count):
+            if nan:
+                m, plane_row = divmod(block + u, O * P)
+                o, p = divmod(plane_row, P)
+                taps = lines_under(lines, o, p, x, size, stride, padding, dilation)
+                image, out = pointer(x, m * D * H * W), pointer(room, u * Q)
+                peaks_or_nan(image, lines, taps, W, Q, size[2], step, padding[2], dilation[2], lowest, out)
+            else:
+                window_peaks(pointer(peaks, aligned + u * step * apart), columns, size[2], Q, pointer(room, u * Q))
+        deliver(pointer(y, block * Q), pointer(room, 0), count * Q, past)
+
+
+@device_function
+def peaks_or_nan(image, lines, taps, W, count, size, step, padding, dilation, lowest, out):
+    """A row of outputs, window by window."""
+    for q in range(count):
+        value = lowest
+        for t in range(taps):
+            for j in range(size):
+                w = q * step - padding + j * dilation
+                if w >= 0 and w < W:
+                    new = image[lines[t] + w]
+                    value = new if new > value or new != new else value
+        out[q] = value
