@@ -10,13 +10,11 @@ _CACHE_BOUND = (
 NOTES: dict[str, str] = {
     **{f"{name} 4096x1000 over 1": _CACHE_BOUND for name in ("sum", "mean")},
     **{f"{name} 16x64x56x56 over (0,2,3)": "level within the noise" for name in ("sum", "mean")},
-    "conv_transpose1d 8x256x512 -> 128 k8 s4": "the four phases of the outputs are four products, which read image and packed "
-    "weights from the second-level cache",
-    "conv_transpose2d 4x256x32x32 -> 128 k3 s2 p1 op1": "level within the noise",
     "group_norm (32) 16x256x28x28": "level within the noise forward: both are bound by the shared cache",
     "embedding 10000x128, 20x35 indices": "the kernel takes 5.3 of 12 us, at the bandwidth of the second-level caches; "
     "PyTorch needs 8 for everything",
-    "lstm seq 35 batch 20, 128 -> 256": "level within 5 %: the gates' functions run between the products of each step",
+    "lstm seq 35 batch 20, 128 -> 256": "level within the noise forward: five functions of each unit run between the products of a "
+    "step, and take 8 % of it",
 }
 
 _SMALL = "too short for the limit to matter: 20 to 30 us of Python stand around kernels of about 100"
@@ -37,10 +35,10 @@ SHORTFALLS: dict[str, str] = {
     "cross_entropy 4096x1000": "bound by 4 million exponentials, not by memory",
     "gelu 16M": "bound by the arithmetic of the error function and, backward, of an exponential too",
     "embedding 10000x128, 20x35 indices": "the kernel takes 5.3 of 12 us, Python the rest",
-    "lstm seq 35 batch 20, 128 -> 256": "20 rows are two short tiles, and every step waits for the last",
+    "lstm seq 35 batch 20, 128 -> 256": "of the forward time 8 % are the functions of the gates, and 5 % go between the short products",
     "lstm seq 128 batch 1, 64 -> 128": "one row: a product of a matrix and a vector reads each weight for one multiply-add",
-    "gru seq 35 batch 20, 128 -> 256": "20 rows are two short tiles, and every step waits for the last",
-    "rnn seq 35 batch 20, 128 -> 256": "20 rows are two short tiles, and every step waits for the last",
+    "gru seq 35 batch 20, 128 -> 256": "as the LSTM of this size: functions of the gates, and time between short products",
+    "rnn seq 35 batch 20, 128 -> 256": "as the LSTM of this size: functions of the gates, and time between short products",
     "attention batch 8, 4 heads, 512x64": "exponentials beside the products, which sum over no more than 64",
     "interpolate bilinear 8x64x56x56 x2": "not looked into further: twice PyTorch's speed",
     "grid_sample 8x32x64x64": "gathers four pixels for each output, which no counted byte stands for",
