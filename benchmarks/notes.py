@@ -13,8 +13,8 @@ NOTES: dict[str, str] = {
     "group_norm (32) 16x256x28x28": "level within the noise forward: both are bound by the shared cache",
     "embedding 10000x128, 20x35 indices": "the kernel takes 5.3 of 12 us, at the bandwidth of the second-level caches; "
     "PyTorch needs 8 for everything",
-    "lstm seq 35 batch 20, 128 -> 256": "level within the noise forward: five functions of each unit run between the products of a "
-    "step, and take 8 % of it",
+    "lstm seq 35 batch 20, 128 -> 256": "level within the noise forward: five functions of each unit run between a step's "
+    "products, and take 8 % of it",
 }
 
 _SMALL = "too short for the limit to matter: 20 to 30 us of Python stand around kernels of about 100"
@@ -35,7 +35,7 @@ SHORTFALLS: dict[str, str] = {
     "cross_entropy 4096x1000": "bound by 4 million exponentials, not by memory",
     "gelu 16M": "bound by the arithmetic of the error function and, backward, of an exponential too",
     "embedding 10000x128, 20x35 indices": "the kernel takes 5.3 of 12 us, Python the rest",
-    "lstm seq 35 batch 20, 128 -> 256": "of the forward time 8 % are the functions of the gates, and 5 % go between the short products",
+    "lstm seq 35 batch 20, 128 -> 256": "forward 8 % of the time goes to the functions of gates, 5 % between short products",
     "lstm seq 128 batch 1, 64 -> 128": "one row: a product of a matrix and a vector reads each weight for one multiply-add",
     "gru seq 35 batch 20, 128 -> 256": "as the LSTM of this size: functions of the gates, and time between short products",
     "rnn seq 35 batch 20, 128 -> 256": "as the LSTM of this size: functions of the gates, and time between short products",
