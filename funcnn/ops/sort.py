@@ -9,13 +9,19 @@ import numpy as np
 from funcnn.core import dtypes
 from funcnn.core.aval import Aval
 from funcnn.core.errors import ShapeError
-from funcnn.core.primitive import Primitive
+from funcnn.core.primitive import Implementation, Primitive
 from funcnn.core.tensor import Tensor
+from funcnn.kernels.cpu.threads import workers
+from funcnn.kernels.cpu.topk import top_rows
 from funcnn.ops.common import cast, normalize_dim, to_tensor
 from funcnn.ops.elementwise import mul
 from funcnn.ops.index import gather
 from funcnn.ops.movement import reshape, slice_dim
 from funcnn.ops.reduce import ValuesIndices, dropped
+from funcnn.ops.reduce_cpu import flat
+
+FEW = 64  # the first of a row that are kept in order by insertion
+LARGE = 1 << 12  # numbers; below, NumPy's sort costs less
 
 
 def _argsort(ins: list, outs: list, dim: int, descending: bool) -> None:
@@ -48,6 +54,33 @@ def sort(input: Any, dim: int = -1, descending: bool = False, stable: bool = Tru
     return ValuesIndices(x if x.ndim == 0 else gather(x, dim, order), order)
 
 
+def _sorted_top(ins: list, outs: list, dim: int, k: int, largest: bool) -> None:
+    order = np.empty(ins[0].shape, np.int64)
+    _argsort(ins, [order], dim, largest)
+    np.copyto(outs[0], order[(slice(None),) * dim + (slice(k),)])
+
+
+def _inserted_top(ins: list, outs: list, dim: int, k: int, largest: bool) -> None:
+    x = np.moveaxis(ins[0], dim, -1)
+    best = np.empty((*x.shape[:-1], k), np.int64)
+    top_rows(flat(x), best.reshape(-1), x.shape[-1], k, largest, workers(x.size * 1.0))
+    np.copyto(outs[0], np.moveaxis(best, -1, dim))
+
+
+def _inserts(ins: list, dim: int, k: int, largest: bool) -> bool:
+    x = ins[0]
+    return 0 < k <= min(FEW, x.shape[dim] // 4) and x.size >= LARGE and x.dtype.char in "fd"
+
+
+topk_p = Primitive(
+    "topk",
+    shape=lambda x, dim, k, largest: (Aval((*x.shape[:dim], k, *x.shape[dim + 1 :]), dtypes.int64),),
+    cpu=(Implementation(_inserted_top, _inserts), Implementation(_sorted_top)),
+    batch=lambda n, ins, batched, dim, k, largest: topk_p(ins[0], dim=dim + 1, k=k, largest=largest),
+    keeps="",
+)
+
+
 def topk(input: Any, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> ValuesIndices:
     """``(values, indices)`` of the ``k`` largest (or smallest) along ``dim``, in order."""
     x = to_tensor(input)
@@ -56,7 +89,7 @@ def topk(input: Any, k: int, dim: int = -1, largest: bool = True, sorted: bool =
         return ValuesIndices(x, argsort(x))
     if not 0 <= k <= x._v.shape[dim]:
         raise ShapeError(f"topk: k={k} is out of range for dimension {dim} of size {x._v.shape[dim]}")
-    order = slice_dim(argsort(x, dim, largest), dim, 0, k)
+    order = topk_p(x, dim=dim, k=int(k), largest=bool(largest))
     return ValuesIndices(gather(x, dim, order), order)
 
 

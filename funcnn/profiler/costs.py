@@ -182,7 +182,7 @@ FLOPS: dict[str, Rule] = {
                      "adaptive_avg_pool_grad", "adaptive_max_pool", "fractional_max_pool"), _each(1)),
     "moments": _each(4), "sum_of_squares": _each(2), "extremum_grad": _each(2),
     "conv": _conv, "conv_input_grad": _conv_input_grad, "conv_weight_grad": _conv_weight_grad,
-    "matmul": _matmul, "linear": _matmul, "argsort": _logarithm, "logcumsumexp": _each(LOG + EXP),
+    "matmul": _matmul, "linear": _matmul, "argsort": _logarithm, "topk": _each(1), "logcumsumexp": _each(LOG + EXP),
     "max_pool": _window, "avg_pool": _window, "avg_pool_grad": _window, "pool_scatter": _each(1), "pool_gather": _none,
     "normalize": _each(7), "normalize_grad": _each(11), "softmax": _each(EXP + 4), "log_softmax": _each(EXP + 4),
     "logsumexp": _each(EXP + 2), "logsumexp_grad": _each(EXP + 2), "softmax_grad": _each(4), "log_softmax_grad": _each(EXP + 3),

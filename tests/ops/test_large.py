@@ -100,3 +100,19 @@ def test_square_is_a_power(dtype):
     np.testing.assert_array_equal(y.detach().numpy(), x * x)
     y.sum().backward()
     np.testing.assert_allclose(t.grad.numpy(), 2 * x, 1e-6)
+
+
+@pytest.mark.parametrize("dim", [0, 1, 2])
+@pytest.mark.parametrize("largest", [True, False])
+def test_topk_of_many_numbers(dim, largest):
+    x = np.random.default_rng(1).permutation(30 * 40 * 50).reshape(30, 40, 50).astype(np.float32)
+    t = fn.tensor(x).requires_grad_()
+    values, places = t.topk(3, dim, largest)
+    order = np.argsort(-x if largest else x, dim).take(range(3), dim)
+    np.testing.assert_array_equal(places.numpy(), order)
+    np.testing.assert_array_equal(values.detach().numpy(), np.take_along_axis(x, order, dim))
+    values.sum().backward()
+    assert t.grad.sum() == values.numel() and (np.take_along_axis(t.grad.numpy(), order, dim) == 1).all()
+    if dim:
+        batched = fn.vmap(lambda row: row.topk(3, dim - 1, largest)[1])(t)
+        np.testing.assert_array_equal(batched.numpy(), order)
