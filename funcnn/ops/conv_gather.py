@@ -14,7 +14,7 @@ from funcnn.kernels.cpu import threads
 from funcnn.kernels.cpu.conv import SLACK, convolve, convolve_images, pack_weights, spread
 from funcnn.kernels.cpu.conv_phases import convolve_phases
 from funcnn.kernels.cpu.conv_weight import convolve_weight_grad, image_weight_grad
-from funcnn.kernels.cpu.tiles import dots_shape
+from funcnn.kernels.cpu.tiles import FEW, dots_shape, few_shape
 from funcnn.kernels.cpu.vector import tile_shape, vector_bytes
 from funcnn.ops import conv_reference as reference
 from funcnn.ops.conv_volume import bias_of, volume, where_of
@@ -42,78 +42,87 @@ def _spread(x: np.ndarray, image: tables.Image) -> np.ndarray:
 
 
 def packed_weights(
-    w: np.ndarray, table: np.ndarray, groups: int, lanes: int, rows: int, stride: int, group: int
+    w: np.ndarray, table: np.ndarray, groups: int, lanes: int, rows: int, stride: int, group: int, room: Any = None
 ) -> tuple[np.ndarray, bool]:
     """The weights in panels of ``rows`` lanes, ``stride`` apart, and whether they are finite; the table orders the rest."""
     panels = groups * -(-lanes // rows)
-    packed, spoiled = empty((panels * rows * table.size,), w.dtype), np.empty(panels, w.dtype)
+    packed = empty((panels * rows * table.size,), w.dtype) if room is None else room
+    spoiled = np.empty(panels, w.dtype)
     work = threads.workers(2 * packed.size)
     pack_weights(w.reshape(-1), table, packed, spoiled, groups, lanes, rows, stride, group, work)
     return packed, not spoiled.any()
 
 
-def _product(x: np.ndarray, layout: tables.Image, parts: list, bias: np.ndarray, y: np.ndarray, inner: int,
-             groups: int) -> None:  # fmt: skip
-    """y (N, K, D, H, W) from x of ``inner`` channels a group; parts are (Part, packed weights).
+def _packed_parts(w: np.ndarray, parts: tables.Parts, groups: int, lanes: int, stride: int, group: int) -> tuple:
+    """The weights of all parts, one after the other, and whether they are finite."""
+    rows = _tile(lanes, w.itemsize)[0]
+    each = groups * -(-lanes // rows) * rows
+    packed, finite, first = empty((parts.offsets.size * each,), w.dtype), True, 0
+    for part in parts.each:
+        room = packed[first : first + part.offsets.size * each]
+        finite &= packed_weights(w, part.table, groups, lanes, rows, stride, group, room)[1]
+        first += room.size
+    return packed, finite
+
+
+def _tile(lanes: int, itemsize: int) -> tuple[int, int]:
+    """Rows and columns of the tile for so many output channels of a group."""
+    return few_shape(itemsize) if lanes <= FEW else tile_shape(itemsize)
+
+
+def _product(x: np.ndarray, layout: tables.Image, parts: tables.Parts, packed: np.ndarray, bias: np.ndarray, y: np.ndarray,
+             inner: int, groups: int) -> None:  # fmt: skip
+    """y (N, K, D, H, W) from x of ``inner`` channels a group and the packed weights of all parts.
 
     By images where each worker gets some. Both ways add the same numbers in the same order, so the choice may depend on the CPUs.
     """
     if not layout.direct and x.shape[0] * groups >= min(max(2 * threads.available(), 4), 16):
-        if len(parts) > 1 and tables.alike([part for part, _ in parts]):
-            _all_phases(x, layout, parts, bias, y, inner, groups)
-            return
-        for part, packed in parts:
-            _by_images(x, layout, part, packed, bias, y, inner, groups)
+        together = len(parts.each) > 1 and y.shape[1] // groups > FEW and tables.alike(parts.each)
+        by_images = _all_phases if together else _by_images
+        by_images(x, layout, parts, packed, bias, y, inner, groups)
         return
-    image = _spread(x, layout)
-    for part, packed in parts:
-        _by_tiles(image, layout, part, packed, bias, y, inner, groups)
+    image, first, each = _spread(x, layout), 0, packed.size // parts.offsets.size
+    for part, row in zip(parts.each, parts.rows.tolist(), strict=True):
+        count = part.offsets.size * each
+        _by_tiles(image, layout, part, row, packed[first : first + count], bias, y, inner, groups)
+        first += count
 
 
-def _strides(y: np.ndarray, part: tables.Part, groups: int) -> tuple:
-    """How outputs of a part lie in y (N, K, D, H, W), and where they begin."""
-    _, k, depth, height, width = y.shape
-    plane = height * width
-    begin = part.phase[0] * plane + part.phase[1] * width + part.phase[2]
-    steps = (part.strides[0] * plane, part.strides[1] * width, part.strides[2])
-    return (k * depth * plane, depth * plane, *steps, groups, begin)
-
-
-def _by_images(x: np.ndarray, layout: tables.Image, part: tables.Part, packed: np.ndarray, bias: np.ndarray, y: np.ndarray,
+def _by_images(x: np.ndarray, layout: tables.Image, parts: tables.Parts, packed: np.ndarray, bias: np.ndarray, y: np.ndarray,
                inner: int, groups: int) -> None:  # fmt: skip
-    tile = tile_shape(y.itemsize)
-    work = threads.workers(2 * FLOP_NS * y.size * part.offsets.size)
+    lanes = y.shape[1] // groups
+    tile = _tile(lanes, y.itemsize)
+    work = threads.workers(2 * FLOP_NS * y.size * parts.offsets.size // len(parts.each))
     images, scratch = (
         empty((work * (inner * layout.size + SLACK),), y.dtype),
         empty((work * tile[0] * tile[1],), y.dtype),
     )
     convolve_images(
-        x, images, packed, part.offsets, bias, y, scratch, tile, part.grid, y.shape[1] // groups, layout.layout, part.step,
-        inner, _strides(y, part, groups), y.shape[0], work,
+        x, images, packed, parts.offsets, bias, y, scratch, tile, lanes, layout.layout, inner, parts.rows,
+        (y[0].size, y[0, 0].size, groups), y.shape[0], work,
     )  # fmt: skip
 
 
-def _all_phases(x: np.ndarray, layout: tables.Image, parts: list, bias: np.ndarray, y: np.ndarray, inner: int,
-                groups: int) -> None:  # fmt: skip
+def _all_phases(x: np.ndarray, layout: tables.Image, parts: tables.Parts, packed: np.ndarray, bias: np.ndarray,
+                y: np.ndarray, inner: int, groups: int) -> None:  # fmt: skip
     """By images, all parts together: what they write lies between each other."""
-    tile, first = tile_shape(y.itemsize), parts[0][0]
-    offsets = np.concatenate([part.offsets for part, _ in parts])
-    ends = np.cumsum([0, *[part.offsets.size for part, _ in parts]])
-    begins = np.array([_strides(y, part, groups)[6] for part, _ in parts])
-    work = threads.workers(2 * FLOP_NS * y.size * offsets.size / len(parts))
+    lanes, first, row = y.shape[1] // groups, parts.each[0], parts.rows[0].tolist()
+    tile = tile_shape(y.itemsize)
+    ends, begins = np.append(parts.rows[:, 0], parts.offsets.size), np.ascontiguousarray(parts.rows[:, 3])
+    work = threads.workers(2 * FLOP_NS * y.size * parts.offsets.size / len(parts.each))
     images = empty((work * (inner * layout.size + SLACK),), y.dtype)
-    scratch = empty((work * len(parts) * tile[0] * tile[1],), y.dtype)
+    scratch = empty((work * len(parts.each) * tile[0] * tile[1],), y.dtype)
     convolve_phases(
-        x, images, np.concatenate([packed for _, packed in parts]), offsets, ends, begins, bias, y, scratch, tile, first.grid,
-        y.shape[1] // groups, layout.layout, first.step, inner, _strides(y, first, groups), y.shape[0], work,
+        x, images, packed, parts.offsets, ends, begins, bias, y, scratch, tile, first.grid, lanes, layout.layout, first.step,
+        inner, (y[0].size, y[0, 0].size, *row[8:], groups, 0), y.shape[0], work,
     )  # fmt: skip
 
 
-def _by_tiles(image: np.ndarray, layout: tables.Image, part: tables.Part, packed: np.ndarray, bias: np.ndarray,
+def _by_tiles(image: np.ndarray, layout: tables.Image, part: tables.Part, row: list, packed: np.ndarray, bias: np.ndarray,
               y: np.ndarray, inner: int, groups: int) -> None:  # fmt: skip
     n, k = y.shape[:2]
-    rows, columns = tile = tile_shape(y.itemsize)
     lanes = k // groups
+    rows, columns = tile = _tile(lanes, y.itemsize)
     planes, height, width, pitch = part.grid
     pixel_tiles, lane_tiles = -(-((height - 1) * pitch + width) // columns), -(-lanes // rows)
     flops = 2 * columns * rows * part.offsets.size  # of one tile
@@ -123,22 +132,20 @@ def _by_tiles(image: np.ndarray, layout: tables.Image, part: tables.Part, packed
     steps = (groups * inner * layout.size, inner * layout.size, part.step)
     work = threads.workers(FLOP_NS * flops * pixel_tiles * lane_tiles * groups * n * planes)
     scratch = empty((work * rows * columns,), y.dtype)
-    convolve(
-        image, packed, part.offsets, bias, y, scratch, tile, part.grid, lanes, blocks, steps, _strides(y, part, groups), n,
-        work,
-    )  # fmt: skip
+    strides = (y[0].size, y[0, 0].size, *row[8:], groups, row[3])
+    convolve(image, packed, part.offsets, bias, y, scratch, tile, part.grid, lanes, blocks, steps, strides, n, work)
 
 
 def forward(ins: list, outs: list, stride: tuple, padding: tuple, dilation: tuple, groups: int) -> None:
     """y = w * x + bias by the gathered product."""
     x, w, y = volume(ins[0]), volume(ins[1]), volume(outs[0])
     k, inner, *kernel = w.shape
-    rows, columns = tile_shape(y.itemsize)
-    layout, part = tables.forward(x.shape[2:], inner, tuple(kernel), *where_of(stride, padding, dilation), columns)
-    taps = part.offsets.size
-    packed, finite = packed_weights(w, part.table, groups, k // groups, rows, taps, k // groups * taps)
+    lanes, where = k // groups, where_of(stride, padding, dilation)
+    layout, parts = tables.forward_parts(x.shape[2:], inner, tuple(kernel), *where, _tile(lanes, y.itemsize)[1])
+    taps = parts.offsets.size
+    packed, finite = _packed_parts(w, parts, groups, lanes, taps, lanes * taps)
     if finite or not any(padding):
-        _product(x, layout, [(part, packed)], bias_of(ins, y), y, inner, groups)
+        _product(x, layout, parts, packed, bias_of(ins, y), y, inner, groups)
     else:
         reference.forward(ins, outs, stride, padding, dilation, groups)
 
@@ -147,22 +154,20 @@ def input_grad(ins: list, outs: list, stride: tuple, padding: tuple, dilation: t
     """dx from dy and w by the gathered product, one part for each phase of the stride."""
     dy, w, dx = volume(ins[0]), volume(ins[1]), volume(outs[0])
     k, channels, *kernel = w.shape
-    lanes, taps, rows = k // groups, prod(kernel), tile_shape(dx.itemsize)[0]
-    bias = bias_of(ins, dx)
+    lanes, taps, bias = k // groups, prod(kernel), bias_of(ins, dx)
     where = where_of(stride, padding, dilation)
-    layout, parts = tables.input_grad(dx.shape[2:], dy.shape[2:], lanes, channels, tuple(kernel), *where)
-    ready = []
-    for part in parts:
-        if part.offsets.size:
-            packed, finite = packed_weights(w, part.table, groups, channels, rows, taps, lanes * channels * taps)
-            if not finite:
-                reference.input_grad(ins, outs, stride, padding, dilation, groups, size)
-                return
-            ready.append((part, packed))
-        else:
-            untouched: Any = (..., *(slice(a, None, t) for a, t in zip(part.phase, part.strides, strict=True)))
-            dx[untouched] = bias.reshape(-1, 1, 1, 1)
-    _product(dy, layout, ready, bias, dx, lanes, groups)
+    layout, parts, untouched = tables.input_grad_parts(
+        dx.shape[2:], dy.shape[2:], lanes, channels, tuple(kernel), *where
+    )
+    packed, finite = _packed_parts(w, parts, groups, channels, taps, lanes * channels * taps)
+    if not finite:
+        reference.input_grad(ins, outs, stride, padding, dilation, groups, size)
+        return
+    if parts.each:
+        _product(dy, layout, parts, packed, bias, dx, lanes, groups)
+    for part in untouched:
+        place: Any = (..., *(slice(a, None, t) for a, t in zip(part.phase, part.strides, strict=True)))
+        dx[place] = bias.reshape(-1, 1, 1, 1)
 
 
 def _pieces(pixels: int, vector: int) -> int:

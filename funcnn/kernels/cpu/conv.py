@@ -20,10 +20,10 @@ from __future__ import annotations
 from funcnn.kernels.cpu.compile import device_function, kernel
 from funcnn.kernels.cpu.parallel import parallel_for
 from funcnn.kernels.cpu.rows import add_row, clear_row, copy_row
-from funcnn.kernels.cpu.tiles import tile_gather
+from funcnn.kernels.cpu.tiles import FEW, tile_few, tile_gather
 from funcnn.kernels.cpu.vector import pointer, shift
 
-SLACK = 64  # numbers beyond an image that a tile may read
+SLACK = 128  # numbers beyond an image that a tile may read
 
 
 # ---- the padded, phase-split image --------------------------------------------------------------------------------------
@@ -124,14 +124,14 @@ def pack_weights(w, table, packed, spoiled, groups, lanes, rows, stride, group, 
 
 # ---- the product ------------------------------------------------------------------------------------------------------------
 @device_function
-def store_tile(c, columns, y, bias, channel, valid, start, grid, strides):
+def store_tile(c, columns, y, bias, valid, start, grid, strides):
     """Write the tile's pixels that exist, plus the bias, to where they belong in y."""
     _, P, Q, pitch = grid
     p, q, j = start // pitch, start % pitch, 0
     while j < columns and p < P:
         length = min(columns - j, Q - q)
         for i in range(valid):
-            add = bias[channel + i]
+            add = bias[i]
             source = shift(c, i * columns + j)
             target = shift(y, i * strides[1] + p * strides[3] + q * strides[4])
             if strides[4] == 1:
@@ -144,22 +144,23 @@ def store_tile(c, columns, y, bias, channel, valid, start, grid, strides):
 
 
 @device_function
-def convolve_plane(
-    image, base, weights, offsets, bias, y, place, c, tile, grid, channel, lanes, tiles, panels, strides
-):
+def convolve_plane(image, factors, offsets, count, bias, y, c, tile, grid, lanes, tiles, panels, strides):
     """Tiles ``tiles[0]`` to ``tiles[1]`` of the pixels of an output plane, ``panels`` likewise of a group's channels.
 
-    base: where the group's image begins, at the plane. place: where the group's first output plane begins in y.
+    All are pointers to where the group's numbers begin: image and y at the plane, factors at its panels.
     """
     rows, columns = tile
     pixels = (grid[1] - 1) * grid[3] + grid[2]
     for t in range(tiles[0], min(tiles[1], (pixels + columns - 1) // columns)):
         start = max(min(t * columns, pixels - columns), 0)
         for k in range(panels[0], min(panels[1], (lanes + rows - 1) // rows)):
-            panel = pointer(weights, (channel // lanes * ((lanes + rows - 1) // rows) + k) * offsets.size * rows)
-            tile_gather(offsets.size, panel, pointer(image, base + start), pointer(offsets, 0), c, columns)
-            target = pointer(y, place + k * rows * strides[1])
-            store_tile(c, columns, target, bias, channel + k * rows, min(rows, lanes - k * rows), start, grid, strides)
+            panel, source = shift(factors, k * count * rows), shift(image, start)
+            if rows == FEW:
+                tile_few(count, panel, source, offsets, c, columns)
+            else:
+                tile_gather(count, panel, source, offsets, c, columns)
+            target = shift(y, k * rows * strides[1])
+            store_tile(c, columns, target, shift(bias, k * rows), min(rows, lanes - k * rows), start, grid, strides)
 
 
 @device_function
@@ -174,10 +175,12 @@ def convolve_chunk(chunk, worker, image, weights, offsets, bias, y, scratch, til
     place = n * strides[0] + g * lanes * strides[1] + plane * strides[2] + strides[6]
     tiles = (block * pixel_tiles, (block + 1) * pixel_tiles)
     panels = (lane_block * lane_tiles, (lane_block + 1) * lane_tiles)
-    c = pointer(scratch, worker * tile[0] * tile[1])
+    c, count = pointer(scratch, worker * tile[0] * tile[1]), offsets.size
+    factors = pointer(weights, g * ((lanes + tile[0] - 1) // tile[0]) * count * tile[0])
     convolve_plane(
-        image, base, weights, offsets, bias, y, place, c, tile, grid, g * lanes, lanes, tiles, panels, strides
-    )
+        pointer(image, base), factors, pointer(offsets, 0), count, pointer(bias, g * lanes), pointer(y, place), c, tile, grid,
+        lanes, tiles, panels, strides,
+    )  # fmt: skip
 
 
 @kernel
@@ -195,28 +198,37 @@ def convolve(image, weights, offsets, bias, y, scratch, tile, grid, lanes, block
 
 @device_function
 def convolve_image(
-    chunk, worker, x, images, weights, offsets, bias, y, scratch, tile, grid, lanes, layout, step, inner, strides
+    chunk, worker, x, images, weights, offsets, bias, y, scratch, tile, lanes, layout, inner, parts, strides
 ):
-    """One group of one image: its own copy, small enough for the worker's cache, and all of its outputs."""
-    g, n = chunk % strides[5], chunk // strides[5]
-    base = worker * (inner * layout[2][0] * layout[4] + SLACK)
-    copy_planes(x, chunk * inner, images, base, inner, layout)
-    c, everything = pointer(scratch, worker * tile[0] * tile[1]), (0, y.size)
-    for plane in range(grid[0]):
-        place = n * strides[0] + g * lanes * strides[1] + plane * strides[2] + strides[6]
-        convolve_plane(
-            images, base + plane * step, weights, offsets, bias, y, place, c, tile, grid, g * lanes, lanes, everything,
-            everything, strides,
-        )  # fmt: skip
+    """One group of one image: its own copy, small enough for the worker's cache, and all of its outputs, part for part."""
+    groups = strides[2]
+    g, n = chunk % groups, chunk // groups
+    image = worker * (inner * layout[2][0] * layout[4] + SLACK)
+    copy_planes(x, chunk * inner, images, image, inner, layout)
+    c, everything, panels = pointer(scratch, worker * tile[0] * tile[1]), (0, y.size), (lanes + tile[0] - 1) // tile[0]
+    for p in range(parts.shape[0]):
+        first, count, step = parts[p, 0], parts[p, 1], parts[p, 2]
+        grid = (parts[p, 4], parts[p, 5], parts[p, 6], parts[p, 7])
+        steps = (strides[0], strides[1], parts[p, 8], parts[p, 9], parts[p, 10])
+        factors = pointer(weights, (first * groups + g * count) * panels * tile[0])
+        place = n * strides[0] + g * lanes * strides[1] + parts[p, 3]
+        for plane in range(grid[0]):
+            convolve_plane(
+                pointer(images, image + plane * step), factors, pointer(offsets, first), count, pointer(bias, g * lanes),
+                pointer(y, place + plane * steps[2]), c, tile, grid, lanes, everything, everything, steps,
+            )  # fmt: skip
 
 
 @kernel
 def convolve_images(
-    x, images, weights, offsets, bias, y, scratch, tile, grid, lanes, layout, step, inner, strides, batch, threads
+    x, images, weights, offsets, bias, y, scratch, tile, lanes, layout, inner, parts, strides, batch, threads
 ):
-    """``convolve`` of x, of ``inner`` channels a group, each image spread by the worker that multiplies it.
+    """``convolve`` of x, of ``inner`` channels a group, each image spread once by the worker that multiplies it.
 
-    images: room for one group of one image for each thread. step: from an image's plane to the next. The others: see there.
+    images: room for one group of one image for each thread. parts: a row for each product of the same image: where its
+    offsets begin in ``offsets``, how many there are; from an image's plane to the next; where its outputs begin in y; grid;
+    y's steps of plane, row and column. weights: those of the parts in turn. strides: y's of n and k, the number of groups.
+    The others: see there.
     """
-    args = (x, images, weights, offsets, bias, y, scratch, tile, grid, lanes, layout, step, inner, strides)
-    parallel_for(convolve_image, batch * strides[5], threads, args)
+    args = (x, images, weights, offsets, bias, y, scratch, tile, lanes, layout, inner, parts, strides)
+    parallel_for(convolve_image, batch * strides[2], threads, args)

@@ -13,7 +13,7 @@ A chunk is one group of one image, copied by its worker where there is padding o
 from __future__ import annotations
 
 from funcnn.kernels.cpu.compile import device_function, kernel
-from funcnn.kernels.cpu.conv import copy_planes, pack_lanes
+from funcnn.kernels.cpu.conv import SLACK, copy_planes, pack_lanes
 from funcnn.kernels.cpu.direct_tile import tile_runs
 from funcnn.kernels.cpu.parallel import parallel_for
 from funcnn.kernels.cpu.rows import clear_row
@@ -60,7 +60,7 @@ def direct_rows(image, panel, offsets, c, rows, grid, width, half, longest):
 def direct_image(chunk, worker, x, images, packed, offsets, y, scratch, layout, copied, grid, step, sizes, half):
     """One group of one image."""
     inner, lanes, width, block, longest, groups = sizes
-    room = inner * layout[2][0] * layout[4] + (64 if copied else 0)
+    room = inner * layout[2][0] * layout[4] + (SLACK if copied else 0)
     base = (worker if copied else chunk) * room
     if copied:
         copy_planes(x, chunk * inner, images, base, inner, layout)

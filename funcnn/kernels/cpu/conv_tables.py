@@ -110,9 +110,52 @@ def input_grad(
     return image, parts
 
 
-def alike(parts: list[Part]) -> bool:
+def alike(parts: tuple[Part, ...]) -> bool:
     """Whether the parts are all phases of an input's gradient, with outputs of the same sizes."""
     return len(parts) == prod(parts[0].strides) and all(part.grid == parts[0].grid for part in parts)
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """The products of one image that are not empty.
+
+    offsets: those of all parts, one after the other. rows: what ``convolve_images`` is told of each.
+    """
+
+    each: tuple[Part, ...]
+    offsets: np.ndarray
+    rows: np.ndarray
+
+
+def _joined(parts: list[Part], size: Three) -> Parts:
+    """Of parts whose outputs make up an array (..., *size)."""
+    each = tuple(part for part in parts if part.offsets.size)
+    plane, rows, first = size[1] * size[2], [], 0
+    for part in each:
+        begin = part.phase[0] * plane + part.phase[1] * size[2] + part.phase[2]
+        apart = (part.strides[0] * plane, part.strides[1] * size[2], part.strides[2])
+        rows.append((first, part.offsets.size, part.step, begin, *part.grid, *apart))
+        first += part.offsets.size
+    offsets = [np.zeros(0, np.int64), *(part.offsets for part in each)]
+    return Parts(each, np.concatenate(offsets), np.array(rows, np.int64).reshape(-1, 11))
+
+
+@lru_cache(512)
+def forward_parts(
+    size: Three, channels: int, kernel: Three, stride: Three, padding: Three, dilation: Three, lanes: int
+) -> tuple[Image, Parts]:
+    """``forward`` as parts of one."""
+    image, part = forward(size, channels, kernel, stride, padding, dilation, lanes)
+    return image, _joined([part], part.grid[:3])
+
+
+@lru_cache(512)
+def input_grad_parts(
+    size: Three, out: Three, lanes: int, channels: int, kernel: Three, stride: Three, padding: Three, dilation: Three
+) -> tuple[Image, Parts, list[Part]]:
+    """``input_grad``'s parts, and those to which no tap leads."""
+    image, parts = input_grad(size, out, lanes, channels, kernel, stride, padding, dilation)
+    return image, _joined(parts, size), [part for part in parts if not part.offsets.size]
 
 
 def _meetings(size: int, kernel: int, stride: int, padding: int, dilation: int) -> list[list[tuple[int, int]]]:

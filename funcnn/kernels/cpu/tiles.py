@@ -16,17 +16,20 @@ from funcnn.kernels.cpu.vector import Tile, _tile_twin, tile_shape, vector_bytes
 
 
 # ---- rows at addresses of their own -----------------------------------------------------------------------------------
-def _gather_twin(count: int, a: Any, b: Any, offsets: Any, c: Any, stride: int) -> None:
-    rows, columns = tile_shape(c.dtype.itemsize)
-    for i in range(rows):
-        c[i * stride : i * stride + columns] = 0
-    for k in range(count):
-        row = b[offsets[k] : offsets[k] + columns]
+def _gathered(shape: Any) -> Any:
+    def twin(count: int, a: Any, b: Any, offsets: Any, c: Any, stride: int) -> None:
+        rows, columns = shape(c.dtype.itemsize)
         for i in range(rows):
-            c[i * stride : i * stride + columns] += a[k * rows + i] * row
+            c[i * stride : i * stride + columns] = 0
+        for k in range(count):
+            row = b[offsets[k] : offsets[k] + columns]
+            for i in range(rows):
+                c[i * stride : i * stride + columns] += a[k * rows + i] * row
+
+    return twin
 
 
-@intrinsic(twin=_gather_twin)
+@intrinsic(twin=_gathered(tile_shape))
 def tile_gather(typingctx: Any, count: Any, a: Any, b: Any, offsets: Any, c: Any, stride: Any) -> Any:
     """``c[i, j] = sum(a[k, i] * b[offsets[k] + j])`` for a whole tile of c, whose rows are ``stride`` apart."""
     from numba.core import types
@@ -51,6 +54,32 @@ class Gather(Tile):
 
     def row(self, b: Any, k: Any) -> Any:
         return self.builder.gep(b, [self.builder.load(self.builder.gep(self.offsets, [k]))])
+
+
+FEW = 3  # rows of ``tile_few``
+
+
+@cache
+def few_shape(itemsize: int) -> tuple[int, int]:
+    """Rows and columns of ``tile_few``'s tile: as many accumulators as ``tile_gather`` has, for the channels of a picture."""
+    return FEW, (8 if tile_shape(4)[0] == 8 else 4) * vector_bytes() // itemsize
+
+
+@intrinsic(twin=_gathered(few_shape))
+def tile_few(typingctx: Any, count: Any, a: Any, b: Any, offsets: Any, c: Any, stride: Any) -> Any:
+    """``tile_gather`` of three rows, wider: of eight, five would be nothing."""
+    from numba.core import types
+
+    size = c.dtype.bitwidth // 8
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        many, left, right, places, tile, step = values
+        gather = Gather(builder, context.get_data_type(c.dtype), size, places)
+        gather.rows, gather.across = FEW, few_shape(size)[1] // gather.lanes
+        gather.emit(many, left, right, tile, step, None)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, a, b, offsets, c, types.intp), codegen
 
 
 @cache
