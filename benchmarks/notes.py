@@ -20,8 +20,6 @@ NOTES: dict[str, str] = {
 _SMALL = "too short for the limit to matter: 20 to 30 us of Python stand around kernels of about 100"
 
 SHORTFALLS: dict[str, str] = {
-    "conv2d 16x3x224x224 -> 64 k7 s2 p3": "three input channels fill three of a tile's eight rows in the input gradient; each "
-    "of its four phases reads the 53 MB of cotangents anew",
     "conv2d 64x1x28x28 -> 6 k5": f"six channels of a vector's eight are real; 25 taps are few for a tile written; {_SMALL}",
     "conv2d 32x6x14x14 -> 16 k5": f"six channels of a vector's eight are real in the input gradient, and half of its "
     f"products meet padding; {_SMALL}",

@@ -12,7 +12,7 @@ reads R columns of weights (packed, sequential) and R rows of pixels from the se
 The input's gradient is the same product with other tables: for each phase of the input, the taps that reach it, over the
 cotangent padded. Its tables and the forward's are made in ``conv_tables``. The weight's gradient is in ``conv_weight``.
 
-Where there are enough images, each is spread by the worker that multiplies it and stays in its cache.
+Where there are enough images, each is spread by the worker that multiplies it and stays in its cache for all phases.
 """
 
 from __future__ import annotations
