@@ -80,12 +80,11 @@ def window_mean_rows(chunk, worker, x, y, bounds, extents, rows):
     M, O, P, Q = y.shape
     _, D, H, W = x.shape
     scratch = np.empty(W, x.dtype)
-    sums = pointer(scratch, 0)
     for row in range(chunk * rows, min((chunk + 1) * rows, M * O * P)):
         m, plane_row = divmod(row, O * P)
         o, p = divmod(plane_row, P)
-        for w in range(W):
-            sums[w] = 0
+        sums = pointer(scratch, 0)
+        clear_row(sums, W)
         for d in range(bounds[o, 0], bounds[o, 1]):
             for h in range(bounds[O + p, 0], bounds[O + p, 1]):
                 source = pointer(x, ((m * D + d) * H + h) * W)
