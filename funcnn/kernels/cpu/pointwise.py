@@ -3,7 +3,7 @@
 There is nothing to spread and no padding, so the product is of the arrays as they lie, and its columns are the pixels of all
 images in a row: small images share tiles. With strides above 1 the wrapper takes the pixels out first.
 
-2 N K C P flops on 4 N (K + C) P bytes: 64 channels to 256 on 56 x 56 pixels are 7.0 ms of multiply-adds at the full rate of two
+2 N K C P flops on 4 N (K + C) P bytes: 64 channels to 256 on 56 x 56 pixels are 7.1 ms of multiply-adds at the full rate of two
 cores and 1.4 ms of copying at that of memory, which add up unless memory is read and written while the tiles multiply:
 
 - a block of pixels (all channels of some tiles, 100 KB) is multiplied with all weights in panels while it is in the
@@ -29,8 +29,10 @@ from funcnn.kernels.cpu.vector import pointer, shift, tile_product
 # ---- pixels of a batch in pieces of images --------------------------------------------------------------------------------
 @device_function
 def find_pieces(start, many, pixels, x_image, y_image, pieces):
-    """Cut ``many`` pixels of the batch where images of ``pixels`` end. Of each piece: length, place in x, place in y; returns
-    their number."""
+    """Cut ``many`` pixels of the batch where images of ``pixels`` end; returns the number of pieces.
+
+    Of each piece: length, place in x, place in y.
+    """
     n, q, count = start // pixels, start % pixels, 0
     while many > 0:
         length = min(many, pixels - q)

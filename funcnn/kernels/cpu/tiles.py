@@ -1,9 +1,9 @@
 """Register tiles of products whose operands are rows somewhere in memory: what convolution stands on.
 
 ``tile_gather`` is ``tile_product`` with each row of b at an address of its own, so an image serves as its own unfolded
-matrix; ``tile_few`` the same for three rows. ``tile_dots`` multiplies rows with rows: the sum runs along the vectors, DOTS_A x DOTS_B of them at once, which is
-the shape of a weight gradient (pixels are summed away). Twelve or 24 accumulators hide the latency of the multiply-add;
-a step of ``tile_dots`` loads DOTS_A + DOTS_B vectors for DOTS_A * DOTS_B of them.
+matrix; ``tile_few`` is the same for three rows. ``tile_dots`` multiplies rows with rows: the sum runs along the vectors,
+DOTS_A x DOTS_B of them at once, which is the shape of a weight gradient (pixels are summed away). Twelve or 24 accumulators
+hide the latency of the multiply-add; a step of ``tile_dots`` loads DOTS_A + DOTS_B vectors for DOTS_A * DOTS_B of them.
 """
 
 from __future__ import annotations
