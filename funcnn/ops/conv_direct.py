@@ -36,6 +36,7 @@ class Plan(NamedTuple):
 
     table: np.ndarray
     offsets: np.ndarray
+    spans: np.ndarray
     layout: tuple
     copied: bool
     grid: tuple
@@ -85,14 +86,32 @@ def _room(layout: tables.Image, inner: int) -> int:
 
 
 # ---- outputs, and gradients of inputs -----------------------------------------------------------------------------------
-def _plan(n: int, layout: tables.Image, part: tables.Part, inner: int, lanes: int, groups: int, weights: tuple, padded: bool,
-          itemsize: int) -> Plan | None:  # fmt: skip
+def _by_rows(table: np.ndarray, inner: int, kernel: tuple) -> np.ndarray:
+    """A table of taps (inner, *kernel) in an order where those of one row of the kernel are together."""
+    return np.ascontiguousarray(table.reshape(inner, *_three(kernel)).transpose(2, 0, 1, 3)).reshape(-1)
+
+
+def _spans(met: np.ndarray, row: int) -> np.ndarray:
+    """For each two rows of outputs the first tap, and how many, of the rows of the kernel that meet the image.
+
+    met: where each row of the kernel falls for each row of outputs: (P, rows) of whether that is a row of the image.
+    """
+    first = np.arange(0, len(met), 2)
+    some = met[first] | met[np.minimum(first + 1, len(met) - 1)]
+    low, high = some.argmax(1), some.shape[1] - some[:, ::-1].argmax(1)
+    empty_ones = ~some.any(1)  # all is padding, and one row of it is enough
+    return np.stack([low, np.where(empty_ones, 1, high - low)], 1).reshape(-1) * row
+
+
+def _plan(n: int, layout: tables.Image, part: tables.Part, kernel: tuple, met: np.ndarray, inner: int, lanes: int,
+          groups: int, weights: tuple, padded: bool, itemsize: int) -> Plan | None:  # fmt: skip
     """The plan for ``lanes`` channels a group from ``inner``, or None where the gathered product takes less time."""
     planes, P, Q, pitch = part.grid
-    taps, room = part.offsets.size, _room(layout, inner)
+    taps, room, spans = part.offsets.size, _room(layout, inner), _spans(met, part.offsets.size // met.shape[1])
     width, half = _vector(lanes, itemsize)
     rows, columns = tile_shape(itemsize)
-    direct = _up(lanes, width) * (HALF if half else 1) * P * Q * (taps + 20)  # the rest: turning, and writing tiles
+    each = spans[1::2].mean() + 20  # steps of a pixel's sums; the rest: turning, and writing tiles
+    direct = _up(lanes, width) * (HALF if half else 1) * P * Q * each
     gathered = _up(lanes, rows) * _up((P - 1) * pitch + Q, columns) * (taps + 25)
     if direct > gathered or n * groups < IMAGES or room * itemsize > ROOM:
         return None
@@ -100,8 +119,8 @@ def _plan(n: int, layout: tables.Image, part: tables.Part, inner: int, lanes: in
     sizes = (inner, lanes, width, block, longest_run(itemsize), groups)
     work = 2 * FLOP_NS * n * groups * lanes * planes * P * Q * taps
     return Plan(
-        part.table, part.offsets, layout.layout, room > 0, part.grid, part.step, sizes, weights, half, padded, room,
-        groups * -(-lanes // width), block * Q * width, work,
+        _by_rows(part.table, inner, kernel), _by_rows(part.offsets, inner, kernel), spans, layout.layout, room > 0, part.grid,
+        part.step, sizes, weights, half, padded, room, groups * -(-lanes // width), block * Q * width, work,
     )  # fmt: skip
 
 
@@ -113,8 +132,10 @@ def _forward_plan(
         return None
     where, inner, lanes = where_of(stride, padding, dilation), w[1], w[0] // groups
     layout, part = tables.forward(_three(x[2:]), inner, _three(w[2:]), *where, 1)
-    taps = part.offsets.size
-    return _plan(x[0], layout, part, inner, lanes, groups, (taps, lanes * taps), any(padding), itemsize)
+    taps, (step, before, apart) = part.offsets.size, (axis[1] for axis in where)
+    at = np.arange(part.grid[1])[:, None] * step - before + np.arange(_three(w[2:])[1]) * apart
+    met = (at >= 0) & (at < layout.sizes[1])
+    return _plan(x[0], layout, part, w[2:], met, inner, lanes, groups, (taps, lanes * taps), any(padding), itemsize)
 
 
 @lru_cache(512)
@@ -125,9 +146,10 @@ def _input_grad_plan(
         return None
     where, channels, lanes = where_of(stride, padding, dilation), w[1], w[0] // groups
     layout, (part,) = tables.input_grad(_three(size), _three(dy[2:]), lanes, channels, _three(w[2:]), *where)
-    taps = prod(w[2:])
-    weights = (taps, lanes * channels * taps)
-    return _plan(dy[0], layout, part, lanes, channels, groups, weights, not layout.direct, itemsize)
+    taps, (_, before, apart) = prod(w[2:]), (axis[1] for axis in where)
+    at = np.arange(part.grid[1])[:, None] + before - np.arange(_three(w[2:])[1]) * apart
+    met, weights = (at >= 0) & (at < layout.sizes[1]), (taps, lanes * channels * taps)
+    return _plan(dy[0], layout, part, w[2:], met, lanes, channels, groups, weights, not layout.direct, itemsize)
 
 
 def _product(plan: Plan, ins: list, outs: list) -> bool:
@@ -137,8 +159,8 @@ def _product(plan: Plan, ins: list, outs: list) -> bool:
     packed = empty((plan.panels * plan.sizes[2] * (plan.offsets.size + 1),), y.dtype)
     return convolve_direct(
         x, empty((work * plan.room,), y.dtype) if plan.copied else x, w, bias_of(ins, y), plan.table, packed,
-        np.empty(plan.panels, y.dtype), plan.offsets, y.reshape(-1), empty((work * plan.scratch,), y.dtype), plan.layout,
-        plan.copied, plan.grid, plan.step, plan.sizes, plan.weights, plan.half, plan.padded, work,
+        np.empty(plan.panels, y.dtype), plan.offsets, plan.spans, y.reshape(-1), empty((work * plan.scratch,), y.dtype),
+        plan.layout, plan.copied, plan.grid, plan.step, plan.sizes, plan.weights, plan.half, plan.padded, work,
     )  # fmt: skip
 
 

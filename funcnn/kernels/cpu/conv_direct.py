@@ -36,16 +36,19 @@ def pack_direct(chunk, worker, w, bias, table, packed, spoiled, lanes, width, st
 
 
 @device_function
-def direct_rows(image, panel, offsets, c, rows, grid, width, half, longest):
+def direct_rows(image, panel, offsets, spans, c, rows, grid, width, half, longest):
     """c (pixels, width): the first ``rows`` rows of outputs from the image that begins at their first pixel.
 
-    Two rows go side by side, cut into equal runs of at most ``longest``; of a last single row, two halves of a run.
+    Two rows go side by side, cut into equal runs of at most ``longest``; of a last single row, two halves of a run. ``spans``
+    has the first tap, and how many, for each two rows: those of which some number is not padding.
     """
     _, _, Q, pitch = grid
     for p in range(0, rows, 2):
         pair = p + 1 < rows
         reach = longest if pair else 2 * longest
         pieces = (Q + reach - 1) // reach
+        tap, count = spans[p], spans[p + 1]
+        weights, places = shift(panel, (1 + tap) * width), pointer(offsets, tap)
         for i in range(pieces):
             q = Q * i // pieces
             together = Q * (i + 1) // pieces - q
@@ -53,11 +56,11 @@ def direct_rows(image, panel, offsets, c, rows, grid, width, half, longest):
             apart, beside = (pitch, Q) if pair else (together - length, together - length)
             target = shift(c, (p * Q + q) * width)
             source = shift(image, p * pitch + q)
-            tile_runs(offsets.size, panel, half, source, pointer(offsets, 0), apart, target, beside * width, length)
+            tile_runs(count, panel, weights, half, source, places, apart, target, beside * width, length)
 
 
 @device_function
-def direct_image(chunk, worker, x, images, packed, offsets, y, scratch, layout, copied, grid, step, sizes, half):
+def direct_image(chunk, worker, x, images, packed, offsets, spans, y, scratch, layout, copied, grid, step, sizes, half):
     """One group of one image."""
     inner, lanes, width, block, longest, groups = sizes
     room = inner * layout[2][0] * layout[4] + (SLACK if copied else 0)
@@ -73,21 +76,21 @@ def direct_image(chunk, worker, x, images, packed, offsets, y, scratch, layout, 
             source = pointer(images, base + plane * step + first * pitch)
             for k in range(panels):
                 panel = pointer(packed, (chunk % groups * panels + k) * (offsets.size + 1) * width)
-                direct_rows(source, panel, offsets, c, rows, grid, width, half, longest)
+                direct_rows(source, panel, offsets, pointer(spans, first), c, rows, grid, width, half, longest)
                 target = pointer(y, (((chunk * lanes + k * width) * planes + plane) * P + first) * Q)
                 turn(c, width, target, planes * P * Q, rows * Q, min(width, lanes - k * width))
 
 
 @kernel
 def convolve_direct(
-    x, images, w, bias, table, packed, spoiled, offsets, y, scratch, layout, copied, grid, step, sizes, weights, half, padded,
+    x, images, w, bias, table, packed, spoiled, offsets, spans, y, scratch, layout, copied, grid, step, sizes, weights, half, padded,
     threads,
 ):  # fmt: skip
     """y = bias + w * x for images in chunks; False, and nothing done, where weights that are not finite would meet padding.
 
     images: room for one group of one image for each thread, or x itself (``copied`` false). grid: planes, rows, columns of
     an output, and the image's pitch. step: from a plane of the image to the next. sizes: input and output channels of a
-    group, numbers of a vector, rows of outputs at a time, pixels of a run, groups. weights: from one output channel to
+    group, numbers of a vector, rows of outputs at a time (even, or all), pixels of a run, groups. spans: see ``direct_rows``. weights: from one output channel to
     the next, and from one group to the next, in w.
     """  # fmt: skip
     _, lanes, width, _, _, groups = sizes
@@ -98,6 +101,6 @@ def convolve_direct(
             if spoiled[panel] != 0:  # NaN is not 0
                 return False
     chunks = y.size // (lanes * grid[0] * grid[1] * grid[2])
-    args = (x, images, packed, offsets, y, scratch, layout, copied, grid, step, sizes, half)
+    args = (x, images, packed, offsets, spans, y, scratch, layout, copied, grid, step, sizes, half)
     parallel_for(direct_image, chunks, threads, args)
     return True

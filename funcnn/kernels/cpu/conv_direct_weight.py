@@ -31,10 +31,13 @@ def turn_channels(dy, first, turned, valid, width, pixels):
 @device_function
 def add_runs(image, turned, rows, places, sums, c, pixels, width, taps, half):
     """``sums`` (rows * taps, width) += the products of one image with one panel of channels; c holds a tile."""
+    cotangent = shift(turned, width)
     for r in range(0, rows.size, 2):
         other = min(r + 1, rows.size - 1)
         source = shift(image, rows[r])
-        tile_runs(pixels, turned, half, source, pointer(places, 0), rows[other] - rows[r], c, taps * width, taps)
+        tile_runs(
+            pixels, turned, cotangent, half, source, pointer(places, 0), rows[other] - rows[r], c, taps * width, taps
+        )
         total = shift(sums, r * taps * width)
         for i in range((other - r + 1) * taps * width):
             total[i] += c[i]

@@ -25,20 +25,21 @@ def longest_run(itemsize: int) -> int:
 
 
 def _runs_twin(
-    count: int, a: Any, half: bool, b: Any, offsets: Any, apart: int, c: Any, beside: int, length: int
+    count: int, start: Any, a: Any, half: bool, b: Any, offsets: Any, apart: int, c: Any, beside: int, length: int
 ) -> None:
     lanes = vector_bytes() // c.dtype.itemsize // (2 if half else 1)
     for image, target in ((b, c), (b[apart:], c[beside:])):
         for j in range(length):
-            terms = (a[(k + 1) * lanes : (k + 2) * lanes] * image[offsets[k] + j] for k in range(count))
-            target[j * lanes : (j + 1) * lanes] = sum(terms, a[:lanes])
+            terms = (a[k * lanes : (k + 1) * lanes] * image[offsets[k] + j] for k in range(count))
+            target[j * lanes : (j + 1) * lanes] = sum(terms, start[:lanes])
 
 
 @intrinsic(twin=_runs_twin)
 def tile_runs(
-    typingctx: Any, count: Any, a: Any, half: Any, b: Any, offsets: Any, apart: Any, c: Any, beside: Any, length: Any
-) -> Any:
-    """``c[j, lane] = a[0, lane] + sum(a[k + 1, lane] * b[offsets[k] + j])`` for two runs of ``length`` pixels j.
+    typingctx: Any, count: Any, start: Any, a: Any, half: Any, b: Any, offsets: Any, apart: Any, c: Any, beside: Any,
+    length: Any,
+) -> Any:  # fmt: skip
+    """``c[j, lane] = start[lane] + sum(a[k, lane] * b[offsets[k] + j])`` for two runs of ``length`` pixels j; count > 0.
 
     The second run begins ``apart`` further on in b, and ``beside`` further on in c. a and c are of vectors, or of halves.
     """
@@ -51,7 +52,7 @@ def tile_runs(
         Runs(builder, context.get_data_type(c.dtype), size, 1).emit_runs(*values)
         return context.get_dummy_value()
 
-    return types.void(word, a, types.boolean, b, offsets, word, c, word, word), codegen
+    return types.void(word, start, a, types.boolean, b, offsets, word, c, word, word), codegen
 
 
 class Runs(Tile):
@@ -66,18 +67,18 @@ class Runs(Tile):
         kind = self.ir.FunctionType(self.vector, [self.vector] * 3)
         self.fma = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{self.lanes}f{size * 8}")
 
-    def emit_runs(self, count: Any, a: Any, half: Any, b: Any, offsets: Any, apart: Any, c: Any, beside: Any,
+    def emit_runs(self, count: Any, start: Any, a: Any, half: Any, b: Any, offsets: Any, apart: Any, c: Any, beside: Any,
                   length: Any) -> None:  # fmt: skip
         builder = self.builder
         halves = Runs(builder, self.scalar, self.size, 2)
         with builder.if_else(half) as (narrow, wide):
             with narrow:
-                halves.emit_lengths(count, a, b, offsets, apart, c, beside, length)
+                halves.emit_lengths(count, start, a, b, offsets, apart, c, beside, length)
             with wide:
-                self.emit_lengths(count, a, b, offsets, apart, c, beside, length)
+                self.emit_lengths(count, start, a, b, offsets, apart, c, beside, length)
 
     def emit_lengths(
-        self, count: Any, a: Any, b: Any, offsets: Any, apart: Any, c: Any, beside: Any, length: Any
+        self, count: Any, start: Any, a: Any, b: Any, offsets: Any, apart: Any, c: Any, beside: Any, length: Any
     ) -> None:
         """One loop for each length."""
         builder = self.builder
@@ -87,17 +88,17 @@ class Runs(Tile):
             case = builder.append_basic_block(f"run{pixels}")
             choice.add_case(self.word(pixels), case)
             builder.position_at_end(case)
-            sums = self._sums(count, a, (b, builder.gep(b, [apart])), offsets, pixels)
+            sums = self._sums(count, self._load(start, 0), a, (b, builder.gep(b, [apart])), offsets, pixels)
             for target, values in zip((c, builder.gep(c, [beside])), (sums[:pixels], sums[pixels:]), strict=True):
                 for j, value in enumerate(values):
                     builder.store(value, self._address(target, j), align=self.size)
             builder.branch(done)
         builder.position_at_end(done)
 
-    def _sums(self, count: Any, a: Any, images: tuple, offsets: Any, pixels: int) -> list:
+    def _sums(self, count: Any, start: Any, a: Any, images: tuple, offsets: Any, pixels: int) -> list:
         """The sums of both runs, after a loop over the taps."""
         builder, word = self.builder, self.word
-        start, before = self._load(a, 0), builder.block
+        before = builder.block
         loop, after = builder.append_basic_block("taps"), builder.append_basic_block("sums")
         builder.branch(loop)
         builder.position_at_end(loop)
@@ -106,7 +107,7 @@ class Runs(Tile):
         sums = [builder.phi(self.vector) for _ in range(2 * pixels)]
         following = builder.add(k, word(1))
         k.add_incoming(following, loop)
-        weights = self._load(builder.gep(a, [builder.mul(following, word(self.lanes))]), 0)
+        weights = self._load(builder.gep(a, [builder.mul(k, word(self.lanes))]), 0)
         offset = builder.load(builder.gep(offsets, [k]))
         rows = [builder.gep(image, [offset]) for image in images]
         new = []
