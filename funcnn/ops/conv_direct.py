@@ -56,6 +56,7 @@ class WeightPlan(NamedTuple):
 
     rows: np.ndarray
     places: np.ndarray
+    taps: np.ndarray
     layout: tuple
     copied: bool
     sizes: tuple
@@ -179,31 +180,53 @@ def input_grad(ins: list, outs: list, **where: Any) -> None:
 
 
 # ---- gradients of weights -----------------------------------------------------------------------------------------------
+def _runs(offsets: np.ndarray, longest: int) -> list[np.ndarray]:
+    """The taps of a row, at ``offsets``, in runs of neighbours; of a run cut in several the last begins in the one before."""
+    order = np.argsort(offsets, kind="stable")
+    runs = []
+    for run in np.split(order, np.flatnonzero(np.diff(offsets[order]) != 1) + 1):
+        length = -(-run.size // -(-run.size // longest))
+        runs += [run[min(at, run.size - length) :][:length] for at in range(0, run.size, length)]
+    return runs
+
+
+def _rows_of_taps(offsets: np.ndarray, longest: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where runs of taps begin, and (runs, taps of the longest) which taps they are, -1 for those that are another run's."""
+    runs = _runs(offsets[0], longest)
+    which = np.full((len(offsets), len(runs), max(run.size for run in runs)), -1)
+    for i, run in enumerate(runs):
+        new = ~np.isin(run, np.concatenate([run[:0], *runs[:i]]))
+        first = np.arange(len(offsets))[:, None] * offsets.shape[1]
+        which[:, i, : run.size] = np.where(new, first + run, -1)
+    starts = np.ascontiguousarray(offsets[:, [run[0] for run in runs]]).reshape(-1)
+    return starts, which.reshape(starts.size, -1)
+
+
 @lru_cache(512)
 def _weight_plan(
     x: tuple, dy: tuple, size: tuple, stride: tuple, padding: tuple, dilation: tuple, groups: int, itemsize: int
 ) -> Any:
     where, inner, lanes = where_of(stride, padding, dilation), x[1] // groups, dy[1] // groups
-    if where[0][2] > 1 or where[2][2] > 1 or x[0] < ENOUGH or not 0 < dy[1] * inner * prod(size) <= SMALL or 0 in dy:
+    if x[0] < ENOUGH or not 0 < dy[1] * inner * prod(size) <= SMALL or 0 in dy or 0 in x:
         return None
     layout, part = tables.forward(_three(x[2:]), inner, _three(size), *where, 1)
-    taps, longest, count = size[-1], longest_run(itemsize), part.offsets.size
+    rows, taps = _rows_of_taps(part.offsets.reshape(-1, size[-1]), longest_run(itemsize))
     planes, height, across, pitch = part.grid
     width, half = _vector(lanes, itemsize)
     (many, some), pixels, room = dots_shape(), planes * height * across, _room(layout, inner)
-    rows, lane_tiles = count // taps, -(-lanes // width)
-    direct = lane_tiles * _up(rows, 2) * max(taps, 2) * pixels * (HALF / 2 if half else 1)
-    dots = _up(lanes, many) * _up(count, some) * planes * (height * pitch * itemsize / vector_bytes() + 4)
-    if direct > dots or taps > longest or room * itemsize > ROOM:
+    panels = -(-lanes // width)
+    direct = panels * _up(rows.size, 2) * max(taps.shape[1], 2) * pixels * (HALF / 2 if half else 1)
+    dots = _up(lanes, many) * _up(part.offsets.size, some) * planes * (height * pitch * itemsize / vector_bytes() + 4)
+    if direct > dots or room * itemsize > ROOM:
         return None
     places = np.add.outer(np.arange(planes) * part.step, np.arange(height) * pitch)
     places = np.add.outer(places, np.arange(across)).reshape(-1)
-    each = -(-x[0] // 16)
-    sizes = (x[0], each, groups, inner, lanes, width, taps, longest)
-    sums, scratch = -(-x[0] // each) * groups * lane_tiles * count * width, (pixels + 1 + 2 * longest) * width
-    work = 2 * FLOP_NS * x[0] * groups * lanes * pixels * count
+    each, piece = -(-x[0] // 16), -(-pixels // -(-pixels // BLOCK))
+    sizes = (x[0], each, groups, inner, lanes, width, taps.shape[1], piece)
+    sums, scratch = -(-x[0] // each) * groups * panels * taps.size * width, (piece + 1 + 2 * taps.shape[1]) * width
+    work = 2 * FLOP_NS * x[0] * groups * lanes * pixels * part.offsets.size
     return WeightPlan(
-        np.ascontiguousarray(part.offsets[::taps]), places, layout.layout, room > 0, sizes, half, room, sums, scratch, work
+        rows, places, taps.reshape(-1), layout.layout, room > 0, sizes, half, room, sums, scratch, work
     )  # fmt: skip
 
 
@@ -213,7 +236,7 @@ def weight_grad(ins: list, outs: list, **where: Any) -> None:
     plan = _weight_plan(ins[0].shape, ins[1].shape, itemsize=dw.itemsize, **where)
     work = threads.workers(plan.work)
     direct_weight_grad(
-        x, dy, empty((work * plan.room,), x.dtype) if plan.copied else x, plan.rows, plan.places, dw.reshape(-1),
+        x, dy, empty((work * plan.room,), x.dtype) if plan.copied else x, plan.rows, plan.places, plan.taps, dw.reshape(-1),
         empty((plan.sums,), np.dtype(np.float64)), empty((work * plan.scratch,), x.dtype), plan.layout, plan.copied, plan.sizes,
         plan.half, work,
     )  # fmt: skip
@@ -233,5 +256,5 @@ def applies_to_input_grad(ins: list, **where: Any) -> bool:
 
 
 def applies_to_weight_grad(ins: list, **where: Any) -> bool:
-    """To gradients of weights: taps beside each other in rows of the image."""
+    """To gradients of weights."""
     return _weight_plan(ins[0].shape, ins[1].shape, itemsize=ins[0].dtype.itemsize, **where) is not None
