@@ -28,6 +28,7 @@ from funcnn.ops.conv_volume import bias_of, where_of
 IMAGES = 16  # images times groups at least, one a chunk
 ROOM = 1 << 20  # bytes of one group of one image at most
 BLOCK = 256  # pixels at a time, so that those of a vector of channels stay in the first-level cache
+SPLIT = 45  # what a number costs that is split by phase, measured as multiply-adds beyond the gathered product's
 HALF = 1.2  # what a multiply-add of half a vector costs, in halves of a whole one's
 
 
@@ -112,7 +113,9 @@ def _plan(n: int, layout: tables.Image, part: tables.Part, kernel: tuple, met: n
     width, half = _vector(lanes, itemsize)
     rows, columns = tile_shape(itemsize)
     each = spans[1::2].mean() + 20  # steps of a pixel's sums; the rest: turning, and writing tiles
-    direct = _up(lanes, width) * (HALF if half else 1) * P * Q * each
+    direct = _up(lanes, width) * (HALF if half else 1) * P * Q * each + (
+        SPLIT * room / planes if max(layout.phases) > 1 else 0
+    )
     gathered = _up(lanes, rows) * _up((P - 1) * pitch + Q, columns) * (taps + 25)
     if direct > gathered or n * groups < IMAGES or room * itemsize > ROOM:
         return None
@@ -215,7 +218,8 @@ def _weight_plan(
     width, half = _vector(lanes, itemsize)
     (many, some), pixels, room = dots_shape(), planes * height * across, _room(layout, inner)
     panels = -(-lanes // width)
-    direct = panels * _up(rows.size, 2) * max(taps.shape[1], 2) * pixels * (HALF / 2 if half else 1)
+    steps = max(2 * taps.shape[1], 4) * pixels * (HALF / 2 if half else 1) + 40  # of a tile; four sums hide the latency
+    direct = panels * -(-rows.size // 2) * steps
     dots = _up(lanes, many) * _up(part.offsets.size, some) * planes * (height * pitch * itemsize / vector_bytes() + 4)
     if direct > dots or room * itemsize > ROOM:
         return None

@@ -72,7 +72,9 @@ IMAGE = (4, 16, 40, 40)
 LARGER: dict[str, Callable[[str], list]] = {  # the kernels of which ``PROGRAMS`` has but one chunk
     "matrix product": _of(F.linear, (300, 300), (300, 300), (300,)),
     "convolution": _of(lambda x, w, b: F.conv2d(x, w, b, 2, 1), (4, 3, 80, 80), (16, 3, 5, 5), (16,)),
-    "convolution of many images": _of(lambda x, w: F.conv2d(x, w, None, 2, 1, 1, 2), (16, 8, 6, 6), (12, 4, 2, 2)),
+    "convolution of many images": _of(
+        lambda x, w: F.conv2d(x, w, None, (2, 1), 1, (1, 2)), (16, 8, 200, 200), (4, 8, 2, 2)
+    ),
     "direct convolution": _of(lambda x, w: F.conv2d(x, w, None, 1, 1, 1, 2), (16, 8, 6, 6), (12, 4, 2, 2)),
     "1 x 1 convolution": _of(F.conv2d, IMAGE, (32, 16, 1, 1), (32,)),
     "1 x 1 convolution, strided": _of(lambda x, w: F.conv2d(x, w, None, 2), IMAGE, (32, 16, 1, 1)),
