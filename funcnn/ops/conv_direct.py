@@ -20,9 +20,9 @@ from funcnn.kernels.cpu.conv_direct import convolve_direct
 from funcnn.kernels.cpu.conv_direct_weight import direct_weight_grad
 from funcnn.kernels.cpu.direct_tile import longest_run
 from funcnn.kernels.cpu.tiles import dots_shape
-from funcnn.kernels.cpu.vector import tile_shape, vector_bytes
+from funcnn.kernels.cpu.vector import vector_bytes
 from funcnn.ops import conv_reference as reference
-from funcnn.ops.conv_gather import ENOUGH, FLOP_NS, SMALL
+from funcnn.ops.conv_gather import ENOUGH, FLOP_NS, SMALL, tile_of
 from funcnn.ops.conv_volume import bias_of, where_of
 
 IMAGES = 16  # images times groups at least, one a chunk
@@ -111,7 +111,7 @@ def _plan(n: int, layout: tables.Image, part: tables.Part, kernel: tuple, met: n
     planes, P, Q, pitch = part.grid
     taps, room, spans = part.offsets.size, _room(layout, inner), _spans(met, part.offsets.size // met.shape[1])
     width, half = _vector(lanes, itemsize)
-    rows, columns = tile_shape(itemsize)
+    rows, columns = tile_of(lanes, itemsize)
     each = spans[1::2].mean() + 20  # steps of a pixel's sums; the rest: turning, and writing tiles
     direct = _up(lanes, width) * (HALF if half else 1) * P * Q * each + (
         SPLIT * room / planes if max(layout.phases) > 1 else 0

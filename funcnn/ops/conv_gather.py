@@ -55,7 +55,7 @@ def packed_weights(
 
 def _packed_parts(w: np.ndarray, parts: tables.Parts, groups: int, lanes: int, stride: int, group: int) -> tuple:
     """The weights of all parts, one after the other, and whether they are finite."""
-    rows = _tile(lanes, w.itemsize)[0]
+    rows = tile_of(lanes, w.itemsize)[0]
     each = groups * -(-lanes // rows) * rows
     packed, finite, first = empty((parts.offsets.size * each,), w.dtype), True, 0
     for part in parts.each:
@@ -65,7 +65,7 @@ def _packed_parts(w: np.ndarray, parts: tables.Parts, groups: int, lanes: int, s
     return packed, finite
 
 
-def _tile(lanes: int, itemsize: int) -> tuple[int, int]:
+def tile_of(lanes: int, itemsize: int) -> tuple[int, int]:
     """Rows and columns of the tile for so many output channels of a group."""
     return few_shape(itemsize) if lanes <= FEW else tile_shape(itemsize)
 
@@ -91,7 +91,7 @@ def _product(x: np.ndarray, layout: tables.Image, parts: tables.Parts, packed: n
 def _by_images(x: np.ndarray, layout: tables.Image, parts: tables.Parts, packed: np.ndarray, bias: np.ndarray, y: np.ndarray,
                inner: int, groups: int) -> None:  # fmt: skip
     lanes = y.shape[1] // groups
-    tile = _tile(lanes, y.itemsize)
+    tile = tile_of(lanes, y.itemsize)
     work = threads.workers(2 * FLOP_NS * y.size * parts.offsets.size // len(parts.each))
     images, scratch = (
         empty((work * (inner * layout.size + SLACK),), y.dtype),
@@ -122,7 +122,7 @@ def _by_tiles(image: np.ndarray, layout: tables.Image, part: tables.Part, row: l
               y: np.ndarray, inner: int, groups: int) -> None:  # fmt: skip
     n, k = y.shape[:2]
     lanes = k // groups
-    rows, columns = tile = _tile(lanes, y.itemsize)
+    rows, columns = tile = tile_of(lanes, y.itemsize)
     planes, height, width, pitch = part.grid
     pixel_tiles, lane_tiles = -(-((height - 1) * pitch + width) // columns), -(-lanes // rows)
     flops = 2 * columns * rows * part.offsets.size  # of one tile
@@ -141,7 +141,7 @@ def forward(ins: list, outs: list, stride: tuple, padding: tuple, dilation: tupl
     x, w, y = volume(ins[0]), volume(ins[1]), volume(outs[0])
     k, inner, *kernel = w.shape
     lanes, where = k // groups, where_of(stride, padding, dilation)
-    layout, parts = tables.forward_parts(x.shape[2:], inner, tuple(kernel), *where, _tile(lanes, y.itemsize)[1])
+    layout, parts = tables.forward_parts(x.shape[2:], inner, tuple(kernel), *where, tile_of(lanes, y.itemsize)[1])
     taps = parts.offsets.size
     packed, finite = _packed_parts(w, parts, groups, lanes, taps, lanes * taps)
     if finite or not any(padding):
