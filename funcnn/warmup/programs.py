@@ -274,7 +274,7 @@ PROGRAMS: dict[str, Callable[[str], list]] = {
         lambda x, w, b: F.conv2d(x, w, b, 1, 1, groups=16), (2, 16, 8, 8), (16, 1, 3, 3), (16,)
     ),
     "convolution of infinities": _of(lambda x, w, b: F.conv2d(x / 0, w / 0, b, 2, 1), (2, 3, 9, 9), (4, 3, 3, 3), (4,)),
-    "transposed convolution": _of(lambda x, w: F.conv_transpose2d(x, w, stride=2), (2, 4, 5, 5), (4, 3, 3, 3)),
+    "transposed convolution": _of(lambda x, w: F.conv_transpose2d(x, w, stride=2), (16, 4, 5, 5), (4, 3, 3, 3)),
     "max pooling": _of(_pooled, (2, 3, 8, 8)),
     "average pooling": _of(lambda x: F.avg_pool2d(x, 3, 2, 1), (2, 3, 8, 8)),
     "adaptive pooling": _of(lambda x: (F.adaptive_avg_pool2d(x, 1), F.adaptive_avg_pool2d(x, 3)), (2, 3, 8, 8)),
