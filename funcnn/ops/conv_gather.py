@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -195,8 +194,6 @@ def _dots_by_tiles(x: np.ndarray, dy: np.ndarray, dw: np.ndarray, layout: tables
     many, each = tile = dots_shape()
     (k, inner), rows = dw.shape[:2], part.offsets.size
     lanes = k // groups
-    if layout.direct and not around.direct:  # the last vector would read beyond x
-        layout = replace(layout, direct=False)
     image, cotangent = _spread(x, layout), _spread(dy, around)
     lane_tiles, row_tiles = -(-lanes // many), -(-rows // each)
     high = max(1, min(lane_tiles, 8))
@@ -220,8 +217,11 @@ def weight_grad(
     x, dy, dw = volume(ins[0]), volume(ins[1]), volume(outs[0])
     _, inner, *kernel = dw.shape
     vector = vector_bytes() // dw.itemsize
-    layout, part = tables.forward(x.shape[2:], inner, tuple(kernel), *where_of(stride, padding, dilation), vector)
+    sizes = (x.shape[2:], inner, tuple(kernel), *where_of(stride, padding, dilation))
+    layout, part = tables.forward(*sizes, vector)
     around = tables.cotangent(dy.shape[2:], part.grid[3], vector)
+    if layout.direct and not around.direct:  # the last vector would read beyond x
+        layout, part = tables.forward(*sizes, tables.COPY)
     dots = _dots_by_images if dw.size <= SMALL and x.shape[0] >= ENOUGH else _dots_by_tiles
     dots(x, dy, dw, layout, around, part, groups)
     if not np.isfinite(dw).all() and not (np.isfinite(x).all() and np.isfinite(dy).all()):

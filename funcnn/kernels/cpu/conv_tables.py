@@ -12,7 +12,10 @@ from math import prod
 
 import numpy as np
 
+from funcnn.kernels.cpu.conv import SLACK
+
 Three = tuple[int, int, int]
+COPY = 1 << 62  # pixels that no output has: ``forward`` of so many lanes copies every image
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,11 @@ class Part:
     strides: tuple[int, ...] = (1, 1, 1)
 
 
+def _tail(last: int, pitch: int) -> int:
+    """Zeros behind a slice, where SLACK is less than a row's last tap, at ``last``, reads there with a whole vector."""
+    return max(0, last + 16 - SLACK, last - pitch)
+
+
 @lru_cache(512)
 def forward(size: Three, channels: int, kernel: Three, stride: Three, padding: Three, dilation: Three, lanes: int):
     """The image of x and the only part of y = w * x. ``channels`` of one group; a direct image needs ``lanes`` pixels."""
@@ -69,12 +77,15 @@ def forward(size: Three, channels: int, kernel: Three, stride: Three, padding: T
         (s + 2 * p - d * (k - 1) - 1) // t + 1
         for s, k, t, p, d in zip(size, kernel, stride, padding, dilation, strict=True)
     )
-    pitch = size[2] + padding[2] if stride[2] == 1 else -(-(size[2] + 2 * padding[2]) // stride[2])
+    # the padding between two rows serves both, but a row has place for all outputs: ``store_tile`` writes no more
+    shared = max(size[2] + padding[2], out[2])
+    pitch = shared if stride[2] == 1 else -(-(size[2] + 2 * padding[2]) // stride[2])
     rows = -(-(size[1] + 2 * padding[1]) // stride[1])
     places = (size[0] + 2 * padding[0], rows, pitch)
     whole = rows * pitch * stride[1] * stride[2]
     direct = not any(padding) and stride[1:] == (1, 1) and (out[1] - 1) * pitch + out[2] >= lanes
-    image = Image(size, padding, places, (stride[1], stride[2]), whole, direct)
+    tail = 0 if direct else _tail((kernel[2] - 1) * dilation[2] // stride[2], pitch)
+    image = Image(size, padding, places, (stride[1], stride[2]), whole + tail, direct)
     taps = [image.offset(*(i * d for i, d in zip(tap, dilation, strict=True))) for tap in product(*map(range, kernel))]
     offsets = np.add.outer(np.arange(channels) * image.size, taps).reshape(-1)
     return image, Part(offsets, np.arange(offsets.size), (*out, pitch), stride[0] * image.slice_size)
@@ -97,7 +108,8 @@ def input_grad(
     )
     pitch = out[2] + max(before[2], after[2])
     places = (out[0] + before[0] + after[0], out[1] + before[1] + after[1], pitch)
-    image = Image(out, before, places, (1, 1), places[1] * pitch)
+    tail = _tail(max([0] + [e + before[2] for taps in meet[2] for _, e in taps]), pitch)
+    image = Image(out, before, places, (1, 1), places[1] * pitch + tail)
     parts = []
     for phase in product(*(range(min(t, s)) for t, s in zip(stride, size, strict=True))):
         taps = list(product(*(axis[a] for axis, a in zip(meet, phase, strict=True))))
