@@ -60,17 +60,10 @@ def large(least: float) -> Callable:
     return when
 
 
-def alike(least: float) -> Callable:
-    """``large`` for two inputs of one shape, or a lone number beside one of them; both contiguous."""
-
-    def when(ins: list) -> bool:
-        x, y = ins
-        if (x.size < least and y.size < least) or x.dtype.kind != "f" or x.dtype.itemsize < 4:
-            return False
-        fits = x.shape == y.shape or x.ndim == 0 or y.ndim == 0
-        return fits and x.flags.c_contiguous and y.flags.c_contiguous
-
-    return when
+def _alike(x: np.ndarray, y: np.ndarray) -> bool:
+    """Two arrays of one shape, or a lone number beside an array; contiguous."""
+    fits = x.shape == y.shape or x.ndim == 0 or y.ndim == 0
+    return fits and x.flags.c_contiguous and y.flags.c_contiguous
 
 
 @lru_cache(4096)
@@ -84,33 +77,38 @@ def along(shape: tuple[int, ...], vector: tuple[int, ...]) -> int:
     return inner if max(inner, prod(vector)) >= RUN and (inner == 1 or inner >= RUN) else 0
 
 
-def stripped(kernel: Any, cost: float, least: float, swap: bool = False) -> Implementation:
-    """The implementation for an array and a vector along its axes; ``swap``: the vector comes first."""
-
-    def run(ins: list, outs: list) -> None:
-        x, y = reversed(ins) if swap else ins
-        inner, work = along(x.shape, y.shape), workers(x.size * cost)
-        kernel(x.reshape(-1), np.ascontiguousarray(y).reshape(-1), outs[0].reshape(-1), inner, work)
-
-    def when(ins: list) -> bool:
-        x, y = reversed(ins) if swap else ins
-        return x.size >= least and x.dtype.char in "fd" and x.flags.c_contiguous and along(x.shape, y.shape) > 0
-
-    return Implementation(run, when)
+def _striped(x: np.ndarray, y: np.ndarray) -> bool:
+    return x.flags.c_contiguous and along(x.shape, y.shape) > 0
 
 
 def pairwise(name: str, cost: float = 0.08, numpy: str = "", least: float | None = None) -> tuple[Implementation, ...]:
-    """Implementations of a function of two inputs: kernels for large ones, NumPy's for the others."""
+    """Implementations of a function of two inputs: for large ones its kernels, else NumPy's function.
+
+    There is one for inputs that are alike and may be one for an array and a vector along its axes, or the two exchanged.
+    """
     plain, least = getattr(np, numpy or name), WORTHWHILE / cost if least is None else least
-    strip = getattr(broadcast, name + "_strip", None)
-    strips = [] if strip is None else [stripped(strip, cost, least)]
-    if name in ("add", "mul"):
-        strips.append(stripped(strip, cost, least, swap=True))
-    return (
-        Implementation(looped(getattr(kernels, name), cost), alike(least)),
-        *strips,
-        Implementation(lambda ins, outs: plain(ins[0], ins[1], out=outs[0])),
+    loop, strip, commutes = (
+        looped(getattr(kernels, name), cost),
+        getattr(broadcast, name + "_strip", None),
+        name in "add mul",
     )
+
+    def run(ins: list, outs: list) -> None:
+        x, y = ins
+        if _alike(x, y):
+            loop(ins, outs)
+            return
+        x, y = (x, y) if _striped(x, y) else (y, x)
+        inner, work = along(x.shape, y.shape), workers(x.size * cost)
+        strip(x.reshape(-1), np.ascontiguousarray(y).reshape(-1), outs[0].reshape(-1), inner, work)
+
+    def when(ins: list) -> bool:
+        x, y = ins
+        if (x.size < least and y.size < least) or x.dtype.char not in "fd":
+            return False
+        return _alike(x, y) or (strip is not None and (_striped(x, y) or (commutes and _striped(y, x))))
+
+    return Implementation(run, when), Implementation(lambda ins, outs: plain(ins[0], ins[1], out=outs[0]))
 
 
 def _select(ins: list, outs: list) -> None:
