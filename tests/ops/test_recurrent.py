@@ -10,6 +10,7 @@ import pytest
 import funcnn as fn
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.ops import recurrent
+from funcnn.ops.recurrent_weights import recurrent_weights_p
 
 GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 MODES = list(GATES)
@@ -85,6 +86,10 @@ def test_an_empty_batch() -> None:
         fn, "lstm", [fn.tensor(a) for a in _arrays("lstm", (3, 0, 2), (0,), 4)], True, 1, 0.0, False, False, False
     )
     assert y.shape == (3, 0, 4) and h.shape == c.shape == (1, 0, 4)
+    x, state, d = np.empty((3, 0, 2)), np.empty((0, 4)), np.empty((3, 0, 16))
+    outs = [np.full(shape, np.nan) for shape in ((16, 2), (16, 4), (16,))]
+    recurrent_weights_p.cpu[0].run([d, x, np.empty((3, 0, 4)), state], outs, reverse=False)
+    assert not any(out.any() for out in outs)
 
 
 def test_nan_spreads_along_its_row_only() -> None:
