@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from operator import index
 from typing import Any
 
 import numpy as np
 
 from funcnn.core import dtypes
 from funcnn.core.aval import Aval
-from funcnn.core.errors import ShapeError
+from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.primitive import Implementation, Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.threads import workers
@@ -87,9 +88,13 @@ def topk(input: Any, k: int, dim: int = -1, largest: bool = True, sorted: bool =
     dim = normalize_dim("topk", dim, x.ndim)
     if x.ndim == 0:
         return ValuesIndices(x, argsort(x))
+    try:
+        k = index(k)
+    except TypeError:
+        raise DTypeError(f"topk: k must be an int, got {k!r}") from None
     if not 0 <= k <= x._v.shape[dim]:
         raise ShapeError(f"topk: k={k} is out of range for dimension {dim} of size {x._v.shape[dim]}")
-    order = topk_p(x, dim=dim, k=int(k), largest=bool(largest))
+    order = topk_p(x, dim=dim, k=k, largest=bool(largest))
     return ValuesIndices(gather(x, dim, order), order)
 
 

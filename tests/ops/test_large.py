@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import funcnn as fn
+from funcnn.core.errors import DTypeError
 from funcnn.ops.copies import matrices
 from funcnn.ops.loops import along
 
@@ -116,3 +117,9 @@ def test_topk_of_many_numbers(dim, largest):
     if dim:
         batched = fn.vmap(lambda row: row.topk(3, dim - 1, largest)[1])(t)
         np.testing.assert_array_equal(batched.numpy(), order)
+
+
+def test_topk_takes_whole_numbers():
+    with pytest.raises(DTypeError, match=r"topk: k must be an int, got 2\.5"):
+        fn.topk(fn.ones(4), 2.5)
+    assert fn.topk(fn.ones(4), fn.tensor(2)).indices.shape == (2,)
