@@ -10,7 +10,7 @@ from funcnn.core.aval import Aval
 from funcnn.core.context import ctx
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.primitive import Primitive
-from funcnn.core.tensor import Tensor
+from funcnn.core.tensor import Tensor, refresh
 from funcnn.ops import pool_cpu
 from funcnn.ops.common import all_batched, cast, fold, numel, operand, unfold_batch
 from funcnn.ops.conv import per_dim
@@ -46,9 +46,10 @@ def _max_shape(
 
 
 def _places_wanted(x: Tensor) -> bool:
-    """Whether a gradient or a transformation may ask where the maxima were; a view learns only later what it is part of."""
-    recorded = ctx.grad and (x._rg or x._node is not None or x._view is not None)
-    return recorded or ctx.top is not None or ctx.stage is not None
+    """Whether a gradient or a transformation may ask where the maxima were."""
+    if ctx.top is not None or ctx.stage is not None:
+        return True
+    return ctx.grad and (refresh(x)._rg or x._node is not None)
 
 
 def _require_outputs(name: str, x: Any, space: tuple, size: tuple) -> None:
