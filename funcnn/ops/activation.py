@@ -77,7 +77,7 @@ silu_p = activation("silu", kernels.silu, kernels.silu_grad, 0.4, _silu_curve)
 mish_p = activation("mish", kernels.mish, kernels.mish_grad, 0.4, _mish_curve)
 elu_p = activation("elu", kernels.elu, kernels.elu_grad, 0.4, _elu_curve)
 softplus_p = activation("softplus", kernels.softplus, kernels.softplus_grad, 1.0, _softplus_curve)
-leaky_relu_p = activation("leaky_relu", kernels.leaky_relu, kernels.leaky_relu_grad, 0.2, lambda x, slope: mul(x, 0.0))
+leaky_relu_p = activation("leaky_relu", kernels.leaky_relu, kernels.leaky_relu_grad, 0.2, None)
 hardswish_p = activation("hardswish", kernels.hardswish, kernels.hardswish_grad, 0.2, _hardswish_curve)
 
 

@@ -140,7 +140,7 @@ def fast(name: str, cost: float, numpy: str = "", least: float | None = None) ->
     return with_kernel(getattr(kernels, name), cost, lambda ins, outs: function(ins[0], outs[0]), least)
 
 
-def gradient(name: str, cpu: Any, curve: Callable, keeps: str = "i") -> Primitive:
+def gradient(name: str, cpu: Any, curve: Callable | None) -> Primitive:
     """The primitive ``g f'(k)`` of a cotangent g and what it is a function of, k: an input or an output.
 
     curve: ``curve(k, **params)``, the derivative of f' in terms of operations, or None where it is 0.
@@ -154,10 +154,12 @@ def gradient(name: str, cpu: Any, curve: Callable, keeps: str = "i") -> Primitiv
         return (k,)
 
     def vjp(c: Tensor, ins: list, o: Tensor, **params: Any) -> tuple:
+        from funcnn.ops.creation import zeros_like
         from funcnn.ops.elementwise import mul
 
         g, k = ins
-        return lambda: prim(c, k, **params), lambda: mul(mul(c, g), curve(k, **params))
+        bent = (lambda: zeros_like(k)) if curve is None else (lambda: mul(mul(c, g), curve(k, **params)))
+        return lambda: prim(c, k, **params), bent
 
     prim = Primitive(
         name,
@@ -169,7 +171,7 @@ def gradient(name: str, cpu: Any, curve: Callable, keeps: str = "i") -> Primitiv
     return prim
 
 
-def activation(name: str, kernel: Any, grad_kernel: Any, cost: float, curve: Callable) -> Primitive:
+def activation(name: str, kernel: Any, grad_kernel: Any, cost: float, curve: Callable | None) -> Primitive:
     """A primitive of one floating-point input and number parameters, with one loop forward and one backward."""
     grad = gradient(name + "_grad", looped(grad_kernel, 1.4 * cost), curve)
 

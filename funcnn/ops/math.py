@@ -193,9 +193,7 @@ def _relu_grad(ins: list, outs: list) -> None:
 sigmoid_grad_p = gradient(
     "sigmoid_grad", with_kernel(kernels.sigmoid_grad, 0.2, _sigmoid_grad, FEW), lambda o: sub(1.0, mul(o, 2.0))
 )
-relu_grad_p = gradient(
-    "relu_grad", with_kernel(activation_kernels.relu_grad, 0.2, _relu_grad, FEW), lambda o: mul(o, 0.0)
-)
+relu_grad_p = gradient("relu_grad", with_kernel(activation_kernels.relu_grad, 0.2, _relu_grad, FEW), None)
 sigmoid = unary(
     "sigmoid",
     with_kernel(kernels.sigmoid, 0.4, _sigmoid, FEW),

@@ -13,6 +13,7 @@ from funcnn.core.tensor import Tensor
 from funcnn.ops import closeness
 from funcnn.ops import elementwise as e
 from funcnn.ops import math as m
+from funcnn.ops.activation import leaky_relu
 from funcnn.ops.creation import as_tensor
 from funcnn.transforms.grad import vjp
 
@@ -224,6 +225,13 @@ def test_gradients_of_powers_of_zero_by_a_number() -> None:
             lambda y, n=number: m.pow(n, y), lambda y, n=number: n**y, exponents + 0 * base
         )
         np.testing.assert_allclose(got, expected)
+
+
+@pytest.mark.parametrize("f", [m.relu, leaky_relu, lambda x: e.clamp(x, -1.0)])
+def test_straight_lines_have_no_second_derivative_even_at_infinity(f: Callable) -> None:
+    x = as_tensor(np.array([-np.inf, -2.0, 3.0, np.inf, np.nan]))
+    _, pullback = vjp(lambda x: vjp(f, x)[1](as_tensor(np.ones(5)))[0], x)
+    np.testing.assert_array_equal(pullback(as_tensor(np.ones(5)))[0].numpy(), np.zeros(5))
 
 
 def test_gradients_of_clamp_at_its_bounds() -> None:
