@@ -236,8 +236,13 @@ def clamp(input: Any, min: Any = None, max: Any = None) -> Tensor:
         return clamp_p(x, low=-inf if min is None else float(min), high=inf if max is None else float(max))
     x, *limits = promoted("clamp", x, *bounds)
     if min is not None:
-        x = where(logical_or(ge(x, limits[0]), isnan(x)), x, limits[0])  # a NaN bound wins, as a NaN element does
-    return x if max is None else where(logical_or(le(x, limits[-1]), isnan(x)), x, limits[-1])
+        x = _nearer(ge(x, limits[0]), lt(x, limits[0]), x, limits[0])
+    return x if max is None else _nearer(le(x, limits[-1]), gt(x, limits[-1]), x, limits[-1])
+
+
+def _nearer(inside: Tensor, beyond: Tensor, x: Tensor, limit: Tensor) -> Tensor:
+    """``x`` or the limit; where one is NaN, and neither condition holds, NaN without a gradient."""
+    return where(inside, x, where(beyond, limit, stop_gradient(add(x, limit))))
 
 
 clip = clamp

@@ -241,7 +241,8 @@ def test_gradients_of_clamp_at_its_bounds() -> None:
         f, theirs = lambda x, a=low, b=high: e.clamp(x, a, b), lambda x, a=low, b=high: torch.clamp(x, a, b)
         ((got, expected),) = _both_gradients(f, theirs, x)
         np.testing.assert_array_equal(got, expected)
-    low, high = np.full(5, -1.0), np.full(5, 1.0)
+    x = np.array([-2.0, -1.0, 0.0, 1.0, 2.0, np.nan, np.inf, 1.0, 1.0])
+    low, high = np.array([-1.0] * 7 + [np.nan, -1.0]), np.array([1.0] * 8 + [np.nan])
     for got, expected in _both_gradients(e.clamp, torch.clamp, x, low, high):
         np.testing.assert_array_equal(got, expected)
 
