@@ -23,7 +23,7 @@ from funcnn.kernels.cpu.tiles import dots_shape
 from funcnn.kernels.cpu.vector import vector_bytes
 from funcnn.ops import conv_reference as reference
 from funcnn.ops.conv_gather import ENOUGH, FLOP_NS, SMALL, tile_of
-from funcnn.ops.conv_volume import bias_of, where_of
+from funcnn.ops.conv_volume import bias_of, three, where_of
 
 IMAGES = 16  # images times groups at least, one a chunk
 ROOM = 1 << 20  # bytes of one group of one image at most
@@ -45,7 +45,7 @@ class Plan(NamedTuple):
     sizes: tuple
     weights: tuple
     half: bool
-    padded: bool
+    padded: bool  # whether weights may meet zeros that are no numbers of the image: always, for input gradients
     room: int  # numbers of the image that a worker copies
     panels: int
     scratch: int  # numbers for a worker
@@ -79,10 +79,6 @@ def _up(n: int, to: int) -> int:
     return -(-n // to) * to
 
 
-def _three(sizes: tuple) -> tuple:
-    return (1,) * (3 - len(sizes)) + sizes
-
-
 def _room(layout: tables.Image, inner: int) -> int:
     return 0 if layout.direct else inner * layout.size + SLACK
 
@@ -90,7 +86,7 @@ def _room(layout: tables.Image, inner: int) -> int:
 # ---- outputs, and gradients of inputs -----------------------------------------------------------------------------------
 def _by_rows(table: np.ndarray, inner: int, kernel: tuple) -> np.ndarray:
     """A table of taps (inner, *kernel) in an order where those of one row of the kernel are together."""
-    return np.ascontiguousarray(table.reshape(inner, *_three(kernel)).transpose(2, 0, 1, 3)).reshape(-1)
+    return np.ascontiguousarray(table.reshape(inner, *three(kernel)).transpose(2, 0, 1, 3)).reshape(-1)
 
 
 def _spans(met: np.ndarray, row: int) -> np.ndarray:
@@ -135,9 +131,9 @@ def _forward_plan(
     if 0 in x or 0 in w:
         return None
     where, inner, lanes = where_of(stride, padding, dilation), w[1], w[0] // groups
-    layout, part = tables.forward(_three(x[2:]), inner, _three(w[2:]), *where, 1)
+    layout, part = tables.forward(three(x[2:]), inner, three(w[2:]), *where, 1)
     taps, (step, before, apart) = part.offsets.size, (axis[1] for axis in where)
-    at = np.arange(part.grid[1])[:, None] * step - before + np.arange(_three(w[2:])[1]) * apart
+    at = np.arange(part.grid[1])[:, None] * step - before + np.arange(three(w[2:])[1]) * apart
     met = (at >= 0) & (at < layout.sizes[1])
     return _plan(x[0], layout, part, w[2:], met, inner, lanes, groups, (taps, lanes * taps), any(padding), itemsize)
 
@@ -149,11 +145,11 @@ def _input_grad_plan(
     if 0 in dy or 0 in w or 0 in size or max(stride) > 1:
         return None
     where, channels, lanes = where_of(stride, padding, dilation), w[1], w[0] // groups
-    layout, (part,) = tables.input_grad(_three(size), _three(dy[2:]), lanes, channels, _three(w[2:]), *where)
+    layout, (part,) = tables.input_grad(three(size), three(dy[2:]), lanes, channels, three(w[2:]), *where)
     taps, (_, before, apart) = prod(w[2:]), (axis[1] for axis in where)
-    at = np.arange(part.grid[1])[:, None] + before - np.arange(_three(w[2:])[1]) * apart
+    at = np.arange(part.grid[1])[:, None] + before - np.arange(three(w[2:])[1]) * apart
     met, weights = (at >= 0) & (at < layout.sizes[1]), (taps, lanes * channels * taps)
-    return _plan(dy[0], layout, part, w[2:], met, lanes, channels, groups, weights, not layout.direct, itemsize)
+    return _plan(dy[0], layout, part, w[2:], met, lanes, channels, groups, weights, True, itemsize)
 
 
 def _product(plan: Plan, ins: list, outs: list) -> bool:
@@ -212,7 +208,7 @@ def _weight_plan(
     where, inner, lanes = where_of(stride, padding, dilation), x[1] // groups, dy[1] // groups
     if x[0] < ENOUGH or not 0 < dy[1] * inner * prod(size) <= SMALL or 0 in dy or 0 in x:
         return None
-    layout, part = tables.forward(_three(x[2:]), inner, _three(size), *where, 1)
+    layout, part = tables.forward(three(x[2:]), inner, three(size), *where, 1)
     rows, taps = _rows_of_taps(part.offsets.reshape(-1, size[-1]), longest_run(itemsize))
     planes, height, across, pitch = part.grid
     width, half = _vector(lanes, itemsize)

@@ -7,18 +7,19 @@ from typing import Any
 import numpy as np
 
 
-def _three(value: tuple, fill: int) -> Any:
+def three(value: tuple, fill: int = 1) -> Any:
+    """The numbers of (D, H, W), ``fill`` for dimensions that there are not."""
     return (fill,) * (3 - len(value)) + tuple(value)
 
 
 def where_of(stride: tuple, padding: tuple, dilation: tuple) -> tuple:
     """The three for (D, H, W), whatever number of dimensions they are given for."""
-    return _three(stride, 1), _three(padding, 0), _three(dilation, 1)
+    return three(stride), three(padding, 0), three(dilation)
 
 
 def volume(array: np.ndarray) -> np.ndarray:
     """(N, C, *S) as contiguous (N, C, D, H, W)."""
-    return np.ascontiguousarray(array).reshape(*array.shape[:2], *_three(array.shape[2:], 1))
+    return np.ascontiguousarray(array).reshape(*array.shape[:2], *three(array.shape[2:]))
 
 
 def bias_of(ins: list, y: np.ndarray) -> np.ndarray:
