@@ -96,12 +96,6 @@ def run_children(parts: list[tuple[str, Layer]], params: dict, state: dict, x: A
     return x, after
 
 
-def signature_of(cls: type) -> str:
-    """The constructor as text, for documentation."""
-    shown = [f.name if f.default is MISSING else f"{f.name}={f.default!r}" for f in fields(cls)]  # type: ignore[arg-type]
-    return f"{cls.__name__}({', '.join(shown)})"
-
-
 def document(cls: type) -> type:
     """Append the fields' documentation to the class's docstring."""
     lines = [f"    {f.name}: {f.metadata['doc']}" for f in fields(cls) if "doc" in f.metadata]  # type: ignore[arg-type]

@@ -16,11 +16,6 @@ from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor, constant
 
 
-def shape_of(x: Any) -> tuple[int, ...]:
-    """The plain tuple behind ``x.shape``, for a tensor or an aval."""
-    return tuple(x._v.shape) if isinstance(x, Tensor) else tuple(x.shape)
-
-
 def operand(name: str, value: Any) -> Tensor:
     """``value`` as a tensor, for the operation ``name``. Raises ``DTypeError`` naming it."""
     if isinstance(value, Tensor):
