@@ -88,10 +88,10 @@ def convolve_direct(
 ):  # fmt: skip
     """y = bias + w * x for images in chunks; False, and nothing done, where weights that are not finite would meet padding.
 
-    images: room for one group of one image for each thread, or x itself (``copied`` false). grid: planes, rows, columns of
-    an output, and the image's pitch. step: from a plane of the image to the next. sizes: input and output channels of a
-    group, numbers of a vector, rows of outputs at a time (even, or all), pixels of a run, groups. spans: see ``direct_rows``. weights: from one output channel to
-    the next, and from one group to the next, in w.
+    images: room for one group of one image for each thread, or x itself (``copied`` false). grid: planes, rows, columns
+    of an output, and the image's pitch. step: from a plane of the image to the next. sizes: input and output channels
+    of a group, numbers of a vector, rows of outputs at a time (even, or all), pixels of a run, groups. spans: see
+    ``direct_rows``. weights: from one output channel to the next, and from one group to the next, in w.
     """  # fmt: skip
     _, lanes, width, _, _, groups = sizes
     panels = groups * ((lanes + width - 1) // width)

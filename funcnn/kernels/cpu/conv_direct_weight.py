@@ -71,7 +71,7 @@ def direct_weight_chunk(chunk, worker, x, dy, images, rows, places, sums, scratc
 
 @device_function
 def join_direct(chunk, worker, sums, dw, taps, chunks, groups, lanes, width):
-    """One row of sums of all panels of one group: the chunks' added in order, and written to dw where ``taps`` says, if it does."""
+    """A row of sums of all panels of one group: the chunks' added in order, and written to dw where ``taps`` says."""
     panels, count = (lanes + width - 1) // width, taps.size
     g, r = chunk // count, chunk % count
     if taps[r] < 0:

@@ -209,5 +209,5 @@ def by_depth(channels: int, depth: int) -> np.ndarray:
 
 @lru_cache(512)
 def turned_by_depth(filters: int, depth: int, each: int) -> np.ndarray:
-    """Places of one channel's weights (filters, depth, 9), filters ``each`` apart, in the order (depth, filters, 9) from the end."""
+    """Places of a channel's weights (filters, depth, 9), filters ``each`` apart, in the order (depth, filters, 9) from the end."""
     return (np.arange(depth * 9)[::-1].reshape(depth, 1, 9) + np.arange(filters).reshape(1, -1, 1) * each).ravel()

@@ -104,8 +104,8 @@ def depthwise_chunk(chunk, worker, x, w, bias, y, scratch, offsets, planes, layo
 def depthwise(x, w, bias, y, scratch, offsets, planes, layout, out, columns, nine, threads):
     """y (N * C * many planes) from x (N * C planes, H, W): ``planes`` input planes in a chunk.
 
-    layout: see ``spread``. out: height and width of y, output channels for each input channel, input channels, images. offsets: of the taps in the
-    padded plane. columns: of a tile. nine: the taps are 3 x 3 with stride and dilation 1.
+    layout: see ``spread``. out: height and width of y, output channels for each input channel, input channels, images.
+    offsets: of the taps in the padded plane. columns: of a tile. nine: the taps are 3 x 3 with stride and dilation 1.
     """
     chunks = (out[3] * out[4] + planes - 1) // planes
     args = (x, w, bias, y, scratch, offsets, planes, layout, out, columns, nine)

@@ -2,9 +2,10 @@
 
     r, z = sigmoid of x w_ih' + b_ih + h w_hh' + b_hh;  m = h w_hn' + b_hn;  n = tanh(x w_in' + b_in + r m);  h' = n + z (h - n)
 
-(Cho et al., arXiv:1406.1078, with the reset after the product, as cuDNN has it.) Layouts: x (steps, rows, inputs); gates, dx, dgates (steps,
-rows, 3 hidden) in the order r z n; y and inner, which holds m, (steps, rows, hidden); w_ih (3 hidden, inputs), w (3 hidden, hidden). ``dx`` is the gradient
-of the products with x, ``dgates`` of those with the state, which differs in n by the factor r. Tasks are those of ``lstm.py``.
+(Cho et al., arXiv:1406.1078, with the reset after the product, as cuDNN has it.) Layouts: x (steps, rows, inputs);
+gates, dx, dgates (steps, rows, 3 hidden) in the order r z n; y and inner, which holds m, (steps, rows, hidden); w_ih (3
+hidden, inputs), w (3 hidden, hidden). ``dx`` is the gradient of the products with x, ``dgates`` of those with the
+state, which differs in n by the factor r. Tasks are those of ``lstm.py``.
 """
 
 from __future__ import annotations

@@ -2,13 +2,13 @@
 
     i, f, g, o = sigmoid, sigmoid, tanh, sigmoid of x w_ih' + h w_hh' + bias;  c' = f c + i g;  h' = o tanh(c')
 
-(Hochreiter and Schmidhuber, Neural Computation 9(8), 1997, with forget gates.) The products that give the gradients of x and of the
-weights are made after, for all steps at once. Layouts: x (steps, n, inputs); gates, dgates (steps, n, 4 hidden) in the order
-i f g o; y, cells (steps, n, hidden); w_ih (4 hidden, inputs), w (4 hidden, hidden).
+(Hochreiter and Schmidhuber, Neural Computation 9(8), 1997, with forget gates.) The products that give the gradients of
+x and of the weights are made after, for all steps at once. Layouts: x (steps, n, inputs); gates, dgates (steps, n, 4
+hidden) in the order i f g o; y, cells (steps, n, hidden); w_ih (4 hidden, inputs), w (4 hidden, hidden).
 
 A task is a block of hidden units at one step: the products of the state and of x with the four strips of the block,
-into a scratch tile, then its gates, cells and states. Backward it multiplies the step after's dgates with its strip, which is what arrives at
-its states, and goes on to their gates. ``done`` are three counters from 0, see ``start_task``.
+into a scratch tile, then its gates, cells and states. Backward it multiplies the step after's dgates with its strip,
+which is what arrives at its states, and goes on to their gates. ``done`` are three counters from 0, see ``start_task``.
 """
 
 from __future__ import annotations

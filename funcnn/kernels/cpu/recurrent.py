@@ -1,14 +1,15 @@
 """The product of the recurrent kernels: a few rows of hidden state against weights that are packed once a call.
 
 Every step of LSTM, GRU and RNN multiplies the (n, k) state by the same (k, gates * hidden) weights, forward, and the
-(n, gates * hidden) gradients of the gates by (gates * hidden, k) ones, backward. The weights are packed into strips: for each
-block of UNITS hidden units a matrix (k, UNITS), read front to back. A register tile of ROWS x UNITS takes the state as it lies,
-with rows ``step`` apart; up to 14 rows in one tile, so the strip, which comes from the L2 cache, is read once for all of them.
-A block of units is a task of parallel work: its gates, cells and states depend on no other block of the same step. All
-tasks of all steps are one parallel loop, each of whose chunks takes the next task in order; a task waits until those of the step
-before have arrived. Whoever holds the first unfinished task never waits, so this cannot lock, however few threads really run, and a
-step costs a tenth of a microsecond more where a parallel loop of its own would cost two. Rows know nothing of each other,
-so two halves of them, each with its own counter, take turns: the last task of a step is awaited while the other half goes on.
+(n, gates * hidden) gradients of the gates by (gates * hidden, k) ones, backward. The weights are packed into strips:
+for each block of UNITS hidden units a matrix (k, UNITS), read front to back. A register tile of ROWS x UNITS takes the
+state as it lies, with rows ``step`` apart; up to 14 rows in one tile, so the strip, which comes from the L2 cache, is
+read once for all of them. A block of units is a task of parallel work: its gates, cells and states depend on no other
+block of the same step. All tasks of all steps are one parallel loop, each of whose chunks takes the next task in order;
+a task waits until those of the step before have arrived. Whoever holds the first unfinished task never waits, so this
+cannot lock, however few threads really run, and a step costs a tenth of a microsecond more where a parallel loop of its
+own would cost two. Rows know nothing of each other, so two halves of them, each with its own counter, take turns: the
+last task of a step is awaited while the other half goes on.
 
 Cost of a step: 2 n k gates hidden flops; k * gates * hidden numbers read from L2 for each 14 rows of n. With one to three rows
 the tile is wider, for four vectors are needed to keep enough loads and multiply-adds in flight.
@@ -149,7 +150,8 @@ def _emit_wait(builder: Any, counter: Any, count: Any) -> None:
 def start_task(blocks, tiles, done):
     """``(step, half, block, low, high)`` of the next task, once those of the step before have arrived.
 
-    done: how many tasks of each half have arrived, and how many were taken. A task is a block of units for the row tiles ``low`` to ``high``: for one half of them, if there are several, and then the other.
+    done: how many tasks of each half have arrived, and how many were taken. A task is a block of units for the row
+    tiles ``low`` to ``high``: for one half of them, if there are several, and then the other.
     """
     halves, task = min(2, tiles), take(pointer(done, 2))
     step, half, block = task // (blocks * halves), task // blocks % halves, task % blocks

@@ -1,10 +1,11 @@
 """Sums, products, sums of powers of deviations, and extrema over some axes of a contiguous array: every number is read once.
 
 Neighbouring axes that are alike are one, so the array is (A, B, C, D) and A and C are reduced: ``out[b, d]`` joins
-``value(x[a, b, c, d])`` for all a and c, and ``finish`` makes the result of it. Contiguous runs (D = 1) are joined in registers, at most ``RUN`` numbers in the
-type of the data. Otherwise each of the D columns has an accumulator in the first-level cache, eight rows are joined to it
-at a time and at most ``ROWS`` in the type of the data; a few columns are read as several rows side by side, until about
-``LANES`` accumulators work. All beyond is joined in float64, blocks pairwise.
+``value(x[a, b, c, d])`` for all a and c, and ``finish`` makes the result of it. Contiguous runs (D = 1) are joined in
+registers, at most ``RUN`` numbers in the type of the data. Otherwise each of the D columns has an accumulator in the
+first-level cache, eight rows are joined to it at a time and at most ``ROWS`` in the type of the data; a few columns are
+read as several rows side by side, until about ``LANES`` accumulators work. All beyond is joined in float64, blocks
+pairwise.
 
 A block is a part of one segment (C, D) or several small segments, and at most ``WIDTH`` columns. ``plan`` cuts by shape
 alone, so bits do not depend on threads.

@@ -2,10 +2,11 @@
 
 A dilated convolution is a plain one of each phase of the image: rows a, a + dilation, ... and columns likewise.
 
-The image is copied once with channels last, padded to whole patches, so that every transform (``sandwich``) works on vectors
-of channels. A block of patches then goes through three phases, each in parallel: the patches of all channels become
-V (f, t, c), one matrix for each of the f = (m + 2)^2 places (GAP numbers apart); the products M_f = V_f U_f with the transformed weights
-U (f, panel, c, lane); and M (f, t, k) becomes patches of y, plus the bias. A block is as large as keeps V and M in the cache.
+The image is copied once with channels last, padded to whole patches, so that every transform (``sandwich``) works on
+vectors of channels. A block of patches then goes through three phases, each in parallel: the patches of all channels
+become V (f, t, c), one matrix for each of the f = (m + 2)^2 places (GAP numbers apart); the products M_f = V_f U_f with
+the transformed weights U (f, panel, c, lane); and M (f, t, k) becomes patches of y, plus the bias. A block is as large
+as keeps V and M in the cache.
 
 With taps in depth too, M_f sums the products with the planes that the taps reach; a block is then a whole volume.
 
