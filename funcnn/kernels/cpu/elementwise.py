@@ -153,13 +153,13 @@ def square_scalar(x):
 @exact_function
 def sqrt_scalar(x):
     """The square root."""
-    return like(x, math.sqrt(x))
+    return like(x, np.sqrt(x))
 
 
 @exact_function
 def rsqrt_scalar(x):
     """1 / sqrt(x)."""
-    return pick(x, 1.0, 1.0) / like(x, math.sqrt(x))
+    return pick(x, 1.0, 1.0) / like(x, np.sqrt(x))
 
 
 @exact_function
