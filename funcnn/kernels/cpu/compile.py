@@ -167,7 +167,7 @@ def _dispatcher(function: Any, options: dict[str, Any]) -> Any:
     threads.start()
     Watch.begin()
     directory = cache_directory()
-    options = {**COMMON, **options}
+    options = {**COMMON, **options, "no_cfunc_wrapper": True}  # nobody takes a kernel's address
     saved = numba.config.CACHE_DIR
     numba.config.CACHE_DIR = directory or saved  # read when a function is decorated; users' own kernels keep theirs
     try:

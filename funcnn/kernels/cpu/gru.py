@@ -13,6 +13,7 @@ from __future__ import annotations
 from funcnn.kernels.cpu.compile import apart_function, device_function, kernel
 from funcnn.kernels.cpu.parallel import parallel_for
 from funcnn.kernels.cpu.recurrent import arrive, block_of, pack_gates, pack_states, start_task, steps_at, strip_product
+from funcnn.kernels.cpu.rows import copy_row
 from funcnn.kernels.cpu.vector import pointer
 from funcnn.kernels.cpu.vmath import sigmoid, tanh
 
@@ -29,7 +30,7 @@ def gru_forward(
     parallel_for(pack_gates, blocks * 3, threads, (x_strips, w_ih, 3, x.shape[2], units))
     args = (blocks, reverse, tiles, units, x, h0, b_ih, b_hh, done, strips, x_strips, scratch, y, gates, inner)
     parallel_for(_forward_task, steps * blocks * min(2, tiles), threads, args)
-    hn[:] = y[0 if reverse else steps - 1]
+    copy_row(pointer(hn, 0), pointer(y, 0 if reverse else (steps - 1) * hn.size), hn.size)
 
 
 @device_function
@@ -87,7 +88,7 @@ def gru_backward(
     steps, _, hidden = dy.shape
     blocks = (hidden + units - 1) // units
     parallel_for(pack_states, blocks, threads, (strips, w, units))
-    dh0[:] = dhn
+    copy_row(pointer(dh0, 0), pointer(dhn, 0), dh0.size)
     args = (blocks, reverse, tiles, units, dy, gates, inner, y, h0, done, strips, scratch, dx, dgates, dh0)
     parallel_for(_backward_task, (steps + 1) * blocks * min(2, tiles), threads, args)
 

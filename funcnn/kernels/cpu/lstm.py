@@ -16,6 +16,7 @@ from __future__ import annotations
 from funcnn.kernels.cpu.compile import apart_function, device_function, kernel
 from funcnn.kernels.cpu.parallel import parallel_for
 from funcnn.kernels.cpu.recurrent import arrive, block_of, pack_gates, pack_states, start_task, steps_at, strip_product
+from funcnn.kernels.cpu.rows import copy_row
 from funcnn.kernels.cpu.vector import pointer
 from funcnn.kernels.cpu.vmath import sigmoid, tanh
 
@@ -32,9 +33,9 @@ def lstm_forward(
     parallel_for(pack_gates, blocks * 4, threads, (x_strips, w_ih, 4, x.shape[2], units))
     args = (blocks, reverse, tiles, units, x, h0, c0, bias, done, strips, x_strips, scratch, y, gates, cells)
     parallel_for(_forward_task, steps * blocks * min(2, tiles), threads, args)
-    last = 0 if reverse else steps - 1
-    hn[:] = y[last]
-    cn[:] = cells[last]
+    last = 0 if reverse else (steps - 1) * hn.size
+    copy_row(pointer(hn, 0), pointer(y, last), hn.size)
+    copy_row(pointer(cn, 0), pointer(cells, last), cn.size)
 
 
 @device_function
@@ -90,7 +91,7 @@ def lstm_backward(
     steps, _, hidden = dy.shape
     blocks = (hidden + units - 1) // units
     parallel_for(pack_states, blocks, threads, (strips, w, units))
-    dc0[:] = dcn
+    copy_row(pointer(dc0, 0), pointer(dcn, 0), dc0.size)
     args = (blocks, reverse, tiles, units, dy, dhn, gates, cells, c0, done, strips, scratch, dgates, dh0, dc0)
     parallel_for(_backward_task, (steps + 1) * blocks * min(2, tiles), threads, args)
 

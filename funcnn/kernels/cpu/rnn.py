@@ -13,6 +13,7 @@ from funcnn.kernels.cpu.bits import like
 from funcnn.kernels.cpu.compile import apart_function, device_function, kernel
 from funcnn.kernels.cpu.parallel import parallel_for
 from funcnn.kernels.cpu.recurrent import arrive, block_of, pack_gates, pack_states, start_task, steps_at, strip_product
+from funcnn.kernels.cpu.rows import copy_row
 from funcnn.kernels.cpu.vector import pointer
 from funcnn.kernels.cpu.vmath import tanh
 
@@ -27,7 +28,7 @@ def rnn_forward(x, w_ih, h0, w, bias, relu, reverse, tiles, units, threads, done
     parallel_for(pack_gates, blocks, threads, (x_strips, w_ih, 1, x.shape[2], units))
     args = (blocks, reverse, tiles, units, x, h0, bias, relu, done, strips, x_strips, scratch, y)
     parallel_for(_forward_task, steps * blocks * min(2, tiles), threads, args)
-    hn[:] = y[0 if reverse else steps - 1]
+    copy_row(pointer(hn, 0), pointer(y, 0 if reverse else (steps - 1) * hn.size), hn.size)
 
 
 @device_function
