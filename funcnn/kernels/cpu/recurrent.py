@@ -172,6 +172,15 @@ def steps_at(s, steps, reverse):
 
 
 # ---- the tile ---------------------------------------------------------------------------------------------------------
+@device_function
+def strip_product(rows, units, count, a, step, b, c, add):
+    """``c[i, j] (+)= sum(a[i * step + k] * b[k, j])`` for ``rows`` rows and ``units`` columns, which b and c are wide.
+
+    A function, so that its tiles of all heights stand once in a kernel that multiplies the states and x.
+    """
+    tile_strip(rows, units, count, a, step, b, c, add)
+
+
 def _strip_twin(rows: int, units: int, count: int, a: Any, step: int, b: Any, c: Any, add: bool) -> None:
     left = np.lib.stride_tricks.as_strided(a, (rows, count), (step * a.itemsize, a.itemsize))
     product = (left @ b[: count * units].reshape(count, units)).reshape(-1)
@@ -179,10 +188,8 @@ def _strip_twin(rows: int, units: int, count: int, a: Any, step: int, b: Any, c:
 
 
 @intrinsic(twin=_strip_twin)
-def strip_product(
-    typingctx: Any, rows: Any, units: Any, count: Any, a: Any, step: Any, b: Any, c: Any, add: Any
-) -> Any:
-    """``c[i, j] (+)= sum(a[i * step + k] * b[k, j])`` for ``rows`` rows and ``units`` columns, which b and c are wide."""
+def tile_strip(typingctx: Any, rows: Any, units: Any, count: Any, a: Any, step: Any, b: Any, c: Any, add: Any) -> Any:
+    """``strip_product`` as a switch over tiles."""
     from numba.core import types
 
     size = c.dtype.bitwidth // 8
