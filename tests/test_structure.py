@@ -63,7 +63,7 @@ def test_a_long_function_is_found_unless_a_reason_stands_above(tmp_path: Path) -
 
 
 def test_importing_the_package_starts_neither_numba_nor_a_gpu() -> None:
-    names = ("numba", "torch", "cupy", "matplotlib", "sklearn", "scipy")
+    names = ("numba", "torch", "cupy", "matplotlib", "sklearn", "scipy", "pathlib", "tempfile", "hashlib")
     code = f"import sys, funcnn; print([m for m in {names} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.strip() == "[]"

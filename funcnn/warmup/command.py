@@ -6,13 +6,10 @@ Numba holds one compiler lock in a process, so kernels compile side by side only
 from __future__ import annotations
 
 import argparse
-import gc
 import multiprocessing
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-
-RARELY = 200_000, 20, 50  # a compiler makes objects by the million: at Python's thresholds their collection takes 4 %
 
 
 def compile_one(task: tuple[str, str]) -> tuple[str, str, int]:
@@ -57,8 +54,7 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(f"expected at least one process, got -j {options.jobs}")
     tasks = [(name, dtype) for name in PROGRAMS for dtype in DTYPES]
     start = time.perf_counter()
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(options.jobs, spawn, gc.set_threshold, RARELY) as pool:
+    with ProcessPoolExecutor(options.jobs, multiprocessing.get_context("spawn")) as pool:
         done = as_completed([pool.submit(compile_one, task) for task in tasks])
         results = progress((future.result() for future in done), len(tasks), options.quiet)
         compiled = sum(result[2] for result in results)

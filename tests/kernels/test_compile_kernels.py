@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
+import numba
 import numpy as np
 import pytest
 
 import funcnn as fn
 from funcnn.kernels.cpu import activation, elementwise, threads
 from funcnn.kernels.cpu import compile as compiling
-from funcnn.kernels.cpu.compile import Watch, device_function, kernel, no_compile
+from funcnn.kernels.cpu.compile import Watch, device_function, intrinsic, kernel, no_compile
 from funcnn.kernels.cpu.parts import part
 from funcnn.warmup.programs import PROGRAMS
 from tests.plain import compiled_only
@@ -131,6 +134,41 @@ def test_users_kernels_are_left_alone(tmp_path):
     _, err = python(USERS, **env)
     assert "compiling erf(" in err and "mine" not in err
     assert (tmp_path / "ours").is_dir() and not (tmp_path / "theirs").exists()
+
+
+def look():
+    """Nothing; a test puts an intrinsic in its place."""
+
+
+def _looks(x):
+    look()
+
+
+def _fails(x):
+    look()
+    return x.no_such_attribute
+
+
+@compiled_only
+@pytest.mark.parametrize("enabled", [True, False])
+@pytest.mark.parametrize("body", [_looks, _fails])
+def test_the_garbage_collector_rests_while_a_kernel_compiles(monkeypatch, enabled, body):
+    seen = []
+
+    def noted(typingctx):
+        seen.append(gc.isenabled())
+        return numba.types.void(), lambda context, builder, signature, values: context.get_dummy_value()
+
+    monkeypatch.setattr(compiling, "cache_directory", lambda: None)
+    monkeypatch.setitem(globals(), "look", intrinsic(look)(noted))
+    before = gc.isenabled()
+    try:
+        (gc.enable if enabled else gc.disable)()
+        with pytest.raises(numba.TypingError, match="no_such_attribute") if body is _fails else nullcontext():
+            kernel(body)(np.zeros(2))
+        assert gc.isenabled() is enabled and seen and not any(seen)
+    finally:
+        (gc.enable if before else gc.disable)()
 
 
 THREADS = """

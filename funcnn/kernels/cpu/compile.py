@@ -167,11 +167,10 @@ def _dispatcher(function: Any, options: dict[str, Any]) -> Any:
     threads.start()
     Watch.begin()
     directory = cache_directory()
-    options = {**COMMON, **options, "no_cfunc_wrapper": True}  # nobody takes a kernel's address
     saved = numba.config.CACHE_DIR
     numba.config.CACHE_DIR = directory or saved  # read when a function is decorated; users' own kernels keep theirs
     try:
-        made = numba.njit(function, cache=directory is not None, pipeline_class=compilers()[0], **options)
+        made = numba.njit(function, cache=directory is not None, pipeline_class=compilers()[0], **{**COMMON, **options})
     finally:
         numba.config.CACHE_DIR = saved
     if not numba.config.DISABLE_JIT:

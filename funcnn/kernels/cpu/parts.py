@@ -10,7 +10,9 @@ took 6 % of the time.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -69,6 +71,11 @@ def compilers() -> tuple[type, type, type]:
             library = Whole(target.codegen(), "kernel")
             library.enable_object_caching()
             super().__init__(typing, target, library, *rest)
+            self.state.flags.no_cfunc_wrapper = True  # nobody asks for a kernel's address
+
+        def compile_extra(self, function: Callable) -> Any:
+            with _uncollected():
+                return super().compile_extra(function)
 
     class PartCompiler(Compiler):
         def __init__(self, typing: Any, target: Any, library: Any, *rest: Any):
@@ -80,3 +87,15 @@ def compilers() -> tuple[type, type, type]:
             self.state.flags.noalias = True  # no decorator's option says this
 
     return KernelCompiler, PartCompiler, ApartCompiler
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Inside, Python does not look for garbage: a compiler makes objects by the million, and looking takes 6 %."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

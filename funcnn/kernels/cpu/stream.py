@@ -12,7 +12,6 @@ for other threads by the next atomic instruction of theirs, and every chunk of `
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from funcnn.kernels.cpu.compile import device_function, intrinsic
@@ -25,6 +24,8 @@ LINE = 64  # bytes
 @cache
 def last_cache(root: str = "/sys/devices/system/cpu/cpu0/cache") -> int:
     """Bytes of the largest cache that the system tells of, or 8 MiB where it tells nothing."""
+    from pathlib import Path
+
     found = [1 << 23]
     for path in Path(root).glob("index*/size"):
         text = path.read_text().strip()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from functools import cache
-from pathlib import Path
 
 _chosen = 0  # 0: the default
 _alone = False  # in a child forked from a process whose OpenMP pool it did not inherit
@@ -23,6 +22,8 @@ def available() -> int:
 
 def _quota(root: str = "/sys/fs/cgroup") -> int:
     """The whole CPUs that the control group grants, rounded up; a large number without one."""
+    from pathlib import Path
+
     for files in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
         try:
             quota, period = " ".join(Path(root, name).read_text() for name in files).split()[:2]
