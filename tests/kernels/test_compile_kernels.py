@@ -7,7 +7,7 @@ import math
 import os
 import subprocess
 import sys
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,7 +19,8 @@ import funcnn as fn
 from funcnn.kernels.cpu import activation, elementwise, threads
 from funcnn.kernels.cpu import compile as compiling
 from funcnn.kernels.cpu.compile import Watch, device_function, intrinsic, kernel, no_compile
-from funcnn.kernels.cpu.parts import part
+from funcnn.kernels.cpu.parts import part, uncollected
+from funcnn.kernels.cpu.vector import vector_bytes
 from funcnn.warmup.programs import PROGRAMS
 from tests.plain import compiled_only
 
@@ -136,6 +137,17 @@ def test_users_kernels_are_left_alone(tmp_path):
     assert (tmp_path / "ours").is_dir() and not (tmp_path / "theirs").exists()
 
 
+@contextmanager
+def collecting(enabled):
+    """Python's garbage collector on or off, and afterwards as it was."""
+    before = gc.isenabled()
+    try:
+        (gc.enable if enabled else gc.disable)()
+        yield
+    finally:
+        (gc.enable if before else gc.disable)()
+
+
 def look():
     """Nothing; a test puts an intrinsic in its place."""
 
@@ -161,14 +173,32 @@ def test_the_garbage_collector_rests_while_a_kernel_compiles(monkeypatch, enable
 
     monkeypatch.setattr(compiling, "cache_directory", lambda: None)
     monkeypatch.setitem(globals(), "look", intrinsic(look)(noted))
-    before = gc.isenabled()
-    try:
-        (gc.enable if enabled else gc.disable)()
+    with collecting(enabled):
         with pytest.raises(numba.TypingError, match="no_such_attribute") if body is _fails else nullcontext():
             kernel(body)(np.zeros(2))
         assert gc.isenabled() is enabled and seen and not any(seen)
-    finally:
-        (gc.enable if before else gc.disable)()
+
+
+def _adds(x):
+    x[0] += 1
+
+
+@compiled_only
+def test_frames_are_aligned_to_vectors(monkeypatch):
+    monkeypatch.setattr(compiling, "cache_directory", lambda: None)
+    adding, x = kernel(_adds), np.zeros(2)
+    adding(x)
+    assert x[0] == 1
+    assert f"alignstack={vector_bytes()}" in next(iter(adding.compiled.inspect_llvm().values()))
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_garbage_collector_goes_on_as_it_was(enabled):
+    with collecting(enabled):
+        with pytest.raises(ValueError, match="inside"), uncollected():
+            assert not gc.isenabled()
+            raise ValueError("inside")
+        assert gc.isenabled() is enabled
 
 
 THREADS = """

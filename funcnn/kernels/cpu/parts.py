@@ -33,20 +33,30 @@ def compilers() -> tuple[type, type, type]:
     from numba.core.codegen import JITCodeLibrary
     from numba.core.compiler import Compiler
 
-    class Unprepared(JITCodeLibrary):
+    from funcnn.kernels.cpu.vector import vector_bytes
+
+    class Library(JITCodeLibrary):
         """Code that nobody optimises before it is whole."""
+
+        def add_ir_module(self, module: Any) -> None:
+            """Frames begin at a multiple of a vector: else, by the stack's address, spilled vectors may straddle two lines."""
+            for function in module.functions:
+                if not function.is_declaration:
+                    function.attributes.add("nounwind")  # llvmlite leaves out an alignment that stands alone
+                    function.attributes.alignstack = vector_bytes()
+            super().add_ir_module(module)
 
         def _optimize_functions(self, module: Any) -> None:
             module.data_layout = self._codegen._data_layout
 
-    class Whole(Unprepared):
+    class Whole(Library):
         """A kernel with all its parts."""
 
         def _optimize_final_module(self) -> None:
             super()._optimize_final_module()
             super()._optimize_final_module()
 
-    class Part(Unprepared):
+    class Part(Library):
         """LLVM's form of one function and of all that it calls, to be linked into others."""
 
         def finalize(self) -> None:
@@ -74,7 +84,7 @@ def compilers() -> tuple[type, type, type]:
             self.state.flags.no_cfunc_wrapper = True  # nobody asks for a kernel's address
 
         def compile_extra(self, function: Callable) -> Any:
-            with _uncollected():
+            with uncollected():
                 return super().compile_extra(function)
 
     class PartCompiler(Compiler):
@@ -90,7 +100,7 @@ def compilers() -> tuple[type, type, type]:
 
 
 @contextmanager
-def _uncollected() -> Iterator[None]:
+def uncollected() -> Iterator[None]:
     """Inside, Python does not look for garbage: a compiler makes objects by the million, and looking takes 6 %."""
     enabled = gc.isenabled()
     gc.disable()

@@ -229,12 +229,5 @@ class Strip(Tile):
         self.rows, self.across = rows, across
         self.starts = [builder.mul(step, self.word(i)) for i in range(rows)]
 
-    def _step(self, sums: list, k: Any, a: Any, b: Any) -> list:
-        builder = self.builder
-        row = self.row(b, k)
-        vectors = [self._load(row, j) for j in range(self.across)]
-        new = []
-        for start, held in zip(self.starts, sums, strict=True):
-            number = self._splat(builder.load(builder.gep(a, [builder.add(start, k)])))
-            new.append([builder.call(self.fma, [number, v, s]) for v, s in zip(vectors, held, strict=True)])
-        return new
+    def number(self, a: Any, k: Any, i: int) -> Any:
+        return self.builder.gep(a, [self.builder.add(self.starts[i], k)])

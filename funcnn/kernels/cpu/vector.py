@@ -172,15 +172,26 @@ class Tile:
                 self._store(new, c, stride, False)
 
     def _step(self, sums: list, k: Any, a: Any, b: Any) -> list:
-        """One k: load a row of b, and multiply it by each number of a column of a."""
-        builder = self.builder
-        row = self.row(b, k)
-        vectors = [self._load(row, j) for j in range(self.across)]
-        new = []
-        for i in range(self.rows):
-            number = self._splat(builder.load(self.number(a, k, i)))
-            new.append([builder.call(self.fma, [number, v, s]) for v, s in zip(vectors, sums[i], strict=True)])
+        """One k: a column of a times a row of b. Of the two the shorter stays in registers, the longer comes one by one."""
+        row, many, wide = self.row(b, k), range(self.rows), range(self.across)
+        new: list = [[None for _ in wide] for _ in many]
+        if self.rows < self.across:
+            numbers = [self._number(a, k, i) for i in many]
+            for j in wide:
+                vector = self._load(row, j)
+                for i in many:
+                    new[i][j] = self.builder.call(self.fma, [numbers[i], vector, sums[i][j]])
+            return new
+        vectors = [self._load(row, j) for j in wide]
+        for i in many:
+            number = self._number(a, k, i)
+            for j in wide:
+                new[i][j] = self.builder.call(self.fma, [number, vectors[j], sums[i][j]])
         return new
+
+    def _number(self, a: Any, k: Any, i: int) -> Any:
+        """Number i of column k of a, in all lanes."""
+        return self._splat(self.builder.load(self.number(a, k, i)))
 
     def number(self, a: Any, k: Any, i: int) -> Any:
         """Where number i of column k of a is."""
