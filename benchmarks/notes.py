@@ -24,7 +24,7 @@ SHORTFALLS: dict[str, str] = {
     "conv2d 32x6x14x14 -> 16 k5": f"six channels of a vector's eight are real in the input gradient, and half of its "
     f"products meet padding; {_SMALL}",
     "conv2d depthwise 32x128x28x28 k3 p1": "nine multiply-adds for each loaded vector, and planes of 28 columns that fill 7/8 of "
-    "two vectors; the weight gradient is the implicit product's, made for many channels",
+    "two vectors; the weight gradient copies both planes into the first-level cache first",
     "conv_transpose2d 4x256x32x32 -> 128 k3 s2 p1 op1": "the weight gradient's dot tiles load ten vectors for 24 multiply-adds",
     "max_pool2d 16x64x112x112 k3 s2 p1": "recorded, nine taps are compared one after the other, and an index goes with each "
     "maximum; the gradient clears an image and scatters to it number by number",

@@ -37,6 +37,14 @@ def _depthwise_input_grad(ins: list, outs: list, padding: tuple, dilation: tuple
     depthwise.forward(dy, turned, bias_of(ins, dx), dx, where_of((1,) * len(padding), around, dilation))
 
 
+def _depthwise_weight_grad(
+    ins: list, outs: list, stride: tuple, padding: tuple, dilation: tuple, groups: int, size: tuple
+) -> None:
+    where = where_of(stride, padding, dilation)
+    if not depthwise.weight_grad(volume(ins[0]), volume(ins[1]), volume(outs[0]), where):
+        gather.weight_grad(ins, outs, stride=stride, padding=padding, dilation=dilation, groups=groups, size=size)
+
+
 def _depthwise_for(ins: list, groups: int, stride: tuple, **where: Any) -> bool:
     return depthwise.applies(ins[0].shape[1], groups, stride)
 
@@ -52,6 +60,10 @@ def _depthwise_for_input_grad(
         and max(stride) == 1
         and whole
     )
+
+
+def _depthwise_for_weight_grad(ins: list, groups: int, stride: tuple, **where: Any) -> bool:
+    return bool(ins[0].size and ins[1].size) and depthwise.applies(ins[0].shape[1], groups, stride)
 
 
 # ---- Winograd -----------------------------------------------------------------------------------------------------------
@@ -116,6 +128,7 @@ INPUT_GRAD = (
     Implementation(reference.input_grad),
 )
 WEIGHT_GRAD = (
+    Implementation(_depthwise_weight_grad, _depthwise_for_weight_grad),
     Implementation(pointwise.weight_grad, pointwise.applies_to_weights),
     Implementation(_winograd_weight_grad, _winograd_for_weight_grad),
     Implementation(direct.weight_grad, direct.applies_to_weight_grad),

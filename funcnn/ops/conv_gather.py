@@ -169,11 +169,6 @@ def input_grad(ins: list, outs: list, stride: tuple, padding: tuple, dilation: t
         dx[place] = bias.reshape(-1, 1, 1, 1)
 
 
-def _pieces(pixels: int, vector: int) -> int:
-    """Pixels at a time, in whole vectors: about a thousand, so that the rows of a tile stay in the first-level cache."""
-    return -(-pixels // (max(1, round(pixels / 1024)) * vector)) * vector
-
-
 def _dots_by_images(x: np.ndarray, dy: np.ndarray, dw: np.ndarray, layout: tables.Image, around: tables.Image,
                     part: tables.Part, groups: int) -> None:  # fmt: skip
     many, each = tile = dots_shape()
@@ -185,7 +180,7 @@ def _dots_by_images(x: np.ndarray, dy: np.ndarray, dw: np.ndarray, layout: table
     sums = empty((-(-n // images) * groups * -(-lanes // many) * -(-rows // each) * many * each,), np.dtype(np.float64))
     image_weight_grad(
         x, dy, room, tables.repeated(around.size, lanes, many), tables.to_tiles(part.offsets, each), dw, sums, tile, sizes,
-        part.step, groups, _pieces(around.slice_size, vector_bytes() // dw.itemsize), layout.layout, around.layout, work,
+        part.step, groups, tables.pieces(around.slice_size, vector_bytes() // dw.itemsize), layout.layout, around.layout, work,
     )  # fmt: skip
 
 
@@ -206,7 +201,7 @@ def _dots_by_tiles(x: np.ndarray, dy: np.ndarray, dw: np.ndarray, layout: tables
     scratch = empty((work * high * wide * many * each,), np.dtype(np.float64))
     convolve_weight_grad(
         image, cotangent, tables.repeated(around.size, lanes, many), tables.to_tiles(part.offsets, each), dw, scratch, tile,
-        blocks, sizes, (*steps, *beside), groups, _pieces(around.slice_size, vector_bytes() // dw.itemsize), work,
+        blocks, sizes, (*steps, *beside), groups, tables.pieces(around.slice_size, vector_bytes() // dw.itemsize), work,
     )  # fmt: skip
 
 

@@ -28,16 +28,14 @@ SLACK = 128  # numbers beyond an image that a tile may read
 
 # ---- the padded, phase-split image --------------------------------------------------------------------------------------
 @device_function
-def spread_row(source, target, width, before, phases, phase, pitch):
-    """target[w'] = source[w' * phases + phase - before], zero outside of the row of ``width``."""
-    first = max(0, -((phase - before) // phases))  # the smallest w' that is not left of the row
-    last = max(first, min(pitch, (width - 1 + before - phase) // phases + 1))
+def spread_row(source, target, first, last, shifted, phases, pitch):
+    """target[w'] = source[w' * phases + shifted] for w' from ``first`` to ``last``, zero around, ``pitch`` numbers."""
     clear_row(target, first)
     if phases == 1:
-        copy_row(shift(target, first), shift(source, first - before), last - first)
+        copy_row(shift(target, first), shift(source, first + shifted), last - first)
     else:
         for w in range(first, last):
-            target[w] = source[w * phases + phase - before]
+            target[w] = source[w * phases + shifted]
     clear_row(shift(target, last), pitch - last)
 
 
@@ -45,19 +43,24 @@ def spread_row(source, target, width, before, phases, phase, pitch):
 def copy_plane(x, plane, image, place, layout):
     """x[plane] (D, H, W) to image (Dp, sh, sw, Hs, Ws), slices of ``slice_size`` numbers, from ``place`` on."""
     (D, H, W), before, (Dp, Hs, Ws), (sh, sw), slice_size = layout
-    for d in range(Dp):
-        base = place + d * slice_size
-        at = d - before[0]
-        for a in range(sh):
-            for b in range(sw):
+    for b in range(sw):
+        shifted = b - before[2]
+        first = max(0, -(shifted // sw))  # the smallest w' that is not left of the row
+        last = max(first, min(Ws, (W - 1 - shifted) // sw + 1))
+        for d in range(Dp):
+            at = d - before[0]
+            for a in range(sh):
                 for h in range(Hs):
                     row = h * sh + a - before[1]
-                    target = pointer(image, base + ((a * sw + b) * Hs + h) * Ws)
+                    target = pointer(image, place + d * slice_size + ((a * sw + b) * Hs + h) * Ws)
                     if 0 <= at < D and 0 <= row < H:
-                        spread_row(pointer(x, ((plane * D + at) * H + row) * W), target, W, before[2], sw, b, Ws)
+                        source = pointer(x, ((plane * D + at) * H + row) * W)
+                        spread_row(source, target, first, last, shifted, sw, Ws)
                     else:
                         clear_row(target, Ws)
-        clear_row(pointer(image, base + sh * sw * Hs * Ws), slice_size - sh * sw * Hs * Ws)
+    for d in range(Dp):
+        used = sh * sw * Hs * Ws
+        clear_row(pointer(image, place + d * slice_size + used), slice_size - used)
 
 
 @device_function

@@ -225,7 +225,9 @@ def tile_dots(typingctx: Any, count: Any, a: Any, places: Any, b: Any, offsets: 
     signature = types.void(types.intp, a, places, b, offsets, c)
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        Dots(builder, context.get_data_type(a.dtype), a.dtype.bitwidth // 8).emit_dots(*values)
+        many, left, rows, right, columns, sums = values
+        dots, (high, wide) = Dots(builder, context.get_data_type(a.dtype), a.dtype.bitwidth // 8), dots_shape()
+        dots.emit_dots(many, dots.starts(left, rows, high), dots.starts(right, columns, wide), sums)
         return context.get_dummy_value()
 
     return signature, codegen
@@ -234,18 +236,21 @@ def tile_dots(typingctx: Any, count: Any, a: Any, places: Any, b: Any, offsets: 
 class Dots(Tile):
     """The IR of a tile of dot products, each a vector of partial sums until the end."""
 
-    def emit_dots(self, count: Any, a: Any, places: Any, b: Any, offsets: Any, c: Any) -> None:
+    def starts(self, a: Any, places: Any, count: int) -> list:
+        """Where the rows of a begin, whose places are the first of a table."""
         builder, word = self.builder, self.word
-        many, each = dots_shape()
-        left = [builder.gep(a, [builder.load(builder.gep(places, [word(i)]))]) for i in range(many)]
-        right = [builder.gep(b, [builder.load(builder.gep(offsets, [word(j)]))]) for j in range(each)]
+        return [builder.gep(a, [builder.load(builder.gep(places, [word(i)]))]) for i in range(count)]
+
+    def emit_dots(self, count: Any, left: list, right: list, c: Any) -> None:
+        """Every row of ``left`` with every one of ``right``."""
+        builder, word = self.builder, self.word
         before, loop, after = builder.block, builder.append_basic_block("dots"), builder.append_basic_block("reduce")
         builder.branch(loop)
         builder.position_at_end(loop)
         k = builder.phi(word)
         k.add_incoming(word(0), before)
         zero = self.ir.Constant(self.vector, [0.0] * self.lanes)
-        sums = [[builder.phi(self.vector) for _ in range(each)] for _ in range(many)]
+        sums = [[builder.phi(self.vector) for _ in right] for _ in left]
         rights = [self._load(builder.gep(p, [k]), 0) for p in right]
         following = builder.add(k, word(self.lanes))
         k.add_incoming(following, loop)
