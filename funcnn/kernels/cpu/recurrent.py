@@ -229,5 +229,13 @@ class Strip(Tile):
         self.rows, self.across = rows, across
         self.starts = [builder.mul(step, self.word(i)) for i in range(rows)]
 
+    def _close(self, branch: Any) -> None:
+        """Not unrolled: LLVM would load both steps' numbers first, and spill 18 of 32 registers."""
+        module = self.builder.module
+        disabled = module.add_metadata(["llvm.loop.unroll.disable"])
+        loop = self.ir.MDValue(module, [disabled], name=str(len(module.metadata)))
+        loop.operands = loop, disabled  # a loop's node begins with itself
+        branch.set_metadata("llvm.loop", loop)
+
     def number(self, a: Any, k: Any, i: int) -> Any:
         return self.builder.gep(a, [self.builder.add(self.starts[i], k)])

@@ -160,7 +160,7 @@ class Tile:
             for phi, value in zip(phis, values, strict=True):
                 phi.add_incoming(zero, before)
                 phi.add_incoming(value, loop)
-        builder.cbranch(builder.icmp_signed("<", following, count), loop, after)
+        self._close(builder.cbranch(builder.icmp_signed("<", following, count), loop, after))
         builder.position_at_end(after)
         if accumulate is None:
             self._store(new, c, stride, False)
@@ -170,6 +170,9 @@ class Tile:
                 self._store(new, c, stride, True)
             with plain:
                 self._store(new, c, stride, False)
+
+    def _close(self, branch: Any) -> None:
+        """The branch that closes the loop: LLVM may unroll it."""
 
     def _step(self, sums: list, k: Any, a: Any, b: Any) -> list:
         """One k: a column of a times a row of b. Of the two the shorter stays in registers, the longer comes one by one."""
