@@ -87,11 +87,8 @@ def pairwise(name: str, cost: float = 0.08, numpy: str = "", least: float | None
     There is one for inputs that are alike and may be one for an array and a vector along its axes, or the two exchanged.
     """
     plain, least = getattr(np, numpy or name), WORTHWHILE / cost if least is None else least
-    loop, strip, commutes = (
-        looped(getattr(kernels, name), cost),
-        getattr(broadcast, name + "_strip", None),
-        name in "add mul",
-    )
+    loop, strip = looped(getattr(kernels, name), cost), getattr(broadcast, name + "_strip", None)
+    commutes = name in ("add", "mul")
 
     def run(ins: list, outs: list) -> None:
         x, y = ins
