@@ -40,9 +40,8 @@ def _depthwise_input_grad(ins: list, outs: list, padding: tuple, dilation: tuple
 def _depthwise_weight_grad(
     ins: list, outs: list, stride: tuple, padding: tuple, dilation: tuple, groups: int, size: tuple
 ) -> None:
-    where = where_of(stride, padding, dilation)
-    if not depthwise.weight_grad(volume(ins[0]), volume(ins[1]), volume(outs[0]), where):
-        gather.weight_grad(ins, outs, stride=stride, padding=padding, dilation=dilation, groups=groups, size=size)
+    depthwise.weight_grad(volume(ins[0]), volume(ins[1]), volume(outs[0]), where_of(stride, padding, dilation))
+    reference.mend_weight_grad(ins, outs, stride, padding, dilation, groups, size)
 
 
 def _depthwise_for(ins: list, groups: int, stride: tuple, **where: Any) -> bool:

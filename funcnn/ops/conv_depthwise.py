@@ -48,8 +48,8 @@ def forward(x: np.ndarray, w: np.ndarray, bias: np.ndarray, y: np.ndarray, where
     )  # fmt: skip
 
 
-def weight_grad(x: np.ndarray, dy: np.ndarray, dw: np.ndarray, where: tuple) -> bool:
-    """dw (K, 1, 1, kh, kw) from x (N, C, 1, H, W) and dy (N, K, 1, P, Q); whether all of it is finite."""
+def weight_grad(x: np.ndarray, dy: np.ndarray, dw: np.ndarray, where: tuple) -> None:
+    """dw (K, 1, 1, kh, kw) from x (N, C, 1, H, W) and dy (N, K, 1, P, Q)."""
     n, channels, _, height, width = x.shape
     many, lanes = dy.shape[1] // channels, vector_bytes() // dw.itemsize
     layout, part = tables.forward((1, height, width), 1, dw.shape[2:], *where, tables.COPY)
@@ -66,4 +66,3 @@ def weight_grad(x: np.ndarray, dy: np.ndarray, dw: np.ndarray, where: tuple) -> 
         x.reshape(-1, height, width), dy.reshape(-1, *dy.shape[3:]), dw, sums, scratch, offsets, (channels, many, n),
         (images, run), tables.pieces(around.size, lanes), layout.layout, around.layout, work,
     )  # fmt: skip
-    return bool(np.isfinite(dw).all())
