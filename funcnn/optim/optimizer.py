@@ -20,6 +20,9 @@ from funcnn.optim.rules import SGD as SGD_RULE
 _IGNORED = ("foreach", "capturable", "differentiable", "fused")  # how PyTorch computes, not what
 
 
+_NUMBERS = ("lr", "weight_decay", "momentum")  # options that a compiled step reads at each call
+
+
 class Optimizer:
     """Parameters in groups, their slots, and ``step()``. ``params``: tensors, or dicts with "params" and own options."""
 
@@ -81,12 +84,14 @@ class Optimizer:
         if ctx.top is not None:
             raise GradientError(f"{type(self).__name__}.step: not inside {ctx.top.name}; use the pure optimizers there")
         if ctx.stage is not None:
-            ctx.stage.guard((id(self), "options"), self._options)
+            ctx.stage.guard((id(self), "options"), self._watched())
         with running(ctx.top, False):
             for position, group in enumerate(self.param_groups):
                 hyper = self._hyper(position, group)
                 members = [(p, g, self._slots(p, group)) for p in group["params"] if (g := p.grad) is not None]
                 if members:
+                    if ctx.stage is not None:
+                        ctx.stage.found(self._finder(position, members))
                     self._update(position, members, hyper)
         return loss
 
@@ -126,24 +131,39 @@ class Optimizer:
         hyper = {k: v for k, v in group.items() if k != "params"}
         if ctx.stage is None:
             return hyper
-        for key in ("lr", "weight_decay", "momentum"):
+        for key in _NUMBERS:
             if type(hyper.get(key)) is float and hyper[key] != 0.0:
-                hyper[key] = ctx.stage.number((id(self), position, key), lambda key=key: group[key])
+                hyper[key] = ctx.stage.number(
+                    (id(self), position, key), lambda key=key: self.param_groups[position][key]
+                )
         return hyper
 
-    def _options(self) -> tuple:
-        """What a trace depends on: the parameters, and the options that are not numbers or are zero."""
-        return tuple(
-            (
-                tuple(map(id, group["params"])),
-                tuple(
-                    (k, v == 0.0 if type(v) is float and k in ("lr", "weight_decay", "momentum") else v)
-                    for k, v in group.items()
-                    if k != "params" and not isinstance(v, Tensor)
-                ),
-            )
-            for group in self.param_groups
-        )
+    def _finder(self, position: int, members: list) -> Callable[[], list | None]:
+        """What finds the slots and the tensors among the options of a group for a traced step, which may be others by then."""
+        params = [p for p, _, _ in members]
+        names = [[*slots] for _, _, slots in members]
+
+        def find() -> list | None:
+            group = self.param_groups[position]
+            boxes = [t for key in keys for t in _tensors(group[key])]
+            for p, expected in zip(params, names, strict=True):
+                slots = self._slots(p, group)
+                if [*slots] != expected:
+                    return None
+                boxes += slots.values()
+            return boxes
+
+        keys = [k for k, v in self.param_groups[position].items() if k != "params" and _tensors(v)]
+        return find
+
+    def _watched(self) -> Callable[[], list]:
+        """Reads what a trace depends on: the parameters, and the options that are neither tensors nor numbers."""
+        held = [p for group in self.param_groups for p in group["params"]]  # or another could get the id of one
+
+        def read(held: list = held) -> list:
+            return [(k, *_fact(k, v)) for group in self.param_groups for k, v in group.items()]
+
+        return read
 
     def state_dict(self) -> dict:
         """``{"state": {index: slots}, "param_groups": [...]}``, parameters by their index, as in PyTorch."""
@@ -183,6 +203,24 @@ class Optimizer:
             lines.append(f"Parameter Group {i}")
             lines += [f"    {key}: {group[key]}" for key in sorted(group) if key != "params"]
         return "\n".join([*lines, ")"])
+
+
+def _tensors(option: Any) -> list[Tensor]:
+    """The tensors in an option: a rate, or one of a pair."""
+    values = option if isinstance(option, (tuple, list)) else (option,)
+    return [v for v in values if isinstance(v, Tensor)]
+
+
+def _fact(key: str, value: Any) -> tuple:
+    """What stands for an option when a trace asks whether it still holds."""
+    kind = type(value)
+    if key == "params":
+        return tuple(map(id, value))
+    if kind is float and key in _NUMBERS:
+        return kind, value == 0.0
+    if kind is tuple or kind is list:
+        return kind, *[Tensor if isinstance(v, Tensor) else v for v in value]
+    return kind, None if isinstance(value, Tensor) else value
 
 
 def _slot(value: Any, p: Tensor, name: str) -> Tensor:

@@ -60,9 +60,11 @@ class Jitted:
         with self.lock:
             known = self.plans.setdefault(call.key, [])
             for position, plan in enumerate(known):
-                if plan is None or plan.fits(call.boxes):
+                boxes = call.boxes if plan is None else plan.fits(call.boxes)
+                if boxes is not None:
                     if position:
                         known.insert(0, known.pop(position))
+                    call.boxes = boxes
                     return plan
             self.traces += 1
             if self.traces == MANY_TRACES:
@@ -71,8 +73,10 @@ class Jitted:
                     "each call. Pass changing numbers as tensors, keep shapes fixed",
                     stacklevel=3,
                 )
-            known.insert(0, _trace(self.f, call))
-            return known[0]
+            plan = _trace(self.f, call)
+            known.insert(0, plan)
+            call.boxes = call.boxes if plan is None else plan.found(call.boxes) or call.boxes
+            return plan
 
 
 class _Method:

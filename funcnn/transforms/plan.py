@@ -29,6 +29,10 @@ class Plan:
         self.outputs, self.treedef, self.stores = outputs, treedef, stores
         self.inputs: list[Input] = stage.inputs
         self.absent, self.guards = stage.absent, list(stage.guards.values())
+        self.finders, self.same = stage.finders, stage.same
+        bound = [entry for entry in self.inputs if entry.place is not None]
+        self.given = [entry for entry in bound if entry.place.arg < stage.given]  # type: ignore[union-attr]
+        self.later = [entry for entry in bound if entry.place.arg >= stage.given]  # type: ignore[union-attr]
         self.constants, self.size = stage.constants, len(stage.avals)
         leaving = [index for index in outputs if isinstance(index, int)]
         leaving += [store.index for store in stores if store.index is not None]
@@ -61,21 +65,31 @@ class Plan:
             steps.append((eq, last))
         return steps[::-1]
 
-    def fits(self, args: list) -> bool:
-        """Whether the boxes and the Python-level facts are still those that were traced."""
-        for entry in self.inputs:
-            if entry.place is None:
-                continue
-            box = entry.place.find(args)
-            if box is None or not isinstance(box._v, np.ndarray):
-                return False
-            if box._v.shape != entry.aval.shape or box._v.dtype != entry.aval.dtype:
-                return False
-            if entry.place.box is not None and not entry.place.grad and box._rg != entry.wants_grad:
-                return False
-        if any(place.find(args) is not None for place in self.absent):
-            return False
-        return all(read() == seen for read, seen in self.guards)
+    def fits(self, args: list) -> list | None:
+        """The boxes to run on, when they and the Python-level facts are still those that were traced; else None.
+
+        What is looked up comes last, for looking may make it (an optimizer's first slots).
+        """
+        if not _fit(self.given, args) or any(place.find(args) is not None for place in self.absent):
+            return None
+        if not all(read() == seen for read, seen in self.guards):
+            return None
+        if not self.finders:
+            return args
+        boxes = self.found(args)
+        if boxes is None or not all(boxes[position] is place.find(boxes) for position, place in self.same):
+            return None
+        return boxes if _fit(self.later, boxes) else None
+
+    def found(self, args: list) -> list | None:
+        """The arguments, and after them what is looked up; None where something is missing."""
+        boxes = [*args]
+        for find in self.finders:
+            more = find()
+            if more is None:
+                return None
+            boxes += more
+        return boxes
 
     def run(self, args: list) -> Any:
         """Compute, then store what the function wrote; an error while computing stores nothing."""
@@ -136,6 +150,20 @@ def _needed(equations: list[Equation], leaving: list[int]) -> list[Equation]:
             kept.append(eq)
             wanted.update(eq.ins)
     return kept[::-1]
+
+
+def _fit(entries: list[Input], args: list) -> bool:
+    """Whether the boxes that stand at these places have the shapes and dtypes that were traced."""
+    for entry in entries:
+        place, aval = entry.place, entry.aval
+        box = place.find(args)  # type: ignore[union-attr]
+        if not isinstance(box, Tensor) or not isinstance(box._v, np.ndarray):
+            return False
+        if box._v.shape != aval.shape or box._v.dtype != aval.dtype:
+            return False
+        if place.box is not None and not place.grad and box._rg != entry.wants_grad:  # type: ignore[union-attr]
+            return False
+    return True
 
 
 def _put(store: Store, array: np.ndarray | None, args: list) -> None:

@@ -44,7 +44,10 @@ class Equation:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a box is found at call time: itself (``box``) or argument number ``arg``; with ``grad``, its ``.grad``."""
+    """Where a box is found at call time: itself (``box``) or argument number ``arg``; with ``grad``, its ``.grad``.
+
+    After the arguments come the boxes that are looked up at each call (``Stage.found``).
+    """
 
     box: Tensor | None
     arg: int = -1
@@ -89,6 +92,9 @@ class Stage:
         self.written: dict[int, Place] = {}
         self.regraded: dict[int, Place] = {}
         self.guards: dict[Any, tuple[Callable, Any]] = {}
+        self.given = self.arguments = 0  # arguments, and those with the boxes that are looked up
+        self.finders: list[Callable[[], list | None]] = []
+        self.same: list[tuple[int, Place]] = []  # found boxes that the trace knew already, and where it knew them
         self.histories: list[tuple[Tensor, Node | None, int]] = []
         self.held: list[Tensor] = []  # keeps ids from being reused
 
@@ -121,7 +127,21 @@ class Stage:
         place = Place(None, position)
         self._remember(box, place)
         self.inputs.append(Input(var.index, self.avals[var.index], place))
+        self.given = self.arguments = position + 1
         return box
+
+    def found(self, find: Callable[[], list | None]) -> None:
+        """Look the boxes that ``find`` gives up again at each call: others may have come into their place.
+
+        ``find`` gives as many each time, or None for a call that the trace does not fit.
+        """
+        self.finders.append(find)
+        for box in find() or ():
+            if id(box) in self.places:
+                self.same.append((self.arguments, self.places[id(box)]))
+            else:
+                self._remember(box, Place(None, self.arguments))
+            self.arguments += 1
 
     def number(self, key: Any, read: Callable[[], float]) -> Tensor:
         """A Python number that may differ at each call (a learning rate), as a weak 0-d tensor."""
