@@ -6,7 +6,7 @@ Dict order is kept as it stands, so that a rebuilt parameter tree has the key or
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from funcnn.core.errors import ShapeError
@@ -122,6 +122,20 @@ def map(f: Callable, tree, *rest) -> Any:
     parts, treedef = flatten(tree)
     columns = [flatten_as(treedef, other, "tree.map") for other in rest]
     return treedef.unflatten([f(*row) for row in zip(parts, *columns, strict=True)])
+
+
+def walk(tree, keys: tuple = ()) -> Iterator[tuple[tuple, Any]]:
+    """``(keys, leaf)`` for each leaf in order: a dict's keys, positions in a list or a tuple.
+
+    A registered class counts by its keys, if they are as many as its children.
+    """
+    rules = _rules(tree)
+    if rules is None:
+        yield keys, tree
+        return
+    names, parts = rules[0](tree)
+    for name, part in zip(names if len(names) == len(parts) else range(len(parts)), parts, strict=True):
+        yield from walk(part, (*keys, name))
 
 
 def paths(tree, prefix: str = "") -> list[tuple[str, Any]]:

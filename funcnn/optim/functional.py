@@ -6,9 +6,15 @@ import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from funcnn.core import tree
+from funcnn.core.errors import DTypeError, ShapeError
+from funcnn.core.tensor import Tensor
+from funcnn.ops.common import to_tensor
 from funcnn.optim import fused
-from funcnn.optim.rules import ADAM, ADAMW, SGD, Rule
+from funcnn.optim.fit import ORDER
+from funcnn.optim.rules import ADAM, ADAMW, SGD, Rule, Slots
 
 
 class PureOptimizer(NamedTuple):
@@ -23,19 +29,54 @@ def _pure(rule: Rule, hyper: dict) -> PureOptimizer:
 
     def init(params: Any) -> Any:
         """The slots of every parameter before the first step."""
-        return tree.map(lambda p: rule.init(p, hyper), params)
+        found, treedef = tree.flatten(params)
+        tensors = [_tensor(rule, "params", path, leaf) for path, leaf in zip(_paths(params), found, strict=True)]
+        return treedef.unflatten([rule.init(p, hyper) for p in tensors])
 
     def update(grads: Any, state: Any, params: Any) -> tuple[Any, Any]:
-        """One step; gradients that are None leave their parameter as it is."""
-        leaves, treedef = tree.flatten(params)
-        slots = tree.flatten_as(treedef, state, f"{rule.name}: state")
-        gradients = tree.flatten_as(treedef, grads, f"{rule.name}: grads")
-        given = [(p, g, s) for p, g, s in zip(leaves, gradients, slots, strict=True) if g is not None]
-        new = iter(fused.update(rule, given, hyper))
-        stepped = [(p, s) if g is None else next(new) for p, s, g in zip(leaves, slots, gradients, strict=True)]
+        """One step; gradients that are None leave their parameter as it is. Raises ``ShapeError``, ``DTypeError``."""
+        found, treedef = tree.flatten(params)
+        paths = _paths(params)
+        gradients, slots = _matched(rule, treedef, "grads", grads), _matched(rule, treedef, "state", state)
+        rows = [_row(rule, *row) for row in zip(paths, found, gradients, slots, strict=True)]
+        members = [(p, g, s) for p, g, s in rows if g is not None]
+        names = {id(p): path for path, (p, _, _) in zip(paths, rows, strict=True)}
+        new = iter(fused.update(rule, members, hyper, lambda p: f"params{names[id(p)]}"))
+        stepped = [(p, s) if g is None else next(new) for p, g, s in rows]
         return treedef.unflatten([p for p, _ in stepped]), treedef.unflatten([s for _, s in stepped])
 
     return PureOptimizer(init, update)
+
+
+def _paths(params: Any) -> list[str]:
+    """How each leaf is reached, as Python writes it."""
+    return ["".join(f"[{key!r}]" for key in keys) for keys, _ in tree.walk(params)]
+
+
+def _matched(rule: Rule, treedef: tree.TreeDef, what: str, given: Any) -> list:
+    try:
+        return tree.flatten_as(treedef, given, f"{rule.name}: {what}")
+    except ShapeError as error:
+        raise ShapeError(f"{error}; {ORDER}") from None
+
+
+def _tensor(rule: Rule, what: str, path: str, leaf: Any) -> Tensor:
+    """A tensor, or an array as one. Raises ``DTypeError`` naming the leaf."""
+    if isinstance(leaf, Tensor):
+        return leaf
+    if isinstance(leaf, (np.ndarray, np.generic)):
+        return to_tensor(leaf)
+    got = f"a dict with keys {list(leaf)}" if isinstance(leaf, dict) else f"a {type(leaf).__name__}"
+    raise DTypeError(f"{rule.name}: {what}{path}: expected a tensor or an array, got {got}; {ORDER}")
+
+
+def _row(rule: Rule, path: str, p: Any, g: Any, slots: Any) -> tuple[Tensor, Tensor | None, Slots]:
+    """A parameter, its gradient and its slots as tensors."""
+    p = _tensor(rule, "params", path, p)
+    if not isinstance(slots, dict):
+        raise DTypeError(f"{rule.name}: state{path}: expected a dict of slots, got a {type(slots).__name__}; {ORDER}")
+    slots = {name: _tensor(rule, "state", f"{path}[{name!r}]", t) for name, t in slots.items()}
+    return p, None if g is None else _tensor(rule, "grads", path, g), slots
 
 
 def _factory(rule: Rule, doc: str) -> Callable[..., PureOptimizer]:

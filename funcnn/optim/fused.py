@@ -21,11 +21,11 @@ from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu import threads
 from funcnn.ops.common import to_tensor
 from funcnn.ops.creation import zeros_like
-from funcnn.optim.rules import Hyper, Rule, Slots
+from funcnn.optim.fit import Label, Member, kinds, unnamed
+from funcnn.optim.rules import Hyper, Rule
 from funcnn.transforms.grad import vjp
 
 CHUNK = 1 << 14  # elements; Adam's four streams of a chunk fit in the cache of a core
-FITTING = (dtypes.float32, dtypes.float64)
 
 
 # ---- tables -----------------------------------------------------------------------------------------------------------
@@ -55,6 +55,8 @@ def _launch(
 
 # ---- the primitives ---------------------------------------------------------------------------------------------------
 def _shape(rule: Rule, ins: tuple, count: int, names: tuple) -> tuple:
+    if names not in rule.layouts:
+        raise ShapeError(f"{rule.name}: there is no step with the slots {list(names)}; expected one of {rule.layouts}")
     first = len(ins) - count * (2 + len(names))
     columns = [ins[at : at + count] for at in range(first, len(ins), count)]
     for p, *others in zip(*columns, strict=True):
@@ -104,30 +106,15 @@ def primitive(rule: Rule) -> Primitive:
     return _primitive(rule)
 
 
-def kinds(rule: Rule, members: list) -> dict[Any, list[int]]:
-    """The positions of ``(parameter, gradient, slots)`` that one kernel call can take, by dtype and slot names."""
-    found: dict[Any, list[int]] = {}
-    for i, (p, g, slots) in enumerate(members):
-        key = (p._v.dtype, g._v.dtype, *slots)
-        if key in found:
-            found[key].append(i)
-        else:
-            found[key] = [i]
-    result: dict[Any, list[int]] = {}
-    for (dtype, other, *slots), places in found.items():
-        fits = dtype in FITTING and other == dtype
-        result.setdefault((dtype if fits else None, rule.names(slots)), []).extend(places)
-    return result
-
-
-def update(rule: Rule, members: list[tuple[Tensor, Tensor, Slots]], hyper: Hyper) -> list[tuple[Tensor, Slots]]:
-    """New parameters and slots for each ``(parameter, gradient, slots)``."""
+def update(rule: Rule, members: list[Member], hyper: Hyper, label: Label = unnamed, pure: bool = True) -> list:
+    """New ``(parameter, slots)`` for each ``(parameter, gradient, slots)``; arguments as for ``fit.kinds``."""
     done: list = [None] * len(members)
-    for (dtype, names), places in kinds(rule, members).items():
-        if dtype is None:  # half precision: computed step by step
+    for (dtype, names), places in kinds(rule, members, hyper, label, pure).items():
+        if dtype is None:  # half precision, or mixed: computed step by step
             for i in places:
                 p, g, slots = members[i]
-                done[i] = rule.step(g, slots, p, hyper)
+                new, after = rule.step(g, {name: slots[name] for name in names}, p, hyper)
+                done[i] = (new, {**slots, **after})
             continue
         numbers = [to_tensor(value, dtypes.float64) for value in rule.pack(hyper)]
         kept = [members[i][2][name] for name in names for i in places]
@@ -142,7 +129,7 @@ def update(rule: Rule, members: list[tuple[Tensor, Tensor, Slots]], hyper: Hyper
 
 # ---- in place ---------------------------------------------------------------------------------------------------------
 class InPlace:
-    """Updates tensors in their own memory; the addresses are looked up again only for arrays that changed."""
+    """Updates tensors of one kind (``fit.kinds``) in their own memory, whose addresses are looked up once."""
 
     def __init__(self, rule: Rule, names: tuple[str, ...]):
         self.rule, self.names = rule, names
@@ -150,27 +137,45 @@ class InPlace:
         self.table = np.empty((0, 0), np.int64)
         self.sizes: tuple[int, ...] = ()
 
-    def run(self, members: list[tuple[Tensor, Tensor, Slots]], hyper: Hyper) -> bool:
+    def run(self, members: list[Member], hyper: Hyper) -> bool:
         """One step; False, with nothing done, where the memory is not contiguous and writable."""
-        boxes = [p for p, _, _ in members] + [slots[name] for name in self.names for _, _, slots in members]
-        arrays = [box._v for box in boxes]
-        if not self._known(arrays) and not self._look_up(arrays, len(members)):
-            return False
-        held = [np.ascontiguousarray(g._v) for _, g, _ in members]
+        return (self.again(members, self.names) or self._look_up(members)) and self.launch(members, hyper)
+
+    def launch(self, members: list[Member], hyper: Hyper) -> bool:
+        """One step of what was looked up; False, with nothing done, where a gradient is not like its parameter."""
+        held = []
+        for p, g, _ in members:
+            value, like = g._v, p._v
+            if value.shape != like.shape or value.dtype != like.dtype:
+                return False
+            held.append(np.ascontiguousarray(value))
         self.table[1] = [address(g) for g in held]
-        flags = tuple(bool(hyper[flag]) for flag in self.rule.flags)
+        flags = tuple([bool(hyper[flag]) for flag in self.rule.flags])
         values = [float(v) for v in self.rule.pack(hyper)]
-        _launch(self.rule, self.table, self.sizes, arrays[0].dtype, self.names, values, flags)
-        for box in boxes:
+        _launch(self.rule, self.table, self.sizes, held[0].dtype, self.names, values, flags)
+        for box in self._boxes(members):
             overwritten(box)
         return True
 
-    def _known(self, arrays: list) -> bool:
+    def again(self, members: list[Member], names: tuple[str, ...]) -> bool:
+        """Whether these are the arrays that were looked up, in the slots of these names."""
         seen = self.seen
-        return len(seen) == len(arrays) and all(ref() is a for ref, a in zip(seen, arrays, strict=True))
+        if names != self.names or len(seen) != len(members) * (1 + len(names)):
+            return False
+        try:
+            boxes = self._boxes(members)
+        except KeyError:  # a slot was taken out
+            return False
+        return all(ref() is getattr(box, "_v", None) for ref, box in zip(seen, boxes, strict=True))
 
-    def _look_up(self, arrays: list, count: int) -> bool:
-        for a in arrays:
+    def _look_up(self, members: list[Member]) -> bool:
+        """Take down where the tensors are; False where one is not contiguous and writable, or not of the kind."""
+        arrays, count = [box._v for box in self._boxes(members)], len(members)
+        kind = arrays[0].dtype
+        for i, a in enumerate(arrays):
+            counter = i >= count and self.names[i // count - 1] == "step"
+            if (a.size, a.dtype) != ((1, dtypes.float32) if counter else (arrays[i % count].size, kind)):
+                return False
             if type(a) is not np.ndarray or not a.flags.c_contiguous or not a.flags.writeable:
                 return False
         places = np.array([address(a) for a in arrays], np.int64).reshape(-1, count)
@@ -178,3 +183,6 @@ class InPlace:
         self.sizes = tuple([a.size for a in arrays[:count]])
         self.seen = [weakref.ref(a) for a in arrays]
         return True
+
+    def _boxes(self, members: list[Member]) -> list[Tensor]:
+        return [p for p, _, _ in members] + [slots[name] for name in self.names for _, _, slots in members]

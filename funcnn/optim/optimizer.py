@@ -14,6 +14,7 @@ from funcnn.core.mutation import assign
 from funcnn.core.tensor import Tensor, wrap
 from funcnn.ops.creation import zeros_like
 from funcnn.optim import fused
+from funcnn.optim.fit import kinds
 from funcnn.optim.rules import ADAM, ADAMW, Rule
 from funcnn.optim.rules import SGD as SGD_RULE
 
@@ -39,7 +40,7 @@ class Optimizer:
         self.rule.check(self.defaults)
         self.param_groups: list[dict[str, Any]] = []
         self.state: defaultdict[Tensor, dict[str, Tensor]] = defaultdict(dict)
-        self._in_place: dict[Any, fused.InPlace] = {}
+        self._in_place: dict[int, fused.InPlace] = {}  # of the kind that a group had last
         if isinstance(params, Tensor):
             raise TypeError(f"{name}: params must be an iterable of tensors or dicts, got a tensor")
         listed = [p[1] if isinstance(p, tuple) else p for p in params]
@@ -97,20 +98,31 @@ class Optimizer:
 
     def _update(self, position: int, members: list, hyper: dict) -> None:
         """One step of a group: in place where the memory allows it, else new values that are assigned."""
-        name = f"{type(self).__name__}.step"
-        for key, places in fused.kinds(self.rule, members).items():
+        name, rule = f"{type(self).__name__}.step", self.rule
+        last = self._in_place.get(position) if ctx.stage is None else None
+        if last is not None and last.again(members, rule.wanted(hyper)) and last.launch(members, hyper):
+            return
+        for key, places in kinds(rule, members, hyper, self._name).items():
             chosen = members if len(places) == len(members) else [members[i] for i in places]
             if ctx.stage is None and key[0] is not None:
-                held = self._in_place.get((position, key))
-                if held is None:
-                    held = self._in_place[position, key] = fused.InPlace(self.rule, key[1])
+                held = fused.InPlace(rule, key[1])
                 if held.run(chosen, hyper):
+                    self._in_place[position] = held
                     continue
-            for (p, _, slots), (new, after) in zip(chosen, fused.update(self.rule, chosen, hyper), strict=True):
+            done = fused.update(rule, chosen, hyper, self._name, pure=False)
+            for (p, _, slots), (new, after) in zip(chosen, done, strict=True):
                 assign(p, new, name)
                 for slot, value in after.items():
                     if value is not slots[slot]:
                         assign(slots[slot], value, name)
+
+    def _name(self, p: Tensor) -> str:
+        """Where a parameter stands, for errors."""
+        for number, group in enumerate(self.param_groups):
+            for i, other in enumerate(group["params"]):
+                if other is p:
+                    return f"parameter {i} of group {number}"
+        return "a parameter"
 
     def _slots(self, p: Tensor, group: dict) -> dict:
         slots = self.state[p]

@@ -30,6 +30,9 @@ class Rule:
 
     kernel: ``(names, table, chunks, kind, rates, numbers, *flags, threads)``, the step for tensors with the slots
         ``names``; ``slots``, ``numbers`` and ``flags`` are the orders in which it takes them.
+    layouts: the slots that it can be entered with; ``wanted(hyper)`` is the layout that options call for.
+    optional: slots that a state of PyTorch's lacks, without which the step is still defined.
+    mixes: whether the slots, and in the classes the gradient, may have another floating dtype than the parameter.
     """
 
     name: str
@@ -39,8 +42,12 @@ class Rule:
     check: Callable[[Hyper], None]
     kernel: Callable
     slots: tuple[str, ...]
+    wanted: Callable[[Hyper], tuple[str, ...]]
+    layouts: tuple[tuple[str, ...], ...]
     numbers: tuple[str, ...]
     flags: tuple[str, ...]
+    optional: tuple[str, ...] = ()
+    mixes: bool = False
 
     def names(self, slots: Iterable[str]) -> tuple[str, ...]:
         """The kernel's slots that a parameter has, in the kernel's order."""
@@ -76,27 +83,41 @@ def refuse(name: str, hyper: Hyper, **tests: Callable[[Any], bool]) -> None:
 
 
 # ---- SGD --------------------------------------------------------------------------------------------------------------
+_VELOCITY, _DAMPED = ("momentum_buffer",), ("momentum_buffer", "step")
+
+
+def _sgd_wanted(hyper: Hyper) -> tuple[str, ...]:
+    if _is_zero(hyper["momentum"]):
+        return ()
+    return _VELOCITY if _is_zero(hyper["dampening"]) else _DAMPED
+
+
 def _sgd_init(p: Tensor, hyper: Hyper) -> Slots:
-    slots = {"momentum_buffer": zeros_like(p)} if hyper["momentum"] != 0 else {}
-    return {**slots, "step": _counter()} if slots and hyper["dampening"] != 0 else slots
+    return {name: _counter() if name == "step" else zeros_like(p) for name in _sgd_wanted(hyper)}
 
 
 def _sgd_step(g: Tensor, slots: Slots, p: Tensor, hyper: Hyper) -> tuple[Tensor, Slots]:
-    """v = momentum * v + (1 - dampening) * g (the first v is g itself); p = p - lr * v (Sutskever et al., 2013)."""
+    """v = momentum * v + (1 - dampening) * g (the first v is g itself); p = p - lr * v (Sutskever et al., 2013).
+
+    Each keeps its dtype; what is made of two is computed in their common one, as in PyTorch.
+    """
+    kind = p._v.dtype
     g = neg(g) if hyper["maximize"] else g
     if not _is_zero(hyper["weight_decay"]):
         g = add(g, mul(p, hyper["weight_decay"]))
     if "momentum_buffer" in slots:
+        buffer = slots["momentum_buffer"]._v.dtype
         held = mul(slots["momentum_buffer"], hyper["momentum"])
         damped = g if _is_zero(hyper["dampening"]) else mul(g, sub(1.0, hyper["dampening"]))
         if "step" in slots:
-            velocity = where(eq(slots["step"], 0.0), g, add(held, damped))
+            velocity = cast(where(eq(slots["step"], 0.0), g, add(held, damped)), buffer)
             slots = {"momentum_buffer": velocity, "step": add(slots["step"], 1.0)}
         else:
-            velocity = add(held, damped)
+            velocity = cast(add(held, damped), buffer)
             slots = {"momentum_buffer": velocity}
+        velocity = cast(velocity, dtypes.promote_types(buffer, kind))
         g = add(g, mul(velocity, hyper["momentum"])) if hyper["nesterov"] else velocity
-    return sub(p, mul(g, hyper["lr"])), slots
+    return cast(sub(p, mul(g, hyper["lr"])), kind), slots
 
 
 def _sgd_check(hyper: Hyper) -> None:
@@ -115,6 +136,13 @@ def _is_zero(value: Any) -> bool:
 
 
 # ---- Adam and AdamW ---------------------------------------------------------------------------------------------------
+_MOMENTS, _LARGEST = ("exp_avg", "exp_avg_sq", "step"), ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "step")
+
+
+def _adam_wanted(hyper: Hyper) -> tuple[str, ...]:
+    return _LARGEST if hyper["amsgrad"] else _MOMENTS
+
+
 def _adam_init(p: Tensor, hyper: Hyper) -> Slots:
     slots = {"step": _counter(), "exp_avg": zeros_like(p), "exp_avg_sq": zeros_like(p)}
     return {**slots, "max_exp_avg_sq": zeros_like(p)} if hyper["amsgrad"] else slots
@@ -165,7 +193,9 @@ def _adam_kernel(names: tuple, *args: Any) -> None:
 _ADAM = {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0, "amsgrad": False, "maximize": False}
 
 _ADAM_ORDERS: tuple = (
-    ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "step"),
+    _LARGEST,
+    _adam_wanted,
+    (_MOMENTS, _LARGEST),
     ("lr", "betas", "eps", "weight_decay"),
     ("maximize", "decoupled_weight_decay"),
 )
@@ -177,9 +207,13 @@ SGD = Rule(
     _sgd_step,
     _sgd_check,
     _sgd_kernel,
-    ("momentum_buffer", "step"),
+    _DAMPED,
+    _sgd_wanted,
+    ((), _VELOCITY, _DAMPED),
     ("lr", "momentum", "dampening", "weight_decay"),
     ("nesterov", "maximize"),
+    optional=("step",),
+    mixes=True,
 )
 ADAM = Rule(
     "adam",
