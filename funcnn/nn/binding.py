@@ -79,8 +79,8 @@ class _Binder:
     def _fill(self, held: dict, given: dict, path: str, tied: set[str]) -> dict:
         filled: dict[str, Any] = {}
         for name, box in held.items():
-            if box is None:
-                filled[name] = None
+            if box is None:  # nothing at first, but a forward may have assigned something to the name
+                filled[name] = given.get(name)
             elif id(box) in self.given:
                 _refuse_extra({key: given[key] for key in given if key == name}, (), path)
                 tied.add(name)

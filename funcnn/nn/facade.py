@@ -10,9 +10,10 @@ import inspect
 from dataclasses import MISSING, fields, replace
 from typing import Any, ClassVar
 
+from funcnn.core.aval import Tracer
 from funcnn.core.context import ctx, running
 from funcnn.core.mutation import assign
-from funcnn.core.tensor import Tensor
+from funcnn.core.tensor import Tensor, wrap
 from funcnn.layers.base import Layer
 from funcnn.nn.module import Module
 from funcnn.nn.parameter import Parameter
@@ -33,7 +34,7 @@ class LayerModule(Module):
         for name in dict.fromkeys((*layer.parameters, *(n for n in params if n not in inner))):
             self.register_parameter(name, Parameter(params[name]) if name in params else None)
         for name in dict.fromkeys((*layer.buffers, *(n for n in state if n not in inner))):
-            self.register_buffer(name, detach(to_tensor(state[name])) if state.get(name) is not None else None)
+            self.register_buffer(name, to_tensor(state[name]) if state.get(name) is not None else None)
         for name, part in inner.items():
             self.add_module(name, module(part, params.get(name, {}), state.get(name, {})))
         if getattr(layer, "_freeze", False):
@@ -178,8 +179,18 @@ def module(layer: Any, params: dict, state: dict) -> Module:
 
 
 def _copied(tree: dict) -> dict:
-    return {k: _copied(v) if isinstance(v, dict) else _own(v) for k, v in tree.items()}
+    return {k: _copied(v) if isinstance(v, dict) else owned(v) for k, v in tree.items()}
 
 
-def _own(value: Any) -> Tensor:
-    return clone(detach(to_tensor(value)))
+def owned(value: Any, like: Tensor | None = None) -> Tensor:
+    """A copy to stand in the place of ``like``: its class, and whether it wants a gradient.
+
+    Inside a transformation that differentiates ``value`` the copy stays connected to it.
+    """
+    t = to_tensor(value)
+    copy = clone(t if isinstance(t._v, Tracer) else detach(t))
+    if like is None:
+        return copy
+    box = wrap(copy._v, type(like))
+    box._rg, box._born = like._rg, copy._born
+    return box

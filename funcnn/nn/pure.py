@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
 from funcnn.core import tree
-from funcnn.core.context import ctx, running
-from funcnn.core.tensor import Tensor, version, wrap
+from funcnn.core.context import ctx
+from funcnn.core.tensor import Tensor, refresh, version, wrap
 from funcnn.layers.base import Layer
-from funcnn.nn.facade import LayerModule
+from funcnn.nn.facade import LayerModule, owned
 from funcnn.nn.module import Module
 from funcnn.ops.common import to_tensor
 from funcnn.ops.elementwise import clone, detach
@@ -31,17 +32,19 @@ class ModuleLayer(Layer):
 
     def __call__(self, params: dict, state: dict, *inputs: Any, training: bool = False, key: Any = None) -> tuple:
         """``(output, state)``. Raises ``NoKey`` when the forward draws random numbers and no key was given."""
-        boxes = tree.map(_fresh, state)
-        before = [(box, box._v, version(box)) for box in tree.leaves(boxes)]
-        clone_ = self.module._bound(params, boxes).train(training)
+        given, shape = tree.flatten(state)
+        boxes = [_fresh(t) for t in given]
+        before = [(box._v, version(box)) for box in boxes]
+        clone_ = self.module._bound(params, shape.unflatten(boxes)).train(training)
         with use_key(key):
             output = clone_(*inputs)
         after = clone_._trees()[1]
-        changed = any(
-            new is not box or new._v is not value or version(new) != seen
-            for new, (box, value, seen) in zip(tree.leaves(after), before, strict=True)
+        left, after_shape = tree.flatten(after)
+        same = after_shape == shape and all(
+            new is box and new._v is value and version(new) == seen
+            for new, box, (value, seen) in zip(left, boxes, before, strict=True)
         )
-        return output, after if changed else state
+        return output, state if same else after
 
     @property
     def needs_key(self) -> bool:
@@ -49,11 +52,16 @@ class ModuleLayer(Layer):
         return any(isinstance(m, LayerModule) and m._layer.random for m in self.module.modules())
 
     def restored(self, params: dict, state: dict) -> Module:
-        """A copy of the module with these parameters and state."""
-        out = copy.deepcopy(self.module)
-        with running(ctx.top, False):
-            for own, given in zip(out._trees(), (params, state), strict=True):
-                tree.map(lambda box, value: box.copy_(value), own, given)  # tied tensors stand in the trees once
+        """A copy of the module that owns copies of these parameters and state."""
+        held = dict(chain(self.module.named_parameters(), self.module.named_buffers()))
+        made = [
+            tree.nest({path: owned(t, held.get(path)) for path, t in tree.paths(given)}) for given in (params, state)
+        ]
+        # Everything else is copied; the new tensors, which stand in the bound clone already, are not.
+        out = copy.deepcopy(self.module._bound(*made), {id(t): t for t in tree.leaves(made)})
+        if ctx.top is None and ctx.stage is None:
+            for part in out.modules():
+                del part._tied
         return out
 
     def __repr__(self) -> str:
@@ -61,9 +69,16 @@ class ModuleLayer(Layer):
 
 
 def _fresh(t: Any) -> Tensor:
-    """A box of our own around the same value; numbers are copied, for a forward may write into them."""
-    t = to_tensor(t)
-    return clone(detach(t)) if isinstance(t._v, np.ndarray) else wrap(t._v)
+    """A box of our own around the same value; numbers are copied, for a forward may write into them.
+
+    It is made here, inside whatever transformation runs, so a value that is traced there may be written to it.
+    """
+    t = refresh(to_tensor(t))
+    if isinstance(t._v, np.ndarray):
+        return clone(detach(t))
+    box = wrap(t._v)
+    box._born = 0 if ctx.top is None else ctx.top.depth
+    return box
 
 
 def trees(module: Module) -> tuple[dict, dict]:
