@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import funcnn as fn
-from funcnn.kernels.cpu import activation, elementwise, threads
+from funcnn.kernels.cpu import activation, cache, elementwise, threads
 from funcnn.kernels.cpu import compile as compiling
 from funcnn.kernels.cpu.compile import Watch, device_function, intrinsic, kernel, no_compile
 from funcnn.kernels.cpu.parts import part, uncollected
@@ -274,10 +274,11 @@ def test_calls_take_turns_where_the_pool_serves_one_thread(monkeypatch):
 
 
 def test_a_cache_that_cannot_be_made_is_none(tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "_told", set())
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("FUNCNN_CACHE_DIR", str(tmp_path / "file"))
     with pytest.warns(UserWarning, match="funcnn cannot keep compiled kernels"):
-        assert compiling.cache_directory.__wrapped__() is None
+        assert cache.cache_directory.__wrapped__() is None
     monkeypatch.setattr(compiling, "cache_directory", lambda: None)
     assert kernel(half.function)(8) == 4
 
@@ -294,21 +295,20 @@ def test_the_users_cache_is_where_the_system_has_it(platform, variable, expected
         monkeypatch.delenv(name, raising=False)
     if variable:
         monkeypatch.setenv(variable, "there")
-    monkeypatch.setattr(compiling.sys, "platform", platform)
-    assert compiling._user_cache() == (Path(expected) if variable else Path.home() / expected)
+    monkeypatch.setattr(cache.sys, "platform", platform)
+    assert cache._user_cache() == (Path(expected) if variable else Path.home() / expected)
 
 
 def test_compilations_are_counted_logged_or_refused(monkeypatch, capsys):
     monkeypatch.setattr(Watch, "count", 0)
     monkeypatch.setenv("FUNCNN_LOG_COMPILES", "1")
-    ours, users = elementwise.exp.function, half.function
-    Watch.compiling(ours, (1,))
-    Watch.compiling(users, (2,))
-    assert Watch.count == 1 and capsys.readouterr().err == "funcnn: compiling exp(1,)\n"
-    with no_compile(), pytest.raises(RuntimeError, match=r"no_compile: kernel exp\(1,\) is not in the cache"):
-        Watch.compiling(users, (2,))
-        Watch.compiling(ours, (1,))
-    assert Watch.count == 1 and Watch.forbidden == 0
+    Watch.compiling(elementwise.exp.function, (1,))
+    Watch.compiling(half.function, (2,))  # users' kernels, too
+    assert Watch.count == 2
+    assert capsys.readouterr().err == "funcnn: compiling exp(1,)\nfuncnn: compiling half(2,)\n"
+    with no_compile(), pytest.raises(RuntimeError, match=r"no_compile: kernel half\(2,\) is not in the cache"):
+        Watch.compiling(half.function, (2,))
+    assert Watch.count == 2 and Watch.forbidden == 0
 
 
 def test_a_part_of_a_kernel_is_never_called_from_python(monkeypatch):
@@ -331,3 +331,21 @@ def test_read_only_arrays_run_what_is_made_for_writable_ones():
     assert compile_((writable, types.int64)) == "entry" and not inserted
     assert compile_((writable.copy(readonly=True), types.int64)) == "entry" and len(inserted) == 1
     assert asked == [(writable, types.int64)] * 2 and inserted[0][1:] == ("entry", False)
+
+
+@compiled_only
+def test_other_numba_code_compiles_as_without_us():
+    from numba.core import event
+    from numba.experimental import jitclass
+
+    sqrt(np.ones(1), np.ones(1))
+    assert not any(
+        type(listener).__module__.startswith("funcnn") for list_ in event._registered.values() for listener in list_
+    )
+    names = {}
+    exec("def f(x):\n    return x + 1\nclass C:\n    def __init__(self):\n        self.x = 2\n", names)
+    names["f"].__module__ = None
+    assert numba.njit(names["f"])(1) == 2
+    with no_compile():
+        assert numba.njit(lambda x: x * 3)(1) == 3
+    assert jitclass([("x", numba.int64)])(names["C"])().x == 2

@@ -2,12 +2,11 @@
 
 ``@kernel`` and ``@device_function`` only note the function, so importing a kernel file costs nothing and does not import
 Numba. The first call makes a Numba dispatcher of a copy of the function in whose globals the helpers it names are
-dispatchers too; other threads see it when it is complete. The copy keeps code, module and name, so Numba's cache hits in
-later processes (a closure over a dispatcher never would). Helpers go only as far as ``parts.py`` says.
+dispatchers too; other threads see it when it is complete. Helpers go only as far as ``parts.py`` says.
 
-The cache directory's name carries a hash of every kernel source: Numba looks only at the file that a kernel stands in,
-and would miss an edit in a helper's file. Standard modules that only a first compilation needs are imported there, for they
-would double the time of ``import funcnn``.
+Compiled code is kept by ``cache.py`` under a hash of all that it follows from, and no signal breaks off what makes or loads
+it (``signals.py``). Standard modules that only a first compilation needs are imported there, for they would double the time
+of ``import funcnn``.
 """
 
 from __future__ import annotations
@@ -15,17 +14,15 @@ from __future__ import annotations
 import os
 import sys
 import threading
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache, update_wrapper
+from functools import update_wrapper
 from types import FunctionType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from funcnn.kernels.cpu import threads
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from funcnn.kernels.cpu.cache import KernelCache, cache_directory
+from funcnn.kernels.cpu.signals import uninterrupted
 
 FASTMATH = {"nsz", "arcp", "contract", "afn", "reassoc"}  # NaN and inf survive, unlike with fastmath=True
 COMMON = {"nogil": True, "error_model": "numpy"}
@@ -54,15 +51,18 @@ class Kernel:
 
     def __call__(self, *args: Any) -> Any:
         if self.call is None:
-            self.dispatcher()
-            self.call = _one_at_a_time(self.compiled) if threads.start() == "workqueue" else self.compiled
+            uninterrupted(self._start)
         return self.call(*args) if _around is None else _around(self, args)
+
+    def _start(self) -> None:
+        self.dispatcher()
+        self.call = _one_at_a_time(self.compiled) if threads.start() == "workqueue" else self.compiled
 
     def dispatcher(self) -> Any:
         """The dispatcher that Python calls, made on first use after those of the helpers that the function names."""
         with _lock:
             if self.compiled is None:
-                self.compiled = _dispatcher(rebound(self.function, lambda helper: helper.part()), self.options)
+                self.compiled = _dispatcher(self)
             return self.compiled
 
     def part(self) -> Any:
@@ -71,10 +71,12 @@ class Kernel:
 
         with _lock:
             if self.linked is None:
-                self.linked = part(
-                    rebound(self.function, lambda helper: helper.part()), {**COMMON, **self.options}, self.apart
-                )
+                self.linked = part(linked(self.function), {**COMMON, **self.options}, self.apart)
             return self.linked
+
+    def stamped(self) -> tuple[Any, Any, bool]:
+        """What its machine code follows from: options, a function, and whether that runs while a kernel compiles."""
+        return {**COMMON, **self.options, "apart": self.apart}, self.function, False
 
     def inspect(self) -> Any:
         """Which instructions the kernel was compiled to, for each combination of types that it was called with.
@@ -141,6 +143,10 @@ class Intrinsic(Kernel):
 
     part = dispatcher
 
+    def stamped(self) -> tuple[Any, Any, bool]:
+        """As of a kernel; the function makes code, so it runs."""
+        return None, self.function, True
+
 
 def intrinsic(twin: Callable) -> Callable:
     """Declare ``function(typingctx, *types) -> (signature, codegen)`` as an intrinsic with a Python twin."""
@@ -159,21 +165,21 @@ def rebound(function: Any, turn: Callable) -> Any:
     return update_wrapper(copy, function)
 
 
-def _dispatcher(function: Any, options: dict[str, Any]) -> Any:
+def linked(function: Any) -> Any:
+    """A copy of a function that calls the dispatchers of its helpers."""
+    return rebound(function, lambda helper: helper.part())
+
+
+def _dispatcher(kernel: Kernel) -> Any:
     import numba
 
     from funcnn.kernels.cpu.parts import compilers
 
     threads.start()
-    Watch.begin()
-    directory = cache_directory()
-    saved = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = directory or saved  # read when a function is decorated; users' own kernels keep theirs
-    try:
-        made = numba.njit(function, cache=directory is not None, pipeline_class=compilers()[0], **{**COMMON, **options})
-    finally:
-        numba.config.CACHE_DIR = saved
+    function = linked(kernel.function)
+    made = numba.njit(function, pipeline_class=compilers()[0], **{**COMMON, **kernel.options})
     if not numba.config.DISABLE_JIT:
+        made._cache = KernelCache(kernel, cache_directory(), lambda args: Watch.compiling(function, args))
         made.compile = _for_writable(made)
     return made
 
@@ -186,7 +192,7 @@ def _for_writable(dispatcher: Any) -> Callable:
 
     def compile(given: Any) -> Any:
         writable = tuple(t.copy(readonly=False) if isinstance(t, types.Array) else t for t in given)
-        entry = compile_types(writable)
+        entry = uninterrupted(compile_types, writable)
         if writable != given:
             dispatcher._insert([t._code for t in given], entry, False)
         return entry
@@ -194,78 +200,15 @@ def _for_writable(dispatcher: Any) -> Callable:
     return compile
 
 
-@cache
-def cache_directory() -> str | None:
-    """Where compiled kernels are kept: ``$FUNCNN_CACHE_DIR`` or the user's cache; None, with one warning, if unwritable."""
-    import tempfile
-    from pathlib import Path
-
-    root = os.environ.get("FUNCNN_CACHE_DIR")
-    try:
-        path = (Path(root) if root else _user_cache() / "funcnn") / sources_hash()
-        path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
-            return str(path)
-    except (OSError, RuntimeError) as error:
-        warnings.warn(
-            f"funcnn cannot keep compiled kernels ({error}); they compile anew in each process. "
-            "Set FUNCNN_CACHE_DIR to a writable directory",
-            stacklevel=2,
-        )
-        return None
-
-
-def _user_cache() -> Path:
-    from pathlib import Path
-
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-
-
-def sources_hash() -> str:
-    """A hash of every kernel source and of the versions of Numba and Python."""
-    import hashlib
-    from pathlib import Path
-
-    import numba
-
-    digest = hashlib.sha256(f"{numba.__version__} {sys.version}".encode())
-    kernels = Path(__file__).parent.parent
-    for path in sorted(kernels.rglob("*.py")):
-        digest.update(str(path.relative_to(kernels)).encode() + path.read_bytes())
-    return digest.hexdigest()[:16]
-
-
 class Watch:
-    """What compilations are allowed to do, and how many there were; registered with Numba when kernels are first made."""
+    """What compilations are allowed to do, and how many there were."""
 
     count = 0
     forbidden = 0  # how many ``no_compile`` contexts are open, in any thread
 
     @staticmethod
-    @cache
-    def begin() -> None:
-        """Listen to Numba's compilations; those that the cache answers raise no event."""
-        from numba.core import event
-
-        class Listener(event.Listener):
-            def on_start(self, event: Any) -> None:
-                if "no_cpython_wrapper" not in event.data["dispatcher"].targetoptions:  # not a part of a kernel
-                    Watch.compiling(event.data["dispatcher"].py_func, event.data["args"])
-
-            def on_end(self, event: Any) -> None:
-                """Nothing to do."""
-
-        event.register("numba:compile", Listener())
-
-    @staticmethod
     def compiling(function: Any, args: Any) -> None:
-        """Count, log or refuse; users' own kernels raise this event too and are let pass."""
-        if not function.__module__.startswith("funcnn."):
-            return
+        """Count, log or refuse the compilation of a kernel that the cache has not, ours or a user's."""
         if Watch.forbidden:
             raise RuntimeError(
                 f"no_compile: kernel {function.__name__}{args} is not in the cache; compile it before, for "

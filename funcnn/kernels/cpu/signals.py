@@ -1,0 +1,85 @@
+"""Steps that no signal may break off: Numba's import, loading and compiling a kernel.
+
+An exception that a signal handler raises between two steps of Numba leaves modules half imported and dispatchers without
+code. While such a step runs on the main thread, the only one on which Python calls handlers, handlers are held: what
+arrives is noted, and handled when the step is complete.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+
+class _Hold:
+    """The handlers that are held. ``active`` is what counts, so handlers half put back do no harm: they pass on."""
+
+    def __init__(self) -> None:
+        self.handlers: dict[int, Callable] = {}
+        self.pending: list[tuple[int, Any]] = []
+        self.active = False
+
+    def note(self, number: int, frame: Any) -> Any:
+        """Stands for every handler."""
+        if self.active:
+            self.pending.append((number, frame))
+            return None
+        return self.handlers[number](number, frame)
+
+    def begin(self) -> None:
+        """Take the handlers' places."""
+        self.active = True
+        for number in _numbers():
+            handler = signal.getsignal(number)
+            if callable(handler):
+                self.handlers[number] = handler
+                signal.signal(number, self.note)
+
+    def end(self) -> None:
+        """Put the handlers back, whatever arrives meanwhile."""
+        try:
+            for number, handler in self.handlers.items():
+                signal.signal(number, handler)
+        except BaseException:
+            self.end()
+            raise
+        finally:
+            self.active = False
+
+    def deliver(self) -> None:
+        """Handle what arrived, in order; an exception of one handler does not lose the next one's signal."""
+        while self.pending:
+            number, frame = self.pending.pop(0)
+            try:
+                self.handlers[number](number, frame)
+            finally:
+                self.deliver()
+
+
+_inside = False  # the main thread is in such a step
+
+
+def uninterrupted(function: Callable, *args: Any) -> Any:
+    """``function(*args)``; on the main thread, signals that arrive meanwhile are handled after it."""
+    global _inside
+    if _inside or threading.current_thread() is not threading.main_thread():
+        return function(*args)
+    hold = _Hold()
+    try:
+        try:
+            hold.begin()
+            _inside = True
+            return function(*args)
+        finally:
+            _inside = False
+            hold.end()
+    finally:
+        hold.deliver()
+
+
+@cache
+def _numbers() -> tuple[int, ...]:
+    return tuple(int(number) for number in signal.valid_signals())
