@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from funcnn.core.primitive import evaluate
+from funcnn.core.primitive import Primitive, evaluate
 from funcnn.core.tensor import Cell, Tensor, wrap
 from funcnn.core.tree import TreeDef
 from funcnn.transforms.staging import Equation, Input, Place, Stage
@@ -126,7 +127,8 @@ class Plan:
         for eq in self.equations:
             outs, ins = (", ".join(f"v{i}" for i in group) for group in (eq.outs, eq.ins))
             params = ", ".join(f"{key}={value}" for key, value in eq.params.items())
-            lines.append(f"  {outs} = {eq.prim.name}({ins}){f' [{params}]' if params else ''}")
+            made = f"{outs} = " if outs else ""
+            lines.append(f"  {made}{eq.prim.name}({ins}){f' [{params}]' if params else ''}")
         return "\n".join(lines)
 
 
@@ -142,14 +144,29 @@ def _show(aval: Any) -> str:
 
 
 def _needed(equations: list[Equation], leaving: list[int]) -> list[Equation]:
-    """The equations that something leaving depends on."""
+    """The equations that something leaving depends on; of the others the checks, whose errors are effects."""
     wanted = set(leaving)
     kept = []
     for eq in reversed(equations):
-        if any(index in wanted for index in eq.outs):
-            kept.append(eq)
-            wanted.update(eq.ins)
+        if not any(index in wanted for index in eq.outs):
+            if eq.prim.check is None:
+                continue
+            eq = replace(eq, prim=_check_of(eq.prim), outs=())
+        kept.append(eq)
+        wanted.update(eq.ins)
     return kept[::-1]
+
+
+@lru_cache
+def _check_of(prim: Primitive) -> Primitive:
+    """A primitive that checks its inputs as ``prim`` does and computes nothing."""
+    return Primitive(
+        f"{prim.name}_check",
+        lambda *ins, **params: (),
+        cpu=lambda ins, outs, **params: None,
+        multiple=True,
+        check=prim.check,
+    )
 
 
 def _fit(entries: list[Input], args: list) -> bool:
