@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from funcnn.kernels.cpu.compile import Intrinsic, Kernel, rebound
+
 PLAIN = os.environ.get("NUMBA_DISABLE_JIT") == "1"
 compiled_only = pytest.mark.skipif(PLAIN, reason="is about compiled code; kernels run as plain Python")
 
@@ -17,3 +19,8 @@ compiled_only = pytest.mark.skipif(PLAIN, reason="is about compiled code; kernel
 def sized(compiled: Any, plain: Any) -> Any:
     """The size for compiled kernels, or the smaller one for plain Python."""
     return plain if PLAIN else compiled
+
+
+def plain(kernel: Kernel) -> Any:
+    """A kernel as plain Python beside compiled ones: NumPy checks every index into memory that it allots itself."""
+    return rebound(kernel.function, lambda helper: helper.twin if isinstance(helper, Intrinsic) else plain(helper))

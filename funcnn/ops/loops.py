@@ -21,14 +21,34 @@ from funcnn.ops.common import all_batched
 
 RUN = 16  # numbers at least that meet one number, or a whole vector, where shapes differ
 FEW, SELECT_NS = 1 << 13, 0.15  # elements from which a kernel chooses, nanoseconds an element
-BLOCK = 1 << 14  # the chunk of the kernels: one such block of equal numbers stands for an array of them
+BLOCK = kernels.CHUNK  # one such block of equal numbers stands for an array of them
 
 
-def flat(x: np.ndarray, size: int) -> np.ndarray:
-    """All elements in a row; where all are one number, as in the gradient of a sum, a block of them that is read again."""
-    if size > BLOCK and (x.size == 1 or not any(x.strides)):
-        return np.full(BLOCK, x[(0,) * x.ndim])
+def flat(x: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """All elements in a row; where all are one number, as in the gradient of a sum, a block of them that is read again.
+
+    Raises ``ShapeError`` or ``DTypeError`` where the array is neither like ``out`` nor a lone number of its dtype.
+    """
+    size = out.size
+    if x.size == size and (size <= BLOCK or any(x.strides)):
+        return whole(x, out)
+    if (x.size != 1 and x.size != size) or x.dtype != out.dtype:
+        raise _differs(x, out)
+    return np.full(min(size, BLOCK), x[(0,) * x.ndim])
+
+
+def whole(x: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """All elements in a row. Raises ``ShapeError`` or ``DTypeError`` where there are not as many as in ``out``."""
+    if x.size != out.size or (x.dtype is not out.dtype and x.dtype != out.dtype):
+        raise _differs(x, out)
     return np.ascontiguousarray(x).reshape(-1)
+
+
+def _differs(x: np.ndarray, out: np.ndarray) -> Exception:
+    return (DTypeError if x.size in (1, out.size) else ShapeError)(
+        f"elementwise kernel: an input of {x.dtype}{x.shape} for an output of {out.dtype}{out.shape}; expected the output's "
+        "shape, or a lone number, and its dtype: convert or expand the input"
+    )
 
 
 def looped(kernel: Any, cost: float) -> Callable:
@@ -44,7 +64,7 @@ def looped(kernel: Any, cost: float) -> Callable:
             run([x.astype(np.float32) for x in ins], [wide], **params)
             out[...] = wide
             return
-        flats = [np.ascontiguousarray(ins[0]).reshape(-1)] if len(ins) == 1 else [flat(x, out.size) for x in ins]
+        flats = [whole(ins[0], out)] if len(ins) == 1 else [flat(x, out) for x in ins]
         kernel(*flats, out.reshape(-1), tuple(params.values()), workers(out.size * cost))
 
     return run
@@ -97,6 +117,8 @@ def pairwise(name: str, cost: float = 0.08, numpy: str = "", least: float | None
             return
         x, y = (x, y) if _striped(x, y) else (y, x)
         inner, work = along(x.shape, y.shape), workers(x.size * cost)
+        if x.size != outs[0].size:
+            raise _differs(x, outs[0])
         strip(x.reshape(-1), np.ascontiguousarray(y).reshape(-1), outs[0].reshape(-1), inner, work)
 
     def when(ins: list) -> bool:
@@ -110,7 +132,9 @@ def pairwise(name: str, cost: float = 0.08, numpy: str = "", least: float | None
 
 def _select(ins: list, outs: list) -> None:
     mask, out = ins[0].reshape(-1).view(np.uint8), outs[0].reshape(-1)
-    broadcast.select(mask, flat(ins[1], out.size), flat(ins[2], out.size), out, workers(out.size * SELECT_NS))
+    if mask.size != out.size:
+        raise ShapeError(f"where: a condition of {ins[0].shape} for an output of {outs[0].shape}; expand the condition")
+    broadcast.select(mask, flat(ins[1], out), flat(ins[2], out), out, workers(out.size * SELECT_NS))
 
 
 def _selects(ins: list) -> bool:

@@ -9,6 +9,7 @@ import pytest
 
 from funcnn.kernels.cpu import avg_pool, max_pool, max_values
 from funcnn.ops import pool_cpu
+from tests.plain import plain
 
 DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])
 # x (M, D, H, W), output (O, P, Q), kernel, stride, padding, dilation
@@ -267,3 +268,17 @@ def test_unpooling_keeps_the_last_of_one_place():
     y = np.empty((1, 4))
     max_pool.max_unpool(np.array([[1.0, 2.0, 3.0]]), np.array([[2, 0, 2]]), y, 1, 1)
     assert y.tolist() == [[2.0, 0.0, 3.0, 0.0]]
+
+
+@DTYPES
+@pytest.mark.parametrize("W", range(1, 19))
+def test_narrow_windows_stay_inside_their_scratch(dtype, W):
+    """A window narrower than a short vector takes a place of the kernel's table for every pixel."""
+    x = np.random.default_rng(W).standard_normal((1, 2, 3, W)).astype(dtype)
+    for Q in range(1, W + 1):
+        bounds = pool_cpu.adaptive_windows(x.shape[1:], (1, 1, Q)).bounds
+        y, argmax = np.empty((1, 1, 1, Q), dtype), np.empty((1, 1, 1, Q), np.int64)
+        plain(max_pool.window_max)(x, y, argmax, bounds, 1, 1)
+        starts, ends = bounds[0, 2:].T
+        assert y.ravel().tolist() == [x[..., a:b].max() for a, b in zip(starts, ends, strict=True)]
+        assert x.ravel()[argmax.ravel()].tolist() == y.ravel().tolist()

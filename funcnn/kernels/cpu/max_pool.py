@@ -171,7 +171,7 @@ def window_max_rows(chunk, worker, x, y, argmax, bounds, rows):
     M, O, P, Q = y.shape
     _, D, H, W = x.shape
     table, values, places = (
-        np.empty(D * H * (W // FEW + 1), np.int64),
+        np.empty(D * H * max(W // FEW + 1, FEW - 1), np.int64),  # a window narrower than FEW takes a place a pixel
         np.empty(LANES, x.dtype),
         np.empty(LANES, np.int64),
     )
