@@ -20,9 +20,11 @@ class Node:
     """A primitive application: what its vjp rule needs, and where each input's cotangent goes.
 
     ``edges`` holds for each input None, ``(node, slot)``, or the leaf itself (a Tensor, or a tape's mark of an input).
+    ``count``: how many outputs there are, of a primitive that may have many.
     """
 
-    __slots__ = ("__weakref__", "edges", "ins", "outs", "params", "path", "prim", "rebuild", "seq", "versions")
+    __slots__ = ("__weakref__", "count", "edges", "ins", "outs", "params", "path", "prim", "rebuild", "seq", "versions")
+    count: int
 
     def __init__(self, prim: Any, params: dict, ins: tuple[Tensor, ...], edges: tuple):
         self.prim, self.params, self.edges = prim, params, edges

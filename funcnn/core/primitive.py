@@ -163,6 +163,8 @@ def _layout(box: Tensor) -> np.ndarray:
 
 def _record(prim: Primitive, ins: tuple, params: dict, outs: list[Tensor]) -> None:
     node = Node(prim, params, ins, tuple([track(t) for t in ins]))
+    if prim.multiple:
+        node.count = len(outs)
     if "o" in prim.keeps:
         node.keep_outputs(outs)
     for slot, out in enumerate(outs):

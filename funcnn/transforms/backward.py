@@ -68,14 +68,9 @@ class _Walk:
 
 
 def _pull(node: Node, cotangents: list) -> Sequence:
-    return apply_vjp(node, _Padded(cotangents) if node.prim.multiple else cotangents[0])
-
-
-class _Padded(list):
-    """The cotangents of a many-output node; those that nothing reached read as None."""
-
-    def __getitem__(self, slot):  # type: ignore[override]
-        return super().__getitem__(slot) if slot < len(self) else None
+    if not node.prim.multiple:
+        return apply_vjp(node, cotangents[0])
+    return apply_vjp(node, cotangents + [None] * (node.count - len(cotangents)))
 
 
 def walk(edges: Sequence, cotangents: Sequence[Tensor], retain: bool) -> dict[Any, Tensor]:
