@@ -188,7 +188,7 @@ def _around_kernel(kernel: Any, args: tuple) -> Any:
     known = len(getattr(kernel.compiled, "overloads", ()))
     raw.begin = perf_counter_ns()
     try:
-        result = kernel.call(*args) if inner is None else inner(kernel, args)
+        result = kernel.compiled(*args) if inner is None else inner(kernel, args)
     finally:
         raw.end = perf_counter_ns()
     raw.cold = len(getattr(kernel.compiled, "overloads", ())) != known

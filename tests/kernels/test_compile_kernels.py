@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import funcnn as fn
-from funcnn.kernels.cpu import activation, cache, elementwise, threads
+from funcnn.kernels.cpu import activation, cache, elementwise
 from funcnn.kernels.cpu import compile as compiling
 from funcnn.kernels.cpu.compile import Watch, device_function, intrinsic, kernel, no_compile
 from funcnn.kernels.cpu.parts import part, uncollected
@@ -257,20 +257,13 @@ def test_a_helper_called_first_is_what_a_kernel_then_uses():
 
 def test_every_call_can_be_surrounded():
     seen, x = [], np.array([4.0])
-    before = compiling.call_around(lambda kernel, args: seen.append(kernel.__name__) or kernel.call(*args))
+    before = compiling.call_around(lambda kernel, args: seen.append(kernel.__name__) or kernel.compiled(*args))
     try:
         sqrt(x, x)
     finally:
         compiling.call_around(before)
     sqrt(x, x)
     assert seen == ["sqrt"] and x[0] == 0.5
-
-
-def test_calls_take_turns_where_the_pool_serves_one_thread(monkeypatch):
-    monkeypatch.setattr(threads, "start", lambda: "workqueue")
-    locked = kernel(half.function)
-    assert locked(8) == 4 and locked.call is not locked.compiled
-    assert compiling._one_at_a_time(compiling._workqueue.locked)() and not compiling._workqueue.locked()
 
 
 def test_a_cache_that_cannot_be_made_is_none(tmp_path, monkeypatch):

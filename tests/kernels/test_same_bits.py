@@ -125,7 +125,7 @@ def _recorded(program: Callable, dtype: str, count: int) -> tuple[list[np.ndarra
         named = dict(zip(signature(kernel.function).parameters, args, strict=True))
         if "threads" in named:
             seen[kernel.__name__].add(named["threads"])
-        return kernel.call(*args)
+        return kernel.compiled(*args)
 
     fn.set_num_threads(count)
     fn.manual_seed(0)

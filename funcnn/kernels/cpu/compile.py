@@ -27,7 +27,6 @@ from funcnn.kernels.cpu.signals import uninterrupted
 FASTMATH = {"nsz", "arcp", "contract", "afn", "reassoc"}  # NaN and inf survive, unlike with fastmath=True
 COMMON = {"nogil": True, "error_model": "numpy"}
 _lock = threading.RLock()
-_workqueue = threading.Lock()
 _around: Callable | None = None  # called as around(kernel, args) in place of every kernel that is called from Python
 
 
@@ -47,16 +46,11 @@ class Kernel:
         self.options = {"fastmath": FASTMATH, **options}
         self.compiled: Any = None
         self.linked: Any = None
-        self.call: Any = None  # the dispatcher, behind a lock where Numba's pool can serve only one thread at a time
 
     def __call__(self, *args: Any) -> Any:
-        if self.call is None:
-            uninterrupted(self._start)
-        return self.call(*args) if _around is None else _around(self, args)
-
-    def _start(self) -> None:
-        self.dispatcher()
-        self.call = _one_at_a_time(self.compiled) if threads.start() == "workqueue" else self.compiled
+        if self.compiled is None:
+            uninterrupted(self.dispatcher)
+        return self.compiled(*args) if _around is None else _around(self, args)
 
     def dispatcher(self) -> Any:
         """The dispatcher that Python calls, made on first use after those of the helpers that the function names."""
@@ -86,14 +80,6 @@ class Kernel:
         from funcnn.kernels.cpu.inspection import inspect
 
         return inspect(self)
-
-
-def _one_at_a_time(compiled: Any) -> Callable:
-    def call(*args: Any) -> Any:
-        with _workqueue:
-            return compiled(*args)
-
-    return call
 
 
 def kernel(function: Callable) -> Any:

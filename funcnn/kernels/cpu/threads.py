@@ -1,6 +1,6 @@
-"""How many threads kernels use: a default that respects affinity and the container's quota, and what forking does to it.
+"""How many threads kernels use: a default that respects affinity and the container's quota.
 
-Numba's threading layer makes its pool once, as large as the default; ``set_num_threads`` chooses how many of it work.
+The pool (``pool.py``) is made once, as large as the default; ``set_num_threads`` chooses how many of it work.
 """
 
 from __future__ import annotations
@@ -8,16 +8,17 @@ from __future__ import annotations
 import os
 from functools import cache
 
+from funcnn.kernels.cpu.pool import MOST, pool
+
 _chosen = 0  # 0: the default
-_alone = False  # in a child forked from a process whose OpenMP pool it did not inherit
 WORTHWHILE = 50_000  # nanoseconds: a parallel call costs about 1 us when the workers spin, 20 when they sleep
 
 
 @cache
 def available() -> int:
-    """CPUs that this process may use: its affinity, at most the control group's quota, at least 1."""
+    """CPUs that this process may use: its affinity, at most the control group's quota and what the pool holds, at least 1."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(count, _quota()))
+    return max(1, min(count, _quota(), MOST + 1))
 
 
 def _quota(root: str = "/sys/fs/cgroup") -> int:
@@ -34,24 +35,6 @@ def _quota(root: str = "/sys/fs/cgroup") -> int:
     return 1 << 20
 
 
-@cache
-def start() -> str:
-    """Start Numba's pool of threads, before kernels that need its symbols load: "tbb", "omp" or "workqueue"."""
-    import numba
-    from numba.np.ufunc.parallel import _launch_threads
-
-    _launch_threads()
-    layer = str(numba.threading_layer())
-    if layer == "omp" and hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=_work_alone)
-    return layer
-
-
-def _work_alone() -> None:
-    global _alone
-    _alone = True
-
-
 def get_num_threads() -> int:
     """The number of threads that kernels use."""
     return _chosen or available()
@@ -65,6 +48,16 @@ def set_num_threads(n: int) -> None:
     _chosen = min(n, available())
 
 
+def start() -> None:
+    """Make the pool, before kernels that need its symbol load; again in a forked child, which has none of its threads."""
+    pool.link()
+    pool.start(available() - 1)
+
+
 def workers(work: float) -> int:
     """Threads for a kernel of about ``work`` nanoseconds on one: 1 where a parallel call would not pay."""
-    return 1 if work < WORTHWHILE or _alone else get_num_threads()
+    if work < WORTHWHILE:
+        return 1
+    if pool.forked:
+        start()
+    return get_num_threads()
