@@ -41,6 +41,10 @@ class Tracer:
     def size(self) -> int:
         return math.prod(self.shape)
 
+    def layout(self) -> np.ndarray:
+        """An array that lies in memory as the value would in eager code: fresh memory, if nothing better is known."""
+        return np.empty(self.shape, np.bool_)
+
 
 class Missing(Tracer):
     """A value that may not be read: freed, overwritten, donated or never kept. ``owner`` is the message of the error."""

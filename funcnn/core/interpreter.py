@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from funcnn.core.aval import Tracer
 from funcnn.core.context import ctx, running
+from funcnn.core.primitive import layout
 from funcnn.core.tensor import Tensor, refresh, wrap
 
 
@@ -17,6 +20,10 @@ class BoxTracer(Tracer):
     def __init__(self, owner: Interpreter, value: Tensor, shape: tuple[int, ...]):
         super().__init__(owner, shape, value._v.dtype)
         self.value = value
+
+    def layout(self) -> np.ndarray:
+        """That of the value inside."""
+        return layout(self.value)
 
 
 class Interpreter:

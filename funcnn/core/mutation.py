@@ -104,13 +104,12 @@ def _depth(t: Tensor) -> int:
 
 
 def _store(t: Tensor, new: Tensor) -> None:
-    if isinstance(t._v, np.ndarray):
-        if ctx.stage is not None:
-            ctx.stage.write(t, new)
+    if ctx.stage is not None:
+        if ctx.stage.write(t, new):
             return
-        if isinstance(new._v, np.ndarray):
-            np.copyto(t._v, new._v)
-            return
+    elif isinstance(t._v, np.ndarray) and isinstance(new._v, np.ndarray):
+        np.copyto(t._v, new._v)
+        return
     t._v = new._v
 
 
@@ -121,7 +120,9 @@ def _write_back(t: Tensor) -> None:
     base = view.source()
     if base is None:
         return
-    shared = isinstance(base._v, np.ndarray) and isinstance(t._v, np.ndarray) and ctx.stage is None
+    shared = isinstance(base._v, np.ndarray) and isinstance(t._v, np.ndarray)
+    if shared and ctx.stage is not None:
+        return  # boxes from outside: the stage knows what their memory holds, and has refused histories among them
     if view.detached:
         if not shared:
             _refuse_untracked(base)

@@ -37,6 +37,7 @@ class Primitive:
     batch: ``(n, ins, batched, **params) -> out(s)``, all with the batch on axis 0. None: a loop over the batch.
     keeps: what the vjp reads the numbers of: "i" inputs, "o" outputs, "io" both, "" only shapes.
     view: ``(array, **params) -> array`` sharing memory, in place of ``cpu``; ``unview(base, new, **params)`` writes back.
+    may_copy: whether ``view`` shares memory only for some strides of its input.
     check: ``(ins, **params)`` raises on bad values (an index out of range) before a kernel runs.
     """
 
@@ -50,6 +51,7 @@ class Primitive:
     multiple: bool = False
     view: Callable | None = None
     unview: Callable | None = None
+    may_copy: bool = False
     check: Callable | None = None
 
     def __post_init__(self) -> None:
@@ -142,23 +144,33 @@ def bind(prim: Primitive, ins: tuple, params: dict) -> Any:
 
 
 def _mark_view(prim: Primitive, out: Tensor, base: Tensor, params: dict) -> Tensor:
-    if isinstance(out._v, np.ndarray) and isinstance(base._v, np.ndarray):
-        shares = np.may_share_memory(out._v, base._v)
-    else:  # a reshape of a transposed tensor is a copy, traced or not
-        layout = None if base._view is None else _layout(base)
-        shares = layout is None or np.may_share_memory(prim.view(layout, **params), layout)  # type: ignore[misc]
-    return alias(out, base, prim, params) if shares else out
+    if prim.may_copy:  # a reshape of a transposed tensor is a copy, traced or not
+        if isinstance(out._v, np.ndarray) and isinstance(base._v, np.ndarray):
+            one, two = out._v, base._v
+        else:
+            two = layout(base)
+            one = prim.view(two, **params)  # type: ignore[misc]
+        if not np.may_share_memory(one, two):
+            return out
+    return alias(out, base, prim, params)
 
 
-def _layout(box: Tensor) -> np.ndarray:
-    """An array with the strides that a traced box would have: fresh memory, seen through its views."""
+def layout(box: Tensor) -> np.ndarray:
+    """An array with the shape and strides that a box has, or would have were it not traced: only for looking at them.
+
+    Under ``jit`` the strides of what comes from outside become a condition of the plan.
+    """
+    if ctx.stage is not None:
+        known = ctx.stage.layout(box)
+        if known is not None:
+            return known
     if isinstance(box._v, np.ndarray):
         return box._v
     view = box._view
     source = None if view is None else view.source()
     if view is None or source is None:
-        return np.empty(box._v.shape, np.bool_)
-    return view.prim.view(_layout(source), **view.params)
+        return box._v.layout()
+    return view.prim.view(layout(source), **view.params)
 
 
 def _record(prim: Primitive, ins: tuple, params: dict, outs: list[Tensor]) -> None:

@@ -42,8 +42,8 @@ class View:
         self.version, self.detached = version, detached
 
     def source(self) -> Tensor | None:
-        """The base box; a detached alias does not keep its base (and so its graph) alive."""
-        return self.base() if self.detached else self.base
+        """The base box; a detached alias on shared memory does not keep its base (and so its graph) alive."""
+        return self.base() if type(self.base) is weakref.ref else self.base
 
 
 class Tensor:
@@ -153,7 +153,8 @@ def constant(array: np.ndarray) -> Tensor:
 def alias(box: Tensor, base: Tensor, prim: Any, params: dict, detached: bool = False) -> Tensor:
     """Mark ``box`` as an alias of ``base``: a view made by ``prim``, or the same value without its history."""
     box._cell = cell = share(base)
-    box._view = View(weakref.ref(base) if detached else base, prim, params, cell.version, detached)
+    weak = detached and isinstance(box._v, np.ndarray)  # a traced value shares no memory: the base must be there to see
+    box._view = View(weakref.ref(base) if weak else base, prim, params, cell.version, detached)
     return box
 
 
@@ -170,17 +171,23 @@ def version(box: Tensor) -> int:
     return 0 if box._cell is None else box._cell.version
 
 
+def is_stale(box: Tensor) -> bool:
+    """Whether the base of a traced view, or a sibling view, was written in place since it was last brought up to date."""
+    view = box._view
+    stale = view is not None and box._cell is not None and view.version != box._cell.version
+    return stale and not isinstance(box._v, np.ndarray)
+
+
 def refresh(box: Tensor) -> Tensor:
     """Bring a view up to date after its base, or a sibling view, was written in place."""
     view = box._view
     if view is None or box._cell is None or view.version == box._cell.version:
         return box
+    if ctx.stage is not None and isinstance(box._v, np.ndarray):
+        return box  # an outside box is not touched while tracing; the stage knows what its memory holds
     base = view.source()
     if base is not None:
         fresh = view.prim(refresh(base), **view.params)
-        if ctx.stage is not None and isinstance(box._v, np.ndarray):
-            ctx.stage.refreshed(box, fresh._v)  # an outside box is not touched while tracing
-            return box
         box._v = fresh._v
         if not view.detached:
             box._node, box._slot = fresh._node, fresh._slot

@@ -12,6 +12,7 @@ from funcnn.core.context import ctx
 from funcnn.core.errors import DTypeError, GradientError, ShapeError
 from funcnn.core.format import format_tensor
 from funcnn.core.mutation import assign
+from funcnn.core.primitive import layout
 from funcnn.core.size import Size
 from funcnn.core.tensor import Tensor, concrete, constant, share, version, wrap
 from funcnn.ops import generator as generators
@@ -185,12 +186,9 @@ def _set_data(self: Tensor, value: Any) -> None:
 
 
 def _strides(self: Tensor, dim: int | None = None) -> Any:
-    """Elements to skip for the next index of each dimension (of a traced tensor: as if contiguous)."""
-    value = self._v
-    if isinstance(value, np.ndarray):
-        steps = tuple(step // value.itemsize for step in value.strides)
-    else:
-        steps = tuple(numel(value.shape[i + 1 :]) for i in range(value.ndim))
+    """Elements to skip for the next index of each dimension."""
+    array = layout(self)
+    steps = tuple(step // array.itemsize for step in array.strides)
     return steps if dim is None else steps[dim]
 
 
@@ -231,7 +229,7 @@ def _attach() -> None:
         "__dlpack_device__": lambda self: (1, 0), "dim": lambda self: self.ndim, "ndimension": lambda self: self.ndim,
         "numel": lambda self: numel(self._v.shape), "nelement": lambda self: numel(self._v.shape), "stride": _strides,
         "element_size": lambda self: self._v.dtype.itemsize, "is_floating_point": lambda self: self._v.dtype.kind == "f",
-        "is_contiguous": lambda self: not isinstance(self._v, np.ndarray) or self._v.flags.c_contiguous,
+        "is_contiguous": lambda self: layout(self).flags.c_contiguous,
         "cpu": lambda self: self, "type_as": lambda self, other: to(self, other), "__repr__": _repr, "__format__": _format,
         "__len__": _length, "__iter__": _iterate, "__contains__": _contains, "__int__": _as_int, "__index__": _as_index,
         "__float__": _as_float, "__deepcopy__": _deepcopy, "__reduce_ex__": _reduce, "__new__": staticmethod(_new_tensor),

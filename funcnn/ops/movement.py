@@ -12,7 +12,7 @@ import numpy as np
 
 from funcnn.core.aval import Aval
 from funcnn.core.errors import ShapeError
-from funcnn.core.primitive import Primitive
+from funcnn.core.primitive import Primitive, layout
 from funcnn.core.tensor import Tensor
 from funcnn.ops.common import normalize_dim, numel, size_args, to_tensor, unbroadcast
 
@@ -32,6 +32,7 @@ reshape_p = Primitive(
     vjp=lambda g, ins, o, shape: (reshape(g, ins[0]._v.shape),),
     batch=lambda n, ins, batched, shape: reshape_p(ins[0], shape=(n, *shape)),
     keeps="",
+    may_copy=True,
 )
 
 
@@ -50,8 +51,17 @@ def reshape(input: Any, *shape: Any) -> Tensor:
 
 
 def view(input: Tensor, *shape: Any) -> Tensor:
-    """As ``reshape``; with a dtype of the same item size, the same bits read as that dtype is not offered."""
-    return reshape(input, *shape)
+    """As ``reshape``, but never a copy: raises ``ShapeError`` where the strides do not allow a view.
+
+    With a dtype of the same item size, the same bits read as that dtype is not offered.
+    """
+    out = reshape(input, *shape)
+    if out._view is None and out._v.size:
+        raise ShapeError(
+            f"view: a tensor of shape {tuple(input.shape)} with strides {input.stride()} cannot be seen as shape "  # type: ignore[attr-defined]
+            f"{tuple(out.shape)} without copying; use reshape(), or contiguous() first"
+        )
+    return out
 
 
 def flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Tensor:
@@ -311,12 +321,12 @@ def select(input: Any, dim: int, index: int) -> Tensor:
 
 
 def contiguous(input: Tensor) -> Tensor:
-    """The tensor itself where its memory is in row-major order (or it is traced), else a copy that is."""
-    if isinstance(input._v, np.ndarray) and not input._v.flags.c_contiguous:
-        from funcnn.ops.elementwise import clone
+    """The tensor itself where its memory is in row-major order, else a copy that is."""
+    if layout(input).flags.c_contiguous:
+        return input
+    from funcnn.ops.elementwise import clone
 
-        return clone(input)
-    return input
+    return clone(input)
 
 
 def diagonal(input: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
@@ -329,6 +339,6 @@ def diagonal(input: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tenso
     *lead, rows, cols = x._v.shape
     length = max(0, min(rows, cols - offset) if offset >= 0 else min(rows + offset, cols))
     flat = reshape(x, (*lead, rows * cols))
-    first = offset if offset >= 0 else -offset * cols
-    stop = min(first + (cols + 1) * length, rows * cols) if length else first
-    return slice_dim(flat, len(lead), min(first, rows * cols), max(stop, min(first, rows * cols)), cols + 1)
+    first = min(offset if offset >= 0 else -offset * cols, rows * cols)
+    stop = min(first + (cols + 1) * length, rows * cols)  # beyond the matrix: nothing
+    return slice_dim(flat, len(lead), first, stop, cols + 1)

@@ -20,8 +20,10 @@ from funcnn.core.aval import Missing
 from funcnn.core.context import Scope, ctx
 from funcnn.core.errors import TracerError
 from funcnn.core.tensor import Tensor, refresh_all, wrap
-from funcnn.transforms.plan import Plan, Static, Store
-from funcnn.transforms.staging import Place, Stage, is_live
+from funcnn.transforms.conditions import Eager
+from funcnn.transforms.places import RunEagerly, is_live
+from funcnn.transforms.plan import Aliased, Plan, Static, Store
+from funcnn.transforms.staging import Stage
 
 MANY_TRACES = 64
 
@@ -32,7 +34,7 @@ class Jitted:
     def __init__(self, f: Callable, static: tuple[int, ...], static_names: tuple[str, ...], donated: tuple[int, ...]):
         update_wrapper(self, f)
         self.f, self.static, self.static_names, self.donated = f, static, static_names, donated
-        self.plans: dict[Any, list[Plan | None]] = {}
+        self.plans: dict[Any, list[Plan | Eager | None]] = {}
         self.traces = 0
         self.lock = threading.RLock()
 
@@ -41,7 +43,7 @@ class Jitted:
             return self.f(*args, **kwargs)
         call = _Call(self, args, kwargs)
         plan = self._plan(call)
-        result = self.f(*args, **kwargs) if plan is None else plan.run(call.boxes)
+        result = self.f(*args, **kwargs) if plan is None else plan.run(call.boxes, call.donated)
         for box in call.donated:
             box._v = Missing(f"{self.__name__}: this tensor was donated to jit and may not be read again",
                              box._v.shape, box._v.dtype)  # fmt: skip
@@ -65,7 +67,7 @@ class Jitted:
                     if position:
                         known.insert(0, known.pop(position))
                     call.boxes = boxes
-                    return plan
+                    return _compiled(plan)
             self.traces += 1
             if self.traces == MANY_TRACES:
                 warnings.warn(
@@ -76,7 +78,7 @@ class Jitted:
             plan = _trace(self.f, call)
             known.insert(0, plan)
             call.boxes = call.boxes if plan is None else plan.found(call.boxes) or call.boxes
-            return plan
+            return _compiled(plan)
 
 
 class _Method:
@@ -101,7 +103,9 @@ class _Call:
         self.boxes: list[Tensor] = []
         self.weak: list[bool] = []
         kinds = [self._kind(leaf, jitted) for leaf in self.leaves]
-        self.key = (self.treedef, tuple(kinds), ctx.grad, dtypes.default_float())
+        ids = [id(box) for box in self.boxes]
+        twice = None if len(set(ids)) == len(ids) else tuple([ids.index(i) for i in ids])
+        self.key = (self.treedef, tuple(kinds), twice, ctx.grad, dtypes.default_float())
         self.donated = [
             leaf
             for position in jitted.donated
@@ -132,7 +136,11 @@ class _Call:
         return (type(value), value)
 
 
-def _trace(f: Callable, call: _Call) -> Plan | None:
+def _compiled(plan: Plan | Eager | None) -> Plan | None:
+    return plan if isinstance(plan, Plan) else None
+
+
+def _trace(f: Callable, call: _Call) -> Plan | Eager | None:
     stage = Stage()
     boxes = iter(call.boxes)
     arguments = []
@@ -142,7 +150,7 @@ def _trace(f: Callable, call: _Call) -> Plan | None:
             isinstance(leaf, (int, float)) and not isinstance(leaf, bool)
         ):
             position = len(fresh)
-            fresh.append(stage.argument(next(boxes), position, call.weak[position]))
+            fresh.append(stage.argument(next(boxes), position, call.weak[position], not isinstance(leaf, Tensor)))
             arguments.append(fresh[-1])
         else:
             arguments.append(leaf.value if isinstance(leaf, Static) else leaf)
@@ -150,54 +158,62 @@ def _trace(f: Callable, call: _Call) -> Plan | None:
     ctx.stage = stage
     Scope.want(1)
     try:
-        before = [box._v for box in fresh]
-        result = f(*args, **kwargs)
-        _refuse_aliases(stage, call.boxes, [b._v is not v for b, v in zip(fresh, before, strict=True)])
-        return _finish(stage, result, fresh, before)
+        return _finish(stage, f(*args, **kwargs), fresh)
+    except RunEagerly:
+        return Eager(stage, True)
     finally:
         Scope.want(-1)
         ctx.stage = None
         stage.restore()
 
 
-def _finish(stage: Stage, result: Any, fresh: list[Tensor], before: list) -> Plan | None:
+def _finish(stage: Stage, result: Any, fresh: list[Tensor]) -> Plan | None:
     leaves, treedef = tree.flatten(result)
     refresh_all(leaves)
-    written = [box for box in stage.held if id(box) in stage.written]
     regraded = [stage.grads[key] for key in stage.regraded]
-    seen = [t for t in (*leaves, *written, *fresh, *regraded) if isinstance(t, Tensor)]
+    seen = [t for t in (*leaves, *stage.written.values(), *fresh, *regraded) if isinstance(t, Tensor)]
     if any(is_live(t) for t in seen):
         return None
-    outputs = [stage.read(leaf).index if isinstance(leaf, Tensor) else Static(leaf) for leaf in leaves]
-    stores = [Store(place, stage.values[key].index) for key, place in stage.written.items()]
-    for position, (box, old) in enumerate(zip(fresh, before, strict=True)):
-        if box._v is not old:
-            stores.append(Store(Place(None, position), stage.read(box).index))
-    return Plan(stage, outputs, treedef, stores + _grad_stores(stage))
+    leaving = _Leaving(stage)
+    outputs = [leaving.recipe(leaf) if isinstance(leaf, Tensor) else Static(leaf) for leaf in leaves]
+    stores = [
+        Store(place, None if stage.grads[key] is None else leaving.recipe(stage.grads[key]), fresh=True)  # type: ignore[arg-type]
+        for key, place in stage.regraded.items()
+    ]
+    for box in stage.written.values():
+        entry = stage.outside[id(box)]
+        into = entry.spot.region.holders() > 1
+        stores.append(Store(entry.place, stage.read(box).index, into=into))
+    return Plan(stage, outputs, treedef, stores, leaving.recipes)
 
 
-def _grad_stores(stage: Stage) -> list[Store]:
-    stores = []
-    first = {(p.arg, id(p.box)): entry.index for entry in stage.inputs if (p := entry.place) is not None and p.grad}
-    for key, held in stage.grads.items():
-        owner = stage.places[key]
-        initial = first.get((owner.arg, id(owner.box)))
-        index = None if held is None else stage.read(held).index
-        if key in stage.regraded:
-            stores.append(Store(stage.regraded[key], index, fresh=True))
-        elif initial is not None and index != initial:
-            stores.append(Store(Place(owner.box, owner.arg, grad=True), index))
-    return stores
+class _Leaving:
+    """The recipes of the boxes that leave a trace: what they are, or of what they are a view."""
 
+    def __init__(self, stage: Stage):
+        self.stage = stage
+        self.recipes: list = []
+        self.known: dict[int, int] = {}
+        self.held: list[Tensor] = []  # keeps ids from being reused
 
-def _refuse_aliases(stage: Stage, boxes: list[Tensor], changed: list[bool]) -> None:
-    """An argument that the function also reaches from outside may not be written: the two would drift apart."""
-    for box, arg_changed in zip(boxes, changed, strict=True):
-        if id(box) in stage.places and (arg_changed or id(box) in stage.written):
-            raise TracerError(
-                f"jit: a tensor of shape {tuple(box.shape)} is an argument and is also reached from outside, and is "
-                "written in place; pass it one way only"
-            )
+    def recipe(self, box: Tensor) -> int:
+        """The number of a box's recipe, the same for the same box."""
+        if id(box) not in self.known:
+            made = self._made(box)
+            self.held.append(box)
+            self.recipes.append(made)
+            self.known[id(box)] = len(self.recipes) - 1
+        return self.known[id(box)]
+
+    def _made(self, box: Tensor) -> Any:
+        place = self.stage.kept(box)
+        if place is not None:
+            return place
+        view = box._view
+        source = None if view is None else view.source()
+        if view is None or source is None:
+            return self.stage.read(box).index
+        return Aliased(self.recipe(source), view.prim, view.params, view.detached)
 
 
 def jit(

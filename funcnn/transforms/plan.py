@@ -8,35 +8,54 @@ from typing import Any
 
 import numpy as np
 
+from funcnn.core.context import ctx
 from funcnn.core.primitive import Primitive, evaluate
 from funcnn.core.tensor import Cell, Tensor, wrap
 from funcnn.core.tree import TreeDef
-from funcnn.transforms.staging import Equation, Input, Place, Stage
+from funcnn.ops.elementwise import detach
+from funcnn.transforms.conditions import Conditions
+from funcnn.transforms.places import Input, Place
+from funcnn.transforms.staging import Equation, Stage
 
 
 @dataclass(frozen=True)
 class Store:
-    """After a run: put slot ``index`` (None: nothing) at a place. ``fresh``: as a new ``.grad`` box."""
+    """After a run: put slot ``index`` (None: nothing) at a place; for a new ``.grad`` box the number of its recipe.
+
+    into: in the memory that is there, for other boxes share it.
+    """
 
     place: Place
     index: int | None
     fresh: bool = False
+    into: bool = False
 
 
-class Plan:
-    """A traced function, ready to run on arrays."""
+@dataclass(frozen=True)
+class Aliased:
+    """A recipe for a result: the view that ``prim`` makes of the result of another recipe, or its detached alias."""
 
-    def __init__(self, stage: Stage, outputs: list, treedef: TreeDef, stores: list[Store]):
-        self.outputs, self.treedef, self.stores = outputs, treedef, stores
+    base: int
+    prim: Any
+    params: dict
+    detached: bool
+
+
+class Plan(Conditions):
+    """A traced function, ready to run on arrays.
+
+    recipes: for each box that leaves, where it comes from: a slot's number, the place of a box outside, or ``Aliased``.
+    outputs: for each result its recipe's number, or a ``Static``.
+    """
+
+    def __init__(self, stage: Stage, outputs: list, treedef: TreeDef, stores: list[Store], recipes: list):
+        super().__init__(stage, bool(stores))
+        self.outputs, self.treedef, self.stores, self.recipes = outputs, treedef, stores, recipes
         self.inputs: list[Input] = stage.inputs
-        self.absent, self.guards = stage.absent, list(stage.guards.values())
-        self.finders, self.same = stage.finders, stage.same
-        bound = [entry for entry in self.inputs if entry.place is not None]
-        self.given = [entry for entry in bound if entry.place.arg < stage.given]  # type: ignore[union-attr]
-        self.later = [entry for entry in bound if entry.place.arg >= stage.given]  # type: ignore[union-attr]
         self.constants, self.size = stage.constants, len(stage.avals)
-        leaving = [index for index in outputs if isinstance(index, int)]
-        leaving += [store.index for store in stores if store.index is not None]
+        leaving = [recipe for recipe in recipes if isinstance(recipe, int)]
+        leaving += [store.index for store in stores if store.index is not None and not store.fresh]
+        self.leaving = leaving
         self.equations = _needed(stage.equations, leaving)
         self.copied = self._shared(leaving)
         self.steps = self._steps(set(leaving))
@@ -66,38 +85,14 @@ class Plan:
             steps.append((eq, last))
         return steps[::-1]
 
-    def fits(self, args: list) -> list | None:
-        """The boxes to run on, when they and the Python-level facts are still those that were traced; else None.
+    def run(self, args: list, donated: list) -> Any:
+        """Compute, then store what the function wrote; an error while computing stores nothing.
 
-        What is looked up comes last, for looking may make it (an optimizer's first slots).
+        donated: boxes that end with this call; a result that would be one of them is a new box on its memory.
         """
-        if not _fit(self.given, args) or any(place.find(args) is not None for place in self.absent):
-            return None
-        if not all(read() == seen for read, seen in self.guards):
-            return None
-        if not self.finders:
-            return args
-        boxes = self.found(args)
-        if boxes is None or not all(boxes[position] is place.find(boxes) for position, place in self.same):
-            return None
-        return boxes if _fit(self.later, boxes) else None
-
-    def found(self, args: list) -> list | None:
-        """The arguments, and after them what is looked up; None where something is missing."""
-        boxes = [*args]
-        for find in self.finders:
-            more = find()
-            if more is None:
-                return None
-            boxes += more
-        return boxes
-
-    def run(self, args: list) -> Any:
-        """Compute, then store what the function wrote; an error while computing stores nothing."""
         slots: list[Any] = [None] * self.size
         for entry in self.inputs:
-            box = None if entry.place is None else entry.place.find(args)
-            slots[entry.index] = np.asarray(entry.number(), np.float64) if box is None else box._v  # type: ignore[misc]
+            slots[entry.index] = entry.fill(args)
         for index, array in self.constants.items():
             slots[index] = array
         for eq, last in self.steps:
@@ -106,21 +101,31 @@ class Plan:
                 slots[index] = out
             for index in last:
                 slots[index] = None
-        return self._finish(slots, args)
+        return self._finish(slots, args, donated)
 
-    def _finish(self, slots: list, args: list) -> Any:
-        leaving = [index for index in self.outputs if isinstance(index, int)]
-        leaving += [store.index for store in self.stores if store.index is not None]
+    def _finish(self, slots: list, args: list, donated: list) -> Any:
         arrays = iter(
             [
                 slots[index].copy() if copied or not slots[index].flags.writeable else slots[index]
-                for index, copied in zip(leaving, self.copied, strict=True)
+                for index, copied in zip(self.leaving, self.copied, strict=True)
             ]
         )
-        results = [wrap(next(arrays)) if isinstance(item, int) else item.value for item in self.outputs]
+        made: list[Any] = [
+            wrap(next(arrays)) if isinstance(recipe, int) else recipe.find(args) if isinstance(recipe, Place) else None
+            for recipe in self.recipes
+        ]
         for store in self.stores:
-            _put(store, None if store.index is None else next(arrays), args)
-        return self.treedef.unflatten(results)
+            if not store.fresh:
+                _put(store, None if store.index is None else next(arrays), args)
+        for at, recipe in enumerate(self.recipes):
+            if isinstance(recipe, Aliased):
+                made[at] = _aliased(recipe, made[recipe.base])
+            elif donated and any(made[at] is box for box in donated):
+                made[at] = wrap(made[at]._v)
+        for store in self.stores:
+            if store.fresh:
+                store.place.owner(args)._grad = None if store.index is None else made[store.index]
+        return self.treedef.unflatten([made[item] if isinstance(item, int) else item.value for item in self.outputs])
 
     def __str__(self) -> str:
         lines = [f"inputs {', '.join(f'v{entry.index}:{_show(entry.aval)}' for entry in self.inputs)}"]
@@ -169,30 +174,21 @@ def _check_of(prim: Primitive) -> Primitive:
     )
 
 
-def _fit(entries: list[Input], args: list) -> bool:
-    """Whether the boxes that stand at these places have the shapes and dtypes that were traced."""
-    for entry in entries:
-        place, aval = entry.place, entry.aval
-        box = place.find(args)  # type: ignore[union-attr]
-        if not isinstance(box, Tensor) or not isinstance(box._v, np.ndarray):
-            return False
-        if box._v.shape != aval.shape or box._v.dtype != aval.dtype:
-            return False
-        if place.box is not None and not place.grad and box._rg != entry.wants_grad:  # type: ignore[union-attr]
-            return False
-    return True
+def _aliased(recipe: Aliased, base: Tensor) -> Tensor:
+    """The view or alias, made anew of the box at hand."""
+    before, ctx.grad = ctx.grad, False  # a result that carries gradients never comes from a plan
+    try:
+        return detach(base) if recipe.detached else recipe.prim(base, **recipe.params)
+    finally:
+        ctx.grad = before
 
 
 def _put(store: Store, array: np.ndarray | None, args: list) -> None:
-    owner = store.place.owner(args)
-    if store.place.grad and (array is None or store.fresh or owner._grad is None):
-        owner._grad = None if array is None else wrap(array)
-        return
-    box: Tensor = owner._grad if store.place.grad else owner  # type: ignore[assignment]
-    assert array is not None
+    box = store.place.find(args)
+    assert array is not None and box is not None
     if box._cell is None:
         box._cell = Cell()
-    if box._cell.shared:
+    if box._cell.shared or store.into:
         np.copyto(box._v, array)
     else:
         box._v = array

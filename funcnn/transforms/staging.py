@@ -2,12 +2,13 @@
 
 Boxes from outside (parameters, buffers, optimizer state, the random generator) are never touched while tracing. A read
 lifts the box to an input; a write, or a new ``.grad``, is noted in an overlay and becomes an output. So a trace that
-fails half-way leaves the program's state as it was, and other threads never see a tracer.
+fails half-way leaves the program's state as it was, and other threads never see a tracer. Boxes that share memory, the
+arguments among them, see one another's writes (``transforms.memory``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +16,11 @@ import numpy as np
 
 from funcnn.core.aval import Aval, Missing, Tracer
 from funcnn.core.context import ctx
-from funcnn.core.errors import TracerError
+from funcnn.core.errors import ShapeError, TracerError
 from funcnn.core.graph import Node
-from funcnn.core.tensor import Tensor, wrap
+from funcnn.core.tensor import Cell, Tensor, is_stale, refresh, wrap
+from funcnn.transforms.memory import Memory, Spot
+from funcnn.transforms.places import Input, Outside, Place, RunEagerly, history_p, refuse_dtypes
 
 
 class StageVar(Tracer):
@@ -42,38 +45,6 @@ class Equation:
     backward: bool
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where a box is found at call time: itself (``box``) or argument number ``arg``; with ``grad``, its ``.grad``.
-
-    After the arguments come the boxes that are looked up at each call (``Stage.found``).
-    """
-
-    box: Tensor | None
-    arg: int = -1
-    grad: bool = False
-
-    def owner(self, args: list) -> Tensor:
-        """The box, or the one that holds the gradient."""
-        return args[self.arg] if self.box is None else self.box
-
-    def find(self, args: list) -> Tensor | None:
-        """The box as of now; None for an absent gradient."""
-        owner = self.owner(args)
-        return owner._grad if self.grad else owner
-
-
-@dataclass(frozen=True)
-class Input:
-    """A variable to fill before a run: from a place, or from a function that reads a Python number."""
-
-    index: int
-    aval: Aval
-    place: Place | None = None
-    number: Callable[[], float] | None = None
-    wants_grad: bool = False
-
-
 class Stage:
     """One trace in progress. It stands in for the evaluator at the bottom of the interpreter stack."""
 
@@ -85,17 +56,20 @@ class Stage:
         self.avals: list[Aval] = []
         self.constants: dict[int, np.ndarray] = {}
         self.inputs: list[Input] = []
-        self.values: dict[int, StageVar] = {}  # id(outside box) -> its current value
-        self.grads: dict[int, Tensor | None] = {}  # id(outside box) -> its current .grad
-        self.absent: list[Place] = []  # gradients that were None when first read
+        self.memory = Memory(self._equation, self._input, refuse_dtypes)
+        self.outside: dict[int, Outside] = {}  # by the id of the box, as are all of these
         self.places: dict[int, Place] = {}
-        self.written: dict[int, Place] = {}
+        self.real: dict[int, Tensor] = {}  # the box outside for which a box of the trace stands
+        self.stands: dict[int, Tensor] = {}  # and the other way round
+        self.grads: dict[int, Tensor | None] = {}  # the current .grad of a box outside
+        self.absent: list[Place] = []  # gradients that were None when first read
+        self.written: dict[int, Tensor] = {}
         self.regraded: dict[int, Place] = {}
         self.guards: dict[Any, tuple[Callable, Any]] = {}
         self.given = self.arguments = 0  # arguments, and those with the boxes that are looked up
         self.finders: list[Callable[[], list | None]] = []
         self.same: list[tuple[int, Place]] = []  # found boxes that the trace knew already, and where it knew them
-        self.histories: list[tuple[Tensor, Node | None, int]] = []
+        self.histories: list[Callable[[], None]] = []
         self.held: list[Tensor] = []  # keeps ids from being reused
 
     # ---- variables ----------------------------------------------------------------------------------------------------
@@ -106,12 +80,22 @@ class Stage:
 
     def emit(self, prim: Any, ins: tuple, params: dict) -> list[StageVar]:
         """Write one equation down; its outputs' shapes come from the shape rule."""
-        values = [self.read(t) for t in ins]
+        return self._equations(prim, [self.read(t) for t in ins], params)
+
+    def _equations(self, prim: Any, values: Sequence[StageVar], params: dict) -> list[StageVar]:
         outs = [self.variable(aval.shape, aval.dtype) for aval in prim.shape(*values, **params)]
         indices = tuple(v.index for v in values)
         results = tuple(v.index for v in outs)
         self.equations.append(Equation(prim, indices, results, params, ctx.path, ctx.backward))
         return outs
+
+    def _equation(self, prim: Any, values: Sequence[StageVar], params: dict) -> StageVar:
+        return self._equations(prim, values, params)[0]
+
+    def _input(self, spot: Spot, count: int | None) -> StageVar:
+        var = self.variable(spot.array.shape if count is None else (count,), spot.array.dtype)
+        self.inputs.append(Input(var.index, self.avals[var.index], spot.place, count=count))
+        return var
 
     def constant(self, array: np.ndarray) -> StageVar:
         """Numbers made while tracing, embedded in the program."""
@@ -119,15 +103,30 @@ class Stage:
         self.constants[var.index] = np.array(array)
         return var
 
-    def argument(self, t: Tensor, position: int, weak: bool) -> Tensor:
-        """A fresh box that stands for an argument."""
-        var = self.variable(t._v.shape, t._v.dtype, weak)
-        box = wrap(var)
-        box._rg = t.requires_grad and ctx.grad
-        place = Place(None, position)
-        self._remember(box, place)
-        self.inputs.append(Input(var.index, self.avals[var.index], place))
+    def argument(self, t: Tensor, position: int, weak: bool, data: bool) -> Tensor:
+        """A fresh box that stands for an argument; the same one for the same argument. data: it is no tensor."""
         self.given = self.arguments = position + 1
+        if weak:  # a Python number
+            var = self.variable(t._v.shape, t._v.dtype, weak)
+            self.inputs.append(Input(var.index, self.avals[var.index], Place(None, position)))
+            return wrap(var)
+        box = self._stand(t, Place(None, position))
+        self.outside[id(box)].data = data
+        if ctx.grad and t._node is not None:
+            box._node = Node(history_p, {}, (), (box,))
+        else:
+            box._rg = t._rg and ctx.grad
+        return box
+
+    def _stand(self, t: Tensor, place: Place) -> Tensor:
+        """The box that stands for ``t``, which is found at ``place``."""
+        if id(t) in self.stands:
+            return self.stands[id(t)]
+        box = self.stands[id(t)] = wrap(None)
+        self.real[id(box)] = t
+        entry = self._enter(box, t._v, place)
+        box._v = self.memory.value(entry.spot)
+        self.held.append(t)
         return box
 
     def found(self, find: Callable[[], list | None]) -> None:
@@ -140,7 +139,8 @@ class Stage:
             if id(box) in self.places:
                 self.same.append((self.arguments, self.places[id(box)]))
             else:
-                self._remember(box, Place(None, self.arguments))
+                self.places[id(box)] = Place(None, self.arguments)
+                self.held.append(box)
             self.arguments += 1
 
     def number(self, key: Any, read: Callable[[], float]) -> Tensor:
@@ -156,13 +156,17 @@ class Stage:
 
     # ---- outside boxes ------------------------------------------------------------------------------------------------
     def read(self, t: Tensor) -> StageVar:
-        """The variable for a box's value, lifting an outside box to an input at its first read."""
+        """The variable for a box's value as of now, lifting an outside box to an input at its first read."""
+        if is_stale(t):
+            t = self._renewed(t)
         value = t._v
+        entry = self.outside.get(id(t))
+        if entry is None and isinstance(value, np.ndarray):
+            entry = self._reached(t)
+        if entry is not None:
+            return self.memory.value(entry.spot)
         if isinstance(value, StageVar) and value.owner is self:
             return value
-        if isinstance(value, np.ndarray):
-            held = self.values.get(id(t))
-            return held if held is not None else self._lift(t)
         if isinstance(value, Missing):
             raise TracerError(str(value.owner))
         raise TracerError(
@@ -170,79 +174,120 @@ class Stage:
             "here; return it from the traced function instead of storing it"
         )
 
-    def _lift(self, t: Tensor) -> StageVar:
-        var = self.variable(t._v.shape, t._v.dtype)
-        place = self._remember(t, Place(t))
-        self.inputs.append(Input(var.index, self.avals[var.index], place, wants_grad=t._rg))
-        self.values[id(t)] = var
-        return var
+    def _renewed(self, t: Tensor) -> Tensor:
+        """A view whose base was written since, for reading; without gradients its own history must stay as it is."""
+        if ctx.grad or t._view is None:
+            return refresh(t)
+        source = t._view.source()
+        return t if source is None else t._view.prim(source, **t._view.params)
 
-    def _remember(self, t: Tensor, place: Place) -> Place:
-        if id(t) not in self.places:
-            self.places[id(t)] = place
-            self.held.append(t)
-        return self.places[id(t)]
+    def _reached(self, t: Tensor) -> Outside:
+        """The entry of a box that is reached from outside, with its place if that is known already."""
+        entry = self.outside.get(id(t))
+        if entry is not None:
+            return entry
+        return self._enter(t, t._v, self.places.get(id(t), Place(t)), t._rg)
 
-    def write(self, t: Tensor, new: Tensor) -> None:
-        """An outside box gets a new value."""
-        var = self.read(new)
-        place = self._remember(t, Place(t))
+    def _enter(self, box: Tensor, array: np.ndarray, place: Place, grad: bool | None = None) -> Outside:
+        spot = self.memory.spot(array, place, box)
+        if spot.region.recorded:
+            raise RunEagerly
+        self.outside[id(box)] = entry = Outside(box, place, spot, grad)
+        self.places[id(box)] = place
+        self.held.append(box)
+        return entry
+
+    def write(self, t: Tensor, new: Tensor) -> bool:
+        """Give an argument or a box from outside a new value; False for any other box."""
+        if id(t) not in self.outside and not isinstance(t._v, np.ndarray):
+            return False
+        var, entry = self.read(new), self._reached(t)
+        region = entry.spot.region
+        if not entry.spot.array.flags.writeable:
+            raise ShapeError(
+                "in-place: the memory is read-only (expanded, or from a read-only array); use .clone() first"
+            )
+        if ctx.grad and new._node is not None:
+            region.recorded = True
+            if region.holders() > 1:
+                raise RunEagerly  # histories of boxes that share memory: what eager code does is not worth a second copy
         if id(t) not in self.written:
-            self.histories.append((t, t._node, t._slot))
-        self.values[id(t)] = var
-        self.written[id(t)] = place
+            self._note(t)
+            self.written[id(t)] = t
+        if isinstance(t._v, StageVar):
+            t._v = var
+        for spot in (entry.spot, *self.memory.write(entry.spot, var)):
+            for box in spot.boxes:
+                self._touch(box, t)
+        return True
 
-    def refreshed(self, t: Tensor, var: StageVar) -> None:
-        """An outside view follows a write to its base; nothing is to be stored, for it shares the memory."""
-        self._remember(t, Place(t))
-        self.values[id(t)] = var
+    def _touch(self, box: Tensor, writer: Tensor) -> None:
+        """Let the views of a box know that its memory was written, through another box."""
+        if box is writer or (box._cell is not None and box._cell is writer._cell):
+            return
+        self._note(box)
+        if box._cell is None:
+            box._cell = Cell()
+        box._cell.version += 1
+
+    def _note(self, t: Tensor) -> None:
+        """Remember what a box knows of its history, to give it back after the trace."""
+        node, slot, cell, view = t._node, t._slot, t._cell, t._view
+        counts = 0 if cell is None else cell.version, 0 if view is None else view.version
+
+        def give_back() -> None:
+            t._node, t._slot = node, slot
+            if t._cell is not None:
+                t._cell.version = counts[0]
+            if view is not None:
+                view.version = counts[1]
+
+        self.histories.append(give_back)
+
+    def layout(self, t: Tensor) -> np.ndarray | None:
+        """An array that lies in memory as an outside box does (from now on a condition of the plan); None for others."""
+        entry = self.outside.get(id(t))
+        if entry is None:
+            if not isinstance(t._v, np.ndarray):
+                return None
+            entry = self._reached(t)
+        entry.strides = entry.spot.array.strides
+        return entry.spot.array
+
+    def kept(self, t: Tensor) -> Place | None:
+        """Where the box is found that leaves as itself: an argument, or a box from outside; None for any other box."""
+        if id(t) not in self.outside and not isinstance(t._v, np.ndarray):
+            return None
+        entry = self._reached(t)
+        return None if entry.data else entry.place
 
     def read_grad(self, t: Tensor) -> Tensor | None:
         """``t.grad`` as of this point of the trace."""
-        if isinstance(t._v, Tracer) and id(t) not in self.places:
+        if isinstance(t._v, Tracer) and id(t) not in self.outside:
             return t._grad
-        if id(t) not in self.grads:
-            owner = self._remember(t, Place(t))
+        owner = self._reached(t).place
+        real = self.real.get(id(t), t)
+        if id(real) not in self.grads:
             place = Place(owner.box, owner.arg, grad=True)
-            held = t._grad
+            held = real._grad
             if held is None:
                 self.absent.append(place)
-                self.grads[id(t)] = None
-            else:
-                var = self.variable(held._v.shape, held._v.dtype)
-                self.inputs.append(Input(var.index, self.avals[var.index], place))
-                self.grads[id(t)] = wrap(var)
-        return self.grads[id(t)]
+            self.grads[id(real)] = None if held is None else self._stand(held, place)
+        return self.grads[id(real)]
 
     def write_grad(self, t: Tensor, value: Tensor | None) -> None:
         """``t.grad = value``."""
-        if isinstance(t._v, Tracer) and id(t) not in self.places:
+        if isinstance(t._v, Tracer) and id(t) not in self.outside:
             t._grad = value
             return
-        owner = self._remember(t, Place(t))
-        self.grads[id(t)] = value
-        self.regraded[id(t)] = Place(owner.box, owner.arg, grad=True)
+        owner = self._reached(t).place
+        real = self.real.get(id(t), t)
+        self.grads[id(real)] = value
+        self.regraded[id(real)] = Place(owner.box, owner.arg, grad=True)
 
     def restore(self) -> None:
         """Give outside boxes that were written back the history they had."""
-        for t, node, slot in self.histories:
-            t._node, t._slot = node, slot
-
-
-def is_live(t: Tensor) -> bool:
-    """Whether gradients could still flow from ``t`` to a leaf: some path has no freed node."""
-    if t._node is None:
-        return False
-    seen: set[Node] = set()
-    stack: list = [t._node]
-    while stack:
-        node = stack.pop()
-        if node in seen or (node.prim.keeps and node.ins is None):
-            continue
-        seen.add(node)
-        for edge in node.edges:
-            if isinstance(edge, tuple):
-                stack.append(edge[0])
-            elif edge is not None:
-                return True
-    return False
+        for give_back in reversed(self.histories):
+            give_back()
+        for box in self.stands.values():  # kept beyond the trace they may not be read
+            box._v = self.variable(box._v.shape, box._v.dtype)

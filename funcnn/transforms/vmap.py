@@ -6,8 +6,10 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
+import numpy as np
+
 from funcnn.core import tree
-from funcnn.core.aval import Aval
+from funcnn.core.aval import Aval, Tracer
 from funcnn.core.context import ctx, running
 from funcnn.core.errors import ShapeError
 from funcnn.core.interpreter import BoxTracer, Interpreter
@@ -21,6 +23,11 @@ class BatchTracer(BoxTracer):
     """One example of a batch: its shape is the value's without axis 0."""
 
     __slots__ = ()
+
+    def layout(self) -> np.ndarray:
+        """That of the first example; of none, as if it were alone."""
+        whole = super().layout()
+        return whole[0] if len(whole) else Tracer.layout(self)
 
 
 class Batch(Interpreter):

@@ -201,14 +201,17 @@ def test_writes_to_arguments_and_to_closed_over_tensors() -> None:
     assert count.item() == 2 and x.tolist() == [4, 4] and history.tolist() == [0, 6, 6, 0]
 
 
-def test_outputs_have_memory_of_their_own() -> None:
+def test_what_is_computed_has_memory_of_its_own() -> None:
     w = fn.ones(3)
-    f = fn.jit(lambda: (w, w.view(3, 1), w * 2))
-    first = f()
-    w.add_(1.0)
-    assert [t.flatten().tolist() for t in first] == [[1] * 3, [1] * 3, [2] * 3]
-    first[0].fill_(9.0)
-    assert first[1].flatten().tolist() == [1] * 3 and w.tolist() == [2] * 3
+    f = fn.jit(lambda: (w * 2, w + 1, np.float32(3.0) * fn.ones(3)))
+    first, second = f(), f()
+    for t in first:
+        t.fill_(9.0)
+    assert [t.tolist() for t in second] == [[2] * 3, [2] * 3, [3] * 3] and w.tolist() == [1] * 3
+    data = np.ones(3, np.float32)
+    out = fn.jit(lambda x: x)(data)
+    out.fill_(9.0)
+    assert data.tolist() == [1] * 3  # an array is data
 
 
 def test_a_compiled_forward_can_be_differentiated_outside() -> None:
