@@ -84,6 +84,25 @@ def _places(arrays: list, count: int, models: int) -> np.ndarray:
     return (starts[:, :, None] + strides * np.arange(models)).reshape(-1, count * models)
 
 
+def _composed(rule: Rule, count: int, names: tuple, flags: tuple, lead: int) -> Callable:
+    """The update in ordinary operations, of the inputs of the primitive."""
+
+    def step(*ins: Tensor) -> list:
+        first = len(ins) - count * (2 + len(names))
+        hyper = {**rule.unpack(ins[:first]), **dict(zip(rule.flags, flags, strict=True))}
+        rows = zip(*[ins[at : at + count] for at in range(first, len(ins), count)], strict=True)
+        done = [rule.step(g, dict(zip(names, slots, strict=True)), p, hyper) for p, g, *slots in rows]
+        return [p for p, _ in done] + [slots[name] for name in names for _, slots in done]
+
+    def of_models(*ins: Tensor) -> list:
+        tensors, f = count * (2 + len(names)), step
+        for _ in range(lead):
+            f = vmap(f, (None,) * (len(ins) - tensors) + (0,) * tensors)
+        return f(*ins)
+
+    return of_models
+
+
 def _primitive(rule: Rule) -> Primitive:
     """The primitive of a rule. ``count``: how many tensors; ``names``: their slots; ``flags``: the rule's flags.
 
@@ -100,32 +119,14 @@ def _primitive(rule: Rule) -> Primitive:
             table = _places([*sources, *outs], count, models)
             _launch(rule, table, sizes, sources[0].dtype, names, [float(t) for t in ins[:first]], flags)
 
-    def composed(count: int, names: tuple, flags: tuple, lead: int) -> Callable:
-        """The update in ordinary operations."""
-
-        def step(*ins: Tensor) -> list:
-            first = len(ins) - count * (2 + len(names))
-            hyper = {**rule.unpack(ins[:first]), **dict(zip(rule.flags, flags, strict=True))}
-            rows = zip(*[ins[at : at + count] for at in range(first, len(ins), count)], strict=True)
-            done = [rule.step(g, dict(zip(names, slots, strict=True)), p, hyper) for p, g, *slots in rows]
-            return [p for p, _ in done] + [slots[name] for name in names for _, slots in done]
-
-        def of_models(*ins: Tensor) -> list:
-            tensors, f = count * (2 + len(names)), step
-            for _ in range(lead):
-                f = vmap(f, (None,) * (len(ins) - tensors) + (0,) * tensors)
-            return f(*ins)
-
-        return of_models
-
     def pullback(g: list, ins: list, outs: list, **params: Any) -> tuple:
-        results, pull = vjp(composed(**params), *ins)
+        results, pull = vjp(_composed(rule, **params), *ins)
         return pull([zeros_like(y) if g[i] is None else g[i] for i, y in enumerate(results)])
 
     def batch(n: int, ins: list, batched: list, lead: int, **params: Any) -> list:
         first = len(ins) - params["count"] * (2 + len(params["names"]))
         if any(batched[:first]):  # numbers of each model's own
-            return vmap(composed(lead=lead, **params), tuple([0 if b else None for b in batched]))(*ins)
+            return vmap(_composed(rule, lead=lead, **params), tuple([0 if b else None for b in batched]))(*ins)
         return prim(*ins[:first], *all_batched(n, ins[first:], batched[first:]), lead=lead + 1, **params)
 
     prim = Primitive(
