@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from funcnn.core import tree
+from funcnn.core import composition, tree
 from funcnn.core.aval import Aval, Tracer
 from funcnn.core.context import ctx, running
 from funcnn.core.errors import ShapeError
@@ -171,3 +171,6 @@ def _size(leaves: list, axes: list) -> int:
     if len(set(sizes)) > 1:
         raise ShapeError(f"vmap: mapped axes must have one size, got {sorted(set(sizes))}")
     return sizes[0]
+
+
+composition.provide_vmap(vmap)
