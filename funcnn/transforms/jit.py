@@ -103,9 +103,7 @@ class _Call:
         self.boxes: list[Tensor] = []
         self.weak: list[bool] = []
         kinds = [self._kind(leaf, jitted) for leaf in self.leaves]
-        ids = [id(box) for box in self.boxes]
-        twice = None if len(set(ids)) == len(ids) else tuple([ids.index(i) for i in ids])
-        self.key = (self.treedef, tuple(kinds), twice, ctx.grad, dtypes.default_float())
+        self.key = (self.treedef, tuple(kinds), _repeats(self.boxes), ctx.grad, dtypes.default_float())
         self.donated = [
             leaf
             for position in jitted.donated
@@ -134,6 +132,14 @@ class _Call:
                 "pass a tensor, a tuple or a hashable object"
             ) from None
         return (type(value), value)
+
+
+def _repeats(boxes: list[Tensor]) -> tuple | None:
+    """For each box where it comes first among the arguments; None when none comes twice."""
+    if len(boxes) < 2:
+        return None
+    ids = [*map(id, boxes)]
+    return None if len(set(ids)) == len(ids) else tuple([ids.index(i) for i in ids])
 
 
 def _compiled(plan: Plan | Eager | None) -> Plan | None:
