@@ -121,7 +121,7 @@ def _filled(shape: tuple, value: Tensor, dtype: Any, device: Any, requires_grad:
     check_device(device)
     if value._v.size != 1:
         raise ShapeError(f"full: fill_value must be a single number, got a tensor of shape {tuple(value.shape)}")
-    number = reshape(cast(value, value._v.dtype if dtype is None else dtypes.as_dtype(dtype)), ())
+    number = reshape(value if dtype is None else cast(value, dtypes.as_dtype(dtype)), ())
     out = clone(expand(number, shape))
     return out.requires_grad_() if requires_grad else out
 

@@ -56,7 +56,7 @@ class Conditions:
         if not all(read() == seen for read, seen in self.guards):
             return None
         boxes = self.found(args) if self.finders else args
-        if boxes is None or not all([boxes[position] is place.find(boxes) for position, place in self.same]):
+        if boxes is None or not all(boxes[position] is place.find(boxes) for position, place in self.same):
             return None
         if not _fit(self.later, boxes, arrays):
             return None

@@ -14,8 +14,9 @@ from funcnn.core.tensor import Cell, Tensor, wrap
 from funcnn.core.tree import TreeDef
 from funcnn.ops.elementwise import detach
 from funcnn.transforms.conditions import Conditions
+from funcnn.transforms.equation import Equation
 from funcnn.transforms.places import Input, Place
-from funcnn.transforms.staging import Equation, Stage
+from funcnn.transforms.staging import Stage
 
 
 @dataclass(frozen=True)

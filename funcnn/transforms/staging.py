@@ -9,40 +9,20 @@ arguments among them, see one another's writes (``transforms.memory``).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from funcnn.core import dtypes
 from funcnn.core.aval import Aval, Missing, Tracer
 from funcnn.core.context import ctx
 from funcnn.core.errors import ShapeError, TracerError
 from funcnn.core.graph import Node
 from funcnn.core.tensor import Cell, Tensor, is_stale, refresh, wrap
+from funcnn.ops.common import cast_p
+from funcnn.transforms.equation import Equation, StageVar
 from funcnn.transforms.memory import Memory, Spot
 from funcnn.transforms.places import Input, Outside, Place, RunEagerly, history_p, refuse_dtypes
-
-
-class StageVar(Tracer):
-    """A variable of the program being traced. ``weak``: it stands for a Python number."""
-
-    __slots__ = ("index", "weak")
-
-    def __init__(self, owner: Stage, index: int, shape: tuple, dtype: np.dtype, weak: bool = False):
-        super().__init__(owner, tuple(shape), dtype)
-        self.index, self.weak = index, weak
-
-
-@dataclass(frozen=True)
-class Equation:
-    """``outs = prim(ins, **params)`` over variable indices, and for profilers where it was traced."""
-
-    prim: Any
-    ins: tuple[int, ...]
-    outs: tuple[int, ...]
-    params: dict
-    path: str
-    backward: bool
 
 
 class Stage:
@@ -79,8 +59,21 @@ class Stage:
         return StageVar(self, len(self.avals) - 1, shape, dtype, weak)
 
     def emit(self, prim: Any, ins: tuple, params: dict) -> list[StageVar]:
-        """Write one equation down; its outputs' shapes come from the shape rule."""
-        return self._equations(prim, [self.read(t) for t in ins], params)
+        """Write one equation down; its outputs' shapes come from the shape rule.
+
+        A Python number takes the dtype of what it meets, by a cast; one that meets nothing is what eager code makes of it.
+        """
+        values = [self.read(t) for t in ins]
+        if prim is not cast_p and values and all(v.weak and v.dtype.kind == "f" for v in values):
+            values = [self._equation(cast_p, [v], {"dtype": dtypes.default_float()}) for v in values]
+        return self._equations(prim, values, params)
+
+    def exact(self, t: Tensor) -> Tensor:
+        """A Python number as a tensor of just its dtype; any other tensor as it is."""
+        value = t._v
+        if not isinstance(value, StageVar) or not value.weak:
+            return t
+        return wrap(StageVar(self, value.index, value.shape, value.dtype))
 
     def _equations(self, prim: Any, values: Sequence[StageVar], params: dict) -> list[StageVar]:
         outs = [self.variable(aval.shape, aval.dtype) for aval in prim.shape(*values, **params)]
