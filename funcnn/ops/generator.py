@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from funcnn.core.context import ctx, running
 from funcnn.core.errors import DTypeError, FuncnnError
 from funcnn.core.mutation import assign
 from funcnn.core.tensor import Tensor
+from funcnn.kernels.interrupts import Leaving
 from funcnn.ops.common import cast, size_args, to_tensor
 from funcnn.ops.creation import check_device
 from funcnn.ops.elementwise import add, clone, detach, lt, mul
@@ -112,14 +113,17 @@ def next_key() -> Tensor:
     return _seen_inside(inside, fold_in(held[0], held[1]))
 
 
-@contextmanager
-def use_key(source: Any) -> Any:
+class use_key(Leaving):
     """Within, stateful random functions of this thread derive from ``source``; None forbids them."""
-    saved, _override.held = _override.held, [source, 0, 0 if ctx.top is None else ctx.top.depth]
-    try:
-        yield
-    finally:
-        _override.held = saved
+
+    __slots__ = ("source",)
+
+    def __init__(self, source: Any):
+        self.source = source
+
+    def __enter__(self) -> None:
+        self.close = partial(_override.__dict__.update, {"held": _override.held})
+        _override.held = [self.source, 0, 0 if ctx.top is None else ctx.top.depth]
 
 
 def draw_key(generator: Generator | None = None) -> Tensor:

@@ -161,16 +161,19 @@ def _trace(f: Callable, call: _Call) -> Plan | Eager | None:
         else:
             arguments.append(leaf.value if isinstance(leaf, Static) else leaf)
     args, kwargs = call.treedef.unflatten(arguments)
-    ctx.stage = stage
-    Scope.want(1)
     try:
+        Scope.wanted.add(stage)
+        ctx.stage = stage
         return _finish(stage, f(*args, **kwargs), fresh)
     except RunEagerly:
         return Eager(stage, True)
     finally:
-        Scope.want(-1)
         ctx.stage = None
-        stage.restore()
+        try:  # an interrupt may come after either call, not within: both are C code
+            Scope.wanted.discard(stage)
+        finally:
+            stage.give_back()
+        stage.close()
 
 
 def _finish(stage: Stage, result: Any, fresh: list[Tensor]) -> Plan | None:

@@ -8,7 +8,10 @@ arguments among them, see one another's writes (``transforms.memory``).
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import starmap
 from typing import Any
 
 import numpy as np
@@ -49,7 +52,11 @@ class Stage:
         self.given = self.arguments = 0  # arguments, and those with the boxes that are looked up
         self.finders: list[Callable[[], list | None]] = []
         self.same: list[tuple[int, Place]] = []  # found boxes that the trace knew already, and where it knew them
-        self.histories: list[Callable[[], None]] = []
+        self.histories: list[tuple[Any, str, Any]] = []  # what boxes from outside knew of their histories
+        self.noted: set[int] = set()
+        self.give_back: Callable = partial(
+            deque, starmap(setattr, self.histories), 0
+        )  # in C, which no interrupt breaks off
         self.held: list[Tensor] = []  # keeps ids from being reused
 
     # ---- variables ----------------------------------------------------------------------------------------------------
@@ -225,17 +232,10 @@ class Stage:
 
     def _note(self, t: Tensor) -> None:
         """Remember what a box knows of its history, to give it back after the trace."""
-        node, slot, cell, view = t._node, t._slot, t._cell, t._view
-        counts = 0 if cell is None else cell.version, 0 if view is None else view.version
-
-        def give_back() -> None:
-            t._node, t._slot = node, slot
-            if t._cell is not None:
-                t._cell.version = counts[0]
-            if view is not None:
-                view.version = counts[1]
-
-        self.histories.append(give_back)
+        for thing, names in ((t, ("_node", "_slot", "_cell")), (t._cell, ("version",)), (t._view, ("version",))):
+            if thing is not None and id(thing) not in self.noted:
+                self.noted.add(id(thing))
+                self.histories += [(thing, name, getattr(thing, name)) for name in names]
 
     def layout(self, t: Tensor) -> np.ndarray | None:
         """An array that lies in memory as an outside box does (from now on a condition of the plan); None for others."""
@@ -278,9 +278,7 @@ class Stage:
         self.grads[id(real)] = value
         self.regraded[id(real)] = Place(owner.box, owner.arg, grad=True)
 
-    def restore(self) -> None:
-        """Give outside boxes that were written back the history they had."""
-        for give_back in reversed(self.histories):
-            give_back()
-        for box in self.stands.values():  # kept beyond the trace they may not be read
+    def close(self) -> None:
+        """Let no box that stands for another be read beyond the trace."""
+        for box in self.stands.values():
             box._v = self.variable(box._v.shape, box._v.dtype)
