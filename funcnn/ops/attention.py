@@ -26,7 +26,7 @@ from funcnn.kernels.cpu import attention as kernels
 from funcnn.kernels.cpu import attention_grad as grad_kernels
 from funcnn.kernels.cpu import threads
 from funcnn.ops.common import all_batched, broadcast, cast, numel, operand, require_same_dtype, unbroadcast
-from funcnn.ops.creation import zeros_like
+from funcnn.ops.creation import tri, zeros_like
 from funcnn.ops.elementwise import add, eq, gt, mul, sub, where
 from funcnn.ops.generator import next_key
 from funcnn.ops.matmul import matmul
@@ -176,7 +176,7 @@ def _weights(q: Tensor, k: Tensor, rest: tuple, masked: bool, causal: bool, scal
     if masked:
         s = add(s, rest[0])
     if causal:
-        s = where(constant(np.tri(s._v.shape[-2], s._v.shape[-1], dtype=np.bool_)), s, -math.inf)
+        s = where(tri(s._v.shape[-2], s._v.shape[-1]), s, -math.inf)
     if not masked:
         return softmax(s, -1)
     dead = eq(amax(s, -1, True), -math.inf)

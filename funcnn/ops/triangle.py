@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from funcnn.core.errors import ShapeError
-from funcnn.core.tensor import Tensor, constant
+from funcnn.core.tensor import Tensor
 from funcnn.ops.common import normalize_dim, to_tensor
+from funcnn.ops.creation import tri
 from funcnn.ops.elementwise import where
 from funcnn.ops.movement import diagonal as diagonal_of
-from funcnn.ops.movement import movedim, unsqueeze
+from funcnn.ops.movement import movedim, reshape, slice_place_p
 
 
 def _masked(name: str, input: Any, lower: bool, diagonal: int) -> Tensor:
@@ -19,8 +18,8 @@ def _masked(name: str, input: Any, lower: bool, diagonal: int) -> Tensor:
     if x.ndim < 2:
         raise ShapeError(f"{name}: expected a matrix or a batch of them, got shape {tuple(x.shape)}")
     rows, cols = x._v.shape[-2:]
-    keep = np.tri(rows, cols, diagonal if lower else diagonal - 1, dtype=bool)
-    return where(constant(keep if lower else ~keep), x, 0)
+    keep = tri(rows, cols, diagonal if lower else diagonal - 1)
+    return where(keep, x, 0) if lower else where(keep, 0, x)
 
 
 def tril(input: Any, diagonal: int = 0) -> Tensor:
@@ -38,13 +37,13 @@ def diag_embed(input: Any, offset: int = 0, dim1: int = -2, dim2: int = -1) -> T
     x = to_tensor(input)
     size = x._v.shape[-1]
     whole = size + abs(offset)
-    place = np.zeros((size, whole, whole), bool)
-    i = np.arange(size)
-    place[i, i + max(-offset, 0), i + max(offset, 0)] = True
-    from funcnn.ops.reduce import sum as sum_
-
-    spread = where(constant(place), unsqueeze(unsqueeze(x, -1), -1), 0)
-    out = sum_(spread, -3, dtype=x._v.dtype)
+    lead = tuple(x._v.shape[:-1])
+    first = offset if offset >= 0 else -offset * whole
+    stop = min(first + (whole + 1) * size, whole * whole)
+    rest = (0,) * len(lead), (1,) * len(lead)
+    shape = (*lead, whole * whole)
+    flat = slice_place_p(x, shape=shape, starts=(*rest[0], first), stops=(*lead, stop), steps=(*rest[1], whole + 1))
+    out = reshape(flat, (*lead, whole, whole))
     dims = (normalize_dim("diag_embed", dim1, out.ndim), normalize_dim("diag_embed", dim2, out.ndim))
     return movedim(out, (-2, -1), dims)
 
