@@ -6,6 +6,7 @@ tensors, then Python scalars; a lower rank changes the result only when its kind
 
 from __future__ import annotations
 
+import math
 import numbers
 from functools import lru_cache
 
@@ -76,6 +77,40 @@ def scalar_dtype(value) -> np.dtype:
     if isinstance(value, numbers.Real):
         return default_float()
     raise DTypeError(f"expected a number or a tensor, got {type(value).__name__}: {value!r}")
+
+
+def wrapped(value, dtype: np.dtype) -> np.ndarray:
+    """A Python number as a 0-d array of ``dtype``, an integer beyond it taken modulo its range: what an operand becomes.
+
+    Raises ``OverflowError`` for an integer of more than 64 bits.
+    """
+    try:
+        return np.asarray(value, dtype)
+    except OverflowError:
+        if dtype.kind not in "iu" or not -(2**63) <= value < 2**64:
+            raise OverflowError(f"{value} does not fit 64 bits; convert it to a float first") from None
+    return np.asarray(int(value) % 2**64, np.uint64).astype(dtype)
+
+
+def number(name: str, value, dtype: np.dtype) -> np.ndarray:
+    """A Python number as a 0-d array of ``dtype``, a fraction cut off for integers: what is stored. -1 is the largest unsigned.
+
+    Raises ``OverflowError`` for a number beyond the dtype, in the name of the operation.
+    """
+    if dtype.kind == "b":
+        return np.asarray(bool(value))
+    if dtype.kind == "f" and -6e4 < value < 6e4:  # the common case, in every float
+        return np.asarray(value, dtype)
+    value = value.item() if isinstance(value, np.generic) else value
+    if dtype.kind == "f":
+        fits = not math.isfinite(value) or abs(value) <= float(np.finfo(dtype).max)
+    else:
+        info = np.iinfo(dtype)
+        negates = dtype.kind == "u" and isinstance(value, int)
+        fits = (-info.max if negates else info.min) <= value <= info.max
+    if not fits:
+        raise OverflowError(f"{name}: {value} does not fit {dtype}; convert the tensor to a wider dtype first")
+    return np.asarray(value, dtype) if dtype.kind == "f" else wrapped(int(value), dtype)
 
 
 def combine(higher: np.dtype | None, lower: np.dtype | None) -> np.dtype | None:

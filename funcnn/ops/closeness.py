@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from funcnn.core.tensor import Tensor
-from funcnn.ops.common import promoted, to_tensor
+from funcnn.ops.common import floating, promoted, require_same_dtype, to_tensor
 from funcnn.ops.elementwise import abs as abs_
 from funcnn.ops.elementwise import add, eq, isfinite, isnan, le, logical_and, logical_or, mul, sub
 from funcnn.ops.reduce import all as all_
@@ -13,7 +13,11 @@ from funcnn.ops.reduce import all as all_
 
 def isclose(input: Any, other: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Tensor:
     """``|input - other| <= atol + rtol * |other|``, elementwise; equal infinities are close."""
+    if isinstance(input, Tensor) and isinstance(other, Tensor):
+        require_same_dtype("isclose", input, other)
     x, y = promoted("isclose", input, other)
+    if x._v.dtype.kind == "b":
+        x, y = floating(x), floating(y)
     near = logical_and(le(abs_(sub(x, y)), add(mul(abs_(y), rtol), atol)), isfinite(y))
     close = logical_or(eq(x, y), near)
     return logical_or(close, logical_and(isnan(x), isnan(y))) if equal_nan else close

@@ -29,7 +29,7 @@ def operand(name: str, value: Any) -> Tensor:
 def to_tensor(value: Any, dtype: np.dtype | None = None) -> Tensor:
     """A tensor, an array (sharing memory), a number or a nested list as a tensor; a given dtype is cast to."""
     if isinstance(value, Tensor):
-        return value if dtype is None else cast(value, dtype)
+        return value if dtype is None or value._v.dtype == dtype else cast(value, dtype)
     if isinstance(value, np.ndarray):
         known = dtypes.as_dtype(value.dtype)
         array = value.astype(known.newbyteorder("=") if dtype is None else dtype, copy=False)
@@ -39,11 +39,14 @@ def to_tensor(value: Any, dtype: np.dtype | None = None) -> Tensor:
     if isinstance(value, np.generic):
         return constant(np.asarray(value, dtypes.as_dtype(value.dtype) if dtype is None else dtype))
     with np.errstate(over="ignore"):  # a number beyond the dtype becomes infinite, as in PyTorch
-        return constant(np.asarray(value, dtypes.scalar_dtype(value) if dtype is None else dtype))
+        return constant(dtypes.wrapped(value, dtypes.scalar_dtype(value) if dtype is None else dtype))
 
 
 def from_sequence(value: list | tuple, dtype: np.dtype | None = None) -> Tensor:
-    """A nested sequence of numbers, arrays or tensors as a fresh tensor; Python floats become the default float."""
+    """A nested sequence of numbers, arrays or tensors as a fresh tensor; Python floats become the default float.
+
+    Raises ``OverflowError`` for a Python number beyond an integer dtype.
+    """
     if any(isinstance(item, Tensor) for item in value):
         value = [item.numpy() if isinstance(item, Tensor) else item for item in value]
     try:
@@ -53,6 +56,9 @@ def from_sequence(value: list | tuple, dtype: np.dtype | None = None) -> Tensor:
     if dtype is None:
         from_python = array.dtype == np.float64 and not _has_array(value)
         dtype = dtypes.default_float() if from_python or array.size == 0 else dtypes.as_dtype(array.dtype)
+    elif dtype.kind in "iu" and array.size and not _has_array(value):
+        for extreme in (array.min(), array.max()):
+            dtypes.number("tensor", extreme, dtype)
     return constant(array.astype(dtype))
 
 
@@ -62,13 +68,28 @@ def _has_array(value: Any) -> bool:
     return isinstance(value, (np.ndarray, np.generic))
 
 
-def promoted(name: str, *args: Any) -> list[Tensor]:
-    """The operands as tensors of their common dtype (see ``core.dtypes``). Raises ``DTypeError`` where there is none."""
+def promoted(name: str, *args: Any, to_float: bool = False, exact: bool = False) -> list[Tensor]:
+    """The operands as tensors of their common dtype (see ``core.dtypes``). Raises ``DTypeError`` where there is none.
+
+    to_float: in the default float where that is no float. exact: a Python number beyond the dtype raises, else it wraps.
+    """
     try:
         dtype = dtypes.result_type([_ranked(arg) for arg in args])
     except DTypeError as error:
         raise DTypeError(f"{name}: {error}") from None
-    return [to_tensor(arg, dtype) for arg in args]
+    if to_float and dtype.kind != "f":
+        dtype = dtypes.default_float()
+    return [stored(name, arg, dtype) if exact else to_tensor(arg, dtype) for arg in args]
+
+
+def stored(name: str, value: Any, dtype: np.dtype) -> Tensor:
+    """``value`` as a tensor of ``dtype``, a Python number without a detour through another dtype.
+
+    Raises ``OverflowError`` for a number that the dtype does not hold.
+    """
+    if isinstance(value, (int, float, np.generic)):
+        return constant(dtypes.number(name, value, dtype))
+    return to_tensor(value, dtype)
 
 
 def _ranked(arg: Any) -> tuple[np.dtype, int]:
@@ -228,6 +249,4 @@ cast_p = Primitive(
 
 def cast(x: Tensor, dtype: np.dtype) -> Tensor:
     """A copy in another dtype; the tensor itself where it has that dtype already."""
-    if x._v.dtype == dtype:
-        return x if ctx.stage is None else ctx.stage.exact(x)
-    return cast_p(x, dtype=dtype)
+    return x if x._v.dtype == dtype else cast_p(x, dtype=dtype)

@@ -104,17 +104,16 @@ def binary(
             dtype = input._v.dtype
             if dtype is other._v.dtype and (not to_float or dtype.kind == "f"):
                 return prim(input, other)
-        elif type(other) in _NUMBERS and isinstance(input, Tensor) and _holds(input, other):
+        elif type(other) in _NUMBERS and isinstance(input, Tensor) and holds(input, other):
             return prim(input, constant(np.array(other, input._v.dtype)))
-        elif type(input) in _NUMBERS and isinstance(other, Tensor) and _holds(other, input):
+        elif type(input) in _NUMBERS and isinstance(other, Tensor) and holds(other, input):
             return prim(constant(np.array(input, other._v.dtype)), other)
-        x, y = promoted(name, input, other)
-        return prim(floating(x), floating(y)) if to_float else prim(x, y)
+        return prim(*promoted(name, input, other, to_float=to_float))
 
     return _named(function, name, doc, prim)
 
 
-def _holds(t: Tensor, number: float) -> bool:
+def holds(t: Tensor, number: float) -> bool:
     """Whether a number simply takes a tensor's dtype: the common case, kept apart from promotion for speed."""
     value = t._v
     return value.dtype.kind == "f" and -6e4 < number < 6e4 and not (isinstance(value, Tracer) and value.weak)

@@ -16,27 +16,33 @@ from funcnn.kernels.cpu import elementwise as kernels
 from funcnn.ops.common import (
     batch_elementwise,
     broadcast,
+    cast,
     promoted,
     require_same_dtype,
+    stored,
     to_tensor,
     unbroadcast,
 )
 from funcnn.ops.copies import copies
-from funcnn.ops.declare import binary, flat_slope, unary
+from funcnn.ops.declare import binary, flat_slope, holds, unary
 from funcnn.ops.loops import activation, fast, pairwise, selects, with_kernel
 
 
 def _sign(ins: list, outs: list) -> None:
-    np.subtract(ins[0] > 0, ins[0] < 0, outs[0], dtype=outs[0].dtype)
+    if ins[0].dtype.kind == "b":
+        np.copyto(outs[0], ins[0])
+    else:
+        np.subtract(ins[0] > 0, ins[0] < 0, outs[0], dtype=outs[0].dtype)
 
 
 def _no_zero(ins: list) -> None:
-    if ins[1].dtype.kind != "f" and not np.all(ins[1]):
+    if ins[1].dtype.kind != "f" and ins[0].size and not np.all(ins[1]):
         raise ZeroDivisionError("integer division: the divisor contains a zero; convert to float for inf and nan")
 
 
-def _ties(g: Tensor, x: Tensor, y: Tensor, wins: Tensor) -> Tensor:
-    return where(eq(x, y), mul(g, 0.5), where(wins, g, 0.0))
+def _ties(g: Tensor, x: Tensor, y: Tensor, loses: Tensor) -> Tensor:
+    """The gradient of an extremum: halved where equal, nothing where it loses; all of it where one is NaN."""
+    return where(eq(x, y), mul(g, 0.5), where(loses, 0.0, g))
 
 
 # ---- comparison and logic ---------------------------------------------------------------------------------------------
@@ -119,12 +125,12 @@ fmod = binary(
 )
 maximum = binary(
     "maximum", pairwise("maximum"),
-    lambda g, x, y, o: _ties(g, x, y, gt(x, y)), lambda g, x, y, o: _ties(g, x, y, gt(y, x)),
+    lambda g, x, y, o: _ties(g, x, y, lt(x, y)), lambda g, x, y, o: _ties(g, x, y, lt(y, x)),
     "The larger of two; NaN wins; ties share the gradient.",
 )  # fmt: skip
 minimum = binary(
     "minimum", pairwise("minimum"),
-    lambda g, x, y, o: _ties(g, x, y, lt(x, y)), lambda g, x, y, o: _ties(g, x, y, lt(y, x)),
+    lambda g, x, y, o: _ties(g, x, y, gt(x, y)), lambda g, x, y, o: _ties(g, x, y, gt(y, x)),
     "The smaller of two; NaN wins; ties share the gradient.",
 )  # fmt: skip
 fmax = binary(
@@ -149,26 +155,86 @@ sign = unary(
     "-1, 0 or 1; 0 for NaN.",
     keeps="",
     to_float=False,
-    kinds="iuf",
 )
-positive = unary("positive", np.positive, lambda g, x, o: g, "``+input``.", keeps="", to_float=False, kinds="iuf")
-square = unary(
+_square = unary(
     "square", fast("square", 0.1), lambda g, x, o: mul(g, mul(x, 2.0)), "``input ** 2``.", to_float=False, kinds="iuf"
 )
 reciprocal = unary("reciprocal", np.reciprocal, lambda g, x, o: neg(mul(g, mul(o, o))), "``1 / input``.", keeps="o")
 
 
-def add(input: Any, other: Any, *, alpha: float = 1) -> Tensor:
+def _over_vjp(g: Tensor, ins: list, o: Tensor, number: float) -> tuple:
+    return (neg(mul(g, mul(o, true_divide(o, number)))),)
+
+
+number_over_p = (
+    Primitive(  # a number over a tensor; its derivative reads the quotient, so the tensor may be overwritten
+        "number_over",
+        shape=lambda x, number: (x,),
+        cpu=lambda ins, outs, number: np.divide(number, ins[0], out=outs[0]),
+        vjp=_over_vjp,
+        batch=lambda n, ins, batched, number: number_over_p(ins[0], number=number),
+        keeps="o",
+    )
+)
+
+
+def rdiv(input: Tensor, number: Any) -> Tensor:
+    """``number / input``."""
+    if type(number) in (int, float) and number and holds(input, number):
+        return number_over_p(input, number=number)
+    return true_divide(number, input)
+
+
+_trunc_divide = binary(
+    "trunc_divide",
+    lambda x, y, out: np.trunc(np.divide(x, y, out), out),
+    lambda g, x, y, o: flat_slope(g),
+    lambda g, x, y, o: flat_slope(g),
+    "``trunc(input / other)`` of floating-point numbers.",
+    keeps="",
+    kinds="f",
+)
+
+
+def positive(input: Any) -> Tensor:
+    """``+input``: the tensor itself. Raises ``DTypeError`` for bools."""
+    x = to_tensor(input)
+    if x._v.dtype.kind == "b":
+        raise DTypeError(f"positive: not defined for {x.dtype}")
+    return x
+
+
+def square(input: Any) -> Tensor:
+    """``input ** 2``; of bools as int64."""
+    x = to_tensor(input)
+    return _square(cast(x, dtypes.int64) if x._v.dtype.kind == "b" else x)
+
+
+_ONE = 1
+
+
+def add(input: Any, other: Any, *, alpha: float = _ONE) -> Tensor:
     """``input + alpha * other``, elementwise with broadcasting."""
-    return _add(input, other if alpha == 1 else mul(other, alpha))
+    return _add(input, other) if alpha is _ONE else _add(*_weighted("add", input, other, alpha))
 
 
-def sub(input: Any, other: Any, *, alpha: float = 1) -> Tensor:
+def sub(input: Any, other: Any, *, alpha: float = _ONE) -> Tensor:
     """``input - alpha * other``, elementwise with broadcasting."""
-    return _sub(input, other if alpha == 1 else mul(other, alpha))
+    return _sub(input, other) if alpha is _ONE else _sub(*_weighted("sub", input, other, alpha))
+
+
+def _weighted(name: str, input: Any, other: Any, alpha: Any) -> tuple[Tensor, Tensor]:
+    """The operands in their common dtype, the second times ``alpha``. Raises ``DTypeError`` for one of a higher kind."""
+    x, y = promoted(name, input, other)
+    dtype = x._v.dtype
+    kind = alpha._v.dtype.kind if isinstance(alpha, Tensor) else dtypes.scalar_dtype(alpha).kind
+    if (kind == "f" and dtype.kind != "f") or (kind == "b" and dtype.kind != "b"):
+        raise DTypeError(f"{name}: alpha={alpha!r} does not go with a result of {dtype}")
+    return x, mul(y, stored(f"{name}: alpha", alpha, dtype))
 
 
 add.primitive, sub.primitive = _add.primitive, _sub.primitive  # type: ignore[attr-defined]
+square.primitive = _square.primitive  # type: ignore[attr-defined]
 
 
 def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
@@ -181,9 +247,7 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
         raise ValueError(f"div: rounding_mode must be None, 'floor' or 'trunc', got {rounding_mode!r}")
     x, y = promoted("div", input, other)
     if x._v.dtype.kind == "f":
-        from funcnn.ops.math import trunc
-
-        return trunc(true_divide(x, y))
+        return _trunc_divide(x, y)
     return floor_divide(sub(x, fmod(x, y)), y)
 
 
@@ -220,7 +284,7 @@ def where(condition: Any, input: Any = None, other: Any = None) -> Any:
         from funcnn.ops.index import nonzero
 
         return nonzero(condition, as_tuple=True)
-    return where_p(condition, *promoted("where", input, other))
+    return where_p(condition, *promoted("where", input, other, exact=True))
 
 
 clamp_p = activation("clamp", kernels.clamp, kernels.clamp_grad, 0.1, None)
@@ -234,7 +298,7 @@ def clamp(input: Any, min: Any = None, max: Any = None) -> Tensor:
     x = to_tensor(input)
     if x._v.dtype.kind == "f" and all(type(bound) in (int, float) and bound == bound for bound in bounds):
         return clamp_p(x, low=-inf if min is None else float(min), high=inf if max is None else float(max))
-    x, *limits = promoted("clamp", x, *bounds)
+    x, *limits = promoted("clamp", x, *bounds, exact=True)
     if min is not None:
         x = _nearer(ge(x, limits[0]), lt(x, limits[0]), x, limits[0])
     return x if max is None else _nearer(le(x, limits[-1]), gt(x, limits[-1]), x, limits[-1])
@@ -262,6 +326,18 @@ clone_p = Primitive(
     keeps="",
 )
 
+
+def apart(out: Tensor, input: Tensor) -> Tensor:
+    """``out``, or a copy of it where it shares the memory of ``input``: the result of an operation that promises a copy."""
+    return clone(out) if _root(out) is _root(input) else out
+
+
+def _root(t: Tensor) -> Tensor:
+    while t._view is not None and (base := t._view.source()) is not None:
+        t = base
+    return t
+
+
 stop_gradient_p = Primitive(
     "detach",
     shape=lambda x: (x,),
@@ -288,7 +364,9 @@ def detach(input: Tensor) -> Tensor:
     saved, ctx.grad = ctx.grad, False
     try:
         if view is not None and not view.detached and traced:
-            return view.prim(detach(view.base), **view.params)  # so that writes reach the base
+            base = view.source()
+            assert base is not None, "only a detached alias can lose its base"
+            return view.prim(detach(base), **view.params)  # so that writes reach the base
         out = stop_gradient_p(input)
     finally:
         ctx.grad = saved

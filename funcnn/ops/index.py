@@ -16,11 +16,11 @@ from funcnn.core.context import ctx
 from funcnn.core.errors import DTypeError, ShapeError, TracerError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor, constant
-from funcnn.ops.common import all_batched, broadcast, cast, normalize_dim, to_tensor
-from funcnn.ops.creation import arange, zeros
+from funcnn.ops.common import all_batched, broadcast, cast, normalize_dim, stored, to_tensor
+from funcnn.ops.creation import zeros
 from funcnn.ops.elementwise import where
-from funcnn.ops.inplace import write
-from funcnn.ops.movement import expand, movedim, reshape, select, slice_dim, unsqueeze
+from funcnn.ops.inplace import fill, write
+from funcnn.ops.movement import expand, movedim, reshape, reshape_p, select, slice_dim, unsqueeze
 
 
 # ---- primitives on the leading dimensions -----------------------------------------------------------------------------
@@ -54,7 +54,7 @@ def _index_vjp(g: Tensor, ins: list, o: Tensor) -> tuple:
 def _with_batch(n: int, indices: list, batched: list) -> list:
     """The indices with the batch as one more, so that example i indexes row i."""
     shape = next(t._v.shape[1:] if b else t._v.shape for t, b in zip(indices, batched, strict=True))
-    rows = reshape(arange(n), (n, *(1,) * len(shape)))
+    rows = constant(np.arange(n).reshape(n, *(1,) * len(shape)))
     return [expand(rows, (n, *shape)), *all_batched(n, indices, batched)]
 
 
@@ -212,10 +212,10 @@ def _front(x: Tensor, arrays: list) -> tuple[Tensor, list[Tensor], int]:
 
 def getitem(x: Tensor, index: Any) -> Tensor:
     """``x[index]``: a view for basic indices, a copy for tensors, lists and masks. Raises ``IndexError``."""
-    x, arrays = _basic(x, index)
+    seen, arrays = _basic(x, index)
     if not arrays:
-        return x
-    front, indices, place = _front(x, arrays)
+        return reshape_p(x, shape=tuple(x._v.shape)) if seen is x else seen
+    front, indices, place = _front(seen, arrays)
     out = index_p(front, *indices)
     rank = indices[0].ndim
     return out if place == 0 else movedim(out, list(range(rank)), list(range(place, place + rank)))
@@ -223,11 +223,14 @@ def getitem(x: Tensor, index: Any) -> Tensor:
 
 def setitem(x: Tensor, index: Any, value: Any) -> None:
     """``x[index] = value``, in place; ``value`` is converted and broadcast."""
-    value = cast(to_tensor(value), x._v.dtype)
+    value = stored("index_put_", value, x._v.dtype)
     if _traceable_mask(x, index, value):
         write(x, masked_fill(x, index, value), "index_put_")
         return
     target, arrays = _basic(x, index)
+    if not arrays and value.ndim == 0:
+        fill(target, value, "index_put_")
+        return
     if not arrays:
         write(target, _fitted(value, tuple(target._v.shape)), "index_put_")
         return
@@ -316,8 +319,16 @@ def in_positive_range(name: str, index: np.ndarray, size: int, dim: int) -> None
 
 def gather(input: Any, dim: int, index: Any) -> Tensor:
     """``out[i][j] = input[index[i][j]][j]`` (for dim 0): at each point of ``index``, coordinate ``dim`` replaced by it."""
-    x = to_tensor(input)
-    return gather_p(x, to_tensor(index), dim=normalize_dim("gather", dim, x.ndim))
+    x, index = to_tensor(input), to_tensor(index)
+    dim = normalize_dim("gather", dim, x.ndim)
+    if x.ndim and index.ndim:
+        return gather_p(x, index, dim=dim)
+    return reshape(gather_p(one_dim(x), one_dim(index), dim=dim), tuple(index._v.shape))
+
+
+def one_dim(t: Tensor) -> Tensor:
+    """A 0-d tensor as a vector of one element, others as they are: along a dimension PyTorch takes the one for the other."""
+    return t if t.ndim else reshape(t, (1,))
 
 
 def take_along_dim(input: Any, indices: Any, dim: int | None = None) -> Tensor:
@@ -339,8 +350,10 @@ def index_select(input: Any, dim: int, index: Any) -> Tensor:
         raise IndexError(
             f"index_select: expected a vector of integers, got {index.dtype} of shape {tuple(index.shape)}"
         )
-    out = index_p(movedim(x, dim, 0) if dim else x, reshape(index, (-1,) if index._v.size else (0,)))
-    return movedim(out, 0, dim) if dim else out
+    if x.ndim == 0 and index._v.size != 1:
+        raise ShapeError(f"index_select: a 0-d tensor takes one index, got {index._v.size}")
+    out = index_p(movedim(x, dim, 0) if dim else one_dim(x), one_dim(index))
+    return movedim(out, 0, dim) if dim else out if x.ndim else reshape(out, ())
 
 
 def take(input: Any, index: Any) -> Tensor:
@@ -353,7 +366,12 @@ def take(input: Any, index: Any) -> Tensor:
 def masked_fill(input: Any, mask: Any, value: Any) -> Tensor:
     """``value`` (a number or 0-d tensor) where ``mask`` holds."""
     x = to_tensor(input)
-    return where(mask, cast(to_tensor(value), x._v.dtype), x)
+    value = stored("masked_fill", value, x._v.dtype)
+    if value.ndim:
+        raise ShapeError(
+            f"masked_fill: value must be a number or a 0-d tensor, got shape {tuple(value.shape)}; use where"
+        )
+    return where(mask, value, x)
 
 
 def masked_select(input: Any, mask: Any) -> Tensor:

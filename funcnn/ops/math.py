@@ -7,10 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from funcnn.core.primitive import Implementation
+from funcnn.core import dtypes
+from funcnn.core.aval import Aval
+from funcnn.core.primitive import Implementation, Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu import activation as activation_kernels
 from funcnn.kernels.cpu import elementwise as kernels
+from funcnn.ops.common import batch_elementwise, broadcast, promoted, require_same_dtype, to_tensor, unbroadcast
+from funcnn.ops.creation import require_floating
 from funcnn.ops.declare import binary, flat_slope, unary
 from funcnn.ops.elementwise import add, div, eq, ge, logical_and, mul, neg, sub, where
 from funcnn.ops.loops import fast, gradient, looped, pairwise, with_kernel
@@ -22,18 +26,30 @@ FEW = 1 << 12  # elements; below, NumPy's several passes in the cache cost less 
 
 
 # ---- rounding ---------------------------------------------------------------------------------------------------------
-_step: dict[str, Any] = {"keeps": "", "to_float": False, "kinds": "iuf"}
-ceil = unary("ceil", np.ceil, lambda g, x, o: flat_slope(g), "The next integer upwards.", **_step)
-floor = unary("floor", np.floor, lambda g, x, o: flat_slope(g), "The next integer downwards.", **_step)
-trunc = unary("trunc", np.trunc, lambda g, x, o: flat_slope(g), "The integer part, towards zero.", **_step)
-_round = unary("round", np.rint, lambda g, x, o: flat_slope(g), "The nearest integer, halves to even.", **_step)
+def _step(name: str, function: np.ufunc, doc: str) -> Any:
+    """A function that rounds; integers are copied."""
+
+    def loop(x: np.ndarray, out: np.ndarray) -> None:
+        if x.dtype.kind == "f":
+            function(x, out)
+        else:
+            np.copyto(out, x)
+
+    return unary(name, loop, lambda g, x, o: flat_slope(g), doc, keeps="", to_float=False, kinds="iuf")
+
+
+ceil = _step("ceil", np.ceil, "The next integer upwards.")
+floor = _step("floor", np.floor, "The next integer downwards.")
+trunc = _step("trunc", np.trunc, "The integer part, towards zero.")
+_round = _step("round", np.rint, "The nearest integer, halves to even.")
 fix = trunc
 
 
 def round(input: Any, *, decimals: int = 0) -> Tensor:
-    """The nearest multiple of ``10 ** -decimals``, halves to even."""
+    """The nearest multiple of ``10 ** -decimals``, halves to even. Raises ``DTypeError`` for decimals of integers."""
     if decimals == 0:
         return _round(input)
+    input = require_floating("round to decimals", to_tensor(input))
     scale = 10.0 ** abs(decimals)
     return div(_round(mul(input, scale)), scale) if decimals > 0 else mul(_round(div(input, scale)), scale)
 
@@ -42,8 +58,9 @@ round.primitive = _round.primitive  # type: ignore[attr-defined]
 
 
 def frac(input: Any) -> Tensor:
-    """``input - trunc(input)``."""
-    return sub(input, trunc(input))
+    """``input - trunc(input)``, of floating-point numbers."""
+    x = require_floating("frac", to_tensor(input))
+    return sub(x, trunc(x))
 
 
 # ---- exponentials, logarithms, powers ---------------------------------------------------------------------------------
@@ -66,9 +83,13 @@ rsqrt = unary(
 )
 
 
-def _natural(ins: list) -> None:
-    if ins[0].dtype.kind == "i" and np.any(ins[1] < 0):
-        raise ValueError("pow: integers cannot be raised to negative integer powers; convert the base to float")
+def _power(ins: list, outs: list) -> None:
+    x, y = ins
+    if x.dtype.kind != "i" or not np.any(y < 0):
+        np.power(x, y, out=outs[0])
+        return
+    np.power(x, np.maximum(y, 0), out=outs[0])
+    np.copyto(outs[0], (x == 1) + (x == -1) * (1 - 2 * (y & 1)), where=y < 0, casting="unsafe")  # the integer part
 
 
 def _is_square(ins: list) -> bool:
@@ -94,16 +115,30 @@ def _over_square(a: Tensor, x: Tensor, y: Tensor) -> Tensor:
     return where(eq(length, 0.0), 0.0, div(a, length))
 
 
-pow = binary(
+_pow = binary(
     "pow",
-    (Implementation(_square, _is_square), Implementation(lambda ins, outs: np.power(ins[0], ins[1], out=outs[0]))),
+    (Implementation(_square, _is_square), Implementation(_power)),
     _pow_dx,
     _pow_dy,
     "``input ** exponent``.",
     keeps="io",
     kinds="iuf",
-    check=_natural,
 )
+
+
+def pow(input: Any, exponent: Any) -> Tensor:
+    """``input ** exponent``; of integers to a negative power in a tensor the integer part.
+
+    Raises ``ValueError`` for integers to a negative number, ``OverflowError`` for a number that their dtype does not hold.
+    """
+    if type(exponent) is int and isinstance(input, Tensor) and input._v.dtype.kind in "iu":
+        if exponent < 0:
+            raise ValueError("pow: integers cannot be raised to negative integer powers; convert the base to float")
+        dtypes.number("pow", exponent, input._v.dtype)
+    return _pow(input, exponent)
+
+
+pow.primitive = _pow.primitive  # type: ignore[attr-defined]
 logaddexp = binary(
     "logaddexp",
     pairwise("logaddexp", 1.2, least=FEW),
@@ -212,6 +247,34 @@ relu = unary(
 )
 
 
+# ---- interpolation ----------------------------------------------------------------------------------------------------
+def _lerp_shape(x: Any, y: Any, weight: Any) -> tuple:
+    require_same_dtype("lerp", x, y, weight)
+    return (Aval(broadcast("lerp", tuple(x.shape), tuple(y.shape), tuple(weight.shape)), x.dtype),)
+
+
+def _lerp(ins: list, outs: list) -> None:
+    x, y, weight = ins
+    span = y - x
+    np.copyto(outs[0], np.where(np.abs(weight) < 0.5, x + weight * span, y - span * (1 - weight)))
+
+
+def _lerp_vjp(g: Tensor, ins: list, o: Tensor) -> tuple:
+    x, y, weight = ins
+    return (
+        lambda: unbroadcast(mul(g, sub(1.0, weight)), x._v.shape),
+        lambda: unbroadcast(mul(g, weight), y._v.shape),
+        lambda: unbroadcast(mul(g, sub(y, x)), weight._v.shape),
+    )
+
+
+lerp_p = Primitive("lerp", _lerp_shape, cpu=_lerp, vjp=_lerp_vjp)
+object.__setattr__(lerp_p, "batch", batch_elementwise(lerp_p))
+
+
 def lerp(input: Any, end: Any, weight: Any) -> Tensor:
-    """``input + weight * (end - input)``."""
-    return add(input, mul(weight, sub(end, input)))
+    """``input + weight * (end - input)``, counted from the nearer end."""
+    return lerp_p(*promoted("lerp", input, end, weight, to_float=True))
+
+
+lerp.primitive = lerp_p  # type: ignore[attr-defined]

@@ -18,6 +18,8 @@ from funcnn.ops.common import all_batched, cast, floating, normalize_dim, normal
 from funcnn.ops.creation import ones_like, require_floating
 from funcnn.ops.elementwise import abs as abs_
 from funcnn.ops.elementwise import (
+    add,
+    clone,
     eq,
     gt,
     isnan,
@@ -133,9 +135,10 @@ def nansum(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = N
     return sum(where(isnan(x), 0, x), dim, keepdim, dtype=dtype)
 
 
-def nanmean(input: Any, dim: Any = None, keepdim: bool = False) -> Tensor:
+def nanmean(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """The mean over ``dim`` of what is not NaN."""
     x, dim = require_floating("nanmean", to_tensor(input)), all_if_empty(dim)
+    x = x if dtype is None else cast(x, dtypes.as_dtype(dtype))
     present = cast(eq(x, x), x._v.dtype)
     return true_divide(nansum(x, dim, keepdim), sum(present, dim, keepdim))
 
@@ -238,7 +241,7 @@ def _extremum(input: Any, dim: Any, keepdim: bool, place: Primitive, whole: Call
     x = to_tensor(input)
     dim = normalize_dim(place.name[3:], dim, x.ndim)
     if x.ndim == 0:
-        return ValuesIndices(x, argmax(x))
+        return ValuesIndices(clone(x), argmax(x))
     return _pick(x, dim, reduce(place, x, dim, True), keepdim)
 
 
@@ -270,11 +273,14 @@ def median(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
     from funcnn.ops.sort import argsort
 
     x = to_tensor(input)
+    if dim is None and not x._v.size:
+        nothing = math.nan if x._v.dtype.kind == "f" else np.iinfo(x._v.dtype).min
+        return add(sum(x, dtype=x._v.dtype), nothing)
     if dim is None:
         return reduce(median_p, x, None, False)
     dim = normalize_dim("median", dim, x.ndim)
     if x.ndim == 0:
-        return ValuesIndices(x, argmax(x))
+        return ValuesIndices(clone(x), argmax(x))
     size = x._v.shape[dim]
     if size == 0:
         raise IndexError(f"median: cannot reduce dimension {dim} of shape {tuple(x.shape)}: there is no element")
@@ -365,7 +371,7 @@ def norm(input: Any, p: Any = "fro", dim: Any = None, keepdim: bool = False, dty
 
 def trace(input: Any) -> Tensor:
     """The sum of a matrix's diagonal. Raises ``ShapeError`` for other than two dimensions."""
-    from funcnn.ops.movement import diagonal
+    from funcnn.ops.triangle import diagonal
 
     x = to_tensor(input)
     if x.ndim != 2:

@@ -15,7 +15,7 @@ from funcnn.kernels.cpu import scan as kernels
 from funcnn.kernels.cpu.threads import workers
 from funcnn.ops.common import all_batched, cast, floating, normalize_dim, numel, to_tensor
 from funcnn.ops.creation import ones_like, zeros_like
-from funcnn.ops.elementwise import eq, mul, sub, where
+from funcnn.ops.elementwise import clone, eq, mul, sub, where
 from funcnn.ops.index import gather
 from funcnn.ops.join import cat, flip_p
 from funcnn.ops.math import exp
@@ -187,7 +187,7 @@ cummin_index_p = _scan("cummin", _latest(np.minimum), None, "", dtypes.int64)
 def _running(prim: Primitive, input: Any, dim: int) -> ValuesIndices:
     x = to_tensor(input)
     at = _apply(prim, x, dim)
-    return ValuesIndices(x if x.ndim == 0 else gather(x, normalize_dim(prim.name, dim, x.ndim), at), at)
+    return ValuesIndices(clone(x) if x.ndim == 0 else gather(x, normalize_dim(prim.name, dim, x.ndim), at), at)
 
 
 def cummax(input: Any, dim: int) -> ValuesIndices:

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 
 from funcnn.core import dtypes
+from funcnn.core.aval import Aval
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
-from funcnn.ops.common import all_batched, broadcast, cast, normalize_dim, to_tensor
-from funcnn.ops.creation import zeros
+from funcnn.ops.common import all_batched, broadcast, cast, normalize_dim, stored, to_tensor
+from funcnn.ops.creation import zeros, zeros_like
 from funcnn.ops.elementwise import mul, true_divide, where
-from funcnn.ops.index import gather_p, in_positive_range, index_put_p, mesh, nonzero
+from funcnn.ops.index import gather_p, in_positive_range, index_put_p, mesh, one_dim
 from funcnn.ops.index import masked_fill as masked_fill
 from funcnn.ops.movement import expand, movedim, reshape, slice_dim
 
@@ -73,14 +74,16 @@ def scatter(
     x, index = to_tensor(input), to_tensor(index)
     if reduce not in (None, "add", "multiply"):
         raise ValueError(f"scatter: reduce must be None, 'add' or 'multiply', got {reduce!r}")
-    source = to_tensor(value if src is None else src)
+    source = stored("scatter", value, x._v.dtype) if src is None else to_tensor(src)
+    dim, shape = normalize_dim("scatter", dim, x.ndim), tuple(x._v.shape)
+    x, index = one_dim(x), one_dim(index)
     source = expand(cast(source, x._v.dtype), tuple(index._v.shape)) if source.ndim == 0 else source
-    dim = normalize_dim("scatter", dim, x.ndim)
     if source.ndim == index.ndim:
         for d, size in enumerate(index._v.shape):
             if source._v.shape[d] > size:
                 source = slice_dim(source, d, 0, size)
-    return scatter_p(x, index, source, dim=dim, mode=reduce or "set")
+    out = scatter_p(x, index, source, dim=dim, mode=reduce or "set")
+    return out if shape else reshape(out, ())
 
 
 def scatter_add(input: Any, dim: int, index: Any, src: Any) -> Tensor:
@@ -91,16 +94,17 @@ def scatter_add(input: Any, dim: int, index: Any, src: Any) -> Tensor:
 def _along(input: Any, dim: int, index: Any, source: Any, accumulate: bool, name: str) -> Tensor:
     x, index = to_tensor(input), to_tensor(index)
     dim = normalize_dim(name, dim, x.ndim)
-    front = movedim(x, dim, 0)
+    front = movedim(one_dim(x), dim, 0)
     wanted = (index._v.size, *front._v.shape[1:])
-    source = cast(to_tensor(source), x._v.dtype)
+    source = stored(name, source, x._v.dtype)
     source = expand(source, wanted) if source.ndim == 0 else movedim(source, dim, 0)
     if tuple(source._v.shape) != tuple(wanted):
         raise ShapeError(
             f"{name}: source of shape {tuple(source.shape)} (dimension {dim} first), expected {tuple(wanted)}"
         )
     flat = reshape(index, (index._v.size,))
-    return movedim(index_put_p(front, source, cast(flat, dtypes.int64), accumulate=accumulate), 0, dim)
+    out = movedim(index_put_p(front, source, cast(flat, dtypes.int64), accumulate=accumulate), 0, dim)
+    return out if x.ndim else reshape(out, ())
 
 
 def index_add(input: Any, dim: int, index: Any, source: Any, *, alpha: float = 1) -> Tensor:
@@ -115,17 +119,63 @@ def index_copy(input: Any, dim: int, index: Any, source: Any) -> Tensor:
 
 def index_fill(input: Any, dim: int, index: Any, value: Any) -> Tensor:
     """A copy with the slices ``index`` of dimension ``dim`` filled with a number."""
+    if isinstance(value, Tensor) and value.ndim:
+        raise ShapeError(f"index_fill: value must be a number or a 0-d tensor, got shape {tuple(value.shape)}")
     return _along(input, dim, index, value, False, "index_fill")
 
 
+# ---- masks ------------------------------------------------------------------------------------------------------------
+def _masked_put_shape(x: Any, mask: Any, source: Any) -> tuple:
+    if tuple(mask.shape) != tuple(x.shape) or mask.dtype != dtypes.bool_ or source.dtype != x.dtype:
+        raise ShapeError(
+            f"masked_scatter: mask {mask.dtype}{tuple(mask.shape)} and source {source.dtype} for {x.dtype}{tuple(x.shape)}"
+        )
+    return (x,)
+
+
+def _masked_put(ins: list, outs: list) -> None:
+    x, mask, source = ins
+    np.copyto(outs[0], x)
+    outs[0][mask] = source[: np.count_nonzero(mask)]
+
+
+def _enough(ins: list) -> None:
+    count = np.count_nonzero(ins[1])
+    if ins[2].size < count:
+        raise ShapeError(f"masked_scatter: source has {ins[2].size} elements for {count} places")
+
+
+masked_put_p = Primitive(
+    "masked_scatter",
+    _masked_put_shape,
+    cpu=_masked_put,
+    vjp=lambda g, ins, o: (
+        lambda: masked_fill(g, ins[1], 0),
+        None,
+        lambda: masked_take_p(g, ins[1], count=ins[2]._v.size),
+    ),
+    check=_enough,
+)
+
+
+def _masked_take(ins: list, outs: list, count: int) -> None:
+    chosen = ins[0][ins[1]]
+    outs[0][chosen.size :] = 0
+    outs[0][: chosen.size] = chosen
+
+
+masked_take_p = Primitive(  # the transpose: what lies under the mask, in order, then zeros up to ``count``
+    "masked_take",
+    shape=lambda g, mask, count: (Aval((count,), g.dtype),),
+    cpu=_masked_take,
+    vjp=lambda c, ins, o, count: (lambda: masked_put_p(zeros_like(ins[0]), ins[1], c), None),
+)
+
+
 def masked_scatter(input: Any, mask: Any, source: Any) -> Tensor:
-    """A copy with the elements of ``source``, in order, where ``mask`` holds."""
-    x, mask = to_tensor(input), to_tensor(mask)
+    """A copy with the elements of ``source``, in order, where ``mask`` holds; both shapes are broadcast."""
+    x, mask, source = to_tensor(input), to_tensor(mask), to_tensor(source)
+    if source._v.dtype != x._v.dtype:
+        raise DTypeError(f"masked_scatter: source is {source.dtype}, the input {x.dtype}; convert it with .to(dtype)")
     shape = broadcast("masked_scatter", tuple(x._v.shape), tuple(mask._v.shape))
-    places = nonzero(expand(mask, shape), as_tuple=True)
-    count = places[0]._v.size
-    source = to_tensor(source)
-    if source._v.size < count:
-        raise ShapeError(f"masked_scatter: source has {source._v.size} elements for {count} places")
-    flat = slice_dim(reshape(cast(source, x._v.dtype), (source._v.size,)), 0, 0, count)
-    return index_put_p(expand(x, shape), flat, *places, accumulate=False)
+    return masked_put_p(expand(x, shape), expand(mask, shape), reshape(source, (source._v.size,)))

@@ -14,8 +14,9 @@ from funcnn.core.primitive import Implementation, Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.threads import workers
 from funcnn.kernels.cpu.topk import top_rows
-from funcnn.ops.common import cast, normalize_dim, to_tensor
-from funcnn.ops.elementwise import mul
+from funcnn.ops.common import normalize_dim, to_tensor
+from funcnn.ops.creation import zeros
+from funcnn.ops.elementwise import clone
 from funcnn.ops.index import gather
 from funcnn.ops.movement import reshape, slice_dim
 from funcnn.ops.reduce import ValuesIndices, dropped
@@ -45,14 +46,14 @@ def argsort(input: Any, dim: int = -1, descending: bool = False, stable: bool = 
     """The indices that sort along ``dim``; equal elements keep their order."""
     x = to_tensor(input)
     dim = normalize_dim("argsort", dim, x.ndim)
-    return cast(mul(x, 0), dtypes.int64) if x.ndim == 0 else argsort_p(x, dim=dim, descending=bool(descending))
+    return zeros((), dtype=dtypes.int64) if x.ndim == 0 else argsort_p(x, dim=dim, descending=bool(descending))
 
 
 def sort(input: Any, dim: int = -1, descending: bool = False, stable: bool = True) -> ValuesIndices:
     """``(values, indices)`` sorted along ``dim``; equal elements keep their order."""
     x = to_tensor(input)
     order = argsort(x, dim, descending)
-    return ValuesIndices(x if x.ndim == 0 else gather(x, dim, order), order)
+    return ValuesIndices(clone(x) if x.ndim == 0 else gather(x, dim, order), order)
 
 
 def _sorted_top(ins: list, outs: list, dim: int, k: int, largest: bool) -> None:
@@ -87,7 +88,7 @@ def topk(input: Any, k: int, dim: int = -1, largest: bool = True, sorted: bool =
     x = to_tensor(input)
     dim = normalize_dim("topk", dim, x.ndim)
     if x.ndim == 0:
-        return ValuesIndices(x, argsort(x))
+        return ValuesIndices(clone(x), argsort(x))
     try:
         k = index(k)
     except TypeError:
@@ -103,7 +104,7 @@ def kthvalue(input: Any, k: int, dim: int = -1, keepdim: bool = False) -> Values
     x = to_tensor(input)
     dim = normalize_dim("kthvalue", dim, x.ndim)
     if x.ndim == 0:
-        return ValuesIndices(x, argsort(x))
+        return ValuesIndices(clone(x), argsort(x))
     if not 1 <= k <= x._v.shape[dim]:
         raise ShapeError(f"kthvalue: k={k} is out of range for dimension {dim} of size {x._v.shape[dim]}")
     order = slice_dim(argsort(x, dim), dim, k - 1, k)

@@ -226,6 +226,7 @@ def _selection() -> list[Case]:
         Case("add-alpha", lambda x, y: e.add(x, y, alpha=0.5), (Arr(_S), Arr((3,))), lambda x, y: x + 0.5 * y),
         Case("sub-alpha", lambda x, y: e.sub(x, y, alpha=3), (Arr(_S), Arr((3,))), lambda x, y: x - 3 * y),
         Case("div", e.div, (Arr(_S), Arr((3,), 0.5, 2)), np.divide, torch_function("div")),
+        Case("number-over", lambda x: 0.7 / x, (Arr(_S, 0.5, 2),), lambda x: 0.7 / x, lambda x: 0.7 / x),
         Case("div-floor", lambda x, y: e.div(x, y, rounding_mode="floor"), (Arr(_S), Arr((3,), 0.5, 2)),
              np.floor_divide, torch_function("div", rounding_mode="floor")),
         Case("div-trunc", lambda x, y: e.div(x, y, rounding_mode="trunc"), (Arr(_S, -4, 4), Arr((3,), 0.5, 2)),

@@ -32,7 +32,7 @@ ROWS = [
     both("index_select", lambda m, x, i: m.index_select(x, 1, i), A, Arr((6,), 0, 4, "int64")),
     both("masked_fill", lambda m, x, k: m.masked_fill(x, k, 3.0), M, Arr((3, 4), dtype="bool")),
     both("masked_select", lambda m, x: m.masked_select(x, m.tensor(MASK)), M, vmap=False, jit=False),
-    both("masked_scatter", lambda m, x, s: m.masked_scatter(x, m.tensor(MASK), s), M, Arr((8,)), vmap=False, jit=False),
+    both("masked_scatter", lambda m, x, s: m.masked_scatter(x, m.tensor(MASK), s), M, Arr((8,))),
     both("scatter", lambda m, x, s: m.scatter(x, 1, m.tensor([[0, 3], [1, 2]]), s), M, Arr((2, 2)), vmap=False),
     both("scatter_value", lambda m, x, i: m.scatter(x, 0, i, 2.5), M, Arr((2, 3), 0, 3, "int64")),
     both("scatter_add", lambda m, x, i, s: m.scatter_add(x, 1, i, s), M, Arr((2, 5), 0, 4, "int64"), Arr((2, 5))),

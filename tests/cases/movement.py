@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from tests.cases.both import both
 from tests.cases.case import Arr
 
 A = Arr((2, 3, 4))
 M = Arr((3, 4))
-
-
-def _written(x: Any, y: Any) -> Any:
-    x[:, ::2, 3] = y
-    return x
-
 
 ROWS = [
     both("reshape", lambda m, x: m.reshape(x, (4, 6)), A),
@@ -37,8 +29,9 @@ ROWS = [
     both("narrow", lambda m, x: m.narrow(x, 1, 1, 2), A),
     both("select", lambda m, x: m.select(x, 1, -1), A),
     both("slice_steps", lambda m, x: x[:, ::2, 1:4:2], A),
-    both("slice_written", lambda m, x, y: _written(x * 1, y), A, Arr((2, 2))),
     both("diagonal", lambda m, x: m.diagonal(x, 1, 1, 2), A),
+    both("diagonal_reversed", lambda m, x: m.diagonal(x, 1, 2, 0), A),
+    both("diagonal_beyond", lambda m, x: m.diagonal(x, 7), M),
     both("diagonal_below", lambda m, x: m.diagonal(x, -1), M),
     both("ravel", lambda m, x: m.ravel(x), A),
     both("contiguous", lambda m, x: x.transpose(0, 1).contiguous(), M),
@@ -70,6 +63,7 @@ ROWS = [
     both("pad_replicate", lambda m, x: m.nn.functional.pad(x, (2, 3), mode="replicate"), A),
     both("pad_circular", lambda m, x: m.nn.functional.pad(x, (2, 3), mode="circular"), A),
     both("unfold_windows", lambda m, x: x.unfold(1, 2, 1), A),
+    both("unfold_apart", lambda m, x: x.unfold(2, 1, 3), A),
     both("unfold_steps", lambda m, x: x.unfold(0, 3, 2), Arr((8,))),
     both("im2col", lambda m, x: m.nn.functional.unfold(x, (2, 3), dilation=(2, 1), padding=1, stride=(1, 2)),
          Arr((2, 2, 5, 4))),

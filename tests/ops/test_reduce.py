@@ -118,7 +118,7 @@ def test_reductions_of_nothing() -> None:
         assert gradient(f, EMPTY).shape == (0, 3)
 
 
-@pytest.mark.parametrize("name", ["amax", "amin", "max", "min", "argmax", "argmin", "median"])
+@pytest.mark.parametrize("name", ["amax", "amin", "max", "min", "argmax", "argmin"])
 def test_extrema_of_nothing_are_refused(name: str) -> None:
     for dim in ((0,), ()):
         with pytest.raises(IndexError, match="there is no element"):

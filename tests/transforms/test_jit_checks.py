@@ -29,7 +29,7 @@ REFUSED: dict[str, tuple[Callable, tuple]] = {
     "floor_divide": (lambda i: i // (i - 1), (WIDE,)),
     "remainder": (lambda i: i % (i - 1), (WIDE,)),
     "fmod": (lambda i: fn.fmod(i, i - 1), (WIDE,)),
-    "pow": (lambda i: i ** (i - 1), (WIDE,)),
+    "masked_scatter": (lambda x, i: x.masked_scatter(x > 0, i.float()), (ROWS, WIDE)),
 }
 
 
