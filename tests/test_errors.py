@@ -81,7 +81,7 @@ CASES: list[tuple[str, type, str, Callable[[], Any]]] = [
     ("dtype", TypeError, r"expected a dtype such as funcnn.float32", lambda: fn.zeros(2, dtype="floot")),
     ("device", RuntimeError, r"device 'cuda' is not available", lambda: fn.zeros(2, device="cuda")),
     ("key", ValueError, r"expected a key \(uint32 of shape \(2,\)\)", lambda: fn.random.normal(fn.ones(3), (2,))),
-    ("expanded write", RuntimeError, r"read-only", lambda: fn.zeros(1).expand(3).fill_(1.0)),
+    ("expanded write", RuntimeError, r"read-only", lambda: fn.zeros(1).expand(3).add_(1.0)),
     ("static argument", TypeError, r"must be hashable, got dict|must be hashable", lambda: fn.jit(lambda x, o: x, static_argnums=1)(X, {})),
 ]  # fmt: skip
 

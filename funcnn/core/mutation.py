@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from funcnn.core.aval import Missing, Tracer
@@ -9,6 +11,10 @@ from funcnn.core.context import ctx
 from funcnn.core.errors import DTypeError, GradientError, ShapeError, TracerError
 from funcnn.core.graph import Node
 from funcnn.core.tensor import Cell, Tensor, refresh, version, wrap
+
+_LEAF = (
+    "a leaf tensor that requires grad cannot be changed in place while recording; use `with no_grad():` or its .data"
+)
 
 
 def assign(t: Tensor, new: Tensor, name: str) -> Tensor:
@@ -34,6 +40,32 @@ def assign(t: Tensor, new: Tensor, name: str) -> Tensor:
     return t
 
 
+def restructure(t: Tensor, view: Callable[[Tensor], Tensor], name: str) -> Tensor:
+    """Let ``t`` become the view ``view(t)`` of what it was, its memory as it is; return ``t``.
+
+    What was a view of ``t`` goes on being one of what it was: a box that takes its place as the base of those views.
+    """
+    if isinstance(t._v, Missing):
+        raise TracerError(t._v.owner)
+    if ctx.grad and _wants_grad(t):
+        raise GradientError(f"{name}: {_LEAF}")
+    if ctx.stage is not None:
+        ctx.stage.restructure(t)
+    refresh(t)
+    old = wrap(t._v)
+    old._node, old._slot, old._cell, old._view, old._born = t._node, t._slot, t._cell, t._view, t._born
+    new = view(old)
+    if new is old:
+        return t
+    t._past = [*(t._past or ()), old]
+    t._v, t._node, t._slot, t._view = new._v, new._node, new._slot, new._view
+    t._cell = old._cell or Cell()
+    t._cell.version += 1  # what was recorded with the old shape must notice
+    if t._view is not None:
+        t._view.version = t._cell.version
+    return t
+
+
 def overwritten(t: Tensor) -> None:
     """Note that a kernel has changed the memory of ``t``, which records nothing and is neither traced nor read-only."""
     cell = t._cell
@@ -55,24 +87,23 @@ def _refuse(t: Tensor, new: Tensor, name: str) -> None:
     if t._v.dtype != new._v.dtype:
         raise DTypeError(f"{name}: a result of dtype {new._v.dtype} cannot be stored in a tensor of {t._v.dtype}")
     if ctx.grad and _wants_grad(t):
-        raise GradientError(
-            f"{name}: a leaf tensor that requires grad cannot be changed in place while recording; "
-            "use `with no_grad():` or its .data"
-        )
+        raise GradientError(f"{name}: {_LEAF}")
     depth = _depth(new)
     if depth > max(_depth(t), t._born):
         raise TracerError(
             f"{name}: a tensor made outside {new._v.owner.name} would be overwritten by a value traced inside it; "
             "return the value (has_aux=True in grad) instead"
         )
-    if isinstance(t._v, np.ndarray) and ctx.stage is None and not t._v.flags.writeable:
+    if isinstance(t._v, np.ndarray) and ctx.stage is None and not t._v.flags.writeable and t._v.size:
         raise ShapeError(f"{name}: the memory is read-only (expanded, or from a read-only array); use .clone() first")
 
 
 def _wants_grad(t: Tensor) -> bool:
     """Whether a write to ``t`` would change a leaf that wants a gradient: itself or, for a view, one of its bases."""
     while not t._rg and t._view is not None and not t._view.detached:
-        t = t._view.base
+        base = t._view.source()
+        assert base is not None
+        t = base
     return t._rg
 
 
@@ -108,7 +139,8 @@ def _store(t: Tensor, new: Tensor) -> None:
         if ctx.stage.write(t, new):
             return
     elif isinstance(t._v, np.ndarray) and isinstance(new._v, np.ndarray):
-        np.copyto(t._v, new._v)
+        if t._v.size:  # what is empty may be read-only
+            np.copyto(t._v, new._v)
         return
     t._v = new._v
 

@@ -33,17 +33,22 @@ class Cell:
 
 
 class View:
-    """How an aliasing box was made from its base, so that writes reach the base and later reads see them."""
+    """How an aliasing box was made from its base, so that writes reach the base and later reads see them.
 
-    __slots__ = ("base", "detached", "params", "prim", "version")
+    turn: how often the base had been given another shape in place (``mutation.restructure``) when the view was made.
+    """
 
-    def __init__(self, base: Any, prim: Any, params: dict, version: int, detached: bool):
+    __slots__ = ("base", "detached", "params", "prim", "turn", "version")
+
+    def __init__(self, base: Any, prim: Any, params: dict, version: int, detached: bool, turn: int = 0):
         self.base, self.prim, self.params = base, prim, params
-        self.version, self.detached = version, detached
+        self.version, self.detached, self.turn = version, detached, turn
 
     def source(self) -> Tensor | None:
         """The base box; a detached alias on shared memory does not keep its base (and so its graph) alive."""
-        return self.base() if type(self.base) is weakref.ref else self.base
+        base = self.base() if type(self.base) is weakref.ref else self.base
+        past = None if base is None else base._past
+        return base if past is None or self.turn == len(past) else past[self.turn]
 
 
 class Tensor:
@@ -56,6 +61,7 @@ class Tensor:
     _grad: Tensor | None = None
     _cell: Cell | None = None
     _view: View | None = None
+    _past: list[Tensor] | None = None  # what stands for this box as it was before each change of its shape in place
     _born: int = 0  # depth of the transformation inside which the box was made
     __array_priority__ = 1000
     __array_ufunc__ = None  # array + tensor is the tensor's business
@@ -154,7 +160,8 @@ def alias(box: Tensor, base: Tensor, prim: Any, params: dict, detached: bool = F
     """Mark ``box`` as an alias of ``base``: a view made by ``prim``, or the same value without its history."""
     box._cell = cell = share(base)
     weak = detached and isinstance(box._v, np.ndarray)  # a traced value shares no memory: the base must be there to see
-    box._view = View(weakref.ref(base) if weak else base, prim, params, cell.version, detached)
+    turn = 0 if base._past is None else len(base._past)
+    box._view = View(weakref.ref(base) if weak else base, prim, params, cell.version, detached, turn)
     return box
 
 

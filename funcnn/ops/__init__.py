@@ -60,12 +60,12 @@ PUBLIC: dict[ModuleType, str] = {
     moments: "var std var_mean std_mean",
     scan: "cumsum cumprod cummax cummin logcumsumexp",
     movement: """reshape flatten unflatten squeeze unsqueeze transpose t permute movedim swapaxes narrow select
-        broadcast_to diagonal ravel""",
+        broadcast_to ravel""",
     join: """cat concat stack hstack vstack split chunk tensor_split unbind tile repeat_interleave flip fliplr flipud roll
         rot90 meshgrid""",
     index: "gather index_select index_put take take_along_dim masked_fill masked_select nonzero",
     scatter: "scatter scatter_add index_add index_copy index_fill masked_scatter",
-    triangle: "tril triu diag diag_embed",
+    triangle: "tril triu diag diag_embed diagonal",
     matmul: "matmul mm bmm mv dot outer inner addmm baddbmm einsum tensordot",
     sort: "sort argsort topk kthvalue",
     shuffle: "pixel_shuffle pixel_unshuffle channel_shuffle",

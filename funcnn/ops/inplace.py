@@ -3,11 +3,58 @@
 from __future__ import annotations
 
 from funcnn.core.context import ctx
+from funcnn.core.graph import Node, track
 from funcnn.core.mutation import assign
-from funcnn.core.tensor import Tensor
-from funcnn.ops.elementwise import clone
+from funcnn.core.tensor import Tensor, constant, refresh, wrap
+from funcnn.ops.elementwise import clone, where
+from funcnn.ops.movement import expand, expand_p, permute_p, reshape_p, slice_put_p
+from funcnn.ops.windows import covered, windows_p
 
 
 def write(t: Tensor, new: Tensor, name: str) -> Tensor:
-    """Give ``t`` the value and history of ``new``; a leaf that requires grad is reached through a copy of it."""
-    return assign(t, clone(new) if ctx.grad and new._rg else new, name)
+    """Give ``t`` the value and history of ``new``; a leaf that requires grad is reached through a copy of it.
+
+    A tensor with a history that is overwritten by a constant goes on requiring grad, and sends zeros back.
+    """
+    if ctx.grad:
+        if new._rg:
+            new = clone(new)
+        elif t._node is not None and new._node is None and ctx.top is None and t._v.shape == new._v.shape:
+            new = _replacing(t, new)
+    return assign(t, new, name)
+
+
+def fill(t: Tensor, number: Tensor, name: str) -> Tensor:
+    """Give every element of ``t`` the value of a 0-d tensor, also where elements of ``t`` share their place."""
+    view = t._view
+    if view is None or not _shares_places(t):
+        return write(t, expand(number, tuple(t._v.shape)), name)
+    source = view.source()
+    assert source is not None
+    if view.prim is windows_p:
+        write(source, where(constant(covered(tuple(source._v.shape), **view.params)), number, source), name)
+    else:
+        fill(source, number, name)
+    return refresh(t)
+
+
+def _shares_places(t: Tensor) -> bool:
+    """Whether several elements of ``t`` lie at one place: it was expanded, or is windows that overlap."""
+    view = t._view
+    source = None if view is None or view.detached else view.source()
+    if view is None or source is None or not t._v.size:
+        return False
+    if view.prim is expand_p:
+        return t._v.size != source._v.size or _shares_places(source)
+    if view.prim is windows_p:
+        return view.params["step"] < view.params["size"]
+    return view.prim in (permute_p, reshape_p) and _shares_places(source)
+
+
+def _replacing(t: Tensor, new: Tensor) -> Tensor:
+    """``new`` with the history of having been put in the place of all of ``t``."""
+    shape = tuple(t._v.shape)
+    whole = {"starts": (0,) * len(shape), "stops": shape, "steps": (1,) * len(shape)}
+    box = wrap(new._v)
+    box._node = Node(slice_put_p, whole, (t, new), (track(t), None))
+    return box

@@ -13,6 +13,7 @@ from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.ops.common import all_batched, cast, normalize_dim, normalize_dims, size_args, to_tensor
+from funcnn.ops.elementwise import apart
 from funcnn.ops.movement import expand, movedim, reshape, select, slice_dim, unsqueeze
 
 
@@ -148,7 +149,8 @@ def repeat(input: Any, *repeats: Any) -> Tensor:
     shape = (1,) * (len(times) - x.ndim) + tuple(x._v.shape)
     wide = tuple(v for pair in zip(times, shape, strict=True) for v in pair)
     thin = tuple(v for s in shape for v in (1, s))
-    return reshape(expand(reshape(x, thin), wide), tuple(k * s for k, s in zip(times, shape, strict=True)))
+    out = reshape(expand(reshape(x, thin), wide), tuple(k * s for k, s in zip(times, shape, strict=True)))
+    return apart(out, x)
 
 
 def tile(input: Any, *dims: Any) -> Tensor:
@@ -166,7 +168,7 @@ def repeat_interleave(input: Any, repeats: Any, dim: int | None = None) -> Tenso
     if isinstance(repeats, int):
         shape = tuple(x._v.shape)
         wide = expand(unsqueeze(x, dim + 1), (*shape[: dim + 1], repeats, *shape[dim + 1 :]))
-        return reshape(wide, (*shape[:dim], shape[dim] * repeats, *shape[dim + 1 :]))
+        return apart(reshape(wide, (*shape[:dim], shape[dim] * repeats, *shape[dim + 1 :])), x)
     from funcnn.ops.index import index_select
 
     counts = to_tensor(repeats).numpy()  # type: ignore[attr-defined]
@@ -211,22 +213,24 @@ def roll(input: Any, shifts: Any, dims: Any = None) -> Tensor:
     dims = (dims,) if isinstance(dims, int) else tuple(dims)
     if len(shifts) != len(dims):
         raise ShapeError(f"roll: shifts {shifts} and dims {dims} differ in length")
+    out = x
     for shift, dim in zip(shifts, dims, strict=True):
         dim = normalize_dim("roll", dim, x.ndim)
         size = x._v.shape[dim]
         at = (-shift) % size if size else 0
         if at:
-            x = cat_p(slice_dim(x, dim, at, size), slice_dim(x, dim, 0, at), dim=dim)
-    return x
+            out = cat_p(slice_dim(out, dim, at, size), slice_dim(out, dim, 0, at), dim=dim)
+    return apart(out, x)
 
 
 def rot90(input: Any, k: int = 1, dims: Any = (0, 1)) -> Tensor:
     """Rotated by ``k`` quarter turns in the plane of two dimensions, from the first towards the second."""
     x = to_tensor(input)
     a, b = (normalize_dim("rot90", d, x.ndim) for d in dims)
+    out = x
     for _ in range(k % 4):
-        x = flip_p(movedim(x, (a, b), (b, a)), dims=(a,))
-    return x
+        out = flip_p(movedim(out, (a, b), (b, a)), dims=(a,))
+    return apart(out, x)
 
 
 def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:

@@ -21,9 +21,10 @@ from funcnn.ops.common import (
     unbroadcast,
 )
 from funcnn.ops.elementwise import add, mul
-from funcnn.ops.movement import diagonal, expand, permute, reshape, transpose, unsqueeze
+from funcnn.ops.movement import expand, permute, reshape, transpose, unsqueeze
 from funcnn.ops.reduce import sum as sum_
 from funcnn.ops.reduce import trace as trace
+from funcnn.ops.triangle import diagonal
 
 
 def _matmul_shape(x: Any, y: Any) -> tuple:

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from funcnn.core import dtypes
-from funcnn.core.errors import DTypeError
+from funcnn.core.errors import DTypeError, ShapeError
+from funcnn.core.mutation import restructure
 from funcnn.core.tensor import Tensor
 from funcnn.ops import (
     closeness,
@@ -28,8 +29,8 @@ from funcnn.ops import (
     triangle,
     windows,
 )
-from funcnn.ops.common import broadcast, cast, to_tensor
-from funcnn.ops.inplace import write
+from funcnn.ops.common import broadcast, cast, stored, to_tensor
+from funcnn.ops.inplace import fill, write
 from funcnn.ops.movement import expand
 
 # Every name is a function whose first argument is the tensor; a trailing "_" asks for the in-place form as well.
@@ -46,12 +47,12 @@ METHODS: dict[Any, str] = {
         median aminmax""",
     moments: "var std",
     scan: "cumsum_ cumprod_ cummax cummin logcumsumexp",
-    movement: """reshape view flatten unflatten squeeze_ unsqueeze_ transpose_ t_ permute movedim swapaxes expand expand_as
-        broadcast_to select narrow diagonal ravel contiguous""",
+    movement: """reshape view flatten unflatten squeeze unsqueeze transpose t permute movedim swapaxes expand expand_as
+        broadcast_to select narrow ravel contiguous""",
     join: """split chunk tensor_split unbind repeat tile repeat_interleave flip fliplr flipud roll rot90""",
     index: "gather index_select index_put_ take take_along_dim masked_select nonzero",
     scatter: "scatter_ scatter_add_ index_add_ index_copy_ index_fill_ masked_fill_ masked_scatter_",
-    triangle: "tril_ triu_ diag diag_embed",
+    triangle: "tril_ triu_ diag diag_embed diagonal",
     windows: "unfold",
     matmul: "matmul mm bmm mv dot outer addmm_ baddbmm_ inner trace",
     softmax: "softmax log_softmax",
@@ -77,6 +78,17 @@ def inplace(f: Callable, name: str) -> Callable:
 
     method.__name__ = method.__qualname__ = name
     method.__doc__ = f"In-place form of ``{name[:-1]}``."
+    return method
+
+
+def restructured(f: Callable, name: str) -> Callable:
+    """The in-place form of a view: the tensor goes on with the strides of the view, its memory stays as it is."""
+
+    def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return restructure(self, lambda old: f(old, *args, **kwargs), name)
+
+    method.__name__ = method.__qualname__ = name
+    method.__doc__ = f"In-place form of ``{name[:-1]}``: no number moves, other views keep their shape."
     return method
 
 
@@ -111,9 +123,11 @@ _OPERATORS = {
 
 
 def fill_(self: Tensor, value: Any) -> Tensor:
-    """Every element becomes ``value`` (a number or a 0-d tensor)."""
-    filled = expand(_alike(to_tensor(value), self, "fill_"), tuple(self._v.shape))
-    return write(self, filled, "fill_")
+    """Every element becomes ``value``, a number or a 0-d tensor. Raises ``OverflowError`` for a number beyond the dtype."""
+    number = stored("fill_", value, self._v.dtype)
+    if number.ndim:
+        raise ShapeError(f"fill_: expected a number or a 0-d tensor, got one of shape {tuple(number.shape)}; use copy_")
+    return fill(self, number, "fill_")
 
 
 def zero_(self: Tensor) -> Tensor:
@@ -129,6 +143,13 @@ def copy_(self: Tensor, src: Any) -> Tensor:
     return write(self, source, "copy_")
 
 
+def _matrix_transpose(self: Tensor) -> Tensor:
+    """The transpose of the last two dimensions; a 0-d tensor as it is. Raises ``ShapeError`` for a vector."""
+    if self.ndim == 1:
+        raise ShapeError(f"mT: expected a matrix or a batch of them, got shape {tuple(self.shape)}")
+    return movement.transpose(self, -2, -1) if self.ndim else movement.t(self)
+
+
 def _attach() -> None:
     for module, names in METHODS.items():
         for listed in names.split():
@@ -137,10 +158,14 @@ def _attach() -> None:
             setattr(Tensor, name, f)
             if listed.endswith("_"):
                 setattr(Tensor, listed, inplace(f, listed))
+    for name in ("squeeze", "unsqueeze", "transpose", "t", "swapaxes"):
+        setattr(Tensor, name + "_", restructured(getattr(movement, name), name + "_"))
+    Tensor.swapdims_ = Tensor.swapaxes_  # type: ignore[attr-defined]
     for name, f in _OPERATORS.items():
         setattr(Tensor, f"__{name}__", f)
         setattr(Tensor, f"__r{name}__", reflected(f, f"__r{name}__"))
         setattr(Tensor, f"__i{name}__", inplace(f, f"{name}_"))
+    Tensor.__rtruediv__ = elementwise.rdiv  # type: ignore[attr-defined]
     for name in ("eq", "ne", "lt", "le", "gt", "ge"):
         setattr(Tensor, f"__{name}__", compared(getattr(elementwise, name), f"__{name}__"))
         setattr(Tensor, f"{name}_", inplace(getattr(elementwise, name), f"{name}_"))
@@ -154,7 +179,7 @@ def _attach() -> None:
     for name, f in single.items():
         setattr(Tensor, name, f)
     Tensor.T = builtins.property(lambda self: movement.permute(self, tuple(range(self.ndim))[::-1]))  # type: ignore[attr-defined]
-    Tensor.mT = builtins.property(lambda self: movement.transpose(self, -2, -1))  # type: ignore[attr-defined]
+    Tensor.mT = builtins.property(_matrix_transpose)  # type: ignore[attr-defined]
 
 
 _attach()

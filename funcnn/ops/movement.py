@@ -184,7 +184,14 @@ def _expand_shape(x: Any, shape: tuple) -> tuple:
     return (Aval(shape, x.dtype),)
 
 
+def _expanded(x: np.ndarray, shape: tuple) -> np.ndarray:
+    """Read-only where elements are shared; with only leading sizes of 1 added it may be written."""
+    return x.reshape(shape) if x.size == numel(shape) else np.broadcast_to(x, shape)
+
+
 def _expand_unview(base: Tensor, new: Tensor, shape: tuple) -> Tensor:
+    if base._v.size == new._v.size:
+        return reshape(new, base._v.shape)
     raise ShapeError(f"an expanded tensor of shape {shape} shares elements and cannot be written in place; .clone() it")
 
 
@@ -198,7 +205,7 @@ def _expand_batch(n: int, ins: list, batched: list, shape: tuple) -> Tensor:
 expand_p = Primitive(
     "expand",
     _expand_shape,
-    view=lambda x, shape: np.broadcast_to(x, shape),
+    view=_expanded,
     unview=_expand_unview,
     vjp=lambda g, ins, o, shape: (unbroadcast(g, ins[0]._v.shape),),
     batch=_expand_batch,
@@ -252,28 +259,9 @@ slice_p = Primitive(
 
 def slice_place(g: Tensor, like: Tensor, where: dict) -> Tensor:
     """``g`` at the slice's place in zeros of the shape of ``like``."""
-    return slice_place_p(g, shape=tuple(like._v.shape), **where)
+    from funcnn.ops.creation import zeros
 
-
-def _slice_place(ins: list, outs: list, shape: tuple, **where: Any) -> None:
-    outs[0].fill(0)
-    outs[0][_slices(**where)] = ins[0]
-
-
-def _slice_place_batch(
-    n: int, ins: list, batched: list, shape: tuple, starts: tuple, stops: tuple, steps: tuple
-) -> Tensor:
-    return slice_place_p(ins[0], shape=(n, *shape), starts=(0, *starts), stops=(n, *stops), steps=(1, *steps))
-
-
-slice_place_p = Primitive(
-    "slice_place",
-    lambda new, shape, starts, stops, steps: (Aval(shape, new.dtype),),
-    cpu=_slice_place,
-    vjp=lambda g, ins, o, shape, **where: (slice_p(g, **where),),
-    batch=_slice_place_batch,
-    keeps="",
-)
+    return slice_put_p(zeros(tuple(like._v.shape), dtype=like._v.dtype), g, **where)
 
 
 def _slice_put(ins: list, outs: list, starts: tuple, stops: tuple, steps: tuple) -> None:
@@ -307,10 +295,36 @@ slice_put_p = Primitive(
 
 def slice_dim(x: Tensor, dim: int, start: int, stop: int, step: int = 1) -> Tensor:
     """``x[start:stop:step]`` along one dimension, for bounds already within range and ``step`` positive."""
+    if x._view is not None and not x._view.detached:
+        cut = _slice_of_expanded(x, dim, start, stop, step)
+        if cut is not None:
+            return cut
     shape = tuple(x._v.shape)
     starts, stops, steps = [0] * len(shape), list(shape), [1] * len(shape)
     starts[dim], stops[dim], steps[dim] = start, stop, step
     return slice_p(x, starts=tuple(starts), stops=tuple(stops), steps=tuple(steps))
+
+
+def _slice_of_expanded(x: Tensor, dim: int, start: int, stop: int, step: int) -> Tensor | None:
+    """A slice of an expanded (and perhaps permuted) tensor, taken before expanding: so it can be written if it can be at all.
+
+    None for any other tensor.
+    """
+    view = x._view
+    base = None if view is None or view.detached else view.source()
+    if view is None or base is None or base.requires_grad != x.requires_grad:
+        return None
+    if view.prim is permute_p:
+        dims = view.params["dims"]
+        cut = _slice_of_expanded(base, dims[dim], start, stop, step)
+        return None if cut is None else permute_p(cut, dims=dims)
+    if view.prim is not expand_p:
+        return None
+    shape, inner = list(x._v.shape), dim - (x.ndim - base.ndim)
+    if inner >= 0 and base._v.shape[inner] == shape[dim]:
+        base = slice_dim(base, inner, start, stop, step)
+    shape[dim] = max(0, -(-(stop - start) // step))
+    return expand_p(base, shape=tuple(shape))
 
 
 def narrow(input: Any, dim: int, start: int, length: int) -> Tensor:
@@ -346,18 +360,3 @@ def contiguous(input: Tensor) -> Tensor:
     from funcnn.ops.elementwise import clone
 
     return clone(input)
-
-
-def diagonal(input: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
-    """The diagonal of the matrices in dimensions ``dim1`` and ``dim2``, as the last dimension."""
-    x = to_tensor(input)
-    a, b = normalize_dim("diagonal", dim1, x.ndim), normalize_dim("diagonal", dim2, x.ndim)
-    if a == b:
-        raise ShapeError(f"diagonal: dim1 and dim2 must differ, got {dim1} and {dim2}")
-    x = movedim(x, (a, b), (-2, -1))
-    *lead, rows, cols = x._v.shape
-    length = max(0, min(rows, cols - offset) if offset >= 0 else min(rows + offset, cols))
-    flat = reshape(x, (*lead, rows * cols))
-    first = min(offset if offset >= 0 else -offset * cols, rows * cols)
-    stop = min(first + (cols + 1) * length, rows * cols)  # beyond the matrix: nothing
-    return slice_dim(flat, len(lead), first, stop, cols + 1)

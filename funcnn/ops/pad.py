@@ -11,6 +11,7 @@ from funcnn.core.errors import ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor, constant
 from funcnn.ops.common import to_tensor
+from funcnn.ops.elementwise import apart
 from funcnn.ops.index import index_select
 from funcnn.ops.movement import slice_dim
 
@@ -56,16 +57,17 @@ def pad(input: Any, pad: Any, mode: str = "constant", value: float | None = None
         raise ShapeError(f"pad: {tuple(widths)} must be pairs for at most {x.ndim} dimensions")
     pairs = [(widths[i], widths[i + 1]) for i in range(0, len(widths), 2)]
     if mode == "constant":
-        return _constant(x, pairs, 0.0 if value is None else value)
+        return apart(_constant(x, pairs, 0.0 if value is None else value), x)
     if value is not None:
         raise ValueError(f"pad: value is only for mode 'constant', got mode {mode!r}")
     if mode not in ("reflect", "replicate", "circular"):
         raise ValueError(f"pad: mode must be constant, reflect, replicate or circular, got {mode!r}")
+    out = x
     for position, (before, after) in enumerate(pairs):
         dim = x.ndim - 1 - position
         if before or after:
-            x = index_select(x, dim, constant(_sources(mode, x._v.shape[dim], before, after, dim)))
-    return x
+            out = index_select(out, dim, constant(_sources(mode, x._v.shape[dim], before, after, dim)))
+    return apart(out, x)
 
 
 def _constant(x: Tensor, pairs: list, value: float) -> Tensor:

@@ -9,6 +9,7 @@ import numpy as np
 from funcnn.core.errors import ShapeError
 from funcnn.core.tensor import Tensor
 from funcnn.ops.common import operand
+from funcnn.ops.elementwise import apart
 from funcnn.ops.movement import permute, reshape, transpose
 
 
@@ -32,7 +33,7 @@ def pixel_shuffle(input: Any, upscale_factor: int) -> Tensor:
         )
     k, c = len(lead), channels // (r * r)
     parts = permute(reshape(x, (*lead, c, r, r, h, w)), (*range(k + 1), k + 3, k + 1, k + 4, k + 2))
-    return reshape(parts, (*lead, c, h * r, w * r))
+    return apart(reshape(parts, (*lead, c, h * r, w * r)), x)
 
 
 def pixel_unshuffle(input: Any, downscale_factor: int) -> Tensor:
@@ -45,7 +46,7 @@ def pixel_unshuffle(input: Any, downscale_factor: int) -> Tensor:
         )
     k, h, w = len(lead), height // r, width // r
     parts = permute(reshape(x, (*lead, c, h, r, w, r)), (*range(k + 1), k + 2, k + 4, k + 1, k + 3))
-    return reshape(parts, (*lead, c * r * r, h, w))
+    return apart(reshape(parts, (*lead, c * r * r, h, w)), x)
 
 
 def channel_shuffle(input: Any, groups: int) -> Tensor:
@@ -54,4 +55,4 @@ def channel_shuffle(input: Any, groups: int) -> Tensor:
     n, c, *space = x._v.shape
     if c % g:
         raise ShapeError(f"channel_shuffle: {g} groups do not divide the channels of shape {tuple(x.shape)}")
-    return reshape(transpose(reshape(x, (n, g, c // g, *space)), 1, 2), (n, c, *space))
+    return apart(reshape(transpose(reshape(x, (n, g, c // g, *space)), 1, 2), (n, c, *space)), x)
