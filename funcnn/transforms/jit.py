@@ -20,9 +20,10 @@ from funcnn.core.aval import Missing
 from funcnn.core.context import Scope, ctx
 from funcnn.core.errors import TracerError
 from funcnn.core.tensor import Tensor, refresh_all, wrap
+from funcnn.transforms.arguments import Roles, Static
 from funcnn.transforms.conditions import Eager
 from funcnn.transforms.places import RunEagerly, is_live
-from funcnn.transforms.plan import Aliased, Plan, Static, Store
+from funcnn.transforms.plan import Aliased, Plan, Store
 from funcnn.transforms.staging import Stage
 
 MANY_TRACES = 64
@@ -31,9 +32,9 @@ MANY_TRACES = 64
 class Jitted:
     """A function that is traced and planned at its first call, and at each call with a new kind of input."""
 
-    def __init__(self, f: Callable, static: tuple[int, ...], static_names: tuple[str, ...], donated: tuple[int, ...]):
+    def __init__(self, f: Callable, roles: Roles):
         update_wrapper(self, f)
-        self.f, self.static, self.static_names, self.donated = f, static, static_names, donated
+        self.f, self.roles = f, roles
         self.plans: dict[Any, list[Plan | Eager | None]] = {}
         self.traces = 0
         self.lock = threading.RLock()
@@ -45,7 +46,7 @@ class Jitted:
         plan = self._plan(call)
         result = self.f(*args, **kwargs) if plan is None else plan.run(call.boxes, call.donated)
         for box in call.donated:
-            box._v = Missing(f"{self.__name__}: this tensor was donated to jit and may not be read again",
+            box._v = Missing(f"{self.roles.name}: this tensor was donated to jit and may not be read again",
                              box._v.shape, box._v.dtype)  # fmt: skip
         return result
 
@@ -71,7 +72,7 @@ class Jitted:
             self.traces += 1
             if self.traces == MANY_TRACES:
                 warnings.warn(
-                    f"jit: {self.__name__} was traced {MANY_TRACES} times; its arguments or module state change at "
+                    f"jit: {self.roles.name} was traced {MANY_TRACES} times; its arguments or module state change at "
                     "each call. Pass changing numbers as tensors, keep shapes fixed",
                     stacklevel=3,
                 )
@@ -96,22 +97,16 @@ class _Call:
     """The arguments of one call, sorted into boxes and static values, and the key that names their kind."""
 
     def __init__(self, jitted: Jitted, args: tuple, kwargs: dict):
-        static = {position % len(args) for position in jitted.static if args}
-        given = [Static(a) if i in static else a for i, a in enumerate(args)]
-        named = {k: Static(v) if k in jitted.static_names else v for k, v in kwargs.items()}
-        self.leaves, self.treedef = tree.flatten((given, named))
+        roles = jitted.roles
+        self.donated = roles.given_up(args, kwargs) if roles.donated else []
+        plain = not roles.static and not roles.static_names
+        self.leaves, self.treedef = tree.flatten(([*args], kwargs) if plain else roles.sorted_out(args, kwargs))
         self.boxes: list[Tensor] = []
         self.weak: list[bool] = []
         kinds = [self._kind(leaf, jitted) for leaf in self.leaves]
         ids = [id(box) for box in self.boxes]
         twice = None if len(set(ids)) == len(ids) else tuple([ids.index(i) for i in ids])
         self.key = (self.treedef, tuple(kinds), twice, ctx.grad, dtypes.default_float())
-        self.donated = [
-            leaf
-            for position in jitted.donated
-            for leaf in tree.leaves(args[position])
-            if isinstance(leaf, Tensor) and position % len(args) not in static
-        ]
 
     def _kind(self, leaf: Any, jitted: Jitted) -> Any:
         weak = isinstance(leaf, (int, float)) and not isinstance(leaf, bool)
@@ -130,7 +125,7 @@ class _Call:
             hash(value)
         except TypeError:
             raise TypeError(
-                f"jit: a static argument of {jitted.__name__} must be hashable, got {type(value).__name__}; "
+                f"jit: a static argument of {jitted.roles.name} must be hashable, got {type(value).__name__}; "
                 "pass a tensor, a tuple or a hashable object"
             ) from None
         return (type(value), value)
@@ -226,8 +221,10 @@ def jit(
     """``f`` traced once for each kind of input (shapes, dtypes, structure, static values) and then replayed.
 
     static_argnums, static_argnames: arguments that are Python values to the function; each new value traces anew. Bools,
-        strings and other objects that are not tensors or numbers are static by themselves.
+        strings and other objects that are not tensors or numbers are static by themselves. A parameter is static whether
+        it is given by position or by name; one that a call leaves to its default is no matter.
     donate_argnums: arguments whose tensors the caller gives up; reading them afterwards raises.
+    Raises ``ValueError`` for a position or name that the function does not have, ``TypeError`` for a static tensor.
     What the function reads from Python while tracing (a global, an attribute that is no tensor) is part of the program; a
         module's mode and parameters and an optimizer's options are watched, and trace anew when they change.
     Raises ``TracerError`` for Python control flow on a traced value.
@@ -236,7 +233,4 @@ def jit(
         return lambda g: jit(
             g, static_argnums=static_argnums, static_argnames=static_argnames, donate_argnums=donate_argnums
         )
-    static = (static_argnums,) if isinstance(static_argnums, int) else tuple(static_argnums)
-    names = (static_argnames,) if isinstance(static_argnames, str) else tuple(static_argnames)
-    donated = (donate_argnums,) if isinstance(donate_argnums, int) else tuple(donate_argnums)
-    return Jitted(f, static, names, donated)
+    return Jitted(f, Roles(f, static_argnums, static_argnames, donate_argnums))

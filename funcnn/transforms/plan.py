@@ -137,13 +137,6 @@ class Plan(Conditions):
         return "\n".join(lines)
 
 
-@dataclass(frozen=True)
-class Static:
-    """An output that is not a tensor."""
-
-    value: Any
-
-
 def _show(aval: Any) -> str:
     return f"{aval.dtype}{list(aval.shape)}"
 
