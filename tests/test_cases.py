@@ -218,6 +218,27 @@ def test_vmap_of_gradients(row: Case) -> None:
         h.close(got, _looped(pull, draws, subset), f"vmap of the vjp of {row.id} over {subset}", 1e-9, 1e-9)
 
 
+@rows("vmap", "jit")
+def test_vmap_is_not_unrolled(row: Case) -> None:
+    """The program, of the value and of the gradients, is as long for three examples as for two."""
+    from funcnn.transforms.jit import jit
+
+    draws = h.stacked(row, 3)
+    f, floats = h.differentiable(row, [draw[0] for draw in draws])
+    runs = [(row.fn, draws)]
+    if row.grad and len(floats) == len(draws):
+        gradient = lambda *xs: vjp(f, *xs)[1](f(*xs))  # at one more point: the value as the cotangent
+        runs.append((gradient, draws))
+    for function, given in runs:
+        for subset in _subsets(len(given)):
+            axes = tuple(0 if k in subset else None for k in range(len(given)))
+            lengths = []
+            for n in (2, 3):
+                args = [np.stack(draw[:n]) if k in subset else draw[0] for k, draw in enumerate(given)]
+                lengths.append(jit(vmap(function, in_axes=axes)).program(*h.boxes(args)).count("\n"))
+            assert lengths[0] == lengths[1], f"{row.id} over inputs {subset}: {lengths} equations for 2 and 3 examples"
+
+
 # ---- jit ------------------------------------------------------------------------------------------------------------
 @rows("jit")
 def test_jit_is_eager(row: Case) -> None:

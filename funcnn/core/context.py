@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from typing import Any, ClassVar
+
+from funcnn.kernels.interrupts import Leaving
 
 
 class Context(threading.local):
@@ -23,28 +26,19 @@ class Context(threading.local):
 ctx = Context()
 
 
-class Scope:
+class Scope(Leaving):
     """``with Scope(path, module)``: the module (None: a pure layer) at a dotted path runs."""
 
-    __slots__ = ("module", "path", "saved")
-    wanted: ClassVar[int] = 0  # how many profiles and traces there are, in any thread; without one no path is noted
-    _lock: ClassVar[Any] = threading.Lock()
+    __slots__ = ("module", "path")
+    wanted: ClassVar[set] = set()  # the profiles and traces there are, in any thread; without one no path is noted
 
     def __init__(self, path: str, module: Any = None):
         self.path, self.module = path, module
 
-    def __enter__(self):
-        self.saved = (ctx.path, ctx.module)
+    def __enter__(self) -> None:
+        here = ctx.__dict__
+        self.close = partial(here.update, {"path": ctx.path, "module": ctx.module})
         ctx.path, ctx.module = self.path, self.module
-
-    def __exit__(self, *exc):
-        ctx.path, ctx.module = self.saved
-
-    @classmethod
-    def want(cls, more: int) -> None:
-        """One more, or with -1 one fewer, wants paths."""
-        with cls._lock:
-            cls.wanted += more
 
 
 def below(name: str) -> str:
@@ -52,17 +46,15 @@ def below(name: str) -> str:
     return f"{ctx.path}.{name}" if ctx.path and name else ctx.path or name
 
 
-class running:
+class running(Leaving):
     """``with running(top, grad)``: bind primitives to ``top``, as an interpreter does for its lowered values."""
 
-    __slots__ = ("grad", "saved", "top")
+    __slots__ = ("grad", "top")
 
-    def __init__(self, top, grad: bool):
+    def __init__(self, top: Any, grad: bool):
         self.top, self.grad = top, grad
 
-    def __enter__(self):
-        self.saved = (ctx.top, ctx.grad)
+    def __enter__(self) -> None:
+        here = ctx.__dict__
+        self.close = partial(here.update, {"top": ctx.top, "grad": ctx.grad})
         ctx.top, ctx.grad = self.top, self.grad
-
-    def __exit__(self, *exc):
-        ctx.top, ctx.grad = self.saved

@@ -30,6 +30,7 @@ class Interpreter:
     """One transformation in progress. ``outer`` is the one it runs inside; its own tracers carry it as owner."""
 
     name = "a transformation"
+    randomness = "same"  # what a generator's draw is inside: refused ("error"), or made by ``draws``
 
     def __init__(self) -> None:
         self.outer = ctx.top
@@ -63,6 +64,10 @@ class Interpreter:
     def outside(self) -> running:
         """Bind to the next interpreter out."""
         return running(self.outer, self.outer_grad and ctx.grad)
+
+    def draws(self, key: Any) -> Any:
+        """A generator's next key, as it is seen inside."""
+        return key
 
     def bind(self, prim: Any, ins: tuple, params: dict) -> Any:
         """The meaning of ``prim`` here."""

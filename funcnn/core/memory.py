@@ -31,8 +31,8 @@ class Pool:
     def __init__(self, limit: int):
         self.limit = limit
         self.free: dict[int, list[mmap.mmap]] = {}
-        self.lock = threading.RLock()  # reentrant: a destructor may run in a thread that holds it
-        self.acquire, self.release = self.lock.acquire, self.lock.release  # twice as fast as ``with``
+        # Reentrant: a destructor may run in a thread that holds it. Taken by ``with``, whose ends no interrupt comes between.
+        self.lock = threading.RLock()
         self.empty_counts()
 
     def empty_counts(self) -> None:
@@ -41,8 +41,7 @@ class Pool:
 
     def take(self, size: int) -> mmap.mmap:
         """Aligned raw memory of exactly ``size`` bytes, recycled if there is any."""
-        self.acquire()
-        try:
+        with self.lock:
             self.used += size
             if self.used > self.peak:
                 self.peak = self.used
@@ -52,15 +51,12 @@ class Pool:
                 self.cached -= size
                 return shelf.pop()
             self.misses += 1
-        finally:
-            self.release()
         return _fresh(size)
 
     def give(self, raw: mmap.mmap) -> None:
         """Keep memory for the next taker, or let the system have it when the limit is reached."""
         size = len(raw)
-        self.acquire()
-        try:
+        with self.lock:
             self.used -= size
             if self.cached + size > self.limit:
                 self._drop(size)
@@ -71,8 +67,6 @@ class Pool:
                     self.free[size] = [raw]
                 else:
                     shelf.append(raw)
-        finally:
-            self.release()
 
     def _drop(self, size: int) -> None:
         """Make room for ``size`` bytes: the classes that were filled first go first."""

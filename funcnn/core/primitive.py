@@ -89,10 +89,11 @@ def _errors_ignored() -> tuple[ContextVar, Any]:
     before = dict(context)
     context.run(np.seterr, all="ignore")
     changed = ((variable, value) for variable, value in context.items() if before.get(variable) is not value)
-    return next(changed, (ContextVar("unknown"), None))
+    return next(changed, (ContextVar("unknown", default=None), None))
 
 
-_errors, _ignored = _errors_ignored()
+_errors_variable, _ignored = _errors_ignored()
+_errors, _set_errors, _reset_errors = _errors_variable.get, _errors_variable.set, _errors_variable.reset
 _ndarray = np.ndarray
 
 
@@ -112,14 +113,18 @@ def evaluate(prim: Primitive, values: list, params: dict, where: Any = None, pla
     if prim.view is not None:
         return [prim.view(*values, **params)]
     outs = [empty(aval.shape, aval.dtype) for aval in avals]
-    before = _errors.set(_ignored)
+    before, token = _errors(), None
     try:
+        token = _set_errors(_ignored)
         for implementation in prim.cpu:
             if implementation.when is None or implementation.when(values, **params):
                 implementation.run(values, outs, **params)
                 return outs
     finally:
-        _errors.reset(before)
+        if token is None:  # an interrupt came before the token was stored; with it, putting back is faster
+            _set_errors(before)
+        else:
+            _reset_errors(token)
     raise AssertionError(f"{prim.name}: no implementation applies; the last one must be unconditional")
 
 

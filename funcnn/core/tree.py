@@ -138,18 +138,49 @@ def walk(tree, keys: tuple = ()) -> Iterator[tuple[tuple, Any]]:
         yield from walk(part, (*keys, name))
 
 
-def paths(tree, prefix: str = "") -> list[tuple[str, Any]]:
-    """``(dotted path, leaf)`` pairs of a nested dict: the keys of a ``state_dict``."""
-    if not isinstance(tree, dict):
-        return [(prefix, tree)]
-    join = f"{prefix}." if prefix else ""
-    return [pair for key, part in tree.items() for pair in paths(part, f"{join}{key}")]
+class Paths(list):
+    """``(dotted path, leaf)`` pairs. ``dict(...)`` of them holds the empty dicts and sequences as well, which have no leaf.
+
+    So they are a ``state_dict`` to who goes through them, and ``nest`` gives back the tree that they were taken from.
+    """
+
+    def __init__(self, entries: list[tuple[str, Any]]):
+        super().__init__(pair for pair in entries if not _hollow(pair[1]))
+        self._entries = dict(entries)
+
+    def keys(self) -> Iterable[str]:
+        """The paths, those of empty ones included."""
+        return self._entries.keys()
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._entries[key] if isinstance(key, str) else super().__getitem__(key)
 
 
-def nest(flat: dict[str, Any]) -> dict:
-    """The inverse of ``paths``: dotted keys to nested dicts."""
+def _hollow(part: Any) -> bool:
+    return isinstance(part, (dict, list, tuple)) and not part
+
+
+def paths(tree, prefix: str = "") -> Paths:
+    """``(dotted path, leaf)`` pairs of a tree: the keys of a ``state_dict``. Lists and tuples count by position."""
+    return Paths([(f"{prefix}.{path}" if prefix and path else prefix or path, leaf) for path, leaf in _entries(tree)])
+
+
+def _entries(tree) -> Iterator[tuple[str, Any]]:
+    rules = None if tree is None else _rules(tree)
+    names, parts = ((), ()) if rules is None else rules[0](tree)
+    if rules is None:
+        yield "", tree
+    for name, part in zip(names if len(names) == len(parts) else range(len(parts)), parts, strict=True):
+        if _hollow(part):
+            yield str(name), part
+        for path, leaf in _entries(part):
+            yield f"{name}.{path}" if path else str(name), leaf
+
+
+def nest(flat: Any) -> dict:
+    """The inverse of ``paths``: dotted keys (a dict, or pairs) to nested dicts; positions become keys, too."""
     tree: dict = {}
-    for path, leaf in flat.items():
+    for path, leaf in dict(flat).items():
         *parents, last = path.split(".")
         at = tree
         for key in parents:

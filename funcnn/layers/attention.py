@@ -12,7 +12,6 @@ from funcnn.layers.base import Layer, arg, bounded, float_dtype, frozen_set, pos
 from funcnn.layers.linear import Linear
 from funcnn.ops.creation import zeros
 from funcnn.ops.elementwise import mul
-from funcnn.ops.generator import use_key
 from funcnn.ops.movement import select, transpose
 from funcnn.ops.multihead import multi_head_attention_forward
 from funcnn.ops.random import normal_from, split
@@ -107,12 +106,12 @@ class MultiheadAttention(Layer):
             query = transpose(query, 0, 1)
             keys = query if same else transpose(keys, 0, 1)
             values = keys if alike else transpose(values, 0, 1)
-        with use_key(self.key_for(training, key) if training and self.needs_key else None):
-            out, weights = multi_head_attention_forward(
-                query, keys, values, self.embed_dim, self.num_heads, params.get("in_proj_weight"),
-                params.get("in_proj_bias"), params.get("bias_k"), params.get("bias_v"), self.add_zero_attn, self.dropout,
-                params["out_proj"]["weight"], params["out_proj"].get("bias"), training, key_padding_mask, need_weights, attn_mask,
-                "in_proj_weight" not in params, params.get("q_proj_weight"), params.get("k_proj_weight"),
-                params.get("v_proj_weight"), average_attn_weights=average_attn_weights, is_causal=is_causal,
-            )  # fmt: skip
+        out, weights = multi_head_attention_forward(
+            query, keys, values, self.embed_dim, self.num_heads, params.get("in_proj_weight"),
+            params.get("in_proj_bias"), params.get("bias_k"), params.get("bias_v"), self.add_zero_attn, self.dropout,
+            params["out_proj"]["weight"], params["out_proj"].get("bias"), training, key_padding_mask, need_weights, attn_mask,
+            "in_proj_weight" not in params, params.get("q_proj_weight"), params.get("k_proj_weight"),
+            params.get("v_proj_weight"), average_attn_weights=average_attn_weights, is_causal=is_causal,
+            rng=self.key_for(training, key) if training and self.needs_key else None,
+        )  # fmt: skip
         return ((transpose(out, 0, 1) if flip else out), weights), state

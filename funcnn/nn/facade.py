@@ -92,8 +92,8 @@ class LayerModule(Module):
         else:
             super().__setattr__(name, value)
 
-    def _structure(self) -> tuple:
-        return (*super()._structure(), id(self._layer))
+    def _identities(self) -> tuple:
+        return (*super()._identities(), self._layer)
 
     def extra_repr(self) -> str:
         """As the layer prints."""

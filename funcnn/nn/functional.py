@@ -68,9 +68,11 @@ from funcnn.ops.softmax import log_softmax, softmax, softmin
 from funcnn.ops.unpool import max_unpool1d, max_unpool2d, max_unpool3d
 
 
-def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-    """Zero each element with probability ``p`` and scale the rest, by the next key of the global generator."""
-    out = _dropout(input, p, training)
+def dropout(
+    input: Any, p: float = 0.5, training: bool = True, inplace: bool = False, *, key: Tensor | None = None
+) -> Tensor:
+    """Zero each element with probability ``p`` and scale the rest, by ``key`` or the next one of the global generator."""
+    out = _dropout(input, p, training, key)
     return input.copy_(out) if inplace else out
 
 

@@ -17,6 +17,7 @@ from funcnn.core.errors import DTypeError
 from funcnn.core.mutation import assign
 from funcnn.core.tensor import Tensor, concrete
 from funcnn.ops.common import cast, numel, to_tensor
+from funcnn.ops.creation import eye as identity
 from funcnn.ops.creation import full
 from funcnn.ops.elementwise import add, clamp, lt, mul, where
 from funcnn.ops.generator import draw_key
@@ -66,7 +67,7 @@ def eye_(tensor: Tensor) -> Tensor:
     """The identity, for (rows, columns). Raises ``ValueError`` for another rank."""
     _require_rank("eye_", tensor, (2,))
     rows, columns = tensor.shape
-    return _store(tensor, to_tensor(np.eye(rows, columns, dtype=tensor.dtype)), "eye_")
+    return _store(tensor, identity(rows, columns, dtype=tensor.dtype), "eye_")
 
 
 def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:

@@ -274,15 +274,23 @@ class Module(Traversal, Hooks, Stateful):
         return block(self._get_name(), own + below)
 
     # ---- transformations ----------------------------------------------------------------------------------------------
+    def _identities(self) -> tuple:
+        """The objects that a trace of this module knows by their identity."""
+        return (*self._parameters.values(), *self._buffers.values(), *self._modules.values())
+
     def _structure(self) -> tuple:
         """The Python-level facts that a trace of this module depends on: mode, identities, hooks, frozen parameters."""
-        params = [id(p) if p is None or p._rg else -id(p) for p in self._parameters.values()]
-        rest = [id(t) for t in (*self._buffers.values(), *self._modules.values())]
-        return (self.training, params, rest, [*self._forward_pre_hooks], [*self._forward_hooks])
+        frozen = [p is not None and not p._rg for p in self._parameters.values()]
+        return (
+            self.training,
+            frozen,
+            [*map(id, self._identities())],
+            [*self._forward_pre_hooks],
+            [*self._forward_hooks],
+        )
 
     def _watch(self) -> Callable[[], tuple]:
-        # What is compared by id must not be freed, or a new object could get the same id.
-        held = (*self._parameters.values(), *self._buffers.values(), *self._modules.values())
+        held = self._identities()  # what is compared by id must not be freed, or a new object could get the same id
 
         def read(held: tuple = held) -> tuple:
             return self._structure()

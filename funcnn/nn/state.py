@@ -142,11 +142,17 @@ class Stateful:
         return add_hook(self._load_state_dict_post_hooks, hook)
 
 
+def _parameterless(key: str, value: Any) -> bool:
+    """An entry of ``dict(tree.paths(params))`` for a layer without parameters."""
+    return isinstance(value, dict) and not value and not key.endswith(EXTRA)
+
+
 class _Loader:
     """One ``load_state_dict`` in progress: what will be written, and what does not fit."""
 
     def __init__(self, state_dict: Mapping[str, Any], strict: bool, assign: bool):
-        self.source = OrderedDict(state_dict)  # pre-hooks may rename keys in it
+        given = [(k, v) for k, v in state_dict.items() if not _parameterless(k, v)]
+        self.source = OrderedDict(given)  # pre-hooks may rename keys in it
         self.metadata = getattr(state_dict, "_metadata", {})
         self.strict, self.assign = strict, assign
         self.known: set[str] = set()

@@ -10,6 +10,8 @@ consecutive heads of the queries. Which weights are dropped follows from a key: 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -24,13 +26,12 @@ from funcnn.kernels.cpu import attention as kernels
 from funcnn.kernels.cpu import attention_grad as grad_kernels
 from funcnn.kernels.cpu import threads
 from funcnn.ops.common import all_batched, broadcast, cast, numel, operand, require_same_dtype, unbroadcast
-from funcnn.ops.creation import zeros_like
+from funcnn.ops.creation import tri, zeros_like
 from funcnn.ops.elementwise import add, eq, gt, mul, sub, where
 from funcnn.ops.generator import next_key
-from funcnn.ops.join import stack
 from funcnn.ops.matmul import matmul
-from funcnn.ops.movement import expand, reshape, select, slice_dim, transpose
-from funcnn.ops.random import uniform_from
+from funcnn.ops.movement import expand, reshape, slice_dim, transpose
+from funcnn.ops.random import unit_p
 from funcnn.ops.reduce import amax
 from funcnn.ops.reduce import sum as sum_
 from funcnn.ops.softmax import softmax
@@ -42,7 +43,10 @@ FLOPS = 80  # a nanosecond, of one thread
 
 
 # ---- shapes -----------------------------------------------------------------------------------------------------------
-def _shape(q: Any, k: Any, v: Any, *rest: Any, masked: bool, causal: bool, scale: float, dropout: float) -> tuple:
+def _shape(
+    q: Any, k: Any, v: Any, *rest: Any, masked: bool, causal: bool, scale: float, dropout: float, apart: int
+) -> tuple:
+    """``apart``: so many leading axes count examples that draw their dropout alone, each from a key of its own."""
     require_same_dtype(NAME, q, k, v, *rest[:masked])
     if q.dtype not in (dtypes.float32, dtypes.float64):
         raise DTypeError(f"{NAME}: expected float32 or float64, got {q.dtype}; convert with .float()")
@@ -91,6 +95,20 @@ class _Call:
     def workers(self, products: float) -> int:
         """Threads for so many numbers multiplied and added at each score."""
         return threads.workers(2.0 * products * self.heads * self.queries * self.keys / FLOPS)
+
+
+def _each_alone(run: Callable, count: int) -> Callable:
+    """``run`` once for each example that draws alone; ``count`` inputs, the keys and the outputs have the examples' axes."""
+
+    def runs(ins: list, outs: list, apart: int, **params: Any) -> None:
+        whole, (lead, rank) = list(ins), (ins[0].shape[:apart], ins[0].ndim)
+        if apart and params["masked"]:
+            mask = ins[count].reshape((1,) * (rank - ins[count].ndim) + ins[count].shape)
+            whole[count] = np.broadcast_to(mask, lead + mask.shape[apart:])
+        for at in np.ndindex(lead):
+            run([t[at] for t in whole], [out[at] for out in outs], **params)
+
+    return runs
 
 
 def _run(ins: list, outs: list, **params: Any) -> None:
@@ -158,19 +176,19 @@ def _weights(q: Tensor, k: Tensor, rest: tuple, masked: bool, causal: bool, scal
     if masked:
         s = add(s, rest[0])
     if causal:
-        s = where(constant(np.tri(s._v.shape[-2], s._v.shape[-1], dtype=np.bool_)), s, -math.inf)
+        s = where(tri(s._v.shape[-2], s._v.shape[-1]), s, -math.inf)
     if not masked:
         return softmax(s, -1)
     dead = eq(amax(s, -1, True), -math.inf)
     return where(dead, 0.0, softmax(where(dead, 0.0, s), -1))
 
 
-def _kept(p: Tensor, rest: tuple, dropout: float) -> Tensor | None:
+def _kept(p: Tensor, rest: tuple, dropout: float, apart: int) -> Tensor | None:
     """What dropout multiplies the weights by."""
     if dropout == 0.0:
         return None
     keys = p._v.shape[-1]
-    u = uniform_from(rest[-1], (*p._v.shape[:-1], -(-keys // 4) * 4), dtypes.float32)
+    u = unit_p(rest[-1], shape=(*p._v.shape[apart:-1], -(-keys // 4) * 4), dtype=dtypes.float32)
     kept = cast(gt(slice_dim(u, u.ndim - 1, 0, keys), dropout), p._v.dtype)
     return mul(kept, 1.0 / (1.0 - dropout) if dropout < 1.0 else 0.0)
 
@@ -180,7 +198,7 @@ def _scores_grad(g: Tensor, q: Tensor, k: Tensor, v: Tensor, rest: tuple, params
     masked, causal, scale, dropout = (params[name] for name in ("masked", "causal", "scale", "dropout"))
     lead = tuple(q._v.shape[:-2])
     p = _weights(q, _heads(k, lead), rest, masked, causal, scale)
-    dp, kept = matmul(g, transpose(_heads(v, lead), -1, -2)), _kept(p, rest, dropout)
+    dp, kept = matmul(g, transpose(_heads(v, lead), -1, -2)), _kept(p, rest, dropout, params["apart"])
     weighted = mul(p, dp if kept is None else mul(dp, kept))
     return sub(weighted, mul(p, sum_(weighted, -1, True)))
 
@@ -210,7 +228,7 @@ def _grad_vjp(cotangents: list, ins: list, outs: list, **params: Any) -> tuple:
     flip = lambda t: transpose(t, -1, -2)
     across = lambda t: sum_(t, -1, True)
     p = _weights(q, keys, tuple(rest), masked, causal, scale)
-    kept = _kept(p, tuple(rest), dropout)
+    kept = _kept(p, tuple(rest), dropout, params["apart"])
     drop = (lambda t: t) if kept is None else (lambda t: mul(t, kept))
     dp = drop(matmul(g, flip(values)))
     centred = sub(dp, across(mul(p, dp)))
@@ -230,32 +248,35 @@ def _grad_vjp(cotangents: list, ins: list, outs: list, **params: Any) -> tuple:
 
 # ---- batching ---------------------------------------------------------------------------------------------------------
 def _batch(prim: Any, count: int) -> Any:
-    """The batch is one more leading dimension of the first ``count`` inputs; with dropout, a key for each example."""
+    """The batch is one more leading dimension of the first ``count`` inputs; with dropout, each example draws alone."""
 
-    def rule(n: int, ins: list, batched: list, **params: Any) -> Any:
-        if params["dropout"] > 0.0 and n:  # the numbers that each example draws are those it would draw alone
-            rows = [
-                prim()(*[select(t, 0, i) if b else t for t, b in zip(ins, batched, strict=True)], **params)
-                for i in range(n)
-            ]
-            return [stack(column) for column in zip(*rows, strict=True)]
+    def rule(n: int, ins: list, batched: list, apart: int, **params: Any) -> Any:
         whole, rest = all_batched(n, ins[:count], batched[:count]), list(ins[count:])
         if params["masked"] and batched[count]:
             shape = tuple(rest[0]._v.shape)
             rank = whole[1]._v.ndim  # of the queries with the batch
             rest[0] = reshape(rest[0], (n, *(1,) * (rank - len(shape)), *shape[1:]))
-        return prim()(*whole, *rest, **params)
+        if params["dropout"] > 0.0:
+            rest[-1:] = all_batched(n, rest[-1:], batched[-1:])
+            apart += 1
+        return prim()(*whole, *rest, apart=apart, **params)
 
     return rule
 
 
 attention_p = Primitive(
-    NAME, _shape, cpu=_run, vjp=_vjp, batch=_batch(lambda: attention_p, 3), keeps="io", multiple=True
+    NAME,
+    _shape,
+    cpu=_each_alone(_run, 3),
+    vjp=_vjp,
+    batch=_batch(lambda: attention_p, 3),
+    keeps="io",
+    multiple=True,
 )
 attention_grad_p = Primitive(
     f"{NAME}_grad",
     _grad_shape,
-    cpu=_run_grad,
+    cpu=_each_alone(_run_grad, 6),
     vjp=_grad_vjp,
     batch=_batch(lambda: attention_grad_p, 6),
     multiple=True,
@@ -284,6 +305,19 @@ def _leads(q: Tensor, k: Tensor, v: Tensor, grouped: bool) -> list[Tensor]:
     return [expand(t, (*lead, *t._v.shape[-tail:])) for t in tensors]
 
 
+def key_decides(f: Callable) -> Callable:
+    """``key=`` as what decides random numbers (``rng``), where PyTorch calls an argument ``key`` and it was given by position."""
+
+    @wraps(f)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if len(args) > 1 and "key" in kwargs:
+            kwargs["rng"] = kwargs.pop("key")
+        return f(*args, **kwargs)
+
+    return call
+
+
+@key_decides
 def scaled_dot_product_attention(
     query: Any,
     key: Any,
@@ -293,13 +327,16 @@ def scaled_dot_product_attention(
     is_causal: bool = False,
     scale: float | None = None,
     enable_gqa: bool = False,
+    *,
+    rng: Tensor | None = None,
 ) -> Tensor:
     """``softmax(scale * query key^T + attn_mask) value`` (arXiv:1706.03762), (..., L, Ev), without the whole scores.
 
     query: (..., L, E); key: (..., S, E); value: (..., S, Ev). scale: by default ``1 / sqrt(E)``. attn_mask: broadcasts to
     (..., L, S); a bool one is True where a query may look. is_causal: query i sees keys 0 to i. dropout_p: applied whenever
     it is not 0. enable_gqa: dimension -3 of key and value may be a divisor of the query's. A query that may see no key
-    gives 0. Raises ``ShapeError`` and ``DTypeError`` for inputs that do not fit, ``ValueError`` for a bad dropout_p.
+    gives 0. rng (or, with three tensors by position, key): what decides the dropout, by default the next key of the global
+    generator. Raises ``ShapeError`` and ``DTypeError`` for inputs that do not fit, ``ValueError`` for a bad dropout_p.
     """
     if not 0.0 <= dropout_p <= 1.0:
         raise ValueError(f"{NAME}: dropout_p must be between 0 and 1, got {dropout_p}")
@@ -309,8 +346,16 @@ def scaled_dot_product_attention(
     q, k, v = _leads(q, k, v, enable_gqa and min(q.ndim, k.ndim, v.ndim) > 2)
     rest = [] if attn_mask is None else [_additive(attn_mask, q)]
     if dropout_p > 0.0:
-        rest.append(next_key())
+        rest.append(next_key() if rng is None else rng)
     factor = 1.0 / math.sqrt(max(q._v.shape[-1], 1)) if scale is None else float(scale)
     return attention_p(
-        q, k, v, *rest, masked=attn_mask is not None, causal=bool(is_causal), scale=factor, dropout=float(dropout_p)
+        q,
+        k,
+        v,
+        *rest,
+        masked=attn_mask is not None,
+        causal=bool(is_causal),
+        scale=factor,
+        dropout=float(dropout_p),
+        apart=0,
     )[0]

@@ -29,7 +29,7 @@ def operand(name: str, value: Any) -> Tensor:
 def to_tensor(value: Any, dtype: np.dtype | None = None) -> Tensor:
     """A tensor, an array (sharing memory), a number or a nested list as a tensor; a given dtype is cast to."""
     if isinstance(value, Tensor):
-        return value if dtype is None or value._v.dtype == dtype else cast(value, dtype)
+        return value if dtype is None else cast(value, dtype)
     if isinstance(value, np.ndarray):
         known = dtypes.as_dtype(value.dtype)
         array = value.astype(known.newbyteorder("=") if dtype is None else dtype, copy=False)
@@ -249,4 +249,6 @@ cast_p = Primitive(
 
 def cast(x: Tensor, dtype: np.dtype) -> Tensor:
     """A copy in another dtype; the tensor itself where it has that dtype already."""
-    return x if x._v.dtype == dtype else cast_p(x, dtype=dtype)
+    if x._v.dtype == dtype:
+        return x if ctx.stage is None else ctx.stage.exact(x)
+    return cast_p(x, dtype=dtype)

@@ -1,4 +1,8 @@
-"""New tensors: from data, filled, ranges; PyTorch's names. Under ``jit`` they are constants of the program."""
+"""New tensors: from data, filled, ranges; PyTorch's names.
+
+Inside a transformation ``full``, ``iota`` and ``eye`` are primitives without inputs: no rule of differentiation or batching
+is asked, and a program holds no array. What is made of data is a constant of the program.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +14,61 @@ from typing import Any
 import numpy as np
 
 from funcnn.core import dtypes
+from funcnn.core.aval import Aval
 from funcnn.core.context import ctx
 from funcnn.core.errors import DTypeError, ShapeError
-from funcnn.core.tensor import Tensor, constant, share
+from funcnn.core.primitive import Primitive
+from funcnn.core.tensor import Tensor, constant, share, wrap
 from funcnn.ops.common import cast, from_sequence, to_tensor
 
+# ---- primitives -------------------------------------------------------------------------------------------------------
+full_p = Primitive(
+    "full",
+    lambda shape, value, dtype: (Aval(shape, dtype),),
+    cpu=lambda ins, outs, shape, value, dtype: outs[0].fill(value),
+)
 
+
+def _range(size: int, start: Any, step: Any) -> np.ndarray:
+    whole = isinstance(start, int) and isinstance(step, int)
+    return start + step * np.arange(size, dtype=np.int64 if whole else np.float64)
+
+
+iota_p = Primitive(
+    "iota",
+    lambda size, start, step, dtype: (Aval((size,), dtype),),
+    cpu=lambda ins, outs, size, start, step, dtype: np.copyto(outs[0], _range(size, start, step), casting="unsafe"),
+)
+
+
+def _eye(ins: list, outs: list, n: int, m: int, dtype: np.dtype) -> None:
+    outs[0].fill(0)
+    place = np.arange(min(n, m))
+    outs[0][place, place] = 1
+
+
+eye_p = Primitive("eye", lambda n, m, dtype: (Aval((n, m), dtype),), cpu=_eye)
+
+
+def _inside() -> bool:
+    return ctx.stage is not None or ctx.top is not None
+
+
+def _applied(prim: Primitive, device: Any, requires_grad: bool, **params: Any) -> Tensor:
+    check_device(device)
+    out = prim(**params)
+    return out.requires_grad_() if requires_grad else out
+
+
+def _new(array: np.ndarray, device: Any, requires_grad: bool) -> Tensor:
+    """A box outside every transformation."""
+    if device is not None:
+        check_device(device)
+    box = wrap(array)
+    return box.requires_grad_() if requires_grad else box
+
+
+# ---- from data --------------------------------------------------------------------------------------------------------
 def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
     """``data`` as a tensor: itself if it is one, sharing memory with an array, else a copy."""
     check_device(device)
@@ -70,6 +123,7 @@ def check_device(device: Any) -> None:
         raise RuntimeError(f"device {str(device)!r} is not available; tensors live on 'cpu'")
 
 
+# ---- filled -----------------------------------------------------------------------------------------------------------
 def _sizes(name: str, sizes: tuple) -> tuple[int, ...]:
     listed = sizes[0] if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)) else sizes
     try:
@@ -93,17 +147,26 @@ def _float(dtype: Any) -> np.dtype:
 
 def zeros(*sizes: Any, size: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Zeros of this shape, given as ints or as one tuple."""
-    return _made(np.zeros(_sizes("zeros", sizes if size is None else (size,)), _float(dtype)), device, requires_grad)
+    shape, dtype = _sizes("zeros", sizes if size is None else (size,)), _float(dtype)
+    if _inside():
+        return _applied(full_p, device, requires_grad, shape=shape, value=0, dtype=dtype)
+    return _new(np.zeros(shape, dtype), device, requires_grad)
 
 
 def ones(*sizes: Any, size: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Ones of this shape, given as ints or as one tuple."""
-    return _made(np.ones(_sizes("ones", sizes if size is None else (size,)), _float(dtype)), device, requires_grad)
+    shape, dtype = _sizes("ones", sizes if size is None else (size,)), _float(dtype)
+    if _inside():
+        return _applied(full_p, device, requires_grad, shape=shape, value=1, dtype=dtype)
+    return _new(np.ones(shape, dtype), device, requires_grad)
 
 
 def empty(*sizes: Any, size: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Uninitialised memory of this shape, given as ints or as one tuple."""
-    return _made(np.empty(_sizes("empty", sizes if size is None else (size,)), _float(dtype)), device, requires_grad)
+    shape, dtype = _sizes("empty", sizes if size is None else (size,)), _float(dtype)
+    if _inside():
+        return _applied(full_p, device, requires_grad, shape=shape, value=0, dtype=dtype)
+    return _new(np.empty(shape, dtype), device, requires_grad)
 
 
 def full(size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
@@ -112,7 +175,10 @@ def full(size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, r
     if isinstance(fill_value, Tensor):
         return _filled(shape, fill_value, dtype, device, requires_grad)
     dtype = dtypes.scalar_dtype(fill_value) if dtype is None else dtypes.as_dtype(dtype)
-    return _made(np.full(shape, dtypes.number("full", fill_value, dtype)), device, requires_grad)
+    number = dtypes.number("full", fill_value, dtype)
+    if _inside():
+        return _applied(full_p, device, requires_grad, shape=shape, value=number.item(), dtype=dtype)
+    return _new(np.full(shape, number), device, requires_grad)
 
 
 def _filled(shape: tuple, value: Tensor, dtype: Any, device: Any, requires_grad: bool) -> Tensor:
@@ -123,7 +189,7 @@ def _filled(shape: tuple, value: Tensor, dtype: Any, device: Any, requires_grad:
     check_device(device)
     if value._v.size != 1:
         raise ShapeError(f"full: fill_value must be a single number, got a tensor of shape {tuple(value.shape)}")
-    number = reshape(cast(value, value._v.dtype if dtype is None else dtypes.as_dtype(dtype)), ())
+    number = reshape(value if dtype is None else cast(value, dtypes.as_dtype(dtype)), ())
     out = clone(expand(number, shape))
     return out.requires_grad_() if requires_grad else out
 
@@ -178,8 +244,10 @@ def arange(
     whole = all(isinstance(bound, int) for bound in (start, end, step))
     dtype = (dtypes.int64 if whole else dtypes.default_float()) if dtype is None else dtypes.as_dtype(dtype)
     count = -((start - end) // step) if whole else math.ceil((end - start) / step)
-    numbers = start + step * np.arange(count, dtype=np.int64 if whole else np.float64)
-    return _made(numbers.astype(dtype), device, requires_grad)
+    start, step = (start, step) if whole else (float(start), float(step))
+    if _inside():
+        return _applied(iota_p, device, requires_grad, size=count, start=start, step=step, dtype=dtype)
+    return _new(_range(count, start, step).astype(dtype), device, requires_grad)
 
 
 def _steps(name: str, steps: Any) -> int:
@@ -209,7 +277,20 @@ def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = None, 
     """Ones on the diagonal of an (n, m) matrix of zeros."""
     if n < 0 or (m is not None and m < 0):
         raise ShapeError(f"eye: sizes must not be negative, got {(n, m)}")
-    return _made(np.eye(n, m, dtype=_float(dtype)), device, requires_grad)
+    dtype = _float(dtype)
+    if _inside():
+        return _applied(eye_p, device, requires_grad, n=n, m=n if m is None else m, dtype=dtype)
+    return _new(np.eye(n, m, dtype=dtype), device, requires_grad)
+
+
+def tri(rows: int, cols: int, diagonal: int = 0) -> Tensor:
+    """The mask of the lower triangle of a matrix, up to the ``diagonal``-th."""
+    if not _inside():
+        return wrap(np.tri(rows, cols, diagonal, bool))
+    from funcnn.ops.elementwise import ge
+    from funcnn.ops.movement import reshape
+
+    return ge(reshape(arange(diagonal, diagonal + rows), (rows, 1)), arange(cols))
 
 
 def require_floating(name: str, t: Tensor) -> Tensor:

@@ -16,11 +16,11 @@ from funcnn.core.context import ctx, running
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.mutation import assign
 from funcnn.core.primitive import Primitive
-from funcnn.core.tensor import Tensor, constant
+from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu import embedding as kernels
 from funcnn.kernels.cpu import threads
 from funcnn.ops.common import all_batched, cast, operand
-from funcnn.ops.creation import ones
+from funcnn.ops.creation import arange, ones
 from funcnn.ops.elementwise import add, eq, gt, lt, mul, reciprocal, stop_gradient, true_divide, where
 from funcnn.ops.index import index_put_p
 from funcnn.ops.movement import movedim, reshape, unsqueeze
@@ -77,7 +77,7 @@ def _rows_vjp(g: Tensor, ins: list, out: Tensor, padding: int, scale: bool, leas
 
 def _beside(n: int, index: Tensor, rows: int) -> Tensor:
     """The indices (n, ...) of example b moved to rows ``b * rows`` and on; negative ones stay."""
-    shift = constant((np.arange(n) * rows).reshape(n, *(1,) * (index.ndim - 1)))
+    shift = reshape(mul(arange(n), rows), (n, *(1,) * (index.ndim - 1)))
     return where(lt(index, 0), index, add(index, shift))
 
 

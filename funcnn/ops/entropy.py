@@ -17,10 +17,11 @@ import numpy as np
 from funcnn.core.aval import Aval
 from funcnn.core.errors import DTypeError
 from funcnn.core.primitive import Primitive
-from funcnn.core.tensor import Tensor, constant
+from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.entropy import cross_entropy_pick
 from funcnn.ops import softmax_cpu
 from funcnn.ops.common import all_batched, cast, fold, unfold_batch
+from funcnn.ops.creation import arange
 from funcnn.ops.elementwise import add, eq, mul, ne, neg, sub, true_divide
 from funcnn.ops.math import exp
 from funcnn.ops.movement import expand, reshape, unsqueeze
@@ -102,7 +103,7 @@ def _grad_vjp(u: Tensor, ins: list, o: Tensor, ignore_index: int, reduction: str
     p = _probabilities(x, top, rest)
 
     def d_loss() -> Tensor:
-        classes = reshape(constant(np.arange(x._v.shape[1])), (1, -1, 1))
+        classes = reshape(arange(x._v.shape[1]), (1, -1, 1))
         hot = cast(eq(classes, unsqueeze(target, 1)), dtype)
         found = mul(sum_(mul(u, sub(p, hot)), 1), shares)
         return found if reduction == "none" else sum_(found)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from funcnn.core.context import ctx, running
 from funcnn.core.errors import DTypeError, FuncnnError
 from funcnn.core.mutation import assign
 from funcnn.core.tensor import Tensor
+from funcnn.kernels.interrupts import Leaving
 from funcnn.ops.common import cast, size_args, to_tensor
 from funcnn.ops.creation import check_device
 from funcnn.ops.elementwise import add, clone, detach, lt, mul
@@ -23,6 +24,30 @@ from funcnn.ops.random import fold_in, key, normal_from, permutation, randint_fr
 
 class NoKey(FuncnnError, ValueError):
     """A random number was drawn where keys must be explicit and none was given."""
+
+
+class RandomnessError(FuncnnError, RuntimeError):
+    """A generator was asked for a number inside ``vmap``, which was not told whose it is."""
+
+
+def _between(depth: int) -> list:
+    """The transformations deeper than that, the outermost first. Raises ``RandomnessError`` where one permits no draws."""
+    found, at = [], ctx.top
+    while at is not None and at.depth > depth:
+        if at.randomness == "error":
+            raise RandomnessError(
+                f"{at.name}: a random number is drawn from a generator inside; pass keys that are mapped (key=), or say "
+                f'{at.name}(..., randomness="different") for numbers of each example\'s own or "same" for one for all'
+            )
+        found.append(at)
+        at = at.outer
+    return found[::-1]
+
+
+def _seen_inside(inside: list, key: Tensor) -> Tensor:
+    for interpreter in inside:
+        key = interpreter.draws(key)
+    return key
 
 
 class Generator:
@@ -57,14 +82,15 @@ class Generator:
 
     def next_key(self) -> Tensor:
         """A key never given before; the state moves on."""
+        inside = _between(0)
         with self.lock, running(ctx.top, False):
             both = split(self.state)
             assign(self.state, clone(select(both, 0, 0)), "next_key")
-            return clone(select(both, 0, 1))
+            return _seen_inside(inside, clone(select(both, 0, 1)))
 
 
 class _Override(threading.local):
-    """The key that this thread draws from instead of the global generator: None, or [key or None, count]."""
+    """The key that this thread draws from instead of the global generator: None, or [key or None, count, depth]."""
 
     held: list | None = None
 
@@ -82,18 +108,22 @@ def next_key() -> Tensor:
         raise NoKey(
             "a random number is drawn inside a pure function without a key; pass key=fn.random.key(...) to the call"
         )
+    inside = _between(held[2])
     held[1] += 1
-    return fold_in(held[0], held[1])
+    return _seen_inside(inside, fold_in(held[0], held[1]))
 
 
-@contextmanager
-def use_key(source: Any) -> Any:
+class use_key(Leaving):
     """Within, stateful random functions of this thread derive from ``source``; None forbids them."""
-    saved, _override.held = _override.held, [source, 0]
-    try:
-        yield
-    finally:
-        _override.held = saved
+
+    __slots__ = ("source",)
+
+    def __init__(self, source: Any):
+        self.source = source
+
+    def __enter__(self) -> None:
+        self.close = partial(_override.__dict__.update, {"held": _override.held})
+        _override.held = [self.source, 0, 0 if ctx.top is None else ctx.top.depth]
 
 
 def draw_key(generator: Generator | None = None) -> Tensor:

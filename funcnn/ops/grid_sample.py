@@ -22,10 +22,11 @@ from funcnn.kernels.cpu import grid_sample as kernels
 from funcnn.kernels.cpu import threads
 from funcnn.kernels.cpu.grid_taps import BLOCK, BORDER, FLOATS, INTS, REFLECTION, ZEROS
 from funcnn.ops.common import all_batched, cast, fold, numel, operand, require_same_dtype, unfold_batch
-from funcnn.ops.creation import zeros
+from funcnn.ops.creation import ones, zeros
 from funcnn.ops.elementwise import abs as abs_
 from funcnn.ops.elementwise import add, clamp, eq, ge, le, logical_and, mul, remainder, stop_gradient, sub, where
 from funcnn.ops.index import gather
+from funcnn.ops.join import stack
 from funcnn.ops.math import floor
 from funcnn.ops.matmul import matmul
 from funcnn.ops.movement import expand, reshape, select, transpose, unsqueeze
@@ -260,9 +261,10 @@ def affine_grid(theta: Any, size: Any, align_corners: bool | None = None) -> Ten
     if maps._v.dtype.kind != "f":
         raise DTypeError(f"affine_grid: expected a floating-point theta, got {maps.dtype}; convert with .float()")
     dtype = maps._v.dtype
-    lines = [_line(s, bool(align_corners), dtype) for s in sizes[2:]]
-    mesh = np.stack([*np.meshgrid(*lines, indexing="ij")[::-1], np.ones(sizes[2:], dtype)], -1)
-    places = matmul(constant(mesh.reshape(-1, axes + 1)), transpose(maps, 1, 2))
+    lines = [constant(_line(s, bool(align_corners), dtype)) for s in sizes[2:]]
+    spread = [expand(reshape(t, (-1, *(1,) * (axes - 1 - i))), sizes[2:]) for i, t in enumerate(lines)]
+    mesh = stack([*spread[::-1], ones(sizes[2:], dtype=dtype)], -1)
+    places = matmul(reshape(mesh, (-1, axes + 1)), transpose(maps, 1, 2))
     return reshape(places, (n, *sizes[2:], axes))
 
 

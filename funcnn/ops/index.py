@@ -17,7 +17,7 @@ from funcnn.core.errors import DTypeError, ShapeError, TracerError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor, constant
 from funcnn.ops.common import all_batched, broadcast, cast, normalize_dim, stored, to_tensor
-from funcnn.ops.creation import zeros
+from funcnn.ops.creation import arange, zeros
 from funcnn.ops.elementwise import where
 from funcnn.ops.inplace import fill, write
 from funcnn.ops.movement import expand, movedim, reshape, reshape_p, select, slice_dim, unsqueeze
@@ -54,7 +54,7 @@ def _index_vjp(g: Tensor, ins: list, o: Tensor) -> tuple:
 def _with_batch(n: int, indices: list, batched: list) -> list:
     """The indices with the batch as one more, so that example i indexes row i."""
     shape = next(t._v.shape[1:] if b else t._v.shape for t, b in zip(indices, batched, strict=True))
-    rows = constant(np.arange(n).reshape(n, *(1,) * len(shape)))
+    rows = reshape(arange(n), (n, *(1,) * len(shape)))
     return [expand(rows, (n, *shape)), *all_batched(n, indices, batched)]
 
 

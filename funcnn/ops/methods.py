@@ -147,7 +147,7 @@ def _matrix_transpose(self: Tensor) -> Tensor:
     """The transpose of the last two dimensions; a 0-d tensor as it is. Raises ``ShapeError`` for a vector."""
     if self.ndim == 1:
         raise ShapeError(f"mT: expected a matrix or a batch of them, got shape {tuple(self.shape)}")
-    return movement.transpose(self, -2, -1) if self.ndim else movement.t(self)
+    return movement.transpose(self, -2, -1) if self.ndim else self
 
 
 def _attach() -> None:

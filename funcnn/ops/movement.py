@@ -259,9 +259,28 @@ slice_p = Primitive(
 
 def slice_place(g: Tensor, like: Tensor, where: dict) -> Tensor:
     """``g`` at the slice's place in zeros of the shape of ``like``."""
-    from funcnn.ops.creation import zeros
+    return slice_place_p(g, shape=tuple(like._v.shape), **where)
 
-    return slice_put_p(zeros(tuple(like._v.shape), dtype=like._v.dtype), g, **where)
+
+def _slice_place(ins: list, outs: list, shape: tuple, **where: Any) -> None:
+    outs[0].fill(0)
+    outs[0][_slices(**where)] = ins[0]
+
+
+def _slice_place_batch(
+    n: int, ins: list, batched: list, shape: tuple, starts: tuple, stops: tuple, steps: tuple
+) -> Tensor:
+    return slice_place_p(ins[0], shape=(n, *shape), starts=(0, *starts), stops=(n, *stops), steps=(1, *steps))
+
+
+slice_place_p = Primitive(
+    "slice_place",
+    lambda new, shape, starts, stops, steps: (Aval(shape, new.dtype),),
+    cpu=_slice_place,
+    vjp=lambda g, ins, o, shape, **where: (slice_p(g, **where),),
+    batch=_slice_place_batch,
+    keeps="",
+)
 
 
 def _slice_put(ins: list, outs: list, starts: tuple, stops: tuple, steps: tuple) -> None:

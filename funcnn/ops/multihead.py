@@ -12,7 +12,7 @@ from funcnn.core import dtypes
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.tensor import Tensor
 from funcnn.ops.activation import dropout
-from funcnn.ops.attention import scaled_dot_product_attention
+from funcnn.ops.attention import key_decides, scaled_dot_product_attention
 from funcnn.ops.common import operand
 from funcnn.ops.creation import zeros
 from funcnn.ops.elementwise import add, mul, where
@@ -112,26 +112,28 @@ def _one_mask(masks: list[Tensor | None], more: int) -> Tensor | None:
     return add(*given) if len(given) == 2 else given[0] if given else None
 
 
-def _with_weights(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, p: float) -> tuple[Tensor, Tensor]:
+def _with_weights(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, p: float, rng: Any) -> tuple[Tensor, Tensor]:
     """The result and the weights that made it."""
     scores = matmul(mul(q, math.sqrt(1.0 / q._v.shape[-1])), transpose(k, -1, -2))
-    weights = dropout(softmax(scores if mask is None else add(scores, mask), -1), p)
+    weights = dropout(softmax(scores if mask is None else add(scores, mask), -1), p, key=rng)
     return matmul(weights, v), weights
 
 
+@key_decides
 def multi_head_attention_forward(
     query: Any, key: Any, value: Any, embed_dim_to_check: int, num_heads: int, in_proj_weight: Any, in_proj_bias: Any,
     bias_k: Any, bias_v: Any, add_zero_attn: bool, dropout_p: float, out_proj_weight: Any, out_proj_bias: Any,
     training: bool = True, key_padding_mask: Any = None, need_weights: bool = True, attn_mask: Any = None,
     use_separate_proj_weight: bool = False, q_proj_weight: Any = None, k_proj_weight: Any = None,
     v_proj_weight: Any = None, static_k: Any = None, static_v: Any = None, average_attn_weights: bool = True,
-    is_causal: bool = False,
+    is_causal: bool = False, *, rng: Any = None,
 ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
     """``(output, weights)``: inputs (L, N, E), (S, N, Ek), (S, N, Ev) or without N, the output like the query.
 
     A True in a bool mask hides a key; weights (N, L, S), or (N, H, L, S) with ``average_attn_weights=False``, are None
     without ``need_weights``, and only then are the scores never whole in memory. ``is_causal`` promises that ``attn_mask``
-    is causal. static_k, static_v: (N * H, S, E / H) in place of projected keys and values.
+    is causal. static_k, static_v: (N * H, S, E / H) in place of projected keys and values. rng (or,
+    with the three by position, key): what decides the dropout, by default the next key of the global generator.
     """
     query, key, value = operand(NAME, query), operand(NAME, key), operand(NAME, value)
     _check(query, key, value, embed_dim_to_check, num_heads, use_separate_proj_weight)
@@ -155,10 +157,10 @@ def multi_head_attention_forward(
     mask = _one_mask(masks, (bias_k is not None) + bool(add_zero_attn))
     p, weights = dropout_p if training else 0.0, None
     if need_weights:
-        out, weights = _with_weights(q, k, v, mask, p)
+        out, weights = _with_weights(q, k, v, mask, p, rng)
         weights = mean(weights, 1) if average_attn_weights else weights
         weights = weights if batched else squeeze(weights, 0)
     else:
-        out = scaled_dot_product_attention(q, k, v, mask, p, plain)
+        out = scaled_dot_product_attention(q, k, v, mask, p, plain, rng=rng)
     out = linear(reshape(transpose(out, 1, 2), (n, length, embed)), out_proj_weight, out_proj_bias)
     return (transpose(out, 0, 1) if batched else squeeze(out, 0)), weights

@@ -5,7 +5,10 @@ with theirs, and the biases; beside the outputs it gives what its backward needs
 the gates; from it, over all steps at once, a product makes the input's and ``recurrent_weights`` the weights'. Its own
 derivative goes through the same recurrence written step by step in ordinary operations.
 
-Kinds of array in the tables below: "s" a sequence (steps, N, ...), "h" a state (N, hidden), "w" a weight, never batched.
+All arrays may have leading axes that count models, each with weights of its own: what vmap adds where weights are mapped.
+The kernels then take one model after the other.
+
+Kinds of array in the tables below: "s" a sequence (steps, N, ...), "h" a state (N, hidden), "w" a weight.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from funcnn.core.aval import Aval
-from funcnn.core.composition import pullback
+from funcnn.core.composition import mapped, pullback
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.memory import empty
 from funcnn.core.primitive import Primitive
@@ -28,7 +31,7 @@ from funcnn.kernels.cpu import recurrent as kernels
 from funcnn.kernels.cpu import rnn as rnn_kernels
 from funcnn.kernels.cpu.threads import workers
 from funcnn.ops.common import all_batched, require_same_dtype
-from funcnn.ops.creation import zeros, zeros_like
+from funcnn.ops.creation import zeros_like
 from funcnn.ops.elementwise import add, mul, sub
 from funcnn.ops.join import chunk, stack
 from funcnn.ops.math import relu as relu_
@@ -60,36 +63,52 @@ def _setting(state: tuple[int, int], gates: int, slots: int, dtype: np.dtype, in
     return tiles, units, threads, np.zeros(3, np.int64), *strips, scratch
 
 
+def _each_model(run: Callable) -> Callable:
+    """``run`` for the sequence, or for each of several models."""
+
+    def runs(ins: list, outs: list, **params: Any) -> None:
+        for at in np.ndindex(ins[0].shape[:-3]):
+            run([t[at] for t in ins], [out[at] for out in outs], **params)
+
+    return runs
+
+
+@_each_model
 def _lstm(ins: list, outs: list, reverse: bool) -> None:
     x, w_ih, h0, c0, w, bias = _contiguous(ins)
     setting = _setting(h0.shape, 4, 4, x.dtype, x.shape[2])
     lstm_kernels.lstm_forward(x, w_ih, h0, c0, w, bias, reverse, *setting, *outs)
 
 
+@_each_model
 def _lstm_grad(ins: list, outs: list, reverse: bool) -> None:
     dy, dhn, dcn, gates, cells, _, _, _, c0, w, _ = ins
     arrays = _contiguous([dy, dhn, dcn, gates, cells, c0, w])
     lstm_kernels.lstm_backward(*arrays, reverse, *_setting(c0.shape, 4, 1, dy.dtype), *outs)
 
 
+@_each_model
 def _gru(ins: list, outs: list, reverse: bool) -> None:
     x, w_ih, h0, w, b_ih, b_hh = _contiguous(ins)
     setting = _setting(h0.shape, 3, 4, x.dtype, x.shape[2])
     gru_kernels.gru_forward(x, w_ih, h0, w, b_ih, b_hh, reverse, *setting, *outs)
 
 
+@_each_model
 def _gru_grad(ins: list, outs: list, reverse: bool) -> None:
     dy, dhn, gates, inner, y, _, _, h0, w, _, _ = ins
     arrays = _contiguous([dy, dhn, gates, inner, y, h0, w])
     gru_kernels.gru_backward(*arrays, reverse, *_setting(h0.shape, 3, 1, dy.dtype), *outs)
 
 
+@_each_model
 def _rnn(ins: list, outs: list, relu: bool, reverse: bool) -> None:
     x, w_ih, h0, w, bias = _contiguous(ins)
     setting = _setting(h0.shape, 1, 1, x.dtype, x.shape[2])
     rnn_kernels.rnn_forward(x, w_ih, h0, w, bias, relu, reverse, *setting, *outs)
 
 
+@_each_model
 def _rnn_grad(ins: list, outs: list, relu: bool, reverse: bool) -> None:
     dy, dhn, y, _, _, h0, w, _ = ins
     arrays = _contiguous([dy, dhn, y, w])
@@ -97,21 +116,21 @@ def _rnn_grad(ins: list, outs: list, relu: bool, reverse: bool) -> None:
 
 
 # ---- shapes ---------------------------------------------------------------------------------------------------------------
-def _sequence(name: str, gates: int, x: Any, w_ih: Any, w: Any, biases: tuple, *states: Any) -> tuple[Aval, Aval, Aval]:
+def _sequence(name: str, gates: int, x: Any, w_ih: Any, w: Any, biases: tuple, *states: Any) -> tuple:
     """Avals of y, of a state and of the gates. Raises unless everything fits the sequence and the states' weights."""
     require_same_dtype(name, x, w_ih, w, *biases, *states)
     if x.dtype.kind != "f" or x.dtype.itemsize < 4:
         raise DTypeError(f"{name}: expected float32 or float64, got {x.dtype}; convert with .float()")
-    steps, n, inputs = x.shape
-    rows = w_ih.shape[0]
+    *lead, steps, n, inputs = x.shape
+    rows = w_ih.shape[-2]
     hidden = rows // gates
     if steps == 0:
         raise ShapeError(f"{name}: expected a sequence of at least one step, got shape {tuple(x.shape)}")
     fit = [(w_ih, (gates * hidden, inputs)), (w, (rows, hidden)), *[(b, (rows,)) for b in biases]]
     for t, shape in [*fit, *[(s, (n, hidden)) for s in states]]:
-        if tuple(t.shape) != shape:
-            raise ShapeError(f"{name}: {rows} rows of gates need {shape}, got {tuple(t.shape)}")
-    return Aval((steps, n, hidden), x.dtype), Aval((n, hidden), x.dtype), Aval((steps, n, rows), x.dtype)
+        if tuple(t.shape) != (*lead, *shape):
+            raise ShapeError(f"{name}: {rows} rows of gates need {(*lead, *shape)}, got {tuple(t.shape)}")
+    return tuple(Aval((*lead, *last), x.dtype) for last in ((steps, n, hidden), (n, hidden), (steps, n, rows)))
 
 
 def _lstm_shape(x: Any, w_ih: Any, h0: Any, c0: Any, w: Any, bias: Any, reverse: bool) -> tuple:
@@ -150,19 +169,16 @@ def _out_of_rows(t: Tensor, kind: str, b: int, rows: int) -> Tensor:
 
 
 def _batch(prim: Callable, kinds: str, results: str) -> Callable:
-    """The batch goes into N; with mapped weights one example follows the other."""
+    """The batch goes into N; with mapped weights the examples are models."""
 
     def rule(n: int, ins: list, batched: list, **params: Any) -> list:
-        if n and any(b for b, kind in zip(batched, kinds, strict=True) if kind == "w"):
-            whole = all_batched(n, ins, batched)
-            rows = [prim()(*[select(t, 0, i) for t in whole], **params) for i in range(n)]
-            return [stack(column) for column in zip(*rows, strict=True)]
-        merged = []
-        for t, b, kind in zip(ins, batched, kinds, strict=True):
-            if kind == "w":
-                merged.append(zeros(tuple(t._v.shape[1:]), dtype=t._v.dtype) if b else t)  # b: of an empty batch
-            else:
-                merged.append(_into_rows(t if b else expand(t, (n, *t._v.shape)), kind))
+        models = ins[0].ndim - batched[0] > 3
+        if models or any(b for b, kind in zip(batched, kinds, strict=True) if kind == "w"):
+            return prim()(*all_batched(n, ins, batched), **params)
+        merged = [
+            t if kind == "w" else _into_rows(t if b else expand(t, (n, *t._v.shape)), kind)
+            for t, b, kind in zip(ins, batched, kinds, strict=True)
+        ]
         outs = prim()(*merged, **params)
         size = ins[0]._v.shape[1 + batched[0]]
         return [_out_of_rows(out, kind, n, size) for out, kind in zip(outs, results, strict=True)]
@@ -217,8 +233,8 @@ def _filled(g: list, outs: list) -> list[Tensor]:
 
 
 def _input_grad(dgates: Tensor, x: Tensor, w_ih: Tensor) -> Tensor:
-    steps, n, gates = dgates._v.shape
-    return reshape(matmul_p(reshape(dgates, (steps * n, gates)), w_ih), x._v.shape)
+    *lead, steps, n, gates = dgates._v.shape
+    return reshape(matmul_p(reshape(dgates, (*lead, steps * n, gates)), w_ih), x._v.shape)
 
 
 def _lstm_vjp(g: list, ins: list, outs: list, reverse: bool) -> tuple:
@@ -273,6 +289,7 @@ def _second(steps: Callable, gradient: Callable, given: int, kept: int) -> Calla
         def backward(*values: Tensor) -> tuple:
             return gradient(partial(steps, **params), values[:given], *values[given:])
 
+        backward = mapped(backward, ins[0].ndim - 3)
         found = pullback(backward, (*ins[:given], *ins[given + kept :]), tuple(_filled(g, outs)))
         return (*found[:given], *(None,) * kept, *found[given:])
 

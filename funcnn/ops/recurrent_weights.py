@@ -31,7 +31,9 @@ def weight_gradients(d: Tensor, x: Tensor, y: Tensor, h0: Tensor, reverse: bool,
 
     They are callables that share one run, for what is not wanted need not be computed.
     """
-    made = cache(lambda: recurrent_weights_p(d, *d_state, x, y, h0, reverse=reverse))
+    ins = (d, *d_state, x, y, h0)
+    models = d.ndim > 3  # each with weights of its own
+    made = cache(lambda: _composed(ins, reverse) if models else recurrent_weights_p(*ins, reverse=reverse))
     return tuple(_one_of(made, i) for i in range(3 + len(d_state)))
 
 

@@ -9,9 +9,9 @@ import numpy as np
 from funcnn.core.aval import Aval
 from funcnn.core.errors import ShapeError
 from funcnn.core.primitive import Primitive
-from funcnn.core.tensor import Tensor, constant
+from funcnn.core.tensor import Tensor
 from funcnn.ops.common import all_batched, normalize_dim, to_tensor
-from funcnn.ops.creation import zeros
+from funcnn.ops.creation import tri, zeros
 from funcnn.ops.elementwise import clone, where
 from funcnn.ops.movement import movedim
 
@@ -87,8 +87,8 @@ def _masked(name: str, input: Any, lower: bool, diagonal: int) -> Tensor:
     if x.ndim < 2:
         raise ShapeError(f"{name}: expected a matrix or a batch of them, got shape {tuple(x.shape)}")
     rows, cols = x._v.shape[-2:]
-    keep = np.tri(rows, cols, diagonal if lower else diagonal - 1, dtype=bool)
-    return where(constant(keep if lower else ~keep), x, False)
+    keep = tri(rows, cols, diagonal if lower else diagonal - 1)
+    return where(keep, x, False) if lower else where(keep, False, x)
 
 
 def tril(input: Any, diagonal: int = 0) -> Tensor:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import ctypes
 import weakref
+from collections.abc import Callable
 from functools import lru_cache
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -19,11 +21,12 @@ from funcnn.core.mutation import overwritten
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu import threads
-from funcnn.ops.common import to_tensor
+from funcnn.ops.common import all_batched, to_tensor
 from funcnn.ops.creation import zeros_like
 from funcnn.optim.fit import Label, Member, kinds, unnamed
 from funcnn.optim.rules import Hyper, Rule
 from funcnn.transforms.grad import vjp
+from funcnn.transforms.vmap import vmap
 
 CHUNK = 1 << 14  # elements; Adam's four streams of a chunk fit in the cache of a core
 
@@ -54,50 +57,87 @@ def _launch(
 
 
 # ---- the primitives ---------------------------------------------------------------------------------------------------
-def _shape(rule: Rule, ins: tuple, count: int, names: tuple) -> tuple:
+def _shape(rule: Rule, ins: tuple, count: int, names: tuple, lead: int) -> tuple:
     if names not in rule.layouts:
         raise ShapeError(f"{rule.name}: there is no step with the slots {list(names)}; expected one of {rule.layouts}")
     first = len(ins) - count * (2 + len(names))
     columns = [ins[at : at + count] for at in range(first, len(ins), count)]
+    many = tuple(columns[0][0].shape[:lead])
     for p, *others in zip(*columns, strict=True):
         for what, t in zip(("gradient", *names), others, strict=True):
-            wanted = ((), dtypes.float32) if what == "step" else (tuple(p.shape), p.dtype)
+            shape = tuple(p.shape)
+            wanted = (many, dtypes.float32) if what == "step" else ((*many, *shape[lead:]), p.dtype)
             if (tuple(t.shape), t.dtype) != wanted:
                 raise (ShapeError if t.dtype == wanted[1] else DTypeError)(
-                    f"{rule.name}: {what} of {t.dtype}{tuple(t.shape)} for a parameter of {p.dtype}{tuple(p.shape)}; "
+                    f"{rule.name}: {what} of {t.dtype}{tuple(t.shape)} for a parameter of {p.dtype}{shape}; "
                     f"expected {wanted[1]}{wanted[0]}"
                 )
     return tuple(t for row in (columns[0], *columns[2:]) for t in row)
 
 
-def _primitive(rule: Rule) -> Primitive:
-    """The primitive of a rule. ``count``: how many tensors; ``names``: their slots; ``flags``: the rule's flags."""
+def _places(arrays: list, count: int, models: int) -> np.ndarray:
+    """The table of a kernel: a row of addresses for each kind of array, in it those of each model of each tensor."""
+    starts = np.array([*map(address, arrays)], np.int64).reshape(-1, count)
+    if models == 1:
+        return starts
+    strides = np.array([a.nbytes // models for a in arrays], np.int64).reshape(-1, count, 1)
+    return (starts[:, :, None] + strides * np.arange(models)).reshape(-1, count * models)
 
-    def run(ins: list, outs: list, count: int, names: tuple, flags: tuple) -> None:
+
+def _composed(rule: Rule, count: int, names: tuple, flags: tuple, lead: int) -> Callable:
+    """The update in ordinary operations, of the inputs of the primitive."""
+
+    def step(*ins: Tensor) -> list:
+        first = len(ins) - count * (2 + len(names))
+        hyper = {**rule.unpack(ins[:first]), **dict(zip(rule.flags, flags, strict=True))}
+        rows = zip(*[ins[at : at + count] for at in range(first, len(ins), count)], strict=True)
+        done = [rule.step(g, dict(zip(names, slots, strict=True)), p, hyper) for p, g, *slots in rows]
+        return [p for p, _ in done] + [slots[name] for name in names for _, slots in done]
+
+    def of_models(*ins: Tensor) -> list:
+        tensors, f = count * (2 + len(names)), step
+        for _ in range(lead):
+            f = vmap(f, (None,) * (len(ins) - tensors) + (0,) * tensors)
+        return f(*ins)
+
+    return of_models
+
+
+def _primitive(rule: Rule) -> Primitive:
+    """The primitive of a rule. ``count``: how many tensors; ``names``: their slots; ``flags``: the rule's flags.
+
+    lead: how many leading axes of all tensors count models, each with a step of its own: what vmap adds. The kernel takes
+    the models' tensors for tensors of one model.
+    """
+
+    def run(ins: list, outs: list, count: int, names: tuple, flags: tuple, lead: int) -> None:
         first = len(ins) - count * (2 + len(names))
         sources = [np.ascontiguousarray(t) for t in ins[first:]]
-        table = np.array([*map(address, sources), *map(address, outs)], np.int64).reshape(-1, count)
-        sizes = tuple([t.size for t in sources[:count]])
-        _launch(rule, table, sizes, sources[0].dtype, names, [float(t) for t in ins[:first]], flags)
+        models = prod(sources[0].shape[:lead])
+        if models:
+            sizes = tuple([size for t in sources[:count] for size in (t.size // models,) * models])
+            table = _places([*sources, *outs], count, models)
+            _launch(rule, table, sizes, sources[0].dtype, names, [float(t) for t in ins[:first]], flags)
 
-    def pullback(g: list, ins: list, outs: list, count: int, names: tuple, flags: tuple) -> tuple:
-        def composed(*ins: Tensor) -> list:
-            first = len(ins) - count * (2 + len(names))
-            hyper = {**rule.unpack(ins[:first]), **dict(zip(rule.flags, flags, strict=True))}
-            rows = zip(*[ins[at : at + count] for at in range(first, len(ins), count)], strict=True)
-            done = [rule.step(g, dict(zip(names, slots, strict=True)), p, hyper) for p, g, *slots in rows]
-            return [p for p, _ in done] + [slots[name] for name in names for _, slots in done]
-
-        results, pull = vjp(composed, *ins)
+    def pullback(g: list, ins: list, outs: list, **params: Any) -> tuple:
+        results, pull = vjp(_composed(rule, **params), *ins)
         return pull([zeros_like(y) if g[i] is None else g[i] for i, y in enumerate(results)])
 
-    return Primitive(
+    def batch(n: int, ins: list, batched: list, lead: int, **params: Any) -> list:
+        first = len(ins) - params["count"] * (2 + len(params["names"]))
+        if any(batched[:first]):  # numbers of each model's own
+            return vmap(_composed(rule, lead=lead, **params), tuple([0 if b else None for b in batched]))(*ins)
+        return prim(*ins[:first], *all_batched(n, ins[first:], batched[first:]), lead=lead + 1, **params)
+
+    prim = Primitive(
         f"{rule.name}_update",
-        lambda *ins, count, names, flags: _shape(rule, ins, count, names),
+        lambda *ins, count, names, flags, lead: _shape(rule, ins, count, names, lead),
         cpu=run,
         vjp=pullback,
+        batch=batch,
         multiple=True,
     )
+    return prim
 
 
 @lru_cache
@@ -120,7 +160,7 @@ def update(rule: Rule, members: list[Member], hyper: Hyper, label: Label = unnam
         kept = [members[i][2][name] for name in names for i in places]
         tensors = [*(members[i][0] for i in places), *(members[i][1] for i in places), *kept]
         flags = tuple(bool(hyper[flag]) for flag in rule.flags)
-        outs = primitive(rule)(*numbers, *tensors, count=len(places), names=names, flags=flags)
+        outs = primitive(rule)(*numbers, *tensors, count=len(places), names=names, flags=flags, lead=0)
         for column, i in enumerate(places):
             new = outs[column :: len(places)]
             done[i] = (new[0], {**members[i][2], **dict(zip(names, new[1:], strict=True))})

@@ -96,8 +96,8 @@ def _recurrent(gates: int, each: float) -> Rule:
     """
 
     def rule(ins: list, outs: list, params: dict) -> float:
-        (steps, n, inputs), rows = ins[0].shape, ins[1].shape[0]
-        return steps * n * rows * (2.0 * (inputs + rows // gates) + each)
+        (*lead, steps, n, inputs), rows = ins[0].shape, ins[1].shape[-2]
+        return prod(lead) * steps * n * rows * (2.0 * (inputs + rows // gates) + each)
 
     return rule
 
@@ -106,8 +106,8 @@ def _recurrent_grad(gates: int, each: float) -> Rule:
     """A product (N, gates H) (gates H, H) for each step, besides ``each`` flops for each number of a gate."""
 
     def rule(ins: list, outs: list, params: dict) -> float:
-        steps, n, hidden = ins[0].shape
-        return steps * n * gates * hidden * (2.0 * hidden + each)
+        *lead, steps, n, hidden = ins[0].shape
+        return prod(lead) * steps * n * gates * hidden * (2.0 * hidden + each)
 
     return rule
 

@@ -141,7 +141,7 @@ def add_sink(sink: list[Raw]) -> None:
     with _lock:
         if not _sinks:
             _before = (primitive.evaluate_around(_around_evaluate), kernels.call_around(_around_kernel))
-            Scope.want(1)
+            Scope.wanted.add("profile")
         _sinks = [*_sinks, sink]
 
 
@@ -153,7 +153,7 @@ def remove_sink(sink: list[Raw]) -> None:
         if not _sinks:
             primitive.evaluate_around(_before[0])
             kernels.call_around(_before[1])
-            Scope.want(-1)
+            Scope.wanted.discard("profile")
 
 
 def _around_evaluate(prim: Any, values: list, params: dict, where: Any) -> list:

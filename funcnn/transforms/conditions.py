@@ -8,20 +8,27 @@ import numpy as np
 
 from funcnn.core.tensor import Tensor
 from funcnn.transforms.memory import apart, relation
-from funcnn.transforms.places import Place
+from funcnn.transforms.places import Outside, Place
 from funcnn.transforms.staging import Stage
 
 _ndarray = np.ndarray
 
 
 class Bound(NamedTuple):
-    """A box that the trace met, by its place, and what it must be like."""
+    """A box that the trace met, and what it must be like: itself, or by its place where that is None."""
 
+    box: Tensor | None
     place: Place
     shape: tuple
     dtype: np.dtype
     grad: bool | None
     strides: tuple | None
+
+    @classmethod
+    def of(cls, met: Outside) -> Bound:
+        """What a trace depends on in a box that it met."""
+        array, place = met.spot.array, met.place
+        return cls(None if place.grad else place.box, place, array.shape, array.dtype, met.grad, met.strides)
 
 
 class Conditions:
@@ -29,7 +36,7 @@ class Conditions:
 
     def __init__(self, stage: Stage, stores: bool):
         met = sorted(stage.outside.values(), key=lambda entry: entry.place.arg >= stage.given)
-        bound = [Bound(m.place, m.spot.array.shape, m.spot.array.dtype, m.grad, m.strides) for m in met]
+        bound = [Bound.of(m) for m in met]
         self.given = [b for b in bound if b.place.arg < stage.given]
         self.later = bound[len(self.given) :]
         self.absent, self.guards = stage.absent, list(stage.guards.values())
@@ -43,24 +50,20 @@ class Conditions:
 
         What is looked up comes last, for looking may make it (an optimizer's first slots).
         """
-        met: list[Tensor] = []
-        if not _fit(self.given, args, met) or any(place.find(args) is not None for place in self.absent):
+        arrays: list[np.ndarray] = []
+        if not _fit(self.given, args, arrays) or any(place.find(args) is not None for place in self.absent):
             return None
         if not all(read() == seen for read, seen in self.guards):
             return None
-        boxes: list | None = args
-        if self.finders:
-            boxes = self.found(args)
-            if boxes is None or not all(boxes[position] is place.find(boxes) for position, place in self.same):
-                return None
-            if not _fit(self.later, boxes, met):
-                return None
-        return boxes if not self.related or self._as_related(met) else None
-
-    def _as_related(self, met: list[Tensor]) -> bool:
-        """Whether the boxes share memory as they did."""
-        arrays = [box._v for box in met]
-        return (apart(arrays) and not self.relation) or relation(met, arrays) == self.relation
+        boxes = self.found(args) if self.finders else args
+        if boxes is None or not all(boxes[position] is place.find(boxes) for position, place in self.same):
+            return None
+        if not _fit(self.later, boxes, arrays):
+            return None
+        if not self.related or (apart(arrays) and not self.relation):
+            return boxes
+        met = [b.place.find(boxes) for b in (*self.given, *self.later)]
+        return boxes if relation(met, arrays) == self.relation else None
 
     def found(self, args: list) -> list | None:
         """The arguments, and after them what is looked up; None where something is missing."""
@@ -77,18 +80,18 @@ class Eager(Conditions):
     """Stands for a plan where the trace found that only eager code can do what the function does."""
 
 
-def _fit(bound: list[Bound], args: list, met: list[Tensor]) -> bool:
-    """Whether the boxes at these places, which are put into ``met``, are as they were."""
-    for place, shape, dtype, grad, strides in bound:
-        box: Any = place.find(args)
-        if not isinstance(box, Tensor):
+def _fit(bound: list[Bound], args: list, arrays: list[np.ndarray]) -> bool:
+    """Whether the boxes of a call, whose arrays are put into ``arrays``, are as they were."""
+    for held, place, shape, dtype, grad, strides in bound:
+        box: Any = place.find(args) if held is None else held
+        if box is None:
             return False
         value = box._v
         if type(value) is not _ndarray or value.shape != shape or value.dtype != dtype:
             return False
-        if grad is not None and box._rg != grad:
+        if grad is not None and box._rg is not grad:
             return False
         if strides is not None and value.strides != strides:
             return False
-        met.append(box)
+        arrays.append(value)
     return True

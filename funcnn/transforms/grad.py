@@ -36,8 +36,12 @@ class Tape(Interpreter):
 
     def bind(self, prim: Any, ins: tuple, params: dict) -> Any:
         lowered, owned = self.lower(ins)
-        with self.outside():
+        inside, grad = ctx.top, ctx.grad
+        ctx.top, ctx.grad = self.outer, self.outer_grad and grad  # as ``outside``, without its cost
+        try:
             result = prim(*lowered, **params)
+        finally:
+            ctx.top, ctx.grad = inside, grad
         if not ctx.grad or not any(owned):
             return self.passed(result)
         edges = tuple([t._v.edge if own else None for t, own in zip(ins, owned, strict=True)])

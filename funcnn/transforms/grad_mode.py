@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
+from itertools import starmap
 from typing import Any
 
 from funcnn.core.context import ctx
+from funcnn.kernels.interrupts import Leaving
 
 
-class set_grad_enabled:
+class set_grad_enabled(Leaving):
     """Record operations for gradients or not: at once, within ``with``, or for a decorated function."""
 
+    __slots__ = ("mode",)
+
     def __init__(self, mode: bool):
-        self.mode, self.saved = bool(mode), [ctx.grad]
+        self.mode = bool(mode)
+        self.close = partial(ctx.__dict__.update, {"grad": ctx.grad})
         ctx.grad = self.mode
 
     def __enter__(self) -> None:
         ctx.grad = self.mode
 
-    def __exit__(self, *exc: Any) -> None:
-        ctx.grad = self.saved[-1]
-
     def __call__(self, f: Callable) -> Callable:
-        ctx.grad = self.saved[-1]
+        self.close()
         return _wrapped(f, self.mode)
 
 
@@ -39,23 +41,22 @@ def _wrapped(f: Callable, mode: bool) -> Callable:
     return inside
 
 
-class _Mode:
+class _Mode(Leaving):
     """A context manager and decorator for one mode; re-entrant."""
 
+    __slots__ = ("saved",)
     mode: bool
 
     def __init__(self, f: Callable | None = None):
-        self.saved: list[bool] = []
+        self.saved: list[tuple[dict, dict]] = []  # the last is taken and put back, all in C
+        self.close = partial(next, starmap(dict.update, iter(self.saved.pop, None)))
 
     def __new__(cls, f: Callable | None = None) -> Any:
-        return object.__new__(cls) if f is None else _wrapped(f, cls.mode)
+        return super().__new__(cls) if f is None else _wrapped(f, cls.mode)
 
     def __enter__(self) -> None:
-        self.saved.append(ctx.grad)
+        self.saved.append((ctx.__dict__, {"grad": ctx.grad}))
         ctx.grad = self.mode
-
-    def __exit__(self, *exc: Any) -> None:
-        ctx.grad = self.saved.pop()
 
     def __call__(self, f: Callable) -> Callable:
         return _wrapped(f, self.mode)

@@ -104,9 +104,7 @@ class _Call:
         self.boxes: list[Tensor] = []
         self.weak: list[bool] = []
         kinds = [self._kind(leaf, jitted) for leaf in self.leaves]
-        ids = [id(box) for box in self.boxes]
-        twice = None if len(set(ids)) == len(ids) else tuple([ids.index(i) for i in ids])
-        self.key = (self.treedef, tuple(kinds), twice, ctx.grad, dtypes.default_float())
+        self.key = (self.treedef, tuple(kinds), _repeats(self.boxes), ctx.grad, dtypes.default_float())
 
     def _kind(self, leaf: Any, jitted: Jitted) -> Any:
         weak = isinstance(leaf, (int, float)) and not isinstance(leaf, bool)
@@ -131,6 +129,14 @@ class _Call:
         return (type(value), value)
 
 
+def _repeats(boxes: list[Tensor]) -> tuple | None:
+    """For each box where it comes first among the arguments; None when none comes twice."""
+    if len(boxes) < 2:
+        return None
+    ids = [*map(id, boxes)]
+    return None if len(set(ids)) == len(ids) else tuple([ids.index(i) for i in ids])
+
+
 def _compiled(plan: Plan | Eager | None) -> Plan | None:
     return plan if isinstance(plan, Plan) else None
 
@@ -150,16 +156,19 @@ def _trace(f: Callable, call: _Call) -> Plan | Eager | None:
         else:
             arguments.append(leaf.value if isinstance(leaf, Static) else leaf)
     args, kwargs = call.treedef.unflatten(arguments)
-    ctx.stage = stage
-    Scope.want(1)
     try:
+        Scope.wanted.add(stage)
+        ctx.stage = stage
         return _finish(stage, f(*args, **kwargs), fresh)
     except RunEagerly:
         return Eager(stage, True)
     finally:
-        Scope.want(-1)
         ctx.stage = None
-        stage.restore()
+        try:  # an interrupt may come after either call, not within: both are C code
+            Scope.wanted.discard(stage)
+        finally:
+            stage.give_back()
+        stage.close()
 
 
 def _finish(stage: Stage, result: Any, fresh: list[Tensor]) -> Plan | None:

@@ -64,19 +64,19 @@ def extent(array: np.ndarray) -> tuple[int, int]:
 
 def apart(arrays: list[np.ndarray]) -> bool:
     """Whether the arrays visibly share nothing: each has an owner of its own. Fast; False may also mean "not known"."""
-    owners = set()
-    for a in arrays:
-        base = a.base
-        if base is None:
-            base = a
-        elif type(base) is _ndarray and base.base is not None:
-            base = base.base
-            if type(base) is not Block:
-                return False
-        elif type(base) is not Block and type(base) is not _ndarray:
-            return False
-        owners.add(id(base))
-    return len(owners) == len(arrays)
+    owners = set(map(id, [a if (base := a.base) is None else _owner(base) for a in arrays]))
+    return len(owners) == len(arrays) and _unknown not in owners
+
+
+def _owner(base: Any) -> Any:
+    """The array to whom the memory belongs that an array with this base lies in; None where that cannot be seen."""
+    if type(base) is _ndarray and base.base is not None:
+        base = base.base
+        return base if type(base) is Block else None
+    return base if type(base) is Block or type(base) is _ndarray else None
+
+
+_unknown = id(None)
 
 
 def relation(boxes: list, arrays: list[np.ndarray]) -> tuple:

@@ -14,8 +14,11 @@ from funcnn.core.tensor import Cell, Tensor, wrap
 from funcnn.core.tree import TreeDef
 from funcnn.ops.elementwise import detach
 from funcnn.transforms.conditions import Conditions
+from funcnn.transforms.equation import Equation
 from funcnn.transforms.places import Input, Place
-from funcnn.transforms.staging import Equation, Stage
+from funcnn.transforms.staging import Stage
+
+SMALL = 256  # elements; an equation costs more than to keep so few numbers
 
 
 @dataclass(frozen=True)
@@ -52,11 +55,11 @@ class Plan(Conditions):
         super().__init__(stage, bool(stores))
         self.outputs, self.treedef, self.stores, self.recipes = outputs, treedef, stores, recipes
         self.inputs: list[Input] = stage.inputs
-        self.constants, self.size = stage.constants, len(stage.avals)
+        self.size = len(stage.avals)
         leaving = [recipe for recipe in recipes if isinstance(recipe, int)]
         leaving += [store.index for store in stores if store.index is not None and not store.fresh]
         self.leaving = leaving
-        self.equations = _needed(stage.equations, leaving)
+        self.equations, self.constants = _literals(_needed(stage.equations, leaving), stage.constants, leaving)
         self.copied = self._shared(leaving)
         self.steps = self._steps(set(leaving))
 
@@ -153,6 +156,20 @@ def _needed(equations: list[Equation], leaving: list[int]) -> list[Equation]:
         kept.append(eq)
         wanted.update(eq.ins)
     return kept[::-1]
+
+
+def _literals(equations: list[Equation], constants: dict, leaving: list[int]) -> tuple[list[Equation], dict]:
+    """The equations and constants of a program: small arrays that no input changes are made once, and what nothing reads
+    is dropped."""
+    rest: list[Equation] = []
+    made: dict[int, Any] = {}
+    for eq in equations:
+        if not eq.ins and sum(aval.size for aval in eq.prim.shape(**eq.params)) <= SMALL:
+            made.update(zip(eq.outs, evaluate(eq.prim, [], eq.params, eq), strict=True))
+        else:
+            rest.append(eq)
+    read = {index for eq in rest for index in eq.ins} | set(leaving)
+    return rest, {index: array for index, array in {**constants, **made}.items() if index in read}
 
 
 @lru_cache

@@ -8,41 +8,24 @@ arguments among them, see one another's writes (``transforms.memory``).
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from functools import partial
+from itertools import starmap
 from typing import Any
 
 import numpy as np
 
+from funcnn.core import dtypes
 from funcnn.core.aval import Aval, Missing, Tracer
 from funcnn.core.context import ctx
 from funcnn.core.errors import ShapeError, TracerError
 from funcnn.core.graph import Node
 from funcnn.core.tensor import Cell, Tensor, is_stale, refresh, wrap
+from funcnn.ops.common import cast_p
+from funcnn.transforms.equation import Equation, StageVar
 from funcnn.transforms.memory import Memory, Spot
 from funcnn.transforms.places import Input, Outside, Place, RunEagerly, history_p, refuse_dtypes
-
-
-class StageVar(Tracer):
-    """A variable of the program being traced. ``weak``: it stands for a Python number."""
-
-    __slots__ = ("index", "weak")
-
-    def __init__(self, owner: Stage, index: int, shape: tuple, dtype: np.dtype, weak: bool = False):
-        super().__init__(owner, tuple(shape), dtype)
-        self.index, self.weak = index, weak
-
-
-@dataclass(frozen=True)
-class Equation:
-    """``outs = prim(ins, **params)`` over variable indices, and for profilers where it was traced."""
-
-    prim: Any
-    ins: tuple[int, ...]
-    outs: tuple[int, ...]
-    params: dict
-    path: str
-    backward: bool
 
 
 class Stage:
@@ -69,7 +52,11 @@ class Stage:
         self.given = self.arguments = 0  # arguments, and those with the boxes that are looked up
         self.finders: list[Callable[[], list | None]] = []
         self.same: list[tuple[int, Place]] = []  # found boxes that the trace knew already, and where it knew them
-        self.histories: list[Callable[[], None]] = []
+        self.histories: list[tuple[Any, str, Any]] = []  # what boxes from outside knew of their histories
+        self.noted: set[int] = set()
+        self.give_back: Callable = partial(
+            deque, starmap(setattr, self.histories), 0
+        )  # in C, which no interrupt breaks off
         self.held: list[Tensor] = []  # keeps ids from being reused
 
     # ---- variables ----------------------------------------------------------------------------------------------------
@@ -79,8 +66,21 @@ class Stage:
         return StageVar(self, len(self.avals) - 1, shape, dtype, weak)
 
     def emit(self, prim: Any, ins: tuple, params: dict) -> list[StageVar]:
-        """Write one equation down; its outputs' shapes come from the shape rule."""
-        return self._equations(prim, [self.read(t) for t in ins], params)
+        """Write one equation down; its outputs' shapes come from the shape rule.
+
+        A Python number takes the dtype of what it meets, by a cast; one that meets nothing is what eager code makes of it.
+        """
+        values = [self.read(t) for t in ins]
+        if prim is not cast_p and values and all(v.weak and v.dtype.kind == "f" for v in values):
+            values = [self._equation(cast_p, [v], {"dtype": dtypes.default_float()}) for v in values]
+        return self._equations(prim, values, params)
+
+    def exact(self, t: Tensor) -> Tensor:
+        """A Python number as a tensor of just its dtype; any other tensor as it is."""
+        value = t._v
+        if not isinstance(value, StageVar) or not value.weak:
+            return t
+        return wrap(StageVar(self, value.index, value.shape, value.dtype))
 
     def _equations(self, prim: Any, values: Sequence[StageVar], params: dict) -> list[StageVar]:
         outs = [self.variable(aval.shape, aval.dtype) for aval in prim.shape(*values, **params)]
@@ -237,17 +237,10 @@ class Stage:
 
     def _note(self, t: Tensor) -> None:
         """Remember what a box knows of its history, to give it back after the trace."""
-        node, slot, cell, view = t._node, t._slot, t._cell, t._view
-        counts = 0 if cell is None else cell.version, 0 if view is None else view.version
-
-        def give_back() -> None:
-            t._node, t._slot = node, slot
-            if t._cell is not None:
-                t._cell.version = counts[0]
-            if view is not None:
-                view.version = counts[1]
-
-        self.histories.append(give_back)
+        for thing, names in ((t, ("_node", "_slot", "_cell")), (t._cell, ("version",)), (t._view, ("version",))):
+            if thing is not None and id(thing) not in self.noted:
+                self.noted.add(id(thing))
+                self.histories += [(thing, name, getattr(thing, name)) for name in names]
 
     def layout(self, t: Tensor) -> np.ndarray | None:
         """An array that lies in memory as an outside box does (from now on a condition of the plan); None for others."""
@@ -290,9 +283,7 @@ class Stage:
         self.grads[id(real)] = value
         self.regraded[id(real)] = Place(owner.box, owner.arg, grad=True)
 
-    def restore(self) -> None:
-        """Give outside boxes that were written back the history they had."""
-        for give_back in reversed(self.histories):
-            give_back()
-        for box in self.stands.values():  # kept beyond the trace they may not be read
+    def close(self) -> None:
+        """Let no box that stands for another be read beyond the trace."""
+        for box in self.stands.values():
             box._v = self.variable(box._v.shape, box._v.dtype)

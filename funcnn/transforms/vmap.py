@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
 import numpy as np
 
-from funcnn.core import tree
+from funcnn.core import composition, tree
 from funcnn.core.aval import Aval, Tracer
 from funcnn.core.context import ctx, running
 from funcnn.core.errors import ShapeError
@@ -17,6 +18,9 @@ from funcnn.core.tensor import Tensor, refresh_all
 from funcnn.ops.creation import as_tensor, zeros
 from funcnn.ops.join import stack
 from funcnn.ops.movement import expand, movedim, select
+from funcnn.ops.random import split
+
+RANDOMNESS = ("error", "same", "different")
 
 
 class BatchTracer(BoxTracer):
@@ -35,9 +39,9 @@ class Batch(Interpreter):
 
     name = "vmap"
 
-    def __init__(self, n: int):
+    def __init__(self, n: int, randomness: str = "different"):
         super().__init__()
-        self.n = n
+        self.n, self.randomness = n, randomness
 
     def bind(self, prim: Any, ins: tuple, params: dict) -> Any:
         lowered, batched = self.lower(ins)
@@ -54,19 +58,44 @@ class Batch(Interpreter):
         """A box for one example of ``t``, whose axis 0 is the batch."""
         return self.box(BatchTracer(self, t, tuple(t._v.shape[1:])))
 
-    def leave(self, t: Any, axis: int) -> Tensor:
-        """The whole batch of an output, its batch axis moved to ``axis``."""
+    def leave(self, t: Any, axis: int | None) -> Tensor:
+        """The whole batch of an output, its batch axis moved to ``axis``; with None an output that has none."""
         t = t if isinstance(t, Tensor) else as_tensor(t)
+        if axis is None:
+            if self.owns(t):
+                raise ShapeError(
+                    f"vmap: out_axes=None for an output of shape {tuple(t.shape)} that differs from example to example; "
+                    "give it an axis, or reduce it over the batch after vmap"
+                )
+            return t
         whole = t._v.value if self.owns(t) else expand(t, (self.n, *t.shape))
         if not -whole.ndim <= axis < whole.ndim:
             raise ShapeError(f"vmap: out_axes={axis} for an output of {whole.ndim - 1} dimensions")
         return whole if axis == 0 else movedim(whole, 0, axis)
+
+    def draws(self, key: Tensor) -> Tensor:
+        """A generator's key as each example's own, or the same for all."""
+        if self.randomness == "same":
+            return key
+        with self.outside():
+            keys = split(key, self.n)
+        return self.enter(keys)
+
+
+_looped: set[Any] = set()  # primitives whose loop was told of
 
 
 def each(prim: Any, n: int, ins: list, batched: list, params: dict) -> Any:
     """The batching rule that always holds: apply the primitive to one example after another and stack."""
     if n == 0:
         return _empty(prim, ins, batched, params)
+    if n > 1 and prim not in _looped:
+        _looped.add(prim)
+        warnings.warn(
+            f"vmap: {prim.name} has no batching rule and is applied to one example after another, here {n} times; give its "
+            "Primitive a batch=",
+            stacklevel=2,
+        )
     rows = [prim(*[select(t, 0, i) if b else t for t, b in zip(ins, batched, strict=True)], **params) for i in range(n)]
     if not prim.multiple:
         return stack(rows)
@@ -79,31 +108,38 @@ def _empty(prim: Any, ins: list, batched: list, params: dict) -> Any:
     return outs if prim.multiple else outs[0]
 
 
-def vmap(f: Callable, in_axes: Any = 0, out_axes: Any = 0) -> Callable:
+def vmap(f: Callable, in_axes: Any = 0, out_axes: Any = 0, randomness: str = "error") -> Callable:
     """``f`` over a batch: each input loses the axis that ``in_axes`` names, each output gains one at ``out_axes``.
 
     in_axes: an int or None (not mapped) for all arguments, or a tuple with one for each, itself an int, None or a pytree
-        matching the argument. out_axes: likewise for the output.
+        matching the argument. Tensors and arrays given by keyword are mapped over their first axis.
+    out_axes: likewise for the output; None for one that is the same for all examples.
+    randomness: what a draw from a generator is that ``f`` asks for: refused ("error"), or one for all examples ("same"),
+        or each example's own ("different"). What is drawn from a key that is passed in is the key's business.
     Raises ``ShapeError`` when nothing is mapped or the mapped sizes differ.
     """
+    if randomness not in RANDOMNESS:
+        raise ValueError(f"vmap: randomness must be one of {', '.join(map(repr, RANDOMNESS))}, got {randomness!r}")
 
     @wraps(f)
     def mapped(*args: Any, **kwargs: Any) -> Any:
         if isinstance(in_axes, (tuple, list)) and len(in_axes) != len(args):
             raise ShapeError(f"vmap: in_axes has {len(in_axes)} entries for {len(args)} arguments")
-        leaves, treedef = tree.flatten(args)
+        leaves, treedef = tree.flatten((args, kwargs))
         axes = _spread(tuple(in_axes) if isinstance(in_axes, list) else in_axes, args)
+        axes += [0 if isinstance(leaf, (Tensor, np.ndarray)) else None for leaf in leaves[len(axes) :]]
         tensors = [leaf if axis is None else as_tensor(leaf) for leaf, axis in zip(leaves, axes, strict=True)]
-        batch = Batch(_size(tensors, axes))
+        batch = Batch(_size(tensors, axes), randomness)
         moved = [
             t if axis is None else batch.enter(t if axis == 0 else movedim(t, axis, 0))
             for t, axis in zip(tensors, axes, strict=True)
         ]
         with running(batch, ctx.grad):
-            result = f(*treedef.unflatten(moved), **kwargs)
+            positional, named = treedef.unflatten(moved)
+            result = f(*positional, **named)
             outs, outdef = tree.flatten(result)
             refresh_all(outs)
-        ends = _spread(out_axes, result)
+        ends = _spread(tuple(out_axes) if isinstance(out_axes, list) else out_axes, result)
         return outdef.unflatten([batch.leave(out, axis) for out, axis in zip(outs, ends, strict=True)])
 
     return mapped
@@ -135,3 +171,6 @@ def _size(leaves: list, axes: list) -> int:
     if len(set(sizes)) > 1:
         raise ShapeError(f"vmap: mapped axes must have one size, got {sorted(set(sizes))}")
     return sizes[0]
+
+
+composition.provide_vmap(vmap)

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tests.cases.both import both
 from tests.cases.case import Arr
 
 A = Arr((2, 3, 4))
 M = Arr((3, 4))
+
+
+def _written(x: Any, y: Any) -> Any:
+    x[:, ::2, 3] = y
+    return x
+
 
 ROWS = [
     both("reshape", lambda m, x: m.reshape(x, (4, 6)), A),
@@ -29,6 +37,7 @@ ROWS = [
     both("narrow", lambda m, x: m.narrow(x, 1, 1, 2), A),
     both("select", lambda m, x: m.select(x, 1, -1), A),
     both("slice_steps", lambda m, x: x[:, ::2, 1:4:2], A),
+    both("slice_written", lambda m, x, y: _written(x * 1, y), A, Arr((2, 2))),
     both("diagonal", lambda m, x: m.diagonal(x, 1, 1, 2), A),
     both("diagonal_reversed", lambda m, x: m.diagonal(x, 1, 2, 0), A),
     both("diagonal_beyond", lambda m, x: m.diagonal(x, 7), M),

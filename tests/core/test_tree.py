@@ -42,6 +42,21 @@ def test_paths_and_nest_are_inverse() -> None:
     params = {"conv": {"weight": 1, "bias": 2}, "fc": {"weight": 3}}
     assert tree.paths(params) == [("conv.weight", 1), ("conv.bias", 2), ("fc.weight", 3)]
     assert tree.nest(dict(tree.paths(params))) == params
+    hollow = {"conv": {"weight": 1}, "relu": {}, "deep": {"a": {}, "b": {"c": {}, "d": 4}}, "none": None}
+    for flat in (tree.paths(hollow), dict(tree.paths(hollow))):
+        again = tree.nest(flat)
+        assert again == hollow and list(again) == list(hollow)
+    assert tree.nest(tree.paths({})) == {} and tree.paths({}) == [] and tree.paths(7) == [("", 7)]
+    assert [path for path, _ in tree.paths(hollow)] == ["conv.weight", "deep.b.d", "none"]
+    assert tree.paths(hollow)[0] == ("conv.weight", 1) and tree.paths(hollow)[-2:] == [("deep.b.d", 4), ("none", None)]
+
+
+def test_paths_go_through_lists_tuples_and_registered_classes() -> None:
+    found = tree.paths(NESTED, "p")
+    assert [path for path, _ in found] == ["p.b.0", "p.b.1.0", "p.b.1.1", "p.a.0", "p.a.1.z", "p.c.q"]
+    assert [leaf for _, leaf in found if leaf is not None] == tree.leaves(NESTED)
+    assert tree.nest(tree.paths({"a": [1, (2,)], "e": []})) == {"a": {"0": 1, "1": {"0": 2}}, "e": []}
+    assert [keys for keys, _ in tree.walk(NESTED)] == [("b", 0), ("b", 1, 0), ("a", 0), ("a", 1, "z"), ("c", "q")]
 
 
 def test_a_class_of_ones_own() -> None:

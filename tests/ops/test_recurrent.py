@@ -148,6 +148,36 @@ def test_per_example_gradients_are_those_of_single_examples(mode: str) -> None:
             np.testing.assert_allclose(a[i].numpy(), e.numpy(), rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_weights_of_several_models_are_one_application_also_of_its_derivatives(mode: str) -> None:
+    """Mapped weights, with the input shared or mapped, twice mapped, and both derivatives: beside one model at a time."""
+    x, *first = [fn.tensor(a) for a in _arrays(mode, (4, 3, 2), (3,), 3)]
+    states = 2 if mode == "lstm" else 1
+    models = [[p + 0.1 * i for p in first[states:]] for i in range(3)]
+    whole = [fn.stack(column) for column in zip(*models, strict=True)]
+
+    def loss(params: list, x: Any) -> Any:
+        return (_call(fn, mode, [x, *first[:states], *params], True, 1, 0.0, False, False, False)[0] ** 2).sum()
+
+    def slope(params: list, x: Any) -> Any:
+        return sum((g * g).sum() for g in fn.grad(loss)(params, x))
+
+    for f in (loss, fn.grad(loss), fn.grad(slope)):
+        got = fn.tree.leaves(fn.vmap(f, in_axes=(0, None))(whole, x))
+        for position, alone in enumerate(zip(*[fn.tree.leaves(f(p, x)) for p in models], strict=True)):
+            np.testing.assert_allclose(got[position].numpy(), fn.stack(alone).numpy(), rtol=1e-9, atol=1e-11)
+    examples = fn.stack([x, x * 0.5])
+    twice = fn.vmap(fn.vmap(fn.grad(loss), in_axes=(None, 0)), in_axes=(0, None))(whole, examples)
+    other = fn.vmap(fn.vmap(fn.grad(loss), in_axes=(0, None)), in_axes=(None, 0))(whole, examples)
+    for a, b, single in zip(twice, other, fn.grad(loss)(models[2], examples[1]), strict=True):
+        np.testing.assert_allclose(a.numpy(), b.numpy().swapaxes(0, 1), rtol=1e-10, atol=1e-12)
+        np.testing.assert_allclose(a[2, 1].numpy(), single.numpy(), rtol=1e-10, atol=1e-12)
+    few, many = (
+        fn.jit(fn.vmap(fn.value_and_grad(loss), in_axes=(0, None))).program([p[:n] for p in whole], x) for n in (2, 3)
+    )
+    assert few.count("\n") == many.count("\n")
+
+
 def test_an_empty_batch_of_weights_under_vmap() -> None:
     x, h, c, *params = [fn.tensor(a) for a in _arrays("lstm", (4, 3, 2), (3,), 3)]
     empty = [p.unsqueeze(0)[:0] for p in params]

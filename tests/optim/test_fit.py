@@ -144,7 +144,7 @@ def test_a_primitive_without_its_slots_is_refused() -> None:
 
     numbers = [fn.tensor(v, dtype=fn.float64) for v in (0.1, 0.9, 0.99, 1e-8, 0.0)]
     with pytest.raises(fn.ShapeError, match="no step with the slots"):
-        primitive(ADAM)(*numbers, fn.ones(2), fn.ones(2), count=1, names=("exp_avg",), flags=(False, False))
+        primitive(ADAM)(*numbers, fn.ones(2), fn.ones(2), count=1, names=("exp_avg",), flags=(False, False), lead=0)
 
 
 def test_torchs_state_of_a_damped_velocity_and_options_changed_later_go_on() -> None:

@@ -5,8 +5,8 @@ Numba. The first call makes a Numba dispatcher of a copy of the function in whos
 dispatchers too; other threads see it when it is complete. Helpers go only as far as ``parts.py`` says.
 
 Compiled code is kept by ``cache.py`` under a hash of all that it follows from, and no signal breaks off what makes or loads
-it (``signals.py``). Standard modules that only a first compilation needs are imported there, for they would double the time
-of ``import funcnn``.
+it (``kernels/interrupts.py``). Standard modules that only a first compilation needs are imported there, for they would
+double the time of ``import funcnn``.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import update_wrapper
+from collections.abc import Callable
+from contextlib import ContextDecorator
+from functools import partial, update_wrapper
 from types import FunctionType
-from typing import Any
+from typing import Any, ClassVar
 
 from funcnn.kernels.cpu import threads
 from funcnn.kernels.cpu.cache import KernelCache, cache_directory
-from funcnn.kernels.cpu.signals import uninterrupted
+from funcnn.kernels.interrupts import Leaving, uninterrupted
 
 FASTMATH = {"nsz", "arcp", "contract", "afn", "reassoc"}  # NaN and inf survive, unlike with fastmath=True
 COMMON = {"nogil": True, "error_model": "numpy"}
@@ -190,7 +190,7 @@ class Watch:
     """What compilations are allowed to do, and how many there were."""
 
     count = 0
-    forbidden = 0  # how many ``no_compile`` contexts are open, in any thread
+    forbidden: ClassVar[dict] = {}  # the ``no_compile`` contexts that are open, in any thread
 
     @staticmethod
     def compiling(function: Any, args: Any) -> None:
@@ -205,13 +205,15 @@ class Watch:
             print(f"funcnn: compiling {function.__name__}{args}", file=sys.stderr)
 
 
-@contextmanager
-def no_compile() -> Iterator[None]:
+class no_compile(Leaving, ContextDecorator):
     """Inside, a kernel that would have to be compiled raises ``RuntimeError``; those in the cache load as ever."""
-    with _lock:
-        Watch.forbidden += 1
-    try:
-        yield
-    finally:
-        with _lock:
-            Watch.forbidden -= 1
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        token = object()
+        self.close = partial(Watch.forbidden.pop, token, None)
+        Watch.forbidden[token] = True
+
+    def _recreate_cm(self) -> no_compile:
+        return no_compile()
