@@ -39,7 +39,7 @@ def recorded(found: Forms, who: str) -> Iterator[None]:
 
     def around(kernel: Kernel, args: tuple) -> Any:
         found.setdefault(kernel, {}).setdefault(tuple(map(form, args)), who)
-        return kernel.call(*args)
+        return kernel.compiled(*args)
 
     before = call_around(around)
     try:

@@ -17,8 +17,11 @@ import sys
 import threading
 from contextlib import suppress
 from math import prod
+from typing import Any
 
 import numpy as np
+
+from funcnn.kernels.cpu.facts import CHECK
 
 SMALLEST = 1 << 16  # bytes; below, np.empty costs less than the bookkeeping
 HUGE = 1 << 22  # bytes; from here on ask for huge pages
@@ -124,6 +127,21 @@ def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     step = 1 << (size.bit_length() - 4)
     rounded = (size + step - 1) & -step
     return Block(shape, dtype, _pool.take(rounded)).view(_ndarray)
+
+
+scratch = np.empty  # for what only one call of a kernel needs: small, or not worth keeping
+if CHECK:
+    from funcnn.kernels.cpu.check import fill
+
+    _empty = empty
+
+    def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        """The same, filled with NaN or with numbers that no index may be."""
+        return fill(_empty(shape, dtype))
+
+    def scratch(shape: Any, dtype: Any = np.float64) -> np.ndarray:  # type: ignore[no-redef]
+        """The same, filled alike."""
+        return fill(np.empty(shape, dtype))
 
 
 def owns(array: np.ndarray) -> bool:

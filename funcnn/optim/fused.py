@@ -17,6 +17,7 @@ import numpy as np
 
 from funcnn.core import dtypes
 from funcnn.core.errors import DTypeError, ShapeError
+from funcnn.core.memory import scratch
 from funcnn.core.mutation import overwritten
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
@@ -40,6 +41,16 @@ def address(array: np.ndarray, _byte: Any = ctypes.c_char) -> int:
         return array.ctypes.data
 
 
+def tabled(arrays: list[np.ndarray], count: int, models: int = 1) -> np.ndarray:
+    """The table of a kernel: addresses [0] and lengths [1] of contiguous arrays, a row for each kind of array, in it those of
+    each model of each tensor."""
+    if models == 1:
+        return np.array([*map(address, arrays), *[a.size for a in arrays]], np.int64).reshape(2, -1, count)
+    sizes = np.array([[a.size // models, a.itemsize] for a in arrays], np.int64)
+    starts = np.array([*map(address, arrays)], np.int64)[:, None] + sizes.prod(1)[:, None] * np.arange(models)
+    return np.stack([starts, np.repeat(sizes[:, :1], models, 1)]).reshape(2, -1, count * models)
+
+
 @lru_cache(maxsize=64)
 def chunk_table(sizes: tuple[int, ...]) -> np.ndarray:
     """Rows (tensor, first element, elements) that cover tensors of these sizes; cut by the sizes alone."""
@@ -52,7 +63,7 @@ def _launch(
 ) -> None:
     chunks = chunk_table(sizes)
     workers = threads.workers(sum(sizes) * 0.25 * kind.itemsize)
-    rates = np.empty((2, len(sizes)))
+    rates = scratch((2, len(sizes)))
     rule.kernel(names, table, chunks, np.empty(0, kind), rates, np.array(hyper, np.float64), *flags, workers)
 
 
@@ -73,15 +84,6 @@ def _shape(rule: Rule, ins: tuple, count: int, names: tuple, lead: int) -> tuple
                     f"expected {wanted[1]}{wanted[0]}"
                 )
     return tuple(t for row in (columns[0], *columns[2:]) for t in row)
-
-
-def _places(arrays: list, count: int, models: int) -> np.ndarray:
-    """The table of a kernel: a row of addresses for each kind of array, in it those of each model of each tensor."""
-    starts = np.array([*map(address, arrays)], np.int64).reshape(-1, count)
-    if models == 1:
-        return starts
-    strides = np.array([a.nbytes // models for a in arrays], np.int64).reshape(-1, count, 1)
-    return (starts[:, :, None] + strides * np.arange(models)).reshape(-1, count * models)
 
 
 def _composed(rule: Rule, count: int, names: tuple, flags: tuple, lead: int) -> Callable:
@@ -116,7 +118,7 @@ def _primitive(rule: Rule) -> Primitive:
         models = prod(sources[0].shape[:lead])
         if models:
             sizes = tuple([size for t in sources[:count] for size in (t.size // models,) * models])
-            table = _places([*sources, *outs], count, models)
+            table = tabled([*sources, *outs], count, models)
             _launch(rule, table, sizes, sources[0].dtype, names, [float(t) for t in ins[:first]], flags)
 
     def pullback(g: list, ins: list, outs: list, **params: Any) -> tuple:
@@ -174,7 +176,7 @@ class InPlace:
     def __init__(self, rule: Rule, names: tuple[str, ...]):
         self.rule, self.names = rule, names
         self.seen: list[weakref.ref] = []  # weak: a step of jit may have put other arrays in the tensors' place
-        self.table = np.empty((0, 0), np.int64)
+        self.table = np.empty((2, 0, 0), np.int64)
         self.sizes: tuple[int, ...] = ()
 
     def run(self, members: list[Member], hyper: Hyper) -> bool:
@@ -189,7 +191,7 @@ class InPlace:
             if value.shape != like.shape or value.dtype != like.dtype:
                 return False
             held.append(np.ascontiguousarray(value))
-        self.table[1] = [address(g) for g in held]
+        self.table[:, 1] = [address(g) for g in held], [g.size for g in held]
         flags = tuple([bool(hyper[flag]) for flag in self.rule.flags])
         values = [float(v) for v in self.rule.pack(hyper)]
         _launch(self.rule, self.table, self.sizes, held[0].dtype, self.names, values, flags)
@@ -218,8 +220,8 @@ class InPlace:
                 return False
             if type(a) is not np.ndarray or not a.flags.c_contiguous or not a.flags.writeable:
                 return False
-        places = np.array([address(a) for a in arrays], np.int64).reshape(-1, count)
-        self.table = np.concatenate([places[:1], places[:1], places[1:], places])
+        rows = tabled(arrays, count)
+        self.table = np.concatenate([rows[:, :1], rows[:, :1], rows[:, 1:], rows], 1)
         self.sizes = tuple([a.size for a in arrays[:count]])
         self.seen = [weakref.ref(a) for a in arrays]
         return True

@@ -231,7 +231,7 @@ def _update(each: float, unmoved: int) -> Callable:
     def rule(args: tuple) -> tuple[float, float]:
         table, chunks, kind = args[:3]
         elements = int(chunks[:, 2].sum())
-        return float((table.shape[0] - unmoved) * elements * kind.itemsize), each * elements
+        return float((table.shape[1] - unmoved) * elements * kind.itemsize), each * elements
 
     return rule
 

@@ -320,7 +320,7 @@ def test_read_only_arrays_run_what_is_made_for_writable_ones():
     made = SimpleNamespace(
         compile=lambda given: asked.append(given) or "entry", _insert=lambda *how: inserted.append(how)
     )
-    compile_ = compiling._for_writable(made)
+    compile_ = compiling._for_writable(elementwise.sqrt, made)
     assert compile_((writable, types.int64)) == "entry" and not inserted
     assert compile_((writable.copy(readonly=True), types.int64)) == "entry" and len(inserted) == 1
     assert asked == [(writable, types.int64)] * 2 and inserted[0][1:] == ("entry", False)

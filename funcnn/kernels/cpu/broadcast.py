@@ -10,7 +10,17 @@ of B that meet the whole vector. Two numbers an element move, as in the loops of
 from __future__ import annotations
 
 from funcnn.kernels.cpu.compile import device_function, kernel, kernel_from
-from funcnn.kernels.cpu.elementwise import CHUNK, add_scalar, begin, chunks, div_scalar, mul_scalar, sub_scalar
+from funcnn.kernels.cpu.elementwise import (
+    CHUNK,
+    add_scalar,
+    begin,
+    chunks,
+    div_scalar,
+    mul_scalar,
+    one_or_all,
+    sub_scalar,
+)
+from funcnn.kernels.cpu.facts import Facts
 from funcnn.kernels.cpu.parallel import parallel_for
 from funcnn.kernels.cpu.vector import pointer, shift
 
@@ -38,9 +48,12 @@ def _strip(x, y, out, inner, threads):
     parallel_for(body, chunks(out), threads, (x, y, out, inner))  # noqa: F821
 
 
+STRIP = Facts({"x": lambda out: out.size, "y": lambda: 1})  # places in y are counted round and round
+
+
 def strip(name, scalar):
     """The kernel ``(x, y, out, inner, threads)`` of a scalar function of two numbers."""
-    return kernel_from(_strip, name, body=kernel_from(_strip_chunk, name + "_chunk", scalar=scalar))
+    return kernel_from(_strip, name, STRIP, body=kernel_from(_strip_chunk, name + "_chunk", scalar=scalar))
 
 
 add_strip, sub_strip = strip("add_strip", add_scalar), strip("sub_strip", sub_scalar)
@@ -57,7 +70,13 @@ def select_chunk(chunk, worker, condition, x, y, out):
         q[i] = p[i] if m[i] else r[i]
 
 
-@kernel
+@kernel(
+    touches={
+        "condition": lambda out: out.size,
+        "x": one_or_all,
+        "y": lambda y, out: one_or_all(y, out),
+    }
+)
 def select(condition, x, y, out, threads):
     """out = x where the condition holds, else y; all flat, x or y possibly a block of equal numbers (see ``begin``)."""
     parallel_for(select_chunk, chunks(out), threads, (condition, x, y, out))

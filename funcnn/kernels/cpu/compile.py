@@ -22,12 +22,15 @@ from typing import Any, ClassVar
 
 from funcnn.kernels.cpu import threads
 from funcnn.kernels.cpu.cache import KernelCache, cache_directory
+from funcnn.kernels.cpu.facts import CHECK, NO_FACTS, Facts
 from funcnn.kernels.interrupts import Leaving, uninterrupted
 
 FASTMATH = {"nsz", "arcp", "contract", "afn", "reassoc"}  # NaN and inf survive, unlike with fastmath=True
 COMMON = {"nogil": True, "error_model": "numpy"}
 _lock = threading.RLock()
 _around: Callable | None = None  # called as around(kernel, args) in place of every kernel that is called from Python
+if CHECK:
+    from funcnn.kernels.cpu.check import around as _around
 
 
 def call_around(around: Callable | None) -> Callable | None:
@@ -40,9 +43,9 @@ def call_around(around: Callable | None) -> Callable | None:
 class Kernel:
     """A function that becomes a Numba dispatcher when it, or a kernel that uses it, is first called."""
 
-    def __init__(self, function: Any, apart: bool = False, **options: Any):
+    def __init__(self, function: Any, apart: bool = False, facts: Facts = NO_FACTS, **options: Any):
         update_wrapper(self, function)
-        self.function, self.apart = function, apart
+        self.function, self.apart, self.facts = function, apart, facts
         self.options = {"fastmath": FASTMATH, **options}
         self.compiled: Any = None
         self.linked: Any = None
@@ -82,9 +85,12 @@ class Kernel:
         return inspect(self)
 
 
-def kernel(function: Callable) -> Any:
-    """Declare a kernel: it takes C-contiguous writable arrays and numbers, and fills the output arrays it is given."""
-    return Kernel(function)
+def kernel(function: Any = None, **facts: Any) -> Any:
+    """Declare a kernel: it takes C-contiguous arrays and numbers, and fills the output arrays it is given.
+
+    Arrays that it only reads may be read-only. ``facts``: what it does with its arguments, see ``facts.Facts``.
+    """
+    return (lambda f: Kernel(f, facts=Facts(**facts))) if function is None else Kernel(function)
 
 
 def device_function(function: Callable) -> Any:
@@ -102,12 +108,12 @@ def exact_function(function: Callable) -> Any:
     return Kernel(function, fastmath=False, forceinline=True)
 
 
-def kernel_from(template: Any, name: str, **helpers: Any) -> Any:
+def kernel_from(template: Any, name: str, facts: Facts = NO_FACTS, **helpers: Any) -> Any:
     """Declare a kernel or helper as a copy of a plain function, cached as ``name``, whose globals ``helpers`` replace."""
     copy = FunctionType(template.__code__, {**template.__globals__, **helpers}, name)
     update_wrapper(copy, template, assigned=("__module__", "__doc__"))
     copy.__qualname__ = name  # Numba's cache has one index for each qualified name and line
-    return Kernel(copy)
+    return Kernel(copy, facts=facts)
 
 
 class Intrinsic(Kernel):
@@ -166,18 +172,22 @@ def _dispatcher(kernel: Kernel) -> Any:
     made = numba.njit(function, pipeline_class=compilers()[0], **{**COMMON, **kernel.options})
     if not numba.config.DISABLE_JIT:
         made._cache = KernelCache(kernel, cache_directory(), lambda args: Watch.compiling(function, args))
-        made.compile = _for_writable(made)
+        made.compile = _for_writable(kernel, made)
     return made
 
 
-def _for_writable(dispatcher: Any) -> Callable:
-    """The dispatcher's ``compile``, where read-only arrays run what is made for writable ones: no kernel writes inputs."""
+def _for_writable(kernel: Kernel, dispatcher: Any) -> Callable:
+    """The dispatcher's ``compile``, where read-only arrays run what is made for writable ones, if it does not write them."""
     from numba import types
+
+    from funcnn.kernels.cpu.writes import refuse_read_only
 
     compile_types = dispatcher.compile
 
     def compile(given: Any) -> Any:
         writable = tuple(t.copy(readonly=False) if isinstance(t, types.Array) else t for t in given)
+        if writable != given:
+            refuse_read_only(kernel, given)
         entry = uninterrupted(compile_types, writable)
         if writable != given:
             dispatcher._insert([t._code for t in given], entry, False)

@@ -81,7 +81,7 @@ def forward_plane(chunk, worker, x, w, bias, y, kernel, channels, geometry):
     add_row(target, target, size, bias[k])
 
 
-@kernel
+@kernel(reads=("x",))
 def reference_forward(x, w, bias, y, kernel, channels, batch, geometry, threads):
     """y = w * x + bias; x, w and y flat. channels: inputs and outputs of a group, groups.
 
@@ -105,7 +105,7 @@ def input_plane(chunk, worker, dy, w, bias, dx, kernel, channels, geometry):
     add_row(target, target, size, bias[g * inner + c])
 
 
-@kernel
+@kernel(reads=("dy",))
 def reference_input_grad(dy, w, bias, dx, kernel, channels, batch, geometry, threads):
     """dx from dy and w, plus a number for each of its channels; the arguments are those of ``reference_forward``."""
     parallel_for(input_plane, batch * channels[0] * channels[2], threads, (dy, w, bias, dx, kernel, channels, geometry))
@@ -125,7 +125,7 @@ def weight_taps(chunk, worker, x, dy, dw, kernel, channels, batch, geometry):
         dw[chunk * taps + r] = total
 
 
-@kernel
+@kernel(reads=("x", "dy"))
 def reference_weight_grad(x, dy, dw, kernel, channels, batch, geometry, threads):
     """dw from x and dy; the arguments are those of ``reference_forward``."""
     chunks = channels[0] * channels[1] * channels[2]

@@ -16,6 +16,7 @@ import numpy as np
 from funcnn.kernels.cpu import vmath
 from funcnn.kernels.cpu.bits import like, pick
 from funcnn.kernels.cpu.compile import device_function, exact_function, kernel_from
+from funcnn.kernels.cpu.facts import Facts
 from funcnn.kernels.cpu.parallel import parallel_for
 from funcnn.kernels.cpu.vector import pointer
 from funcnn.kernels.cpu.vmath import exp as exp_scalar
@@ -23,6 +24,15 @@ from funcnn.kernels.cpu.vmath import far_from_circle
 from funcnn.kernels.cpu.vmath import log1p as log1p_scalar
 
 CHUNK = 1 << 14
+
+
+def one_or_all(x, out):
+    """How much of an input is touched: as much as of the output, or, where it is shorter, a chunk that is read again."""
+    return out.size if x.size == out.size else min(CHUNK, out.size)
+
+
+LOOP1 = Facts({"x": lambda out: out.size})
+LOOP2 = Facts({"x": one_or_all, "y": lambda y, out: one_or_all(y, out)})
 
 
 # ---- templates --------------------------------------------------------------------------------------------------------
@@ -78,12 +88,12 @@ def _loop2(x, y, out, params, threads):
 
 def loop1(name, scalar):
     """The kernel ``(x, out, params, threads)`` of a scalar function of one number."""
-    return kernel_from(_loop1, name, body=kernel_from(_chunk1, name + "_chunk", scalar=scalar))
+    return kernel_from(_loop1, name, LOOP1, body=kernel_from(_chunk1, name + "_chunk", scalar=scalar))
 
 
 def loop2(name, scalar):
     """The kernel ``(x, y, out, params, threads)`` of a scalar function of two numbers."""
-    return kernel_from(_loop2, name, body=kernel_from(_chunk2, name + "_chunk", scalar=scalar))
+    return kernel_from(_loop2, name, LOOP2, body=kernel_from(_chunk2, name + "_chunk", scalar=scalar))
 
 
 # ---- arithmetic -------------------------------------------------------------------------------------------------------
@@ -250,5 +260,9 @@ erf = loop1("erf", vmath.erf)
 erfc = loop1("erfc", vmath.erfc)
 erfinv = loop1("erfinv", erfinv_wide)
 logaddexp = loop2("logaddexp", logaddexp_scalar)
-sin = kernel_from(_loop1, "sin", body=kernel_from(_circle_chunk, "sin_chunk", scalar=vmath.sin, library=math.sin))
-cos = kernel_from(_loop1, "cos", body=kernel_from(_circle_chunk, "cos_chunk", scalar=vmath.cos, library=math.cos))
+sin = kernel_from(
+    _loop1, "sin", LOOP1, body=kernel_from(_circle_chunk, "sin_chunk", scalar=vmath.sin, library=math.sin)
+)
+cos = kernel_from(
+    _loop1, "cos", LOOP1, body=kernel_from(_circle_chunk, "cos_chunk", scalar=vmath.cos, library=math.cos)
+)

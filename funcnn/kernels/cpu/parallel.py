@@ -7,8 +7,10 @@ there; then it helps where something is left, so a slow core does less. A share'
 ``worker`` counts from 0 to threads - 1 and picks the scratch memory. With one thread nothing but a loop runs.
 
 The call is compiled into the kernel: the chunk loop becomes a function that the pool of ``pool.py`` runs on several threads:
-about 1 us while its workers spin. The body is called, not inlined, which would compile it twice, and what LLVM moves out of its loops would not stay in registers.
-Chunks may not raise.
+about 1 us while its workers spin. The body is called, not inlined, which would compile it twice, and what LLVM moves out of
+its loops would not stay in registers.
+
+The first exception of a chunk is raised by the kernel when its loop is over; chunks not yet begun are then left out.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from funcnn.kernels.cpu.compile import intrinsic
 
 SHARES = 64  # at most, whatever the number of threads
 LINE = 8  # words of a cache line, the distance of counters
+_CODE, _INFO = 4, 5  # places in the shared block: what the first chunk to raise returned, and what Numba knows of it
 
 
 def _in_turn(body: Any, chunks: int, threads: int, args: tuple) -> None:
@@ -42,15 +45,19 @@ def parallel_for(typingctx: Any, body: Any, chunks: Any, threads: Any, args: Any
 
 
 def _emit(context: Any, builder: Any, compiled: Any, args: Any, values: Any) -> None:
-    """The shared block (shares, chunks, arguments, counters) on the stack, and the call of the loop by one or many workers."""
+    """The shared block (shares, chunks, arguments, counters, the first exception) on the stack, and the call of the loop by
+    one or many workers."""
     from llvmlite import ir
-    from numba.core import cgutils
+    from numba.core import callconv, cgutils
 
     chunks, threads, packed = values
     word = ir.IntType(64)
     shares = builder.select(builder.icmp_signed("<", threads, word(SHARES)), threads, word(SHARES))
-    block_type = ir.LiteralStructType([word, word, packed.type, ir.ArrayType(word, LINE * SHARES)])
+    raised = [callconv.errcode_t, callconv.excinfo_ptr_t]
+    block_type = ir.LiteralStructType([word, word, packed.type, ir.ArrayType(word, LINE * SHARES), *raised])
     block = cgutils.alloca_once(builder, block_type)
+    for place, kind in enumerate(raised, _CODE):
+        builder.store(kind(0 if place == _CODE else None), _part(builder, block, place))
     for place, value in enumerate((shares, chunks, packed)):
         builder.store(value, _part(builder, block, place))
     with cgutils.for_range(builder, shares) as loop_over:
@@ -61,6 +68,10 @@ def _emit(context: Any, builder: Any, compiled: Any, args: Any, values: Any) -> 
     kind = ir.FunctionType(ir.VoidType(), [word, word, word])
     spread = cgutils.get_or_insert_function(builder.module, kind, "funcnn_parallel_for")
     builder.call(spread, [builder.ptrtoint(loop, word), builder.ptrtoint(block, word), threads])
+    code, info = (builder.load(_part(builder, block, place)) for place in (_CODE, _INFO))
+    status = context.call_conv._get_return_status(builder, code, info)
+    with cgutils.if_unlikely(builder, status.is_error):
+        context.call_conv.return_status_propagate(builder, status)
 
 
 def _part(builder: Any, block: Any, *place: Any) -> Any:
@@ -69,6 +80,20 @@ def _part(builder: Any, block: Any, *place: Any) -> Any:
 
     index = ir.IntType(32)
     return builder.gep(block, [index(0), index(place[0]), *place[1:]])
+
+
+def _keep_first(builder: Any, block: Any, status: Any, shares: Any) -> None:
+    """Note the exception unless there is one, and put all counters behind their last chunks."""
+    from llvmlite import ir
+    from numba.core import cgutils
+
+    place = _part(builder, block, _CODE)
+    before = builder.cmpxchg(place, status.code.type(0), status.code, "monotonic")
+    with builder.if_then(builder.extract_value(before, 1)):
+        builder.store(status.excinfoptr, _part(builder, block, _INFO))
+    with cgutils.for_range(builder, shares) as loop_over:
+        counter = _part(builder, block, 3, builder.mul(loop_over.index, ir.IntType(64)(LINE)))
+        builder.store_atomic(builder.load(_part(builder, block, 1)), counter, "monotonic", 8)
 
 
 def _worker_loop(context: Any, module: Any, compiled: Any, args: Any, block_type: Any) -> Any:
@@ -98,7 +123,9 @@ def _worker_loop(context: Any, module: Any, compiled: Any, args: Any, block_type
         chunk = builder.atomic_rmw("add", counter, word(1), "monotonic")
         builder.cbranch(builder.icmp_signed("<", chunk, limit), work, done)
         builder.position_at_end(work)
-        context.call_conv.call_function(builder, callee, *kinds, [chunk, worker, *values], attrs=("noinline",))
+        call = context.call_conv.call_function(builder, callee, *kinds, [chunk, worker, *values], attrs=("noinline",))
+        with cgutils.if_unlikely(builder, call[0].is_error):
+            _keep_first(builder, block, call[0], shares)
         builder.branch(take)
         builder.position_at_end(done)
     builder.ret_void()

@@ -48,11 +48,13 @@ def _pointer_twin(x: Any, offset: int) -> Any:
 def pointer(typingctx: Any, x: Any, offset: Any) -> Any:
     """The address of element ``offset`` of a contiguous array; ``p[i]`` reads and writes without checks.
 
-    It does not keep the array alive: one that a kernel allocates is freed after the last line that names it, so its
+    Typing fails for arrays of another layout, whose numbers do not lie one after another. It does not keep the array alive: one that a kernel allocates is freed after the last line that names it, so its
     pointers are taken where they are used, inside the loop.
     """
-    from numba.core import types
+    from numba.core import errors, types
 
+    if isinstance(x, types.Array) and x.layout != "C":
+        raise errors.TypingError(f"pointer: expected a C-contiguous array, got {x}; pass np.ascontiguousarray of it")
     kind = types.CPointer(x.dtype)
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
