@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from funcnn.kernels.interrupts import whole as _whole
+
+_whole(__name__, "core", "kernels", "ops", "transforms", "optim", "random")
+_whole("funcnn.transforms", "autograd", "jit", "vmap")
+
 from funcnn import ops as _ops
 from funcnn.core import tree
 from funcnn.core.dtypes import (
@@ -52,9 +57,8 @@ globals().update(_ops.public())
 def __getattr__(name: str):
     """Layers, modules and the profiler are imported when they are first named: a third of the time of an import."""
     if name in ("layers", "nn", "profiler"):
-        from importlib import import_module
-
-        return import_module(f"funcnn.{name}")
+        _whole(__name__, name)
+        return globals()[name]
     raise AttributeError(f"module 'funcnn' has no attribute {name!r}")
 
 

@@ -14,6 +14,7 @@ put back by C code, which ``Leaving`` arranges.
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from functools import cache
@@ -85,6 +86,22 @@ def uninterrupted(function: Callable, *args: Any) -> Any:
             hold.end()
     finally:
         hold.deliver()
+
+
+def whole(package: str, *parts: str) -> None:
+    """Import parts of a package whose own import has begun, and name them in it; no signal breaks that off.
+
+    An import that an exception ends is taken back, but not what it had imported by then; a second one would find those and
+    not name them in the new package, and NumPy and Numba cannot be imported in two attempts at all.
+    """
+    uninterrupted(_whole, package, parts)
+
+
+def _whole(package: str, parts: tuple[str, ...]) -> None:
+    from importlib import import_module
+
+    for part in parts:
+        setattr(sys.modules[package], part, import_module(f"{package}.{part}"))
 
 
 @cache

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from funcnn.kernels.interrupts import whole as _whole
+
+_whole(
+    __name__, "binding", "containers", "facade", "functional", "hooks", "init", "module", "parameter", "pure", "state",
+    "traversal", "utils",
+)  # fmt: skip
+
 import funcnn.layers as _layers
 from funcnn.nn import functional, init, utils
 from funcnn.nn.containers import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential

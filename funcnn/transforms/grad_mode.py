@@ -55,7 +55,9 @@ class _Mode(Leaving):
         return super().__new__(cls) if f is None else _wrapped(f, cls.mode)
 
     def __enter__(self) -> None:
-        self.saved.append((ctx.__dict__, {"grad": ctx.grad}))
+        saved = self.saved
+        # Not by a call, after which an interrupt may come: entered twice, the outer leaving would take what the inner left.
+        saved += [(ctx.__dict__, {"grad": ctx.grad})]
         ctx.grad = self.mode
 
     def __call__(self, f: Callable) -> Callable:

@@ -223,7 +223,7 @@ class no_compile(Leaving, ContextDecorator):
     def __enter__(self) -> None:
         token = object()
         self.close = partial(Watch.forbidden.pop, token, None)
-        Watch.forbidden[token] = True
+        Watch.forbidden[token] = None  # what is popped: not true, or leaving would swallow exceptions
 
     def _recreate_cm(self) -> no_compile:
         return no_compile()
