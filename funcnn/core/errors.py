@@ -28,6 +28,27 @@ class GradientError(FuncnnError, RuntimeError):
     """A gradient was asked for where there is none: no graph, a freed graph, an overwritten value."""
 
 
+def locate(error: Exception, name: str, what: object, input: object = None, before: str = "") -> None:
+    """Say in an error's message at which layer it happened.
+
+    Each caller on the way out adds its ``name`` for what it called to the path; the innermost layer, ``what``, is shown, and
+    where its input is a tuple also the layer ``before`` it, which gave one. Only our errors and ``TypeError`` are told:
+    what a user raises stays as it is.
+    """
+    if not isinstance(error, (FuncnnError, TypeError)) or len(error.args) != 1 or not isinstance(error.args[0], str):
+        return
+    message, path, inner = getattr(error, "_located", (error.args[0], "", ""))
+    if not inner:
+        inner = repr(what).split("\n")[0].rstrip("(")
+        if isinstance(input, (tuple, list)):
+            message += (
+                f"; its input is a {type(input).__name__}: {before or 'the layer before it'} gives more than one output"
+            )
+    path = f"{name}.{path}" if name and path else name or path
+    setattr(error, "_located", (message, path, inner))
+    error.args = (f"{message} [in layer {path}: {inner}]" if path else message,)
+
+
 def user_line() -> str:
     """``file:line`` of the innermost frame outside this package: where the user's code asked for what failed."""
     frame = sys._getframe(1)

@@ -17,7 +17,7 @@ import numpy as np
 
 from funcnn.core import dtypes
 from funcnn.core.context import Scope, below
-from funcnn.core.errors import FuncnnError
+from funcnn.core.errors import FuncnnError, locate
 from funcnn.core.tensor import Tensor
 from funcnn.ops.movement import select
 from funcnn.ops.random import fold_in, split, uniform_from
@@ -45,8 +45,18 @@ class Layer:
     random: ClassVar[bool] = False  # draws random numbers in training
 
     def children(self) -> dict[str, Layer]:
-        """The layers among the fields, by name."""
-        return {f.name: part for f in fields(self) if isinstance(part := getattr(self, f.name), Layer)}
+        """The layers among the fields, by name; those in a tuple, a list or a dict are one ``LayerList``."""
+        found = {}
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if isinstance(value, Layer):
+                found[f.name] = value
+            elif isinstance(value, (tuple, list, dict)):
+                named = value.items() if isinstance(value, dict) else enumerate(value)
+                parts = tuple((str(name), part) for name, part in named if isinstance(part, Layer))
+                if parts:
+                    found[f.name] = LayerList(parts)
+        return found
 
     def init(self, key: Tensor) -> tuple[dict, dict]:
         """Fresh ``(params, state)``; a composite's are those of its layers, under their field names."""
@@ -80,17 +90,47 @@ class Layer:
         return f"{type(self).__name__}({self.extra_repr()})"
 
 
+@dataclass(frozen=True, repr=False)
+class LayerList(Layer):
+    """The layers in a tuple, list or dict field of a composite, which calls them itself; as PyTorch's ``ModuleList``.
+
+    Their parameters are ``params[field][name]``, names being the positions "0", "1" and so on, or the dict's keys.
+    """
+
+    layers: tuple[tuple[str, Layer], ...]
+
+    def children(self) -> dict[str, Layer]:
+        """The layers by name."""
+        return dict(self.layers)
+
+
+def output_and_state(layer: Layer, result: Any) -> tuple:
+    """What a layer returned. Raises ``TypeError`` if that is no pair of an output and a state."""
+    if type(result) is tuple and len(result) == 2 and isinstance(result[1], dict):
+        return result
+    got = f"a tuple of {len(result)}" if isinstance(result, tuple) else f"a {type(result).__name__}"
+    raise TypeError(
+        f"{type(layer).__name__}.__call__ must return (output, state), state being a dict ({{}} without any), got {got}"
+    )
+
+
 def run_children(parts: list[tuple[str, Layer]], params: dict, state: dict, x: Any, training: bool, key: Any) -> tuple:
-    """Apply layers one after another; the state is copied only where a layer changed its own."""
+    """Apply layers one after another; the state is copied only where a layer changed its own. Errors name the layer."""
     after = state
     for position, (name, part) in enumerate(parts):
         own = state.get(name, {})
         part_key = fold_in(key, position) if key is not None and training and part.needs_key else None
-        if Scope.wanted:
-            with Scope(below(name)):
-                x, new = part(params.get(name, {}), own, x, training=training, key=part_key)
-        else:
-            x, new = part(params.get(name, {}), own, x, training=training, key=part_key)
+        try:
+            if Scope.wanted:
+                with Scope(below(name)):
+                    result = part(params.get(name, {}), own, x, training=training, key=part_key)
+            else:
+                result = part(params.get(name, {}), own, x, training=training, key=part_key)
+            x, new = output_and_state(part, result)
+        except Exception as error:
+            before = f"layer {parts[position - 1][0]}, {parts[position - 1][1]!r}," if position else ""
+            locate(error, name, part, x, before)
+            raise
         if new is not own:
             after = {**after, name: new}
     return x, after

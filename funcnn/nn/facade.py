@@ -14,7 +14,7 @@ from funcnn.core.aval import Tracer
 from funcnn.core.context import ctx, running
 from funcnn.core.mutation import assign
 from funcnn.core.tensor import Tensor, wrap
-from funcnn.layers.base import Layer
+from funcnn.layers.base import Layer, LayerList, output_and_state
 from funcnn.nn.module import Module
 from funcnn.nn.parameter import Parameter
 from funcnn.ops.common import to_tensor
@@ -42,33 +42,21 @@ class LayerModule(Module):
         object.__setattr__(self, "_layer", layer)  # last: from now on its arguments are attributes, too
 
     def _trees_of(self) -> tuple[dict, dict]:
-        params: dict = {k: v for k, v in self._parameters.items() if v is not None}
-        state: dict = {k: v for k, v in self._buffers.items() if v is not None}
-        for name, part in self._modules.items():
-            if isinstance(part, LayerModule):
-                params[name], state[name] = part._trees_of()
-        return params, state
+        return slices(self)
 
     def forward(self, *inputs: Any, **options: Any) -> Any:
         """The layer's output; its new state goes into the buffers."""
         params, state = self._trees_of()
         layer = self._layer
         key = next_key() if self.training and layer.needs_key else None
-        output, after = layer(params, state, *inputs, training=self.training, key=key, **options)
+        result = layer(params, state, *inputs, training=self.training, key=key, **options)
+        output, after = output_and_state(layer, result)
         if after is not state:
             with running(ctx.top, False):
-                self._store(after)
+                _store(self, after)
         return output
 
     applied = forward  # for the layers whose ``module_methods`` give ``forward`` a signature of its own
-
-    def _store(self, state: dict) -> None:
-        for name, value in state.items():
-            part = self._modules.get(name)
-            if isinstance(part, LayerModule):
-                part._store(value)
-            elif value is not self._buffers[name]:
-                assign(self._buffers[name], value, f"{type(self).__name__}.{name}")  # type: ignore[arg-type]
 
     def __getattr__(self, name: str) -> Any:
         """Parameters, buffers and modules; then the constructor's arguments, which the layer holds."""
@@ -101,6 +89,26 @@ class LayerModule(Module):
 
     def _get_name(self) -> str:
         return type(self._layer).__name__
+
+
+def slices(module: Module) -> tuple[dict, dict]:
+    """``(params, state)`` of a module and those inside it, in the structure of a layer's ``init``: empty ones stand there."""
+    params: dict = {k: v for k, v in module._parameters.items() if v is not None}
+    state: dict = {k: v for k, v in module._buffers.items() if v is not None}
+    for name, part in module._modules.items():
+        if part is not None:
+            params[name], state[name] = slices(part)
+    return params, state
+
+
+def _store(module: Module, state: dict) -> None:
+    """Write a layer's new state into the buffers."""
+    for name, value in state.items():
+        part = module._modules.get(name)
+        if part is not None:
+            _store(part, value)
+        elif value is not module._buffers[name]:
+            assign(module._buffers[name], value, f"{type(module).__name__}.{name}")  # type: ignore[arg-type]
 
 
 def signature(layer: type) -> inspect.Signature:
@@ -162,15 +170,16 @@ def module(layer: Any, params: dict, state: dict) -> Module:
     For the layer that ``pure`` made of a module: a copy of that module.
     """
     from funcnn.layers import Sequential as PureSequential
-    from funcnn.nn.containers import Sequential
+    from funcnn.nn.containers import ModuleList, Sequential
     from funcnn.nn.pure import ModuleLayer
 
     if isinstance(layer, ModuleLayer):
         return layer.restored(params, state)
-    if isinstance(layer, PureSequential):
-        out: Module = Sequential()
+    if isinstance(layer, (PureSequential, LayerList)):
+        out: Module = Sequential() if isinstance(layer, PureSequential) else ModuleList()
         for name, part in layer.layers:
             out.add_module(name, module(part, params.get(name, {}), state.get(name, {})))
+        object.__setattr__(out, "_layer", layer)  # what ``pure`` gives back
         return out
     made: LayerModule = generated(type(layer)).__new__(generated(type(layer)))
     Module.__init__(made)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 from funcnn.core import dtypes
 from funcnn.core.aval import Tracer
 from funcnn.core.context import Scope, ctx, running
-from funcnn.core.errors import TracerError
+from funcnn.core.errors import TracerError, locate
 from funcnn.core.mutation import assign
 from funcnn.core.tensor import Tensor
 from funcnn.nn.binding import bound, trees
@@ -49,14 +50,26 @@ class Module(Traversal, Hooks, Stateful):
         raise NotImplementedError(f'Module [{type(self).__name__}] is missing the required "forward" function')
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if Scope.wanted:
-            if ctx.stage is not None and self._tied is None:
-                ctx.stage.guard((id(self), "structure"), self._watch())
-            with Scope(self._path_in_call(), self):
+        try:
+            if Scope.wanted:
+                if ctx.stage is not None and self._tied is None:
+                    ctx.stage.guard((id(self), "structure"), self._watch())
+                with Scope(self._path_in_call(), self):
+                    return self._call_hooked(args, kwargs)
+            if self._forward_pre_hooks or self._forward_hooks:
                 return self._call_hooked(args, kwargs)
-        if self._forward_pre_hooks or self._forward_hooks:
-            return self._call_hooked(args, kwargs)
-        return self.forward(*args, **kwargs)
+            return self.forward(*args, **kwargs)
+        except Exception as error:
+            self._locate(error, args)
+            raise
+
+    def _locate(self, error: Any, args: tuple) -> None:
+        """Name in an error's message the module inside this one where it happened."""
+        inner = getattr(error, "_module", None)
+        name = next((path for path, part in self.named_modules() if part is inner), "")
+        locate(error, name, self, args[0] if args else None)
+        with suppress(AttributeError):  # an exception that takes no attributes
+            error._module = self
 
     # ---- registration -------------------------------------------------------------------------------------------------
     def register_parameter(self, name: str, param: Parameter | None) -> None:

@@ -13,7 +13,9 @@ from funcnn.core import tree
 from funcnn.core.context import ctx
 from funcnn.core.tensor import Tensor, refresh, version, wrap
 from funcnn.layers.base import Layer
-from funcnn.nn.facade import LayerModule, owned
+from funcnn.layers.sequential import Sequential as PureSequential
+from funcnn.nn.containers import Sequential
+from funcnn.nn.facade import LayerModule, owned, slices
 from funcnn.nn.module import Module
 from funcnn.ops.common import to_tensor
 from funcnn.ops.elementwise import clone, detach
@@ -87,12 +89,40 @@ def trees(module: Module) -> tuple[dict, dict]:
     return tree.map(lambda t: clone(detach(t)), params), tree.map(lambda t: clone(detach(t)), state)
 
 
+def _layer_of(module: Any) -> Layer | None:
+    """The layer of a generated module, or of a Sequential of such; None where only running the forward says what it does."""
+    if module._forward_hooks or module._forward_pre_hooks:
+        return None
+    if isinstance(module, LayerModule):
+        return module._layer
+    if type(module) is not Sequential:
+        return None
+    parts = [(name, _layer_of(part)) for name, part in module._modules.items()]
+    if any(part is None for _, part in parts):
+        return None
+    made = module.__dict__.get("_layer")  # by ``nn.module``; the modules may be others since
+    held = () if made is None else made.layers
+    if len(held) == len(parts) and all(a == c and b is d for (a, b), (c, d) in zip(held, parts, strict=True)):
+        return PureSequential() if made is None else made
+    return PureSequential(dict(parts))
+
+
+def _ties(module: Module) -> bool:
+    """Whether a tensor or a module stands in it under several names."""
+    modules = [m for _, m in module.named_modules(remove_duplicate=False)]
+    tensors = [t for m in modules for t in (*m._parameters.values(), *m._buffers.values()) if t is not None]
+    return any(len({*map(id, listed)}) < len(listed) for listed in (modules, tensors))
+
+
 def pure(module: Module) -> tuple[Layer, dict, dict]:
     """``(layer, params, state)`` of any module: ``layer(params, state, x, training=, key=)`` has no side effect.
 
-    A generated module gives back its own layer; a hand-written one a layer that runs its forward on a bound clone.
+    A generated module gives back its own layer, and a Sequential of such the Sequential of theirs; a hand-written one a
+    layer that runs its forward on a bound clone.
     """
+    layer = _layer_of(module)
+    if layer is not None and not _ties(module):
+        params, state = (tree.map(lambda t: clone(detach(t)), part) for part in slices(module))
+        return layer, params, state
     params, state = trees(module)
-    if isinstance(module, LayerModule) and not module._forward_hooks and not module._forward_pre_hooks:
-        return module._layer, params, state
     return ModuleLayer(copy.deepcopy(module)), params, state

@@ -153,7 +153,7 @@ def test_back_to_a_module_after_compiled_steps(make: Any) -> None:
     }
     expected, after = layer(params, state, X[1], training=True)
     same(module(X[1]), expected)
-    same({**dict(module.named_buffers())}, dict(tree.paths(after)))
+    same({**dict(module.named_buffers())}, {path: t for path, t in tree.paths(after)})
     loss_of_module = (module(X[1]) ** 2).sum()
     loss_of_module.backward()
     wanted = {name for name, p in make().named_parameters() if p.requires_grad}
