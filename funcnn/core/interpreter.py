@@ -13,9 +13,16 @@ from funcnn.core.tensor import Tensor, refresh, wrap
 
 
 class BoxTracer(Tracer):
-    """A tracer around a box of the next interpreter out."""
+    """A tracer around a box of the next interpreter out.
+
+    node: the recorded operation that made it; leaf: whether it is an input that is differentiated;
+    known: whether the numbers inside are those that the function sees.
+    """
 
     __slots__ = ("value",)
+    node: Any = None
+    leaf = False
+    known = False
 
     def __init__(self, owner: Interpreter, value: Tensor, shape: tuple[int, ...]):
         super().__init__(owner, shape, value._v.dtype)
@@ -24,6 +31,10 @@ class BoxTracer(Tracer):
     def layout(self) -> np.ndarray:
         """That of the value inside."""
         return layout(self.value)
+
+    def replaced(self, new: Tensor) -> BoxTracer:
+        """What a leaf becomes that is written without recording."""
+        raise NotImplementedError(f"{type(self).__name__} has no leaves")
 
 
 class Interpreter:
@@ -72,3 +83,11 @@ class Interpreter:
     def bind(self, prim: Any, ins: tuple, params: dict) -> Any:
         """The meaning of ``prim`` here."""
         raise NotImplementedError(f"{type(self).__name__} must say what a primitive means")
+
+
+def numbers(t: Tensor) -> np.ndarray | None:
+    """The numbers of a tensor where they are known: not under ``jit`` or ``vmap``, but under ``grad``, which computes as it
+    goes. For results that carry no gradient."""
+    while isinstance(t._v, BoxTracer) and t._v.known:
+        t = t._v.value
+    return t._v if isinstance(t._v, np.ndarray) and ctx.stage is None else None

@@ -10,10 +10,11 @@ from funcnn.core.aval import Missing, Tracer
 from funcnn.core.context import ctx
 from funcnn.core.errors import DTypeError, GradientError, ShapeError, TracerError
 from funcnn.core.graph import Node
+from funcnn.core.interpreter import BoxTracer
 from funcnn.core.tensor import Cell, Tensor, refresh, version, wrap
 
 _LEAF = (
-    "a leaf tensor that requires grad cannot be changed in place while recording; use `with no_grad():` or its .data"
+    "a leaf tensor that requires grad cannot be changed in place while recording; use `with no_grad():`, or a .clone()"
 )
 
 
@@ -26,8 +27,8 @@ def assign(t: Tensor, new: Tensor, name: str) -> Tensor:
     refresh(new)
     _refuse(t, new, name)
     assert not (ctx.grad and new._rg), f"{name}: a leaf's history would be lost; write a copy of it"
-    if ctx.grad and new._node is not None:
-        _preserve(t, new._node)
+    if ctx.grad:
+        _preserve(t, new)
     _store(t, new)
     if t._cell is None:
         t._cell = Cell()
@@ -100,11 +101,15 @@ def _refuse(t: Tensor, new: Tensor, name: str) -> None:
 
 def _wants_grad(t: Tensor) -> bool:
     """Whether a write to ``t`` would change a leaf that wants a gradient: itself or, for a view, one of its bases."""
-    while not t._rg and t._view is not None and not t._view.detached:
+    while not _is_wanted(t) and t._view is not None and not t._view.detached:
         base = t._view.source()
         assert base is not None
         t = base
-    return t._rg
+    return _is_wanted(t)
+
+
+def _is_wanted(t: Tensor) -> bool:
+    return t._rg or (isinstance(t._v, BoxTracer) and t._v.leaf)
 
 
 def _refuse_untracked(base: Tensor) -> None:
@@ -116,15 +121,32 @@ def _refuse_untracked(base: Tensor) -> None:
         )
 
 
-def _preserve(t: Tensor, node: Node) -> None:
-    """Let the operation that overwrites its own input keep the old value, where its derivative reads inputs."""
+def _preserve(t: Tensor, new: Tensor) -> None:
+    """Let the operation that overwrites its own input keep the old value, where its derivative reads inputs.
+
+    It stands in the graph of ``backward`` and in that of every ``fn.grad`` around.
+    """
+    maker: Tensor | None = new
+    while maker is not None:
+        if maker._node is not None:
+            _keep_old(maker._node, t, new)
+        value = maker._v
+        maker = None
+        if isinstance(value, BoxTracer):
+            maker = value.value
+            if value.node is not None:
+                _keep_old(value.node, t, new)
+
+
+def _keep_old(node: Node, t: Tensor, new: Tensor) -> None:
     if node.versions is None:
         return
     current = [box is t and seen == version(t) for box, seen in zip(node.ins, node.versions, strict=True)]
     if not any(current):
         return
     value = t._v if ctx.stage is None else ctx.stage.read(t)
-    old = wrap(value.copy() if isinstance(value, np.ndarray) else value)
+    written = isinstance(value, np.ndarray) and isinstance(new._v, np.ndarray)  # else the memory stays as it is
+    old = wrap(value.copy() if written else value)
     old._node, old._slot = t._node, t._slot
     node.ins = tuple([old if same else box for box, same in zip(node.ins, current, strict=True)])
     node.versions = tuple([0 if same else seen for seen, same in zip(node.versions, current, strict=True)])
@@ -142,7 +164,8 @@ def _store(t: Tensor, new: Tensor) -> None:
         if t._v.size:  # what is empty may be read-only
             np.copyto(t._v, new._v)
         return
-    t._v = new._v
+    leaf = isinstance(t._v, BoxTracer) and t._v.leaf  # written without recording: it stays what is differentiated
+    t._v = t._v.replaced(new) if leaf else new._v
 
 
 def _write_back(t: Tensor) -> None:

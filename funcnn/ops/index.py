@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from funcnn.core import dtypes
-from funcnn.core.aval import Aval, Tracer
-from funcnn.core.context import ctx
+from funcnn.core.aval import Aval
 from funcnn.core.errors import DTypeError, ShapeError, TracerError
+from funcnn.core.interpreter import numbers
 from funcnn.core.primitive import Primitive
-from funcnn.core.tensor import Tensor, constant
+from funcnn.core.tensor import Tensor, constant, refresh
 from funcnn.ops.common import all_batched, broadcast, cast, normalize_dim, stored, to_tensor
 from funcnn.ops.creation import arange, zeros
 from funcnn.ops.elementwise import where
@@ -384,17 +384,17 @@ def masked_select(input: Any, mask: Any) -> Tensor:
 def nonzero(input: Any, *, as_tuple: bool = False) -> Any:
     """The indices of all non-zero elements: (count, ndim), or one vector for each dimension with ``as_tuple``.
 
-    The count depends on the values, so a traced tensor raises ``TracerError``.
+    The count depends on the values, so a tensor that ``jit`` or ``vmap`` traces raises ``TracerError``.
     """
     x = to_tensor(input)
-    if isinstance(x._v, Tracer) or ctx.stage is not None:
+    if (value := numbers(refresh(x))) is None:
         raise TracerError(
             f"nonzero: a mask of shape {tuple(x.shape)} is traced, so the shape of what it selects is not known; "
             "use where(mask, a, b) or masked_fill"
         )
-    found = np.nonzero(np.atleast_1d(x._v) if as_tuple else x._v) if x.ndim or as_tuple else ()
+    found = np.nonzero(np.atleast_1d(value) if as_tuple else value) if x.ndim or as_tuple else ()
     if as_tuple:
         return tuple(constant(i) for i in found)
     if x.ndim == 0:
-        return constant(np.zeros((int(bool(x._v)), 0), np.int64))
+        return constant(np.zeros((int(bool(value)), 0), np.int64))
     return constant(np.stack(found, axis=1))

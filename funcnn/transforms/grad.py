@@ -23,10 +23,25 @@ class TapeTracer(BoxTracer):
     """A value that depends on the function's inputs: ``edge`` leads to the node that made it, or is a leaf's own mark."""
 
     __slots__ = ("edge",)
+    known = True
 
     def __init__(self, owner: Tape, value: Tensor, edge: Any):
         super().__init__(owner, value, value._v.shape)
         self.edge = edge
+
+    @property
+    def node(self) -> Node | None:  # type: ignore[override]
+        """The node that made the value, if it is no leaf."""
+        return self.edge[0] if isinstance(self.edge, tuple) else None
+
+    @property
+    def leaf(self) -> bool:  # type: ignore[override]
+        """Whether this is an input of the function."""
+        return not isinstance(self.edge, tuple)
+
+    def replaced(self, new: Tensor) -> TapeTracer:
+        """The same input with another value."""
+        return TapeTracer(self.owner, self.owner.leave(new), self.edge)
 
 
 class Tape(Interpreter):
