@@ -157,10 +157,10 @@ def _depth(t: Tensor) -> int:
 
 
 def _store(t: Tensor, new: Tensor) -> None:
-    if ctx.stage is not None:
-        if ctx.stage.write(t, new):
-            return
-    elif isinstance(t._v, np.ndarray) and isinstance(new._v, np.ndarray):
+    if ctx.stage is not None and _depth(new) == 0:
+        ctx.stage.write(t, new)
+        return
+    if isinstance(t._v, np.ndarray) and isinstance(new._v, np.ndarray):
         if t._v.size:  # what is empty may be read-only
             np.copyto(t._v, new._v)
         return

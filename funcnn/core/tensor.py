@@ -84,6 +84,8 @@ class Tensor:
     @property
     def requires_grad(self) -> bool:
         """Whether ``backward()`` reaches this tensor."""
+        if ctx.stage is not None and isinstance(self._v, np.ndarray):
+            ctx.stage.reached(self)  # what the trace does may depend on the answer
         return self._rg or self._node is not None
 
     @requires_grad.setter

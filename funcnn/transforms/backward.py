@@ -6,8 +6,6 @@ import heapq
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from funcnn.core.aval import Tracer
 from funcnn.core.context import Scope, ctx, running
 from funcnn.core.errors import DTypeError, GradientError, ShapeError, TracerError
@@ -128,7 +126,7 @@ def _seed(t: Tensor, gradient: Tensor | None) -> Tensor:
 def _released(totals: dict, leaf: Tensor, create_graph: bool) -> Tensor:
     """Take a leaf's gradient out of the table; without a graph a view lets go of the tensor that it was taken of."""
     g = totals.pop(leaf)
-    return g if create_graph or g._view is None or isinstance(g._v, Tracer) else wrap(g._v)
+    return g if create_graph or g._view is None or _traced(g) else wrap(g._v)
 
 
 def _accumulate(leaf: Tensor, g: Tensor, create_graph: bool, taken: set[int]) -> None:
@@ -136,12 +134,14 @@ def _accumulate(leaf: Tensor, g: Tensor, create_graph: bool, taken: set[int]) ->
     held = leaf.grad
     if held is not None:
         g = add(held, g)
-    elif id(g._v) in taken or (
-        isinstance(g._v, np.ndarray) and (g._view is not None or not sole(g._v) or not g._v.flags.writeable)
-    ):
+    elif id(g._v) in taken or g._view is not None or not (_traced(g) or (sole(g._v) and g._v.flags.writeable)):
         g = clone(g)  # the memory belongs to another tensor
     taken.add(id(g._v))
-    leaf.grad = g if create_graph or isinstance(g._v, Tracer) else wrap(g._v)
+    leaf.grad = g if create_graph or _traced(g) else wrap(g._v)
+
+
+def _traced(t: Tensor) -> bool:
+    return ctx.stage is not None or isinstance(t._v, Tracer)
 
 
 def gradients(

@@ -107,14 +107,13 @@ class Plan(Conditions):
         return self._finish(slots, args, donated)
 
     def _finish(self, slots: list, args: list, donated: list) -> Any:
-        arrays = iter(
-            [
-                slots[index].copy() if copied or not slots[index].flags.writeable else slots[index]
-                for index, copied in zip(self.leaving, self.copied, strict=True)
-            ]
-        )
+        arrays = iter([_own(slots[index], copied) for index, copied in zip(self.leaving, self.copied, strict=True)])
         made: list[Any] = [
-            wrap(next(arrays)) if isinstance(recipe, int) else recipe.find(args) if isinstance(recipe, Place) else None
+            wrap(_lying(next(arrays)))
+            if isinstance(recipe, int)
+            else recipe.find(args)
+            if isinstance(recipe, Place)
+            else None
             for recipe in self.recipes
         ]
         for store in self.stores:
@@ -184,6 +183,15 @@ def _check_of(prim: Primitive) -> Primitive:
     )
 
 
+def _own(array: np.ndarray, copied: bool) -> np.ndarray:
+    return array.copy() if copied or not array.flags.writeable else array
+
+
+def _lying(array: np.ndarray) -> np.ndarray:
+    """Memory in row-major order, which eager code gives to what it computes."""
+    return array if array.flags.c_contiguous else array.copy()
+
+
 def _aliased(recipe: Aliased, base: Tensor) -> Tensor:
     """The view or alias, made anew of the box at hand."""
     before, ctx.grad = ctx.grad, False  # a result that carries gradients never comes from a plan
@@ -198,7 +206,7 @@ def _put(store: Store, array: np.ndarray | None, args: list) -> None:
     assert array is not None and box is not None
     if box._cell is None:
         box._cell = Cell()
-    if box._cell.shared or store.into:
+    if box._cell.shared or store.into or array.strides != box._v.strides:
         np.copyto(box._v, array)
     else:
         box._v = array

@@ -8,7 +8,7 @@ arguments among them, see one another's writes (``transforms.memory``).
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import starmap
@@ -44,6 +44,8 @@ class Stage:
         self.places: dict[int, Place] = {}
         self.real: dict[int, Tensor] = {}  # the box outside for which a box of the trace stands
         self.stands: dict[int, Tensor] = {}  # and the other way round
+        self.cells: dict[int, list[Tensor]] = defaultdict(list)  # the boxes that have a cell in common outside
+        self.recorded: set[int] = set()  # cells of boxes into which something with a history was written
         self.grads: dict[int, Tensor | None] = {}  # the current .grad of a box outside
         self.absent: list[Place] = []  # gradients that were None when first read
         self.written: dict[int, Tensor] = {}
@@ -162,7 +164,7 @@ class Stage:
         value = t._v
         entry = self.outside.get(id(t))
         if entry is None and isinstance(value, np.ndarray):
-            entry = self._reached(t)
+            entry = self.reached(t)
         if entry is not None:
             return self.memory.value(entry.spot)
         if isinstance(value, StageVar) and value.owner is self:
@@ -181,7 +183,7 @@ class Stage:
         source = t._view.source()
         return t if source is None else t._view.prim(source, **t._view.params)
 
-    def _reached(self, t: Tensor) -> Outside:
+    def reached(self, t: Tensor) -> Outside:
         """The entry of a box that is reached from outside, with its place if that is known already."""
         entry = self.outside.get(id(t))
         if entry is not None:
@@ -190,36 +192,45 @@ class Stage:
 
     def _enter(self, box: Tensor, array: np.ndarray, place: Place, grad: bool | None = None) -> Outside:
         spot = self.memory.spot(array, place, box)
-        if spot.region.recorded:
+        cell = id(self._cell(box))
+        self.cells[cell].append(box)
+        if spot.region.recorded or cell in self.recorded:
             raise RunEagerly
         self.outside[id(box)] = entry = Outside(box, place, spot, grad)
         self.places[id(box)] = place
         self.held.append(box)
         return entry
 
-    def write(self, t: Tensor, new: Tensor) -> bool:
-        """Give an argument or a box from outside a new value; False for any other box."""
+    def write(self, t: Tensor, new: Tensor) -> None:
+        """Give a box the value of another, as of now."""
+        var = self.read(new)
         if id(t) not in self.outside and not isinstance(t._v, np.ndarray):
-            return False
-        var, entry = self.read(new), self._reached(t)
-        region = entry.spot.region
+            t._v = var
+            return
+        entry = self.reached(t)
+        region, cell = entry.spot.region, id(self._cell(t))
         if not entry.spot.array.flags.writeable:
             raise ShapeError(
                 "in-place: the memory is read-only (expanded, or from a read-only array); use .clone() first"
             )
         if ctx.grad and new._node is not None:
             region.recorded = True
-            if region.holders() > 1:
+            self.recorded.add(cell)
+            if region.holders() > 1 or len(self.cells[cell]) > 1:
                 raise RunEagerly  # histories of boxes that share memory: what eager code does is not worth a second copy
         if id(t) not in self.written:
             self._note(t)
             self.written[id(t)] = t
         if isinstance(t._v, StageVar):
             t._v = var
-        for spot in (entry.spot, *self.memory.write(entry.spot, var)):
-            for box in spot.boxes:
-                self._touch(box, t)
-        return True
+        seen = [box for spot in (entry.spot, *self.memory.write(entry.spot, var)) for box in spot.boxes]
+        for box in {id(box): box for box in (*seen, *self.cells[cell])}.values():
+            self._touch(box, t)
+
+    def _cell(self, box: Tensor) -> Any:
+        """What a box has in common with its base and its views outside; an object of its own for a box that has none."""
+        real = self.real.get(id(box), box)
+        return real if real._cell is None else real._cell
 
     def restructure(self, t: Tensor) -> None:
         """A box from outside may not change its shape in place within a plan: the function runs eagerly."""
@@ -248,7 +259,7 @@ class Stage:
         if entry is None:
             if not isinstance(t._v, np.ndarray):
                 return None
-            entry = self._reached(t)
+            entry = self.reached(t)
         entry.strides = entry.spot.array.strides
         return entry.spot.array
 
@@ -256,14 +267,14 @@ class Stage:
         """Where the box is found that leaves as itself: an argument, or a box from outside; None for any other box."""
         if id(t) not in self.outside and not isinstance(t._v, np.ndarray):
             return None
-        entry = self._reached(t)
+        entry = self.reached(t)
         return None if entry.data else entry.place
 
     def read_grad(self, t: Tensor) -> Tensor | None:
         """``t.grad`` as of this point of the trace."""
         if isinstance(t._v, Tracer) and id(t) not in self.outside:
             return t._grad
-        owner = self._reached(t).place
+        owner = self.reached(t).place
         real = self.real.get(id(t), t)
         if id(real) not in self.grads:
             place = Place(owner.box, owner.arg, grad=True)
@@ -278,7 +289,7 @@ class Stage:
         if isinstance(t._v, Tracer) and id(t) not in self.outside:
             t._grad = value
             return
-        owner = self._reached(t).place
+        owner = self.reached(t).place
         real = self.real.get(id(t), t)
         self.grads[id(real)] = value
         self.regraded[id(real)] = Place(owner.box, owner.arg, grad=True)
