@@ -84,6 +84,7 @@ class RunEagerly(BaseException):
 
 def refuse_dtypes(one: Spot, other: Spot) -> None:
     """Raise for two boxes on the same memory that no single array can stand for."""
+    one, other = sorted((one, other), key=lambda spot: str(spot.place))
     raise TracerError(
         f"jit: {one.place} and {other.place} share memory, and one of them is written in place, but they read it as "
         f"{one.array.dtype} and {other.array.dtype}, or out of step; pass a .clone() of one of them"

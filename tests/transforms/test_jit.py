@@ -86,7 +86,8 @@ def test_twenty_pure_steps_and_the_module_beside_them(name: str) -> None:
         run = fn.jit(step, donate_argnums=(0, 2)) if compiled else step
         for i, (x, y) in enumerate(zip(X, Y, strict=True)):
             params, opt_state, state = run(params, state, opt_state, fn.tensor(x), fn.tensor(y), fn.random.key(i))
-        results.append(dict(fn.tree.paths(params)) | dict(fn.tree.paths(state)))
+        found = {**dict(fn.tree.paths(params)), **dict(fn.tree.paths(state))}
+        results.append({path: t for path, t in found.items() if isinstance(t, fn.Tensor)})
 
     model = make()
     opt = OPTIMIZERS[name][1](model.parameters())
@@ -250,3 +251,29 @@ def test_the_program_can_be_read() -> None:
         "sum",
     ]
     assert "exp" not in fn.jit(lambda x: (fn.exp(x), x)[1]).program(fn.ones(3))  # dead code is dropped
+
+
+OPTIONS = {
+    "LeakyReLU": (lambda: nn.LeakyReLU(0.1, inplace=True), {"negative_slope": (5.0, 2.0, 0.3), "inplace": (False,)}),
+    "BatchNorm1d": (lambda: nn.BatchNorm1d(4), {"eps": (1.0, 9.0, 4.0), "momentum": (0.9, 0.3, 0.5)}),
+    "LayerNorm": (lambda: nn.LayerNorm(4), {"eps": (1.0, 9.0, 4.0)}),
+    "Softmax": (lambda: nn.Softmax(0), {"dim": (1, 0, 1)}),
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_every_change_of_a_layers_options_is_noticed(name: str) -> None:
+    make_layer, changes = OPTIONS[name]
+    model, other = make_layer(), make_layer()
+    run = fn.jit(lambda x: model(x))
+    with fn.no_grad():
+        for option, values in changes.items():
+            for value in (*values, *values[::-1]):  # the object that held the option before is freed at each change
+                for m in (model, other):
+                    setattr(m, option, value)
+                x = fn.tensor(RNG.normal(size=(3, 4)).astype(np.float32))
+                np.testing.assert_allclose(
+                    run(x.clone()).numpy(), other(x.clone()).numpy(), rtol=1e-6, err_msg=f"{option}={value}"
+                )
+                for mine, theirs in zip(model.buffers(), other.buffers(), strict=True):
+                    np.testing.assert_allclose(mine.numpy(), theirs.numpy(), rtol=1e-6)
