@@ -262,4 +262,4 @@ def dropout(input: Any, p: float = 0.5, training: bool = True, key: Tensor | Non
         return x
     if p == 1.0:
         return mul(x, 0.0)
-    return dropout_p(x, next_key() if key is None else key, p=float(p))
+    return dropout_p(x, next_key() if key is None else to_tensor(key), p=float(p))
