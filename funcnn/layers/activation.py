@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from funcnn.core.tensor import Tensor
-from funcnn.layers.base import Layer, arg, float_dtype
+from funcnn.layers.base import Layer, arg, float_dtype, inplace_arg
 from funcnn.ops import activation, softmax
 from funcnn.ops.creation import full
-from funcnn.ops.math import relu, sigmoid, tanh
+from funcnn.ops.math import sigmoid, tanh
 from funcnn.ops.movement import flatten
 
 
@@ -17,10 +17,10 @@ from funcnn.ops.movement import flatten
 class ReLU(Layer):
     """``max(0, x)``, elementwise."""
 
-    inplace: bool = arg("kept for PyTorch's signature; the value never changes under the caller", False)
+    inplace: bool = inplace_arg()
 
     def __call__(self, params: dict, state: dict, x: Any, *, training: bool = False, key: Any = None) -> tuple:
-        return relu(x), state
+        return activation.relu(x, self.inplace), state
 
     def extra_repr(self) -> str:
         return "inplace=True" if self.inplace else ""
@@ -60,10 +60,10 @@ class LeakyReLU(Layer):
     """``x`` above 0, ``negative_slope * x`` below, elementwise."""
 
     negative_slope: float = arg("the slope below 0", 0.01)
-    inplace: bool = arg("kept for PyTorch's signature; the value never changes under the caller", False)
+    inplace: bool = inplace_arg()
 
     def __call__(self, params: dict, state: dict, x: Any, *, training: bool = False, key: Any = None) -> tuple:
-        return activation.leaky_relu(x, self.negative_slope), state
+        return activation.leaky_relu(x, self.negative_slope, self.inplace), state
 
     def extra_repr(self) -> str:
         return f"negative_slope={self.negative_slope}{', inplace=True' if self.inplace else ''}"

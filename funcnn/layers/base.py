@@ -36,6 +36,11 @@ def arg(doc: str, default: Any = MISSING, **metadata: Any) -> Any:
     return field(metadata=known) if default is MISSING else field(default=default, metadata=known)
 
 
+def inplace_arg() -> Any:
+    """The field ``inplace``, which a layer hands to its function."""
+    return arg("whether the input takes over the output, and is returned", False)
+
+
 @dataclass(frozen=True)
 class Layer:
     """Base of all pure layers."""

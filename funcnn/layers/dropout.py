@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from funcnn.layers.base import Layer, arg
+from funcnn.layers.base import Layer, arg, inplace_arg
 from funcnn.ops.activation import dropout
 
 
@@ -14,7 +14,7 @@ class Dropout(Layer):
     """In training each element is zeroed with probability p and the rest scaled by 1/(1-p) (Srivastava et al., JMLR 2014)."""
 
     p: float = arg("probability of an element to be zeroed", 0.5)
-    inplace: bool = arg("kept for PyTorch's signature; the value never changes under the caller", False)
+    inplace: bool = inplace_arg()
     random: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -24,7 +24,7 @@ class Dropout(Layer):
     def __call__(self, params: dict, state: dict, x: Any, *, training: bool = False, key: Any = None) -> tuple:
         if not training:
             return x, state
-        return dropout(x, self.p, True, key=self.key_for(training, key)), state
+        return dropout(x, self.p, True, self.inplace, key=self.key_for(training, key)), state
 
     def extra_repr(self) -> str:
         return f"p={self.p}, inplace={self.inplace}"

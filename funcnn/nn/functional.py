@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
 
-from funcnn.core.tensor import Tensor
 from funcnn.ops.activation import (
     celu,
+    dropout,
     elu,
     gelu,
     glu,
@@ -18,6 +18,7 @@ from funcnn.ops.activation import (
     logsigmoid,
     mish,
     prelu,
+    relu,
     relu6,
     selu,
     silu,
@@ -27,7 +28,6 @@ from funcnn.ops.activation import (
     tanhshrink,
     threshold,
 )
-from funcnn.ops.activation import dropout as _dropout
 from funcnn.ops.adaptive_pool import (
     adaptive_avg_pool1d,
     adaptive_avg_pool2d,
@@ -56,7 +56,7 @@ from funcnn.ops.loss import (
 )
 from funcnn.ops.lp_pool import lp_pool1d, lp_pool2d, lp_pool3d
 from funcnn.ops.lrn import local_response_norm
-from funcnn.ops.math import relu, sigmoid, tanh
+from funcnn.ops.math import sigmoid, tanh
 from funcnn.ops.matmul import linear
 from funcnn.ops.multihead import multi_head_attention_forward
 from funcnn.ops.norm import batch_norm, group_norm, instance_norm, layer_norm, rms_norm
@@ -67,14 +67,13 @@ from funcnn.ops.shuffle import channel_shuffle, pixel_shuffle, pixel_unshuffle
 from funcnn.ops.softmax import log_softmax, softmax, softmin
 from funcnn.ops.unpool import max_unpool1d, max_unpool2d, max_unpool3d
 
-
-def dropout(
-    input: Any, p: float = 0.5, training: bool = True, inplace: bool = False, *, key: Tensor | None = None
-) -> Tensor:
-    """Zero each element with probability ``p`` and scale the rest, by ``key`` or the next one of the global generator."""
-    out = _dropout(input, p, training, key)
-    return input.copy_(out) if inplace else out
-
+celu_ = partial(celu, inplace=True)
+elu_ = partial(elu, inplace=True)
+hardtanh_ = partial(hardtanh, inplace=True)
+leaky_relu_ = partial(leaky_relu, inplace=True)
+relu_ = partial(relu, inplace=True)
+selu_ = partial(selu, inplace=True)
+threshold_ = partial(threshold, inplace=True)
 
 __all__ = [
     "adaptive_avg_pool1d",
@@ -91,6 +90,7 @@ __all__ = [
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "celu",
+    "celu_",
     "channel_shuffle",
     "conv1d",
     "conv2d",
@@ -101,6 +101,7 @@ __all__ = [
     "cross_entropy",
     "dropout",
     "elu",
+    "elu_",
     "embedding",
     "fold",
     "fractional_max_pool2d",
@@ -113,6 +114,7 @@ __all__ = [
     "hardsigmoid",
     "hardswish",
     "hardtanh",
+    "hardtanh_",
     "huber_loss",
     "instance_norm",
     "interpolate",
@@ -120,6 +122,7 @@ __all__ = [
     "l1_loss",
     "layer_norm",
     "leaky_relu",
+    "leaky_relu_",
     "linear",
     "local_response_norm",
     "log_softmax",
@@ -144,9 +147,11 @@ __all__ = [
     "prelu",
     "relu",
     "relu6",
+    "relu_",
     "rms_norm",
     "scaled_dot_product_attention",
     "selu",
+    "selu_",
     "sigmoid",
     "silu",
     "smooth_l1_loss",
@@ -158,5 +163,6 @@ __all__ = [
     "tanh",
     "tanhshrink",
     "threshold",
+    "threshold_",
     "unfold",
 ]  # fmt: skip

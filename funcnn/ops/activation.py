@@ -19,8 +19,10 @@ from funcnn.ops.common import all_batched, normalize_dim, to_tensor
 from funcnn.ops.elementwise import abs as abs_
 from funcnn.ops.elementwise import add, ge, gt, le, lt, mul, neg, sub, true_divide, where
 from funcnn.ops.generator import next_key
+from funcnn.ops.inplace import replaced
 from funcnn.ops.loops import activation
 from funcnn.ops.math import exp, sigmoid, tanh
+from funcnn.ops.math import relu as _relu
 from funcnn.ops.movement import reshape
 
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805  # Klambauer et al., arXiv:1706.02515, equation 14
@@ -81,7 +83,12 @@ leaky_relu_p = activation("leaky_relu", kernels.leaky_relu, kernels.leaky_relu_g
 hardswish_p = activation("hardswish", kernels.hardswish, kernels.hardswish_grad, 0.2, _hardswish_curve)
 
 
-# ---- activations ------------------------------------------------------------------------------------------------------
+# ---- activations: with ``inplace`` the input takes over the result -----------------------------------------------------
+def relu(input: Any, inplace: bool = False) -> Tensor:
+    """``max(0, x)``."""
+    return replaced(input, _relu(input), "relu_") if inplace else _relu(input)
+
+
 def gelu(input: Any, approximate: str = "none") -> Tensor:
     """``x * Phi(x)`` (arXiv:1606.08415): by erf, or by the paper's tanh formula with ``approximate="tanh"``."""
     if approximate not in ("none", "tanh"):
@@ -89,9 +96,10 @@ def gelu(input: Any, approximate: str = "none") -> Tensor:
     return (gelu_p if approximate == "none" else gelu_tanh_p)(to_tensor(input))
 
 
-def leaky_relu(input: Any, negative_slope: float = 0.01) -> Tensor:
+def leaky_relu(input: Any, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
     """``x`` above 0, ``negative_slope * x`` below."""
-    return leaky_relu_p(to_tensor(input), slope=float(negative_slope))
+    out = leaky_relu_p(to_tensor(input), slope=float(negative_slope))
+    return replaced(input, out, "leaky_relu_") if inplace else out
 
 
 def prelu(input: Any, weight: Any) -> Tensor:
@@ -106,24 +114,28 @@ def prelu(input: Any, weight: Any) -> Tensor:
     return where(gt(x, 0.0), x, mul(x, w))
 
 
-def elu(input: Any, alpha: float = 1.0) -> Tensor:
+def elu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """``x`` above 0, ``alpha * (exp(x) - 1)`` below (arXiv:1511.07289)."""
-    return elu_p(to_tensor(input), above=1.0, below=float(alpha), inner=1.0)
+    out = elu_p(to_tensor(input), above=1.0, below=float(alpha), inner=1.0)
+    return replaced(input, out, "elu_") if inplace else out
 
 
-def selu(input: Any) -> Tensor:
+def selu(input: Any, inplace: bool = False) -> Tensor:
     """The self-normalising scaled ELU (arXiv:1706.02515)."""
-    return elu_p(to_tensor(input), above=SELU_SCALE, below=SELU_ALPHA * SELU_SCALE, inner=1.0)
+    out = elu_p(to_tensor(input), above=SELU_SCALE, below=SELU_ALPHA * SELU_SCALE, inner=1.0)
+    return replaced(input, out, "selu_") if inplace else out
 
 
-def celu(input: Any, alpha: float = 1.0) -> Tensor:
+def celu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """``x`` above 0, ``alpha * (exp(x / alpha) - 1)`` below (arXiv:1704.07483)."""
-    return elu_p(to_tensor(input), above=1.0, below=float(alpha), inner=1.0 / alpha)
+    out = elu_p(to_tensor(input), above=1.0, below=float(alpha), inner=1.0 / alpha)
+    return replaced(input, out, "celu_") if inplace else out
 
 
-def silu(input: Any) -> Tensor:
+def silu(input: Any, inplace: bool = False) -> Tensor:
     """``x * sigmoid(x)``."""
-    return silu_p(to_tensor(input))
+    out = silu_p(to_tensor(input))
+    return replaced(input, out, "silu_") if inplace else out
 
 
 def softplus(input: Any, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
@@ -136,9 +148,10 @@ def logsigmoid(input: Any) -> Tensor:
     return neg(softplus(neg(input), threshold=SATURATED))
 
 
-def mish(input: Any) -> Tensor:
+def mish(input: Any, inplace: bool = False) -> Tensor:
     """``x * tanh(softplus(x))`` (arXiv:1908.08681)."""
-    return mish_p(to_tensor(input))
+    out = mish_p(to_tensor(input))
+    return replaced(input, out, "mish_") if inplace else out
 
 
 def softsign(input: Any) -> Tensor:
@@ -147,27 +160,30 @@ def softsign(input: Any) -> Tensor:
     return true_divide(x, add(abs_(x), 1.0))
 
 
-def hardtanh(input: Any, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
+def hardtanh(input: Any, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
     """``x`` limited to [min_val, max_val]; unlike ``clamp``, flat at the bounds themselves."""
     if min_val > max_val:
         raise ValueError(f"hardtanh: expected min_val <= max_val, got {min_val} and {max_val}")
     x = to_tensor(input)
-    return where(le(x, min_val), min_val, where(ge(x, max_val), max_val, x))
+    out = where(le(x, min_val), min_val, where(ge(x, max_val), max_val, x))
+    return replaced(input, out, "hardtanh_") if inplace else out
 
 
-def relu6(input: Any) -> Tensor:
+def relu6(input: Any, inplace: bool = False) -> Tensor:
     """``min(max(0, x), 6)``."""
-    return hardtanh(input, 0.0, 6.0)
+    return hardtanh(input, 0.0, 6.0, inplace)
 
 
-def hardsigmoid(input: Any) -> Tensor:
+def hardsigmoid(input: Any, inplace: bool = False) -> Tensor:
     """``relu6(x + 3) / 6``."""
-    return true_divide(relu6(add(input, 3.0)), 6.0)
+    out = true_divide(relu6(add(input, 3.0)), 6.0)
+    return replaced(input, out, "hardsigmoid_") if inplace else out
 
 
-def hardswish(input: Any) -> Tensor:
+def hardswish(input: Any, inplace: bool = False) -> Tensor:
     """``x * relu6(x + 3) / 6`` (arXiv:1905.02244)."""
-    return hardswish_p(to_tensor(input))
+    out = hardswish_p(to_tensor(input))
+    return replaced(input, out, "hardswish_") if inplace else out
 
 
 def hardshrink(input: Any, lambd: float = 0.5) -> Tensor:
@@ -188,9 +204,10 @@ def tanhshrink(input: Any) -> Tensor:
     return sub(input, tanh(input))
 
 
-def threshold(input: Any, threshold: float, value: float) -> Tensor:
+def threshold(input: Any, threshold: float, value: float, inplace: bool = False) -> Tensor:
     """``x`` above ``threshold``, else ``value``."""
-    return where(le(input, threshold), value, input)
+    out = where(le(input, threshold), value, input)
+    return replaced(input, out, "threshold_") if inplace else out
 
 
 def glu(input: Any, dim: int = -1) -> Tensor:
@@ -250,16 +267,17 @@ dropout_p = Primitive(
 )
 
 
-def dropout(input: Any, p: float = 0.5, training: bool = True, key: Tensor | None = None) -> Tensor:
+def dropout(
+    input: Any, p: float = 0.5, training: bool = True, inplace: bool = False, *, key: Tensor | None = None
+) -> Tensor:
     """Zero each element with probability ``p`` and scale the rest by ``1 / (1 - p)``; the input outside training.
 
-    key: what decides; by default the next key of the global generator.
+    inplace: the input takes over the result. key: what decides; by default the next key of the global generator.
     """
     if not 0.0 <= p <= 1.0:
         raise ValueError(f"dropout: p must be between 0 and 1, got {p}")
     x = to_tensor(input)
     if not training or p == 0.0:
         return x
-    if p == 1.0:
-        return mul(x, 0.0)
-    return dropout_p(x, next_key() if key is None else to_tensor(key), p=float(p))
+    out = mul(x, 0.0) if p == 1.0 else dropout_p(x, next_key() if key is None else key, p=float(p))
+    return replaced(input, out, "dropout_") if inplace else out

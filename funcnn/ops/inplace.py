@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from funcnn.core import dtypes
 from funcnn.core.context import ctx
+from funcnn.core.errors import DTypeError
 from funcnn.core.graph import Node, track
 from funcnn.core.mutation import assign
 from funcnn.core.tensor import Tensor, constant, refresh, wrap
+from funcnn.ops.common import cast, to_tensor
 from funcnn.ops.elementwise import clone, where
 from funcnn.ops.movement import expand, expand_p, permute_p, reshape_p, slice_put_p
 from funcnn.ops.windows import covered, windows_p
@@ -22,6 +27,24 @@ def write(t: Tensor, new: Tensor, name: str) -> Tensor:
         elif t._node is not None and new._node is None and ctx.top is None and t._v.shape == new._v.shape:
             new = _replacing(t, new)
     return assign(t, new, name)
+
+
+def replaced(input: Any, out: Any, name: str) -> Tensor:
+    """``input``, once it has taken over the value and history of ``out``, what an operation made of it.
+
+    What every ``inplace=True`` and every method with a trailing underscore ends in. Raises ``DTypeError`` for an input
+    that is no tensor, or whose dtype cannot hold the result.
+    """
+    if not isinstance(input, Tensor):
+        raise DTypeError(
+            f"{name}: only a tensor can be changed in place, got {type(input).__name__}; wrap it in tensor()"
+        )
+    out = to_tensor(out)
+    if dtypes.kind(out._v.dtype) > dtypes.kind(input._v.dtype):
+        raise DTypeError(
+            f"{name}: a result of {out.dtype} cannot be stored in a tensor of {input.dtype}; convert it first"
+        )
+    return write(input, cast(out, input._v.dtype), name)
 
 
 def fill(t: Tensor, number: Tensor, name: str) -> Tensor:

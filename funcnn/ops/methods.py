@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from funcnn.core import dtypes
-from funcnn.core.errors import DTypeError, ShapeError
+from funcnn.core.errors import ShapeError
 from funcnn.core.mutation import restructure
 from funcnn.core.tensor import Tensor
 from funcnn.ops import (
@@ -30,7 +29,7 @@ from funcnn.ops import (
     windows,
 )
 from funcnn.ops.common import broadcast, cast, stored, to_tensor
-from funcnn.ops.inplace import fill, write
+from funcnn.ops.inplace import fill, replaced, write
 from funcnn.ops.movement import expand
 
 # Every name is a function whose first argument is the tensor; a trailing "_" asks for the in-place form as well.
@@ -60,21 +59,11 @@ METHODS: dict[Any, str] = {
 }
 
 
-def _alike(out: Any, like: Tensor, name: str) -> Tensor:
-    """A result as what an in-place operation stores: the tensor's own shape and dtype. Raises ``DTypeError``."""
-    out = to_tensor(out)
-    if dtypes.kind(out._v.dtype) > dtypes.kind(like._v.dtype):
-        raise DTypeError(
-            f"{name}: a result of {out.dtype} cannot be stored in a tensor of {like.dtype}; convert it first"
-        )
-    return cast(out, like._v.dtype)
-
-
 def inplace(f: Callable, name: str) -> Callable:
     """The in-place form of ``f``: its result replaces the tensor's value."""
 
     def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        return write(self, _alike(f(self, *args, **kwargs), self, name), name)
+        return replaced(self, f(self, *args, **kwargs), name)
 
     method.__name__ = method.__qualname__ = name
     method.__doc__ = f"In-place form of ``{name[:-1]}``."

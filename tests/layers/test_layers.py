@@ -71,7 +71,7 @@ def test_values_gradients_and_state(text: str, shape: tuple, dtype: str) -> None
     for _ in range(2):  # two training steps, then evaluation
         array = rng.normal(size=shape).astype(dtype)
         x, t = fn.tensor(array, requires_grad=True), torch.tensor(array, requires_grad=True)
-        got, expected = mine(x), theirs(t * 1)  # times 1: an in-place ReLU of torch may not write to a leaf
+        got, expected = mine(x * 1), theirs(t * 1)  # times 1: an in-place ReLU may not write to a leaf
         before = state
         y, state = pure(params, state, fn.tensor(array), training=True, key=fn.random.key(0))
         np.testing.assert_allclose(got.detach().numpy(), expected.detach().numpy(), **tol)
@@ -95,7 +95,7 @@ def test_values_gradients_and_state(text: str, shape: tuple, dtype: str) -> None
     for name, value in theirs.named_buffers():
         np.testing.assert_allclose(dict(tree.paths(state))[name].numpy(), value.numpy(), **tol, err_msg=name)
     mine.eval(), theirs.eval()
-    np.testing.assert_allclose(mine(x).detach().numpy(), theirs(t * 1).detach().numpy(), **tol)
+    np.testing.assert_allclose(mine(x * 1).detach().numpy(), theirs(t * 1).detach().numpy(), **tol)
     same = pure(params, state, x.detach())
     assert same[1] is state
     np.testing.assert_allclose(same[0].numpy(), theirs(t * 1).detach().numpy(), **tol)
