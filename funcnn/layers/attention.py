@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from funcnn.core.tensor import Tensor
 from funcnn.layers.base import Layer, arg, bounded, float_dtype, frozen_set, positive
 from funcnn.layers.linear import Linear
+from funcnn.ops.common import to_tensor
 from funcnn.ops.creation import zeros
 from funcnn.ops.elementwise import mul
 from funcnn.ops.movement import select, transpose
@@ -100,8 +101,11 @@ class MultiheadAttention(Layer):
         need_weights: bool = True, attn_mask: Any = None, average_attn_weights: bool = True, is_causal: bool = False, *,
         training: bool = False, key: Any = None,
     ) -> tuple:  # fmt: skip
-        flip = self.batch_first and query.ndim == 3
         same, alike = keys is query, values is keys
+        query = to_tensor(query)
+        keys = query if same else to_tensor(keys)
+        values = keys if alike else to_tensor(values)
+        flip = self.batch_first and query.ndim == 3
         if flip:
             query = transpose(query, 0, 1)
             keys = query if same else transpose(keys, 0, 1)

@@ -279,5 +279,5 @@ def dropout(
     x = to_tensor(input)
     if not training or p == 0.0:
         return x
-    out = mul(x, 0.0) if p == 1.0 else dropout_p(x, next_key() if key is None else key, p=float(p))
+    out = mul(x, 0.0) if p == 1.0 else dropout_p(x, next_key() if key is None else to_tensor(key), p=float(p))
     return replaced(input, out, "dropout_") if inplace else out

@@ -314,7 +314,7 @@ clip = clamp
 
 def clone(input: Tensor) -> Tensor:
     """A copy with its own memory; gradients pass."""
-    return clone_p(input)
+    return clone_p(to_tensor(input))
 
 
 clone_p = Primitive(

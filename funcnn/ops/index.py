@@ -262,9 +262,9 @@ def _fitted(value: Tensor, shape: tuple[int, ...]) -> Tensor:
 def index_put(input: Tensor, indices: Any, values: Any, accumulate: bool = False) -> Tensor:
     """A copy with ``values`` put (or added, repeated indices adding up) at ``indices``, a tuple of integer tensors."""
     arrays = [(dim, cast(to_tensor(t), dtypes.int64)) for dim, t in enumerate(indices)]
-    front, broadcasted, _ = _front(input, arrays)
+    front, broadcasted, _ = _front(to_tensor(input), arrays)
     shape = tuple(broadcasted[0]._v.shape) + tuple(front._v.shape[len(arrays) :])
-    values = _fitted(cast(to_tensor(values), input._v.dtype), shape)
+    values = _fitted(cast(to_tensor(values), front._v.dtype), shape)
     return index_put_p(front, values, *broadcasted, accumulate=accumulate)
 
 

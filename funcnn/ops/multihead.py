@@ -38,6 +38,11 @@ def _additive(name: str, mask: Any, dtype: Any) -> Tensor | None:
     return t
 
 
+def _tensors(*given: Any) -> list:
+    """What may be absent, as tensors."""
+    return [None if t is None else operand(NAME, t) for t in given]
+
+
 def _check(query: Tensor, key: Tensor, value: Tensor, embed: int, heads: int, separate: bool) -> None:
     shapes = [tuple(t._v.shape) for t in (query, key, value)]
     listed = f"query {shapes[0]}, key {shapes[1]}, value {shapes[2]}"
@@ -61,7 +66,7 @@ def _batch_first(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Ten
     return q, k, k if value is key else first(value)
 
 
-def _projected(query: Tensor, key: Tensor, value: Tensor, weight: Any, bias: Any, apart: tuple) -> list[Tensor]:
+def _projected(query: Tensor, key: Tensor, value: Tensor, weight: Any, bias: Any, *apart: Any) -> list[Tensor]:
     """Queries, keys and values; ``weight`` holds all three, or is None and ``apart`` holds them."""
     embed = query._v.shape[-1]
     biases = [None] * 3 if bias is None else [slice_dim(bias, 0, i * embed, (i + 1) * embed) for i in range(3)]
@@ -136,6 +141,8 @@ def multi_head_attention_forward(
     with the three by position, key): what decides the dropout, by default the next key of the global generator.
     """
     query, key, value = operand(NAME, query), operand(NAME, key), operand(NAME, value)
+    given = _tensors(in_proj_weight, in_proj_bias, q_proj_weight, k_proj_weight, v_proj_weight)
+    bias_k, bias_v, static_k, static_v = _tensors(bias_k, bias_v, static_k, static_v)
     _check(query, key, value, embed_dim_to_check, num_heads, use_separate_proj_weight)
     if is_causal and attn_mask is None:
         raise ValueError(f"{NAME}: is_causal is a promise about attn_mask, and there is none; pass the mask too")
@@ -149,8 +156,7 @@ def multi_head_attention_forward(
         ),
         _padding_mask(_additive("key_padding_mask", key_padding_mask, query._v.dtype), n, keys),
     ]
-    apart = (q_proj_weight, k_proj_weight, v_proj_weight)
-    q, k, v = _projected(query, key, value, None if use_separate_proj_weight else in_proj_weight, in_proj_bias, apart)
+    q, k, v = _projected(query, key, value, None if use_separate_proj_weight else given[0], *given[1:])
     q = _by_heads(q, num_heads)
     k = _keys(k, bias_k, static_k, add_zero_attn, n, num_heads)
     v = _keys(v, bias_v, static_v, add_zero_attn, n, num_heads)

@@ -90,7 +90,7 @@ follow_p = Primitive(
 
 def follow(held: Any, batch: Any, momentum: float, scales: tuple) -> list[Tensor]:
     """``held * (1 - momentum) + batch * scale * momentum`` for each; the batch's statistics are constants to gradients."""
-    return follow_p(*held, *batch, momentum=float(momentum), scales=scales)
+    return follow_p(*map(to_tensor, held), *batch, momentum=float(momentum), scales=scales)
 
 
 # ---- batch norm -------------------------------------------------------------------------------------------------------

@@ -90,6 +90,7 @@ def _sequence(
 ) -> tuple:  # fmt: skip
     """Layers stacked on each other, the two directions of each beside each other: ``(y, *states)``."""
     directions = 2 if bidirectional else 1
+    params = [to_tensor(p) for p in params]
     each = len(params) // (num_layers * directions)
     x = _input(name, input, params[0], (2, 3))
     single = x.ndim == 2
@@ -176,12 +177,12 @@ rnn_relu = _sequence_function("rnn_relu", "(y, h)")
 
 
 # ---- cells ----------------------------------------------------------------------------------------------------------------
-def _cell(name: str, input: Any, hx: Any, w_ih: Tensor, w_hh: Tensor, b_ih: Any, b_hh: Any) -> list[Tensor]:
+def _cell(name: str, input: Any, hx: Any, w_ih: Any, w_hh: Any, b_ih: Any, b_hh: Any) -> list[Tensor]:
+    w_ih, w_hh, *biases = [to_tensor(t) for t in (w_ih, w_hh, b_ih, b_hh) if t is not None]
     x = _input(f"{name}_cell", input, w_ih, (1, 2))
     rows = tuple(x._v.shape[:-1])
     hidden = w_hh._v.shape[1]
     states = _states(f"{name}_cell", hx, [(*rows, hidden)] * (2 if name == "lstm" else 1), x._v.dtype)
-    biases = () if b_ih is None else (b_ih, b_hh)
     n = rows[0] if rows else 1
     step = reshape(x, (1, n, x._v.shape[-1]))
     outs = RUNS[name](step, w_ih, [reshape(t, (n, hidden)) for t in states], w_hh, biases, None, False)

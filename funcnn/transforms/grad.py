@@ -15,6 +15,7 @@ from funcnn.core.errors import DTypeError, GradientError, ShapeError
 from funcnn.core.graph import Node
 from funcnn.core.interpreter import BoxTracer, Interpreter
 from funcnn.core.tensor import Tensor, refresh_all
+from funcnn.ops.common import to_tensor
 from funcnn.ops.creation import as_tensor, ones_like, zeros_like
 from funcnn.transforms.backward import walk
 
@@ -102,15 +103,27 @@ def vjp(f: Callable, *primals: Any, has_aux: bool = False) -> tuple:
     values = [tape.leave(out) for out in outs]
 
     def pullback(cotangents: Any) -> tuple:
-        given = [as_tensor(g) for g in tree.flatten_as(outdef, cotangents, "vjp: cotangents")]
-        for g, value in zip(given, values, strict=True):
-            if g.shape != value.shape:
-                raise ShapeError(f"vjp: cotangent of shape {tuple(g.shape)} for an output of {tuple(value.shape)}")
+        given = tree.flatten_as(outdef, cotangents, "vjp: cotangents")
+        given = [_cotangent(g, value) for g, value in zip(given, values, strict=True)]
         reached = walk(edges, given, retain=True)
         return treedef.unflatten([_arrived(reached, box, t) for box, t in zip(boxes, lowered, strict=True)])
 
     tail = (tree.map(tape.leave, aux),) if has_aux else ()
     return (outdef.unflatten(values), pullback, *tail)
+
+
+def _cotangent(g: Any, value: Tensor) -> Tensor:
+    """A cotangent, like the output that it is for; a Python number takes its dtype. Raises where they differ."""
+    shape, dtype = tuple(value._v.shape), value._v.dtype
+    if isinstance(g, (int, float)) and dtype.kind == "f":
+        g = to_tensor(g, dtype)
+    t = as_tensor(g)
+    if t._v.shape != shape or (t._v.dtype != dtype and dtype.kind == "f"):
+        raise (ShapeError if t._v.shape != shape else DTypeError)(
+            f"vjp: a cotangent of {t._v.dtype}{tuple(t._v.shape)} for an output of {dtype}{shape}; "
+            + (f"convert it with .to({dtype})" if t._v.shape == shape else "it must have the output's shape")
+        )
+    return t
 
 
 def _arrived(reached: dict, box: Tensor, t: Tensor) -> Tensor:
