@@ -154,7 +154,7 @@ def _array(draw: Random) -> np.ndarray:
         return rng.random(shape) < 0.5
     if "int" in dtype:
         return np.asarray(rng.integers(0 if dtype[0] == "u" else -3, 5, shape), dtype)
-    numbers = np.asarray(rng.integers(-8, 9, shape) * 0.25 + 0.1, dtype)
+    numbers = np.asarray(rng.integers(-8, 9, shape) * 0.25 + 0.0625, dtype)  # sums and products of them are exact
     if draw.random() < 0.1 and numbers.size:
         numbers.flat[draw.randrange(numbers.size)] = draw.choice([np.nan, np.inf, -np.inf, 0.0])
     return numbers

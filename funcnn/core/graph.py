@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+import weakref
 from itertools import count
 from typing import Any
+
+import numpy as np
 
 from funcnn.core.aval import Missing
 from funcnn.core.context import Scope, ctx
@@ -99,10 +102,53 @@ class Node:
         )
         return wrap(Missing(message, box._v.shape, box._v.dtype))
 
+    def save(self, cell: Cell) -> None:
+        """Copy what is kept of a storage that is about to be written."""
+        if self.versions is not None and self.ins is not None:
+            kept = [_copied(box, seen, cell) for box, seen in zip(self.ins, self.versions, strict=True)]
+            self.ins, self.versions = tuple([box for box, _ in kept]), tuple([seen for _, seen in kept])
+        if self.outs is not None and self.rebuild:
+            self.outs = tuple([_copied(box, seen, cell) for box, seen in self.outs])
+
     def free(self) -> None:
         """Drop the saved values, after a backward pass that is not to be repeated."""
         if self.prim.keeps:
             self.ins = self.outs = None
+
+
+def _copied(box: Tensor, seen: int, cell: Cell) -> tuple[Tensor, int]:
+    """A copy of a kept value and its version; the value itself if it is of another storage, a leaf or lost already."""
+    if box._cell is not cell or box._rg or version(box) != seen:
+        return box, seen
+    value = box._v if ctx.stage is None else ctx.stage.read(box)
+    copy = wrap(value.copy() if isinstance(value, np.ndarray) else value)
+    copy._node, copy._slot = box._node, box._slot
+    return copy, 0
+
+
+def rescue(t: Tensor) -> Tensor:
+    """Have an in-place write to anything that the derivative of ``t`` reads keep a copy of it first; return ``t``.
+
+    For operations that are more often followed by such a write than not, or whose derivative reads less in PyTorch.
+    """
+    node = t._node
+    if node is not None and ctx.top is None:
+        kept = [*(node.ins if node.versions is not None else ()), *(box for box, _ in node.outs or ())]
+        for box in kept:
+            if box._cell is None:
+                box._cell = Cell()
+            alive = [reader for reader in box._cell.readers or () if reader() is not None]
+            box._cell.readers = [*alive, weakref.ref(node)]
+    return t
+
+
+def before_write(cell: Cell) -> None:
+    """Let the nodes that asked for it copy what they keep of a storage."""
+    readers, cell.readers = cell.readers or (), None
+    for reader in readers:
+        node = reader()
+        if node is not None:
+            node.save(cell)
 
 
 def track(t: Tensor) -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 from funcnn.core.aval import Missing, Tracer
 from funcnn.core.context import ctx
 from funcnn.core.errors import DTypeError, GradientError, ShapeError, TracerError
-from funcnn.core.graph import Node
+from funcnn.core.graph import Node, before_write
 from funcnn.core.interpreter import BoxTracer
 from funcnn.core.tensor import Cell, Tensor, refresh, version, wrap
 
@@ -27,6 +27,8 @@ def assign(t: Tensor, new: Tensor, name: str) -> Tensor:
     refresh(new)
     _refuse(t, new, name)
     assert not (ctx.grad and new._rg), f"{name}: a leaf's history would be lost; write a copy of it"
+    if t._cell is not None and t._cell.readers is not None:
+        before_write(t._cell)
     if ctx.grad:
         _preserve(t, new)
     _store(t, new)
@@ -53,6 +55,8 @@ def restructure(t: Tensor, view: Callable[[Tensor], Tensor], name: str) -> Tenso
     if ctx.stage is not None:
         ctx.stage.restructure(t)
     refresh(t)
+    if t._cell is not None and t._cell.readers is not None:
+        before_write(t._cell)
     old = wrap(t._v)
     old._node, old._slot, old._cell, old._view, old._born = t._node, t._slot, t._cell, t._view, t._born
     new = view(old)

@@ -23,13 +23,15 @@ class Cell:
     """A version counter, common to every box that aliases one storage; an in-place operation raises it.
 
     ``shared``: something besides one box sees the memory (a view, an array outside), so writes must go to that memory.
+    ``readers``: weak references to nodes that copy what they keep of the storage before it is written (``graph.rescue``).
     """
 
-    __slots__ = ("shared", "version")
+    __slots__ = ("readers", "shared", "version")
 
     def __init__(self) -> None:
         self.version = 0
         self.shared = False
+        self.readers: list | None = None
 
 
 class View:

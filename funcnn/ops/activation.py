@@ -23,7 +23,7 @@ from funcnn.ops.inplace import replaced
 from funcnn.ops.loops import activation
 from funcnn.ops.math import exp, sigmoid, tanh
 from funcnn.ops.math import relu as _relu
-from funcnn.ops.movement import reshape
+from funcnn.ops.movement import reshape, slice_dim
 
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805  # Klambauer et al., arXiv:1706.02515, equation 14
 SATURATED = 50.0  # log(1 + exp(x)) - x is below 2e-22 from here on, far under float64's rounding of x
@@ -212,14 +212,12 @@ def threshold(input: Any, threshold: float, value: float, inplace: bool = False)
 
 def glu(input: Any, dim: int = -1) -> Tensor:
     """The first half along ``dim`` times the sigmoid of the second (arXiv:1612.08083)."""
-    from funcnn.ops.join import chunk
-
     x = to_tensor(input)
     dim = normalize_dim("glu", dim, x.ndim)
     if x.ndim == 0 or x._v.shape[dim] % 2:
         raise ShapeError(f"glu: expected an even size in dimension {dim}, got an input of shape {tuple(x.shape)}")
-    a, b = chunk(x, 2, dim)
-    return mul(a, sigmoid(b))
+    size = x._v.shape[dim]
+    return mul(slice_dim(x, dim, 0, size // 2), sigmoid(slice_dim(x, dim, size // 2, size)))
 
 
 # ---- dropout ----------------------------------------------------------------------------------------------------------

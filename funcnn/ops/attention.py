@@ -19,6 +19,7 @@ import numpy as np
 from funcnn.core import dtypes
 from funcnn.core.aval import Aval
 from funcnn.core.errors import DTypeError, ShapeError
+from funcnn.core.graph import rescue
 from funcnn.core.memory import empty
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor, constant
@@ -348,7 +349,7 @@ def scaled_dot_product_attention(
     if dropout_p > 0.0:
         rest.append(next_key() if rng is None else rng)
     factor = 1.0 / math.sqrt(max(q._v.shape[-1], 1)) if scale is None else float(scale)
-    return attention_p(
+    out = attention_p(
         q,
         k,
         v,
@@ -359,3 +360,4 @@ def scaled_dot_product_attention(
         dropout=float(dropout_p),
         apart=0,
     )[0]
+    return rescue(out)

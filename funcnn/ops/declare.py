@@ -86,8 +86,12 @@ def binary(
     dtype: Any = None,
     kinds: str = "biuf",
     check: Callable | None = None,
+    takes_bools: bool = True,
 ) -> Callable[[Any, Any], Tensor]:
-    """Declare an elementwise function of two broadcast inputs; ``dx(g, x, y, o)`` and ``dy`` before summing over axes."""
+    """Declare an elementwise function of two broadcast inputs; ``dx(g, x, y, o)`` and ``dy`` before summing over axes.
+
+    takes_bools: whether one input may be bool where the other is not.
+    """
 
     prim = Primitive(
         name,
@@ -108,9 +112,15 @@ def binary(
             return prim(input, constant(np.array(other, input._v.dtype)))
         elif type(input) in _NUMBERS and isinstance(other, Tensor) and holds(other, input):
             return prim(constant(np.array(input, other._v.dtype)), other)
+        if not takes_bools and any(_is_bool(t) for t in (input, other)):
+            raise DTypeError(f"{name}: not defined for bool; use logical_not() for ~, or convert with .long()")
         return prim(*promoted(name, input, other, to_float=to_float))
 
     return _named(function, name, doc, prim)
+
+
+def _is_bool(t: Any) -> bool:
+    return isinstance(t, bool) or (isinstance(t, (Tensor, np.ndarray)) and t.dtype.kind == "b")
 
 
 def holds(t: Tensor, number: float) -> bool:

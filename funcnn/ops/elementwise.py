@@ -10,6 +10,7 @@ import numpy as np
 from funcnn.core import dtypes
 from funcnn.core.aval import Aval
 from funcnn.core.errors import DTypeError
+from funcnn.core.graph import rescue
 from funcnn.core.primitive import Implementation, Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu import elementwise as kernels
@@ -80,6 +81,7 @@ _sub = binary(
     "``input - other``.",
     keeps="",
     kinds="iuf",
+    takes_bools=False,
 )
 mul = binary(
     "mul",
@@ -181,7 +183,7 @@ number_over_p = (
 def rdiv(input: Tensor, number: Any) -> Tensor:
     """``number / input``."""
     if type(number) in (int, float) and number and holds(input, number):
-        return number_over_p(input, number=number)
+        return rescue(number_over_p(input, number=number))
     return true_divide(number, input)
 
 

@@ -13,13 +13,14 @@ import numpy as np
 from funcnn.core import dtypes
 from funcnn.core.aval import Aval
 from funcnn.core.errors import DTypeError, ShapeError, TracerError
+from funcnn.core.graph import rescue
 from funcnn.core.interpreter import numbers
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor, constant, refresh
 from funcnn.ops.common import all_batched, broadcast, cast, normalize_dim, stored, to_tensor
 from funcnn.ops.creation import arange, zeros
 from funcnn.ops.elementwise import where
-from funcnn.ops.inplace import fill, write
+from funcnn.ops.inplace import write
 from funcnn.ops.movement import expand, movedim, reshape, reshape_p, select, slice_dim, unsqueeze
 
 
@@ -228,9 +229,6 @@ def setitem(x: Tensor, index: Any, value: Any) -> None:
         write(x, masked_fill(x, index, value), "index_put_")
         return
     target, arrays = _basic(x, index)
-    if not arrays and value.ndim == 0:
-        fill(target, value, "index_put_")
-        return
     if not arrays:
         write(target, _fitted(value, tuple(target._v.shape)), "index_put_")
         return
@@ -335,11 +333,11 @@ def take_along_dim(input: Any, indices: Any, dim: int | None = None) -> Tensor:
     """As ``gather``, broadcasting the other dimensions; without ``dim`` on the flattened tensor."""
     x, index = to_tensor(input), to_tensor(indices)
     if dim is None:
-        return gather(reshape(x, (x._v.size,)), 0, reshape(index, (index._v.size,)))
+        return rescue(gather(reshape(x, (x._v.size,)), 0, reshape(index, (index._v.size,))))
     dim = normalize_dim("take_along_dim", dim, x.ndim)
     rest = broadcast("take_along_dim", *[(*t._v.shape[:dim], 1, *t._v.shape[dim + 1 :]) for t in (x, index)])
     wide = [expand(t, (*rest[:dim], t._v.shape[dim], *rest[dim + 1 :])) for t in (x, index)]
-    return gather(wide[0], dim, wide[1])
+    return rescue(gather(wide[0], dim, wide[1]))
 
 
 def index_select(input: Any, dim: int, index: Any) -> Tensor:

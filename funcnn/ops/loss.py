@@ -9,12 +9,13 @@ import numpy as np
 
 from funcnn.core import dtypes
 from funcnn.core.errors import DTypeError, ShapeError
+from funcnn.core.graph import rescue
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.ops.activation import SATURATED, softplus
 from funcnn.ops.common import all_batched, cast, numel, operand, require_same_dtype, to_tensor
 from funcnn.ops.elementwise import abs as abs_
-from funcnn.ops.elementwise import add, clamp, eq, lt, mul, ne, neg, square, sub, true_divide, where
+from funcnn.ops.elementwise import add, clamp, eq, ge, mul, ne, neg, square, sub, true_divide, where
 from funcnn.ops.entropy import entropy_p, in_classes
 from funcnn.ops.index import gather, index_p
 from funcnn.ops.math import exp, log
@@ -87,7 +88,7 @@ def cross_entropy(
     if weight is not None or label_smoothing:
         return _smoothed(rows, index, shape, weight, ignore_index, reduction, label_smoothing)
     known(reduction, "cross_entropy")
-    loss = entropy_p(rows, index, ignore_index=int(ignore_index), reduction=reduction)[0]
+    loss = rescue(entropy_p(rows, index, ignore_index=int(ignore_index), reduction=reduction)[0])
     return reshape(loss, shape) if reduction == "none" else loss
 
 
@@ -119,7 +120,7 @@ def _probability_entropy(x: Tensor, t: Tensor, weight: Any, reduction: str, shar
         logp = mul(logp, reshape(weight, (classes, *(1,) * (x.ndim - dim - 1))))
     loss = neg(sum_(mul(logp, t), dim))
     if reduction == "mean":
-        return true_divide(sum_(loss), max(loss._v.size, 1))
+        return true_divide(sum_(loss), loss._v.size if classes else 0)
     return reduced(loss, reduction, "cross_entropy")
 
 
@@ -178,8 +179,10 @@ def l1_loss(input: Any, target: Any, size_average: Any = None, reduce: Any = Non
 
 
 def _huber(difference: Tensor, delta: float) -> Tensor:
+    """``0.5 n**2 + delta (d - n)`` with n = min(d, delta): both branches at once, with a derivative at infinity, too."""
     d = abs_(difference)
-    return where(lt(d, delta), mul(square(d), 0.5), mul(sub(d, 0.5 * delta), delta))
+    near = where(ge(d, delta), delta, d)  # no minimum: the derivative at NaN is NaN
+    return add(mul(square(near), 0.5), mul(sub(d, near), delta))
 
 
 def smooth_l1_loss(

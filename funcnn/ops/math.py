@@ -9,6 +9,7 @@ import numpy as np
 
 from funcnn.core import dtypes
 from funcnn.core.aval import Aval
+from funcnn.core.graph import rescue
 from funcnn.core.primitive import Implementation, Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu import activation as activation_kernels
@@ -194,13 +195,21 @@ erfc = unary(
     lambda g, x, o: neg(mul(g, _bell(x))),
     "``1 - erf(input)``, exact in the tail.",
 )
-erfinv = unary(
+_erfinv = unary(
     "erfinv",
     (Implementation(looped(kernels.erfinv, 70.0)),),
     lambda g, x, o: div(g, _bell(o)),
     "The inverse of ``erf`` on (-1, 1); infinite at the ends, NaN outside.",
     keeps="o",
 )
+
+
+def erfinv(input: Any) -> Tensor:
+    """The inverse of ``erf`` on (-1, 1); infinite at the ends, NaN outside."""
+    return rescue(_erfinv(input))
+
+
+erfinv.primitive = _erfinv.primitive  # type: ignore[attr-defined]
 
 
 def _bell(x: Tensor) -> Tensor:

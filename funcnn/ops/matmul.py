@@ -6,6 +6,7 @@ from typing import Any
 
 from funcnn.core.aval import Aval
 from funcnn.core.errors import DTypeError, ShapeError
+from funcnn.core.graph import rescue
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.ops import matmul_cpu as cpu
@@ -61,7 +62,7 @@ def _product(x: Tensor, y: Tensor) -> Tensor:
     """The primitive, with a batch of row blocks against one matrix folded into a single product."""
     if y.ndim == 2 and x.ndim > 2 and x._v.size and x._v.shape[-1] == y._v.shape[0]:
         *lead, k = x._v.shape
-        return reshape(matmul_p(reshape(x, (-1, k)), y), (*lead, y._v.shape[1]))
+        return reshape(rescue(matmul_p(reshape(x, (-1, k)), y)), (*lead, y._v.shape[1]))
     return matmul_p(x, y)
 
 
@@ -125,6 +126,8 @@ def matmul(input: Any, other: Any) -> Tensor:
     if right:
         y = unsqueeze(y, -1)
     out = _product(x, y)
+    if x.ndim != y.ndim or left or right:
+        rescue(out)
     if not (left or right):
         return out
     shape = tuple(out._v.shape)

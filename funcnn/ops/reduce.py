@@ -16,6 +16,7 @@ from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu import reduce as kernels
 from funcnn.ops.common import all_batched, cast, floating, normalize_dim, normalize_dims, numel, to_tensor
 from funcnn.ops.creation import ones_like, require_floating
+from funcnn.ops.declare import unary
 from funcnn.ops.elementwise import abs as abs_
 from funcnn.ops.elementwise import (
     add,
@@ -129,10 +130,18 @@ def prod(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = Non
     return reduce(prod_p, x, dim, keepdim)
 
 
+_without_nan = unary(
+    "without_nan",
+    lambda x, out: np.copyto(out, np.where(x == x, x, 0)),
+    lambda g, x, o: mul(g, cast(eq(x, x), x._v.dtype)),  # a product: the share of nothing, 0 / 0, stays NaN
+    "NaN replaced by 0.",
+)
+
+
 def nansum(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """The sum over ``dim``, NaN counting as 0."""
     x = to_tensor(input)
-    return sum(where(isnan(x), 0, x), dim, keepdim, dtype=dtype)
+    return sum(_without_nan(x) if x._v.dtype.kind == "f" else x, dim, keepdim, dtype=dtype)
 
 
 def nanmean(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
@@ -146,34 +155,44 @@ def nanmean(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = 
 # ---- extrema ----------------------------------------------------------------------------------------------------------
 def _extremum_vjp(g: Tensor, ins: list, o: Tensor, axes: tuple) -> tuple:
     """The cotangent shared evenly among the elements that equal the extremum (NaN equal to NaN)."""
-    return (extremum_grad_p(g, ins[0], o, axes=axes),)
+    return (extremum_grad_p(g, ins[0], o, axes=axes, spoilt=False),)
 
 
-def _extremum_grad_vjp(c: Tensor, ins: list, o: Tensor, axes: tuple) -> tuple:
+def _slice_extremum_vjp(g: Tensor, ins: list, o: Tensor, axes: tuple) -> tuple:
+    """Likewise, but NaN where the extremum is: in PyTorch no element of a slice equals its NaN."""
+    return (extremum_grad_p(g, ins[0], o, axes=axes, spoilt=True),)
+
+
+def _extremum_grad_vjp(c: Tensor, ins: list, o: Tensor, axes: tuple, spoilt: bool) -> tuple:
     g, x, top = ins  # linear in g
-    return (lambda: sum_p(mul(c, extremum_grad_p(ones_like(g), x, top, axes=axes)), axes=axes), None, None)
+    shares = {"axes": axes, "spoilt": spoilt}
+    return (lambda: sum_p(mul(c, extremum_grad_p(ones_like(g), x, top, **shares)), axes=axes), None, None)
 
 
 extremum_grad_p = Primitive(
     "extremum_grad",
-    shape=lambda g, x, top, axes: (x,),
+    shape=lambda g, x, top, axes, spoilt: (x,),
     cpu=(
-        Implementation(spread_extremum, lambda ins, axes: ins[1].flags.c_contiguous and pays(ins[1:], axes)),
+        Implementation(spread_extremum, lambda ins, axes, spoilt: ins[1].flags.c_contiguous and pays(ins[1:], axes)),
         Implementation(plain_extremum),
     ),
     vjp=_extremum_grad_vjp,
-    batch=lambda n, ins, batched, axes: extremum_grad_p(*all_batched(n, ins, batched), axes=tuple(a + 1 for a in axes)),
+    batch=lambda n, ins, batched, axes, spoilt: extremum_grad_p(
+        *all_batched(n, ins, batched), axes=tuple(a + 1 for a in axes), spoilt=spoilt
+    ),
 )
 
 
-def _extreme(name: str, function: np.ufunc, sign: float) -> Primitive:
+def _extreme(name: str, function: np.ufunc, sign: float, vjp: Callable) -> Primitive:
     def run(x: np.ndarray, axes: tuple, out: np.ndarray) -> None:
         function.reduce(x, axes, out=out)
 
-    return reduction(name, run, _extremum_vjp, "io", empty=False, fast=by_kernel(kernels.largest, sign))
+    return reduction(name, run, vjp, "io", empty=False, fast=by_kernel(kernels.largest, sign))
 
 
-amax_p, amin_p = _extreme("amax", np.maximum, 1.0), _extreme("amin", np.minimum, -1.0)
+amax_p = _extreme("amax", np.maximum, 1.0, _slice_extremum_vjp)
+amin_p = _extreme("amin", np.minimum, -1.0, _slice_extremum_vjp)
+max_p, min_p = _extreme("max", np.maximum, 1.0, _extremum_vjp), _extreme("min", np.minimum, -1.0, _extremum_vjp)
 
 
 def amax(input: Any, dim: Any = None, keepdim: bool = False) -> Tensor:
@@ -233,11 +252,11 @@ def _pick(x: Tensor, dim: int, at: Tensor, keepdim: bool) -> ValuesIndices:
     return ValuesIndices(reshape_p(values, shape=shape), reshape_p(at, shape=shape))
 
 
-def _extremum(input: Any, dim: Any, keepdim: bool, place: Primitive, whole: Callable, pair: Callable) -> Any:
+def _extremum(input: Any, dim: Any, keepdim: bool, place: Primitive, whole: Primitive, pair: Callable) -> Any:
     if isinstance(dim, (Tensor, np.ndarray)):
         return pair(input, dim)
     if dim is None:
-        return whole(input)
+        return reduce(whole, to_tensor(input), None, False)
     x = to_tensor(input)
     dim = normalize_dim(place.name[3:], dim, x.ndim)
     if x.ndim == 0:
@@ -247,12 +266,12 @@ def _extremum(input: Any, dim: Any, keepdim: bool, place: Primitive, whole: Call
 
 def max(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
     """The largest of all; with ``dim``: ``(values, indices)`` along it; with a tensor: the elementwise maximum."""
-    return _extremum(input, dim, keepdim, argmax_p, amax, maximum)
+    return _extremum(input, dim, keepdim, argmax_p, max_p, maximum)
 
 
 def min(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
     """The smallest of all; with ``dim``: ``(values, indices)`` along it; with a tensor: the elementwise minimum."""
-    return _extremum(input, dim, keepdim, argmin_p, amin, minimum)
+    return _extremum(input, dim, keepdim, argmin_p, min_p, minimum)
 
 
 def _median(x: np.ndarray, axes: tuple, out: np.ndarray) -> None:

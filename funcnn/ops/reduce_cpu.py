@@ -148,16 +148,24 @@ def spread(ins: list, outs: list) -> None:
     reduce_back.spread_over(flat(_once(x, axes)), outs[0].reshape(-1), layout(x.shape, axes), workers(x.size * 0.1))
 
 
-def spread_extremum(ins: list, outs: list, axes: tuple) -> None:
+def _spoil(top: np.ndarray, out: np.ndarray, axes: tuple, spoilt: bool) -> None:
+    """NaN wherever the extremum is NaN, if that is asked for."""
+    if spoilt and (lost := top != top).any():
+        np.copyto(out, np.nan, where=np.expand_dims(lost, axes))
+
+
+def spread_extremum(ins: list, outs: list, axes: tuple, spoilt: bool) -> None:
     """The gradient of an extremum by the kernel."""
     g, x, top = ins
     plan = layout(x.shape, axes)
     reduce_back.spread_extremum(flat(x), flat(top), flat(g), outs[0].reshape(-1), plan, workers(x.size * 0.15))
+    _spoil(top, outs[0], axes, spoilt)
 
 
-def plain_extremum(ins: list, outs: list, axes: tuple) -> None:
+def plain_extremum(ins: list, outs: list, axes: tuple, spoilt: bool) -> None:
     """The same by NumPy."""
     g, x, top = ins
     tells = (x == np.expand_dims(top, axes)) | (x != x)
     count = np.add.reduce(tells, axes, np.float64, keepdims=True)
     np.multiply(tells, (np.expand_dims(g, axes) / count).astype(x.dtype), out=outs[0])
+    _spoil(top, outs[0], axes, spoilt)

@@ -74,7 +74,7 @@ def scatter(
     x, index = to_tensor(input), to_tensor(index)
     if reduce not in (None, "add", "multiply"):
         raise ValueError(f"scatter: reduce must be None, 'add' or 'multiply', got {reduce!r}")
-    source = stored("scatter", value, x._v.dtype) if src is None else to_tensor(src)
+    source = stored("scatter", value if src is None else src, x._v.dtype) if not isinstance(src, Tensor) else src
     dim, shape = normalize_dim("scatter", dim, x.ndim), tuple(x._v.shape)
     x, index = one_dim(x), one_dim(index)
     source = expand(cast(source, x._v.dtype), tuple(index._v.shape)) if source.ndim == 0 else source
