@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -210,3 +211,18 @@ def test_a_context_left_in_python_is_found(monkeypatch):
 def _inside():
     with running(None, False):
         len("")
+
+
+def test_modes_are_left_in_c_everywhere():
+    """What ``with`` leaves in Python is not a mode of the thread: a profile, a hook, the code that writes machine code."""
+    package = Path(fn.__file__).parent
+    found = {
+        f"{path.relative_to(package)}: {line.strip()}"
+        for path in package.rglob("*.py")
+        for line in path.read_text().splitlines()
+        if line.strip().startswith(("def __exit__", "@contextmanager", "with np.errstate"))
+    }
+    assert found == {
+        "kernels/cpu/parts.py: @contextmanager", "kernels/cpu/pool_rows.py: @contextmanager", "kernels/cpu/rows.py: @contextmanager",
+        "nn/hooks.py: def __exit__(self, *exc: object) -> None:", "profiler/profile.py: def __exit__(self, *exc: object) -> None:",
+    }  # fmt: skip

@@ -92,9 +92,19 @@ def _errors_ignored() -> tuple[ContextVar, Any]:
     return next(changed, (ContextVar("unknown", default=None), None))
 
 
-_variable, IGNORED = _errors_ignored()
-numpy_errors, set_numpy_errors, _reset_errors = _variable.get, _variable.set, _variable.reset
+_variable, _ignored = _errors_ignored()
+_errors, _set_errors, _reset_errors = _variable.get, _variable.set, _variable.reset
 _ndarray = np.ndarray
+
+
+def quietly(make: Callable, *args: Any) -> Any:
+    """``make(*args)`` without NumPy's warnings of floating-point errors; an interrupt leaves no trace, as of ``np.errstate``."""
+    before = _errors()
+    try:
+        _set_errors(_ignored)
+        return make(*args)
+    finally:
+        _set_errors(before)
 
 
 def evaluate(prim: Primitive, values: list, params: dict, where: Any = None, plain: bool = False) -> list:
@@ -113,16 +123,16 @@ def evaluate(prim: Primitive, values: list, params: dict, where: Any = None, pla
     if prim.view is not None:
         return [prim.view(*values, **params)]
     outs = [empty(aval.shape, aval.dtype) for aval in avals]
-    before, token = numpy_errors(), None
+    before, token = _errors(), None
     try:
-        token = set_numpy_errors(IGNORED)
+        token = _set_errors(_ignored)
         for implementation in prim.cpu:
             if implementation.when is None or implementation.when(values, **params):
                 implementation.run(values, outs, **params)
                 return outs
     finally:
         if token is None:  # an interrupt came before the token was stored; with it, putting back is faster
-            set_numpy_errors(before)
+            _set_errors(before)
         else:
             _reset_errors(token)
     raise AssertionError(f"{prim.name}: no implementation applies; the last one must be unconditional")

@@ -12,7 +12,7 @@ from funcnn.core import dtypes
 from funcnn.core.aval import Aval
 from funcnn.core.context import ctx
 from funcnn.core.errors import DTypeError, ShapeError
-from funcnn.core.primitive import IGNORED, Primitive, numpy_errors, set_numpy_errors
+from funcnn.core.primitive import Primitive, quietly
 from funcnn.core.tensor import Tensor, constant
 
 
@@ -38,12 +38,8 @@ def to_tensor(value: Any, dtype: np.dtype | None = None) -> Tensor:
         return from_sequence(value, dtype)
     if isinstance(value, np.generic):
         return constant(np.asarray(value, dtypes.as_dtype(value.dtype) if dtype is None else dtype))
-    before = numpy_errors()
-    try:  # what ``np.errstate`` does, but an interrupt cannot come before its end
-        set_numpy_errors(IGNORED)  # a number beyond the dtype becomes infinite, as in PyTorch
-        array = dtypes.wrapped(value, dtypes.scalar_dtype(value) if dtype is None else dtype)
-    finally:
-        set_numpy_errors(before)
+    # A number beyond the dtype becomes infinite, as in PyTorch.
+    array = quietly(dtypes.wrapped, value, dtypes.scalar_dtype(value) if dtype is None else dtype)
     return constant(array)
 
 

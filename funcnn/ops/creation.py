@@ -17,7 +17,7 @@ from funcnn.core import dtypes
 from funcnn.core.aval import Aval
 from funcnn.core.context import ctx
 from funcnn.core.errors import DTypeError, ShapeError
-from funcnn.core.primitive import Primitive
+from funcnn.core.primitive import Primitive, quietly
 from funcnn.core.tensor import Tensor, constant, share, wrap
 from funcnn.ops.common import cast, from_sequence, to_tensor
 
@@ -90,8 +90,8 @@ def from_sequence_or_array(data: Any, dtype: np.dtype | None = None) -> Tensor:
         return constant(array.astype(dtypes.as_dtype(array.dtype) if dtype is None else dtype))
     found = dtypes.scalar_dtype(data)
     found = found if dtype is None else dtype
-    with np.errstate(over="ignore"):
-        return constant(np.array(data).astype(found) if found.kind == "f" else dtypes.number("tensor", data, found))
+    array = quietly(np.array(data).astype, found) if found.kind == "f" else dtypes.number("tensor", data, found)
+    return constant(array)
 
 
 def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:

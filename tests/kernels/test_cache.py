@@ -347,3 +347,18 @@ def test_a_kernel_without_a_file_warns_and_is_not_kept(directory):
     with pytest.warns(UserWarning, match=r"kernel typed stands in no file \(<string>\)"):
         kernel(names["typed"])(np.zeros(1))
     assert not list(directory.iterdir())
+
+
+LARGE = np.arange(2_000_000.0)
+
+
+def _reads_large(x):
+    x[0] += LARGE[3]
+
+
+@compiled_only
+def test_a_kernel_that_holds_an_address_warns_and_is_not_kept(directory):
+    x = np.zeros(1)
+    with pytest.warns(UserWarning, match="kernel _reads_large is compiled anew in each process"):
+        kernel(_reads_large)(x)
+    assert x[0] == 3 and not list(directory.iterdir())

@@ -342,3 +342,40 @@ def test_other_numba_code_compiles_as_without_us():
     with no_compile():
         assert numba.njit(lambda x: x * 3)(1) == 3
     assert jitclass([("x", numba.int64)])(names["C"])().x == 2
+
+
+PRANGE = """
+import threading, numba, numpy as np, funcnn as fn
+from funcnn.kernels.cpu.compile import kernel
+
+@kernel(parallel=True)
+def rows(x, y, workers):
+    for i in numba.prange(x.size):
+        y[i] = x[i] * 2
+        workers[i] = numba.get_thread_id()
+
+x, seen = np.arange(20_000.0), np.zeros(20_000, np.int64)
+def most(n):
+    fn.set_num_threads(n)
+    rows(x, np.empty_like(x), seen)
+    return len(set(seen))
+def work():
+    for _ in range(100):
+        y = np.empty_like(x)
+        rows(x, y, np.zeros_like(seen))
+        assert (y == 2 * x).all()
+many, one = most(2), most(1)
+pool = [threading.Thread(target=work) for _ in range(4)]
+[t.start() for t in pool], [t.join() for t in pool]
+print(one, many <= 2, numba.threading_layer(), numba.get_num_threads() == numba.config.NUMBA_NUM_THREADS)
+"""
+
+
+@compiled_only
+def test_a_users_parallel_loops_follow_set_num_threads_and_python_threads_take_turns(tmp_path):
+    (tmp_path / "prange.py").write_text(PRANGE)
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import warnings; warnings.simplefilter('ignore'); import prange"
+    )
+    out, _ = python(code, tmp_path, NUMBA_THREADING_LAYER="workqueue", NUMBA_NUM_THREADS=2, FUNCNN_CACHE_DIR=tmp_path)
+    assert out.split() == ["1", "True", "workqueue", "True"]

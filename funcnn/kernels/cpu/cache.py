@@ -96,7 +96,14 @@ class KernelCache:
         from numba.core.serialize import dumps
 
         path = self._path(signature, compiled.codegen)
-        if path is None or compiled.library.has_dynamic_globals or any(not part.can_cache for part in compiled.lifted):
+        if path is None:
+            return
+        if compiled.library.has_dynamic_globals or any(not part.can_cache for part in compiled.lifted):
+            warnings.warn(
+                f"kernel {self.name} is compiled anew in each process: it holds addresses of this one (a foreign function, a "
+                "large global array)",
+                stacklevel=2,
+            )
             return
         _write(path, dumps(compiled._reduce()))
 

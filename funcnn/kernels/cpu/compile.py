@@ -15,7 +15,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import ContextDecorator
+from contextlib import ContextDecorator, nullcontext
 from functools import partial, update_wrapper
 from types import FunctionType
 from typing import Any, ClassVar
@@ -85,12 +85,38 @@ class Kernel:
         return inspect(self)
 
 
-def kernel(function: Any = None, **facts: Any) -> Any:
+class ParallelKernel(Kernel):
+    """A kernel with Numba's own parallel loops (``prange``), on as many of Numba's threads as ``set_num_threads`` says."""
+
+    turns = threading.Lock()  # the workqueue layer ends the process when two Python threads use it at once
+
+    def __call__(self, *args: Any) -> Any:
+        if self.compiled is None:
+            uninterrupted(self.dispatcher)
+        import numba
+
+        if numba.config.DISABLE_JIT:
+            return super().__call__(*args)
+        before = numba.get_num_threads()  # starts Numba's threads
+        with self.turns if numba.threading_layer() == "workqueue" else nullcontext():
+            try:
+                numba.set_num_threads(min(threads.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
+                return super().__call__(*args)
+            finally:
+                numba.set_num_threads(before)
+
+
+def kernel(function: Any = None, *, parallel: Any = False, **facts: Any) -> Any:
     """Declare a kernel: it takes C-contiguous arrays and numbers, and fills the output arrays it is given.
 
     Arrays that it only reads may be read-only. ``facts``: what it does with its arguments, see ``facts.Facts``.
+    parallel: its ``numba.prange`` loops run in parallel; ``parallel_for`` needs no such word, compiles several times faster
+        and gives sums that do not depend on the number of threads.
     """
-    return (lambda f: Kernel(f, facts=Facts(**facts))) if function is None else Kernel(function)
+    if function is not None:
+        return Kernel(function)
+    kind, options = (ParallelKernel, {"parallel": True}) if parallel else (Kernel, {})
+    return lambda f: kind(f, facts=Facts(**facts), **options)
 
 
 def device_function(function: Callable) -> Any:
