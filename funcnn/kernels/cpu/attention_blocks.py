@@ -113,3 +113,9 @@ def drop(s, query_step, key_step, row, first_key, queries, keys, counters, key, 
             for i in range(min(4, keys - k)):
                 u = np.float32(words[i] >> np.uint64(8)) * np.float32(2.0**-24)
                 line[i * key_step] *= kept if u > limit else none
+
+
+def mask_end(mask: Any, origins: Any, shape: Any) -> int:
+    """How many numbers of a mask all heads, queries and keys reach."""
+    last = (shape[2] - 1) * shape[7] + (shape[3] - 1) * shape[8]
+    return int(origins[: shape[0]].max() + last) + 1 if mask.size and shape[0] else 0

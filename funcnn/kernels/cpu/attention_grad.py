@@ -20,6 +20,7 @@ from funcnn.kernels.cpu.attention_blocks import (
     BLOCK,
     add_mask,
     drop,
+    mask_end,
     pack_groups,
     pack_transposed,
     tile_columns,
@@ -206,7 +207,27 @@ def _sum_chunk(chunk, worker, parts, dq, splits, size):
             total[i] += part[i]
 
 
-@kernel
+@kernel(
+    touches={
+        "q": lambda shape: int(shape[0] * shape[2] * shape[4]),
+        "k": lambda shape: int(shape[0] // shape[1] * shape[3] * shape[4]),
+        "v": lambda shape: int(shape[0] // shape[1] * shape[3] * shape[5]),
+        "mask": lambda mask, origins, shape: mask_end(mask, origins, shape),
+        "origins": lambda shape: int(shape[0]),
+        "key": lambda shape: 2 if shape[9] else 0,
+        "o": lambda shape: int(shape[0] * shape[2] * shape[5]),
+        "lse": lambda shape: int(shape[0] * shape[2]),
+        "g": lambda shape: int(shape[0] * shape[2] * shape[5]),
+        "parts": lambda shape: int(shape[10] * shape[0] * shape[2] * shape[4]),
+        "scratch": lambda q, shape, threads: (
+            threads * int(backward_scratch(int(shape[2]), int(shape[4]), int(shape[5]), int(shape[11]), q.itemsize)[-1])
+        ),
+        "places": lambda: DELTA + 2,
+        "dq": lambda shape: int(shape[0] * shape[2] * shape[4]),
+        "dk": lambda shape: int(shape[0] // shape[1] * shape[3] * shape[4]),
+        "dv": lambda shape: int(shape[0] // shape[1] * shape[3] * shape[5]),
+    }
+)
 def attention_backward(
     q, k, v, mask, origins, key, o, lse, g, parts, scratch, places, dq, dk, dv, shape, chance, threads
 ):

@@ -61,7 +61,12 @@ def uniform_chunk(chunk, worker, keys, stream, out, scratch):
             q[i] = unit(zero, w, i)
 
 
-@kernel
+@kernel(
+    touches={
+        "keys": lambda out: 2 * len(out),
+        "scratch": lambda threads: threads * SCRATCH,
+    }
+)
 def uniform(keys, out, stream, scratch, threads):
     """out (K, n) = uniform numbers in [0, 1) from a stream of each key (K, 2)."""
     parallel_for(uniform_chunk, out.shape[0] * pieces(out.shape[1]), threads, (keys, stream, out, scratch))
@@ -92,7 +97,12 @@ def normal_chunk(chunk, worker, keys, stream, out, scratch):
             p[both] = radius * cos(turn * unit(one, v, both))
 
 
-@kernel
+@kernel(
+    touches={
+        "keys": lambda out: 2 * len(out),
+        "scratch": lambda threads: threads * SCRATCH,
+    }
+)
 def normal(keys, out, stream, scratch, threads):
     """out (K, n) = standard normal numbers by the Box-Muller transform: the cosines first, then the sines."""
     chunks = out.shape[0] * pieces((out.shape[1] + 1) // 2)
@@ -113,7 +123,13 @@ def dropout_chunk(chunk, worker, keys, stream, x, out, level, scale, scratch):
             q[i] = p[i] * (scale if w[i] > level else zero)
 
 
-@kernel
+@kernel(
+    touches={
+        "keys": lambda out: 2 * len(out),
+        "x": lambda out: out.size,
+        "scratch": lambda threads: threads * SCRATCH,
+    }
+)
 def dropout(keys, x, out, stream, level, scale, scratch, threads):
     """out (K, n) = x scaled where its word of the key's stream is above ``level`` (uint32), 0 elsewhere."""
     chunks = out.shape[0] * pieces(out.shape[1])

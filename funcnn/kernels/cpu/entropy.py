@@ -31,7 +31,13 @@ def _sums(chunk, worker, x, top, rest, totals, cut):
             r[j] = log(m[j])
 
 
-@kernel
+@kernel(
+    touches={
+        "top": lambda x: x.shape[0] * x.shape[2],
+        "rest": lambda x: x.shape[0] * x.shape[2],
+        "totals": lambda cut, threads: threads * cut[1],
+    }
+)
 def log_sums(x, top, rest, totals, cut, threads):
     """top = max(x) and rest = log(sum(exp(x - top))) along axis 1, both (O, I): logsumexp is their sum."""
     chunks = (units(x, cut) + cut[0] - 1) // cut[0]
@@ -39,7 +45,14 @@ def log_sums(x, top, rest, totals, cut, threads):
 
 
 # ---- cross-entropy --------------------------------------------------------------------------------------------------------
-@kernel
+@kernel(
+    touches={
+        "target": lambda x: x.shape[0] * x.shape[2],
+        "top": lambda x: x.shape[0] * x.shape[2],
+        "rest": lambda x: x.shape[0] * x.shape[2],
+        "loss": lambda x: x.shape[0] * x.shape[2],
+    }
+)
 def cross_entropy_pick(x, target, top, rest, loss, ignore_index):
     """loss = -log_softmax(x)[target], given ``log_sums``; 0 where the target is ignored."""
     for o in range(x.shape[0]):
@@ -87,7 +100,15 @@ def _exponentials(chunk, worker, x, top, rest, scale, dx, target, ignore_index, 
                         q[i * inner] = exp(below(p[i * inner], t[j], r[j])) * zero
 
 
-@kernel
+@kernel(
+    touches={
+        "top": lambda x: x.shape[0] * x.shape[2],
+        "rest": lambda x: x.shape[0] * x.shape[2],
+        "scale": lambda x: x.shape[0] * x.shape[2],
+        "dx": lambda x: x.size,
+        "target": lambda x, target: x.shape[0] * x.shape[2] if target.size else 0,
+    }
+)
 def exponentials(x, top, rest, scale, dx, target, ignore_index, cut, threads):
     """dx = exp(x - top - rest) * scale along axis 1: the gradient of logsumexp, and of cross-entropy.
 

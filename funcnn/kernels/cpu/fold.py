@@ -44,7 +44,11 @@ def unfold_chunk(chunk, worker, x, columns, sizes, size, stride, padding, dilati
                 clear_row(shift(out, last), Q - last)
 
 
-@kernel
+@kernel(
+    touches={
+        "columns": lambda x, sizes, size: x.size // (sizes[0] * sizes[1]) * size[0] * size[1] * sizes[2] * sizes[3],
+    }
+)
 def unfold(x, columns, sizes, size, stride, padding, dilation, run, threads):
     """columns = every window of the planes x; both flat. sizes: (H, W, P, Q). ``run`` rows of windows a chunk."""
     rows = x.size // (sizes[0] * sizes[1]) * sizes[2]
@@ -79,7 +83,11 @@ def fold_chunk(chunk, worker, columns, y, sizes, size, stride, padding, dilation
                             target[q * stride[1]] += source[q]
 
 
-@kernel
+@kernel(
+    touches={
+        "columns": lambda y, sizes, size: y.size // (sizes[0] * sizes[1]) * size[0] * size[1] * sizes[2] * sizes[3],
+    }
+)
 def fold(columns, y, sizes, size, stride, padding, dilation, run, threads):
     """y = the sum of the windows that hold each pixel; both flat. sizes: (H, W, P, Q). ``run`` rows of pixels a chunk."""
     args = (columns, y, sizes, size, stride, padding, dilation, run)

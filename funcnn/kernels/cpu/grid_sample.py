@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from funcnn.kernels.cpu.compile import device_function, kernel
 from funcnn.kernels.cpu.grid_rows import gather_taps, scatter_taps
-from funcnn.kernels.cpu.grid_taps import BLOCK, INDEX, WEIGHT, block_taps
+from funcnn.kernels.cpu.grid_taps import BLOCK, FLOATS, INDEX, INTS, WEIGHT, block_taps
 from funcnn.kernels.cpu.parallel import parallel_for
 from funcnn.kernels.cpu.turn import turn
 from funcnn.kernels.cpu.vector import pointer, shift
@@ -33,7 +33,11 @@ def turn_chunk(chunk, worker, x, y):
     turn(source, pixels, target, channels, channels, min(BLOCK, pixels - first))
 
 
-@kernel
+@kernel(
+    touches={
+        "y": lambda x: x.size,
+    }
+)
 def turn_images(x, y, threads):
     """The images x (N, C, pixels) as y (N, pixels, C)."""
     parallel_for(turn_chunk, x.shape[0] * -(-x.shape[2] // BLOCK), threads, (x, y))
@@ -70,7 +74,14 @@ def sample_chunk(chunk, worker, x, turned, grid, y, image, how, half, ints, floa
                 out[b] += u[b] * own[i[b]] if i[b] >= 0 else zero
 
 
-@kernel
+@kernel(
+    touches={
+        "x": lambda grid, y, image: len(grid) * y.shape[1] * image[0] * image[1] * image[2],
+        "y": lambda grid, y: len(grid) * y.shape[1] * grid.shape[1],
+        "ints": lambda threads: threads * INTS,
+        "floats": lambda turned, y, threads: threads * (FLOATS + (ROWS * y.shape[1] if turned else 0)),
+    }
+)
 def sample(x, turned, grid, y, image, how, half, ints, floats, threads):
     """y (N, C, P) = the images x (N, C, pixels), or (N, pixels, C) when ``turned``, at grid (N, P, axes).
 
@@ -105,7 +116,14 @@ def image_grad_chunk(chunk, worker, dy, grid, dx, image, how, half, ints, floats
     turn(total, group, pointer(dx, (n * channels + c0) * pixels), pixels, pixels, group)
 
 
-@kernel
+@kernel(
+    touches={
+        "dy": lambda grid, dx: len(grid) * dx.shape[1] * grid.shape[1],
+        "dx": lambda grid, dx, image: len(grid) * dx.shape[1] * image[0] * image[1] * image[2],
+        "ints": lambda threads: threads * INTS,
+        "floats": lambda image, threads: threads * (FLOATS + GROUP * (BLOCK + image[0] * image[1] * image[2])),
+    }
+)
 def image_grad(dy, grid, dx, image, how, half, ints, floats, threads):
     """dx (N, C, pixels) = the gradient of ``sample``; floats: for each worker FLOATS + GROUP * (BLOCK + pixels) numbers."""
     chunks = grid.shape[0] * -(-dx.shape[1] // GROUP)
@@ -167,7 +185,15 @@ def grid_grad_chunk(chunk, worker, dy, x, turned, grid, dgrid, image, how, half,
                 out[b * axes] += u[b] * v[b] * z[b] * own[b]
 
 
-@kernel
+@kernel(
+    touches={
+        "dy": lambda dy, grid: len(grid) * dy.shape[1] * grid.shape[1],
+        "x": lambda dy, grid, image: len(grid) * dy.shape[1] * image[0] * image[1] * image[2],
+        "dgrid": lambda grid: grid.size,
+        "ints": lambda threads: threads * INTS,
+        "floats": lambda dy, turned, threads: threads * (FLOATS + (ROWS * dy.shape[1] if turned else 0)),
+    }
+)
 def grid_grad(dy, x, turned, grid, dgrid, image, how, half, ints, floats, threads):
     """dgrid (N, P, axes) = the gradient of ``sample``; floats as there."""
     chunks = grid.shape[0] * -(-grid.shape[1] // BLOCK)

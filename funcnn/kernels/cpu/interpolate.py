@@ -107,7 +107,15 @@ def resize_chunk(chunk, worker, x, y, rows, columns, sizes, scratch, marks, plan
                 add_rows(room, ring, Q, row_index, row_weight, row_taps, P, p, out, Q)
 
 
-@kernel
+@kernel(
+    touches={
+        "y": lambda x, sizes: x.size // (sizes[0] * sizes[1]) * sizes[2] * sizes[3],
+        "scratch": lambda columns, sizes, plan, threads: (
+            threads * max(plan[0] * sizes[3], 0 if plan[0] or columns[2] == 0 else sizes[1])
+        ),
+        "marks": lambda plan, threads: threads * plan[0],
+    }
+)
 def resize(x, y, rows, columns, sizes, scratch, marks, plan, threads):
     """y = the planes of x (M, H, W) resampled to (M, P, Q); both flat.
 

@@ -59,7 +59,16 @@ def _rows(chunk, worker, x, y, weight, bias, mean, rstd, each, groups, eps, cent
             row_write(x, y, weight, bias, start + at, column + at, n, mean[row], rstd[row], rest, own, past)
 
 
-@kernel
+@kernel(
+    touches={
+        "y": lambda x: x.size,
+        "weight": lambda x, groups: groups * x.shape[1],
+        "bias": lambda x, groups: groups * x.shape[1],
+        "mean": lambda x: len(x),
+        "rstd": lambda x: len(x),
+        "room": lambda past, threads: threads * PIECE if past else 0,
+    }
+)
 def normalize_rows(x, y, weight, bias, mean, rstd, each, groups, eps, centred, room, past, threads):
     """y = (x - mean) * rstd * weight + bias, ``each`` rows in a chunk; mean is left 0 unless ``centred``.
 
@@ -168,7 +177,18 @@ def _row_grads(chunk, worker, dy, x, dx, weight, mean, rstd, parts, each, groups
                 add_column(shift(g, k * step), shift(p, k * step), dw, db, size, mean[at], rstd[at], held[k, 3])
 
 
-@kernel
+@kernel(
+    touches={
+        "dy": lambda x: x.size,
+        "dx": lambda x: x.size,
+        "weight": lambda x, groups: groups * x.shape[1],
+        "mean": lambda x: len(x),
+        "rstd": lambda x: len(x),
+        "dboth": lambda x, groups: 2 * groups * x.shape[1],
+        "parts": lambda x, each, groups: 2 * x.shape[1] * groups * -(-(len(x) // groups) // each),
+        "room": lambda past, threads: threads * PIECE if past else 0,
+    }
+)
 def normalize_rows_grad(dy, x, dx, weight, mean, rstd, dboth, parts, each, groups, centred, room, past, threads):
     """dx, and dboth (G, 2, K) in float64: dweight and dbias. parts: 2 K numbers a block, scratch.
 

@@ -20,7 +20,13 @@ def multiply_chunk(chunk, worker, a, b, c, count, columns, tile, repeats):
         tile_product(count, left, right, target, columns, False)
 
 
-@kernel
+@kernel(
+    touches={
+        "a": lambda count, columns, tile: count * tile // columns,
+        "b": lambda count, columns: count * columns,
+        "c": lambda tile, threads: threads * tile,
+    }
+)
 def multiply(a, b, c, count, columns, tile, repeats, chunks, threads):
     """``chunks * repeats`` tile products; c has ``tile`` numbers for each thread, in rows of ``columns``."""
     parallel_for(multiply_chunk, chunks, threads, (a, b, c, count, columns, tile, repeats))
@@ -34,7 +40,12 @@ def copy_chunk(chunk, worker, source, target, size):
         write[i] = read[i]
 
 
-@kernel
+@kernel(
+    touches={
+        "source": lambda size, chunks: chunks * size,
+        "target": lambda size, chunks: chunks * size,
+    }
+)
 def copy(source, target, size, chunks, threads):
     """``chunks`` pieces of ``size`` numbers from source to target."""
     parallel_for(copy_chunk, chunks, threads, (source, target, size))

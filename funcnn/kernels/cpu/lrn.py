@@ -44,7 +44,12 @@ def _forward(chunk, worker, x, y, base, size, alpha, beta, k, width):
             q[i] = p[i] * pow(b[i], power)
 
 
-@kernel
+@kernel(
+    touches={
+        "y": lambda x: x.size,
+        "base": lambda x: x.size,
+    }
+)
 def local_response(x, y, base, size, alpha, beta, k, width, threads):
     """y and base, for x (N, C, S)."""
     chunks = x.shape[0] * ((x.shape[2] + width - 1) // width)
@@ -77,7 +82,14 @@ def _backward(chunk, worker, dy, x, base, dx, scratch, size, alpha, beta, width)
             q[i] += share * p[i] * total[i]
 
 
-@kernel
+@kernel(
+    touches={
+        "dy": lambda x: x.size,
+        "base": lambda x: x.size,
+        "dx": lambda x: x.size,
+        "scratch": lambda x, width, threads: threads * (x.shape[1] + 1) * width,
+    }
+)
 def local_response_grad(dy, x, base, dx, scratch, size, alpha, beta, width, threads):
     """dx; scratch holds (C + 1) * width numbers for each thread."""
     chunks = x.shape[0] * ((x.shape[2] + width - 1) // width)

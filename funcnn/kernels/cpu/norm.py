@@ -16,12 +16,24 @@ cache, or too few for the threads, are cut into blocks: moments of the blocks, t
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from funcnn.kernels.cpu.compile import device_function, kernel
 from funcnn.kernels.cpu.norm_runs import PIECE, first_mean, run_combine, run_dots, run_scale, run_spread
 from funcnn.kernels.cpu.parallel import parallel_for
 from funcnn.kernels.cpu.vector import pointer
+
+
+def units_end(plan: Any, units: int) -> int:
+    """How many numbers of x all units reach: they lie beside each other, or their segments between each other's."""
+    return int((units - 1) * plan[3] + (plan[0] - 1) * plan[2] + plan[1])
+
+
+def values_end(place: Any, segments: int) -> int:
+    """How many weights or biases there are for all units and segments."""
+    return int((place[0] - 1) * place[1] + (segments - 1) * place[2] + 1)
 
 
 # ---- pieces of a unit ---------------------------------------------------------------------------------------------------
@@ -130,7 +142,18 @@ def _some_written(chunk, worker, x, y, weight, bias, parts, layout, places, bloc
     block_write(x, y, weight, bias, layout, places, unit, begin, end, parts[first, 1], parts[first, 2], own, past)
 
 
-@kernel
+@kernel(
+    touches={
+        "x": lambda mean, plan: units_end(plan, mean.size),
+        "y": lambda mean, plan: units_end(plan, mean.size),
+        "weight": lambda plan: values_end(plan[4:7], plan[0]),
+        "bias": lambda plan: values_end(plan[7:10], plan[0]),
+        "rstd": lambda mean: mean.size,
+        "var": lambda mean: mean.size,
+        "parts": lambda mean, plan: 3 * mean.size * int(plan[11]) if plan[11] > 1 else 0,
+        "room": lambda past, threads: threads * PIECE if past else 0,
+    }
+)
 def normalize(x, y, weight, bias, mean, rstd, var, parts, room, plan, eps, past, threads):
     """y = (x - mean) * rstd * weight + bias, and the three statistics of each unit.
 
@@ -225,7 +248,19 @@ def _some_grads(chunk, worker, dy, x, dx, weight, mean, rstd, layout, places, bl
     block_grad(dy, x, dx, weight, layout, places, unit, begin, end, mean, rstd, totals, own, past)
 
 
-@kernel
+@kernel(
+    touches={
+        "dy": lambda mean, plan: units_end(plan, mean.size),
+        "x": lambda mean, plan: units_end(plan, mean.size),
+        "dx": lambda mean, plan: units_end(plan, mean.size),
+        "weight": lambda plan: values_end(plan[4:7], plan[0]),
+        "rstd": lambda mean: mean.size,
+        "dweight": lambda plan: values_end(plan[7:10], plan[0]),
+        "dbias": lambda plan: values_end(plan[7:10], plan[0]),
+        "dots": lambda mean, plan: 3 * mean.size * (1 + int(plan[0]) * -(-int(plan[1]) // PIECE)),
+        "room": lambda past, threads: threads * PIECE if past else 0,
+    }
+)
 def normalize_grad(dy, x, dx, weight, mean, rstd, dweight, dbias, dots, room, plan, past, threads):
     """dx, and dweight and dbias (float64) where the weights of the plan's second place lie.
 

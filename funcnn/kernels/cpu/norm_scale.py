@@ -31,7 +31,15 @@ def _scaled(chunk, worker, x, y, centre, scale, shift, each, room, past):
             run_scale(x, y, start, n, centre[c], scale[c], shift[c], own, past)
 
 
-@kernel
+@kernel(
+    touches={
+        "y": lambda x: x.size,
+        "centre": lambda x: x.shape[1],
+        "scale": lambda x: x.shape[1],
+        "shift": lambda x: x.shape[1],
+        "room": lambda x, past, threads: threads * PIECE if past and x.shape[2] > 1 else 0,
+    }
+)
 def scale_channels(x, y, centre, scale, shift, each, room, past, threads):
     """y = (x - centre) * scale + shift for each channel of x (N, C, S); ``each`` segments, or rows if S = 1, in a chunk.
 

@@ -23,7 +23,12 @@ def turn_block(chunk, worker, x, out, rows, columns):
     turn(source, columns, target, rows, min(BLOCK, rows - i), min(BLOCK, columns - j))
 
 
-@kernel
+@kernel(
+    touches={
+        "x": lambda planes, rows, columns: planes * rows * columns,
+        "out": lambda planes, rows, columns: planes * rows * columns,
+    }
+)
 def turn_planes(x, out, planes, rows, columns, threads):
     """out (planes, columns, rows) = x (planes, rows, columns), both flat."""
     blocks = ((rows + BLOCK - 1) // BLOCK) * ((columns + BLOCK - 1) // BLOCK)

@@ -21,6 +21,7 @@ import numpy as np
 
 from funcnn.kernels.cpu.bits import like, maximum
 from funcnn.kernels.cpu.compile import device_function, intrinsic, kernel_from
+from funcnn.kernels.cpu.facts import Facts
 from funcnn.kernels.cpu.parallel import parallel_for
 from funcnn.kernels.cpu.rows import largest_in_row
 from funcnn.kernels.cpu.vector import pointer, shift
@@ -166,6 +167,18 @@ def _reduction(x, centre, how, partial, out, plan, threads):
             q[k] = like(out[0], finish(p[k], how))  # noqa: F821
 
 
+def _facts(centred: bool) -> Facts:
+    results = {"centre": lambda plan: int(plan[1] * plan[3])} if centred else {}
+    return Facts(
+        {
+            "x": lambda plan: int(plan[:4].prod()),
+            "out": lambda plan: int(plan[1] * plan[3]),
+            "partial": lambda plan: int(plan[BLOCKS] * plan[1] * plan[3]) if plan[BLOCKS] > 1 else 0,
+            **results,
+        }
+    )
+
+
 def reduction(name, start, join, value, finish, centred=False, run=None):
     """The kernel ``(x, centre, how, partial, out, plan, threads)``, all arrays flat.
 
@@ -176,7 +189,7 @@ def reduction(name, start, join, value, finish, centred=False, run=None):
     given = {"start": start, "join": join, "value": value, "finish": finish, "centred": centred, "run": run}
     runs = kernel_from(_runs, name + "_runs", **given)
     columns = kernel_from(_columns, name + "_columns", **given)
-    return kernel_from(_reduction, name, join=join, finish=finish, runs=runs, columns=columns)
+    return kernel_from(_reduction, name, _facts(centred), join=join, finish=finish, runs=runs, columns=columns)
 
 
 # ---- its scalar functions -----------------------------------------------------------------------------------------------

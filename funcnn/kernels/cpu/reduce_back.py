@@ -16,7 +16,11 @@ from funcnn.kernels.cpu.vector import pointer, shift
 SPREAD = 1 << 15  # numbers of a chunk
 
 
-@kernel
+@kernel(
+    touches={
+        "y": lambda plan: int(plan[1] * plan[3]),
+    }
+)
 def spread_over(y, x, plan, threads):
     """x[a, b, c, d] = y[b, d]: every result over the numbers that it was reduced from; both flat."""
     parallel_for(spread_chunk, (x.size + SPREAD - 1) // SPREAD, threads, (y, x, plan))
@@ -49,7 +53,14 @@ def tells(x, top):
     return 1.0 if x == top or x != x else 0.0
 
 
-@kernel
+@kernel(
+    touches={
+        "x": lambda plan: int(plan[:4].prod()),
+        "dx": lambda plan: int(plan[:4].prod()),
+        "top": lambda plan: int(plan[1] * plan[3]),
+        "g": lambda plan: int(plan[1] * plan[3]),
+    }
+)
 def spread_extremum(x, top, g, dx, plan, threads):
     """dx = g over how many numbers equal the extremum ``top``, where x does, else 0; all flat, top and g like (B, D)."""
     b, d = plan[1], plan[3]

@@ -11,6 +11,7 @@ import numpy as np
 
 from funcnn.kernels.cpu.bits import like
 from funcnn.kernels.cpu.compile import kernel_from
+from funcnn.kernels.cpu.facts import Facts
 from funcnn.kernels.cpu.parallel import parallel_for
 from funcnn.kernels.cpu.reduce import WIDTH, accumulators, plus, times
 from funcnn.kernels.cpu.vector import pointer
@@ -64,7 +65,7 @@ def running(name, start, join):
     """The kernel ``(x, out, n, inner, backwards, threads)`` of an operation of two numbers and what changes none of them."""
     given = {"start": start, "join": join}
     rows, columns = kernel_from(_rows, name + "_rows", **given), kernel_from(_columns, name + "_columns", **given)
-    return kernel_from(_running, name, rows=rows, columns=columns)
+    return kernel_from(_running, name, Facts({"out": lambda x: x.size}), rows=rows, columns=columns)
 
 
 running_sum, running_product = running("running_sum", 0.0, plus), running("running_product", 1.0, times)

@@ -231,7 +231,13 @@ def _softmax(chunk, worker, x, y, logarithm, tops, totals, cut):
             _softmax_columns(x, y, start, width, logarithm, t, m)
 
 
-@kernel
+@kernel(
+    touches={
+        "y": lambda x: x.size,
+        "tops": lambda x, cut, threads: threads * cut[1] if x.shape[2] > 1 else 0,
+        "totals": lambda x, cut, threads: threads * cut[1] if x.shape[2] > 1 else 0,
+    }
+)
 def softmax_forward(x, y, logarithm, tops, totals, cut, threads):
     """y = exp(x - max) / sum(exp(x - max)) along axis 1, or its logarithm. tops, totals (threads * width): scratch."""
     chunks = (units(x, cut) + cut[0] - 1) // cut[0]
@@ -248,7 +254,13 @@ def _softmax_grad(chunk, worker, dy, y, dx, logarithm, totals, cut):
             _softmax_columns_grad(dy, y, dx, start, width, logarithm, pointer(totals, worker * cut[1]))
 
 
-@kernel
+@kernel(
+    touches={
+        "dy": lambda y: y.size,
+        "dx": lambda y: y.size,
+        "totals": lambda y, cut, threads: threads * cut[1] if y.shape[2] > 1 else 0,
+    }
+)
 def softmax_grad(dy, y, dx, logarithm, totals, cut, threads):
     """dx = y * (dy - sum(dy * y)), or for the logarithm dx = dy - exp(y) * sum(dy)."""
     chunks = (units(y, cut) + cut[0] - 1) // cut[0]
