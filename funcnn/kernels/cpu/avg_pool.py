@@ -22,12 +22,7 @@ BLOCK = 4  # rows
 
 
 # ---- windows of one size --------------------------------------------------------------------------------------------
-@kernel(
-    touches={
-        "x": lambda x, y: len(y) * x[0].size,
-        "extents": lambda y: sum(y.shape[1:]),
-    }
-)
+@kernel(touches={"x": lambda x, y: x.size // max(len(x), 1) * len(y), "extents": lambda y: sum(y.shape[1:])})
 def avg_pool(x, y, extents, size, stride, padding, rows, past, threads):
     """y = the sum of each window divided by its extents. ``rows`` output rows make a chunk; ``past``: y is written past
     the cache."""
@@ -74,7 +69,7 @@ def avg_pool_rows(chunk, worker, x, y, extents, size, stride, padding, rows, pas
 # ---- windows of any bounds ------------------------------------------------------------------------------------------
 @kernel(
     touches={
-        "x": lambda x, y: len(y) * x[0].size,
+        "x": lambda x, y: x.size // max(len(x), 1) * len(y),
         "extents": lambda y: sum(y.shape[1:]),
         "bounds": lambda y: 2 * sum(y.shape[1:]),
     }
@@ -110,11 +105,7 @@ def window_mean_rows(chunk, worker, x, y, bounds, extents, rows):
             out[q] = value / (divisor * extents[O + P + q])
 
 
-@kernel(
-    touches={
-        "y": lambda x: len(x),
-    }
-)
+@kernel(touches={"y": lambda x: len(x)})
 def mean_rows(x, y, rows, threads):
     """y[m] = the mean of x[m]: pooling to one pixel. ``rows`` rows of x (M, n) make a chunk."""
     parallel_for(mean_of_rows, (x.shape[0] + rows - 1) // rows, threads, (x, y, rows))
@@ -132,11 +123,7 @@ def mean_of_rows(chunk, worker, x, y, rows):
         y[m] = value / n
 
 
-@kernel(
-    touches={
-        "dy": lambda dx: len(dx),
-    }
-)
+@kernel(touches={"dy": lambda dx: len(dx)})
 def spread_rows(dy, dx, rows, threads):
     """dx[m] = dy[m] / n in all of its n numbers: the gradient of ``mean_rows``."""
     parallel_for(spread_over_rows, (dx.shape[0] + rows - 1) // rows, threads, (dy, dx, rows))
@@ -156,7 +143,7 @@ def spread_over_rows(chunk, worker, dy, dx, rows):
 # ---- gradient -------------------------------------------------------------------------------------------------------
 @kernel(
     touches={
-        "dy": lambda dy, dx: len(dx) * dy[0].size,
+        "dy": lambda dy, dx: dy.size // max(len(dy), 1) * len(dx),
         "covers": lambda dx: 2 * sum(dx.shape[1:]),
         "extents": lambda dy: sum(dy.shape[1:]),
     }

@@ -70,13 +70,7 @@ def select_chunk(chunk, worker, condition, x, y, out):
         q[i] = p[i] if m[i] else r[i]
 
 
-@kernel(
-    touches={
-        "condition": lambda out: out.size,
-        "x": one_or_all,
-        "y": lambda y, out: one_or_all(y, out),
-    }
-)
+@kernel(touches={"condition": lambda out: out.size, "x": one_or_all, "y": lambda y, out: one_or_all(y, out)})
 def select(condition, x, y, out, threads):
     """out = x where the condition holds, else y; all flat, x or y possibly a block of equal numbers (see ``begin``)."""
     parallel_for(select_chunk, chunks(out), threads, (condition, x, y, out))

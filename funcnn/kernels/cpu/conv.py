@@ -78,7 +78,12 @@ def spread_plane(chunk, worker, x, image, layout):
     copy_plane(x, chunk, image, chunk * layout[2][0] * layout[4], layout)
 
 
-@kernel
+@kernel(
+    touches={
+        "x": lambda planes, layout: planes * layout[0][0] * layout[0][1] * layout[0][2],
+        "image": lambda planes, layout: planes * layout[2][0] * layout[4] + SLACK,
+    }
+)
 def spread(x, image, planes, layout, threads):
     """All planes of x into the image. layout: D, H, W; padding before; places; phases; numbers of a slice."""
     parallel_for(spread_plane, planes, threads, (x, image, layout))
@@ -115,7 +120,15 @@ def pack_panel(chunk, worker, w, table, packed, spoiled, lanes, rows, stride, gr
     spoiled[chunk] = pack_lanes(w, at, table, target, min(rows, lanes - tile * rows), rows, stride)
 
 
-@kernel
+@kernel(
+    touches={
+        "w": lambda table, groups, lanes, stride, group: (
+            (groups - 1) * group + (lanes - 1) * stride + int(table.max()) + 1
+        ),
+        "packed": lambda table, groups, lanes, rows: groups * -(-lanes // rows) * rows * table.size,
+        "spoiled": lambda groups, lanes, rows: groups * -(-lanes // rows),
+    }
+)
 def pack_weights(w, table, packed, spoiled, groups, lanes, rows, stride, group, threads):
     """Panels of ``rows`` output channels of the weights, in the order of the product's rows.
 
@@ -186,7 +199,29 @@ def convolve_chunk(chunk, worker, image, weights, offsets, bias, y, scratch, til
     )  # fmt: skip
 
 
-@kernel
+@kernel(
+    touches={
+        "image": lambda offsets, tile, grid, steps, strides, batch: (
+            (batch - 1) * steps[0]
+            + (strides[5] - 1) * steps[1]
+            + (grid[0] - 1) * steps[2]
+            + int(offsets.max())
+            + max((grid[1] - 1) * grid[3] + grid[2], tile[1])
+        ),
+        "weights": lambda offsets, tile, lanes, strides: strides[5] * -(-lanes // tile[0]) * tile[0] * offsets.size,
+        "bias": lambda lanes, strides: strides[5] * lanes,
+        "scratch": lambda tile, threads: threads * tile[0] * tile[1],
+        "y": lambda grid, lanes, strides, batch: (
+            (batch - 1) * strides[0]
+            + (strides[5] * lanes - 1) * strides[1]
+            + (grid[0] - 1) * strides[2]
+            + (grid[1] - 1) * strides[3]
+            + (grid[2] - 1) * strides[4]
+            + strides[6]
+            + 1
+        ),
+    }
+)
 def convolve(image, weights, offsets, bias, y, scratch, tile, grid, lanes, blocks, steps, strides, batch, threads):
     """y = bias + weights x image, where row r of the image's matrix begins ``offsets[r]`` into its group.
 
@@ -222,7 +257,18 @@ def convolve_image(
             )  # fmt: skip
 
 
-@kernel
+@kernel(
+    touches={
+        "x": lambda layout, inner, strides, batch: (
+            batch * strides[2] * inner * layout[0][0] * layout[0][1] * layout[0][2]
+        ),
+        "images": lambda layout, inner, threads: threads * (inner * layout[2][0] * layout[4] + SLACK),
+        "weights": lambda offsets, tile, lanes, strides: strides[2] * -(-lanes // tile[0]) * tile[0] * offsets.size,
+        "bias": lambda lanes, strides: strides[2] * lanes,
+        "y": lambda strides, batch: batch * strides[0],
+        "scratch": lambda tile, threads: threads * tile[0] * tile[1],
+    }
+)
 def convolve_images(
     x, images, weights, offsets, bias, y, scratch, tile, lanes, layout, inner, parts, strides, batch, threads
 ):

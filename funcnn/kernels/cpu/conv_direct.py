@@ -81,7 +81,24 @@ def direct_image(chunk, worker, x, images, packed, offsets, spans, y, scratch, l
                 turn(c, width, target, planes * P * Q, rows * Q, min(width, lanes - k * width))
 
 
-@kernel
+@kernel(
+    touches={
+        "x": lambda y, layout, grid, sizes: (
+            y.size // (sizes[1] * grid[0] * grid[1] * grid[2]) * sizes[0] * layout[0][0] * layout[0][1] * layout[0][2]
+        ),
+        "images": lambda layout, copied, sizes, threads: (
+            threads * (sizes[0] * layout[2][0] * layout[4] + SLACK) if copied else 0
+        ),
+        "w": lambda table, sizes, weights: (
+            (sizes[5] - 1) * weights[1] + (sizes[1] - 1) * weights[0] + int(table.max()) + 1
+        ),
+        "bias": lambda sizes: sizes[5] * sizes[1],
+        "packed": lambda offsets, sizes: sizes[5] * -(-sizes[1] // sizes[2]) * sizes[2] * (offsets.size + 1),
+        "spoiled": lambda sizes: sizes[5] * -(-sizes[1] // sizes[2]),
+        "spans": lambda grid: (grid[1] + 1) // 2 * 2,
+        "scratch": lambda grid, sizes, threads: threads * sizes[3] * grid[2] * sizes[2],
+    }
+)
 def convolve_direct(
     x, images, w, bias, table, packed, spoiled, offsets, spans, y, scratch, layout, copied, grid, step, sizes, weights, half, padded,
     threads,

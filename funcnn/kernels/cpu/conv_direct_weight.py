@@ -87,7 +87,20 @@ def join_direct(chunk, worker, sums, dw, taps, chunks, groups, lanes, width):
             target[i * (dw.size // (groups * lanes))] = total[i]
 
 
-@kernel
+@kernel(
+    touches={
+        "x": lambda layout, sizes: sizes[0] * sizes[2] * sizes[3] * layout[0][0] * layout[0][1] * layout[0][2],
+        "dy": lambda places, sizes: sizes[0] * sizes[2] * sizes[4] * places.size,
+        "images": lambda layout, copied, sizes, threads: (
+            threads * (sizes[3] * layout[2][0] * layout[4] + SLACK) if copied else 0
+        ),
+        "taps": lambda rows, sizes: rows.size * sizes[6],
+        "sums": lambda taps, sizes: (
+            -(-sizes[0] // sizes[1]) * sizes[2] * -(-sizes[4] // sizes[5]) * sizes[5] * taps.size
+        ),
+        "scratch": lambda sizes, threads: threads * (sizes[7] + 1 + 2 * sizes[6]) * sizes[5],
+    }
+)
 def direct_weight_grad(x, dy, images, rows, places, taps, dw, sums, scratch, layout, copied, sizes, half, threads):
     """dw (groups * lanes, taps of all channels) from x and dy (n, groups * lanes, pixels).
 

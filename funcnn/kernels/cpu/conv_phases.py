@@ -88,7 +88,19 @@ def phases_of_image(
                 store_phases(c, columns, each, target, begins, bias, channel, valid, start, grid, strides)
 
 
-@kernel
+@kernel(
+    touches={
+        "x": lambda layout, inner, strides, batch: (
+            batch * strides[5] * inner * layout[0][0] * layout[0][1] * layout[0][2]
+        ),
+        "images": lambda layout, inner, threads: threads * (inner * layout[2][0] * layout[4] + SLACK),
+        "weights": lambda offsets, tile, lanes, strides: strides[5] * -(-lanes // tile[0]) * tile[0] * offsets.size,
+        "bias": lambda lanes, strides: strides[5] * lanes,
+        "y": lambda strides, batch: batch * strides[0],
+        "ends": lambda begins: begins.size + 1,
+        "scratch": lambda begins, tile, threads: threads * begins.size * tile[0] * tile[1],
+    }
+)
 def convolve_phases(
     x, images, weights, offsets, ends, begins, bias, y, scratch, tile, grid, lanes, layout, step, inner, strides, batch, threads
 ):  # fmt: skip

@@ -11,6 +11,9 @@ done with a row of each is the only difference. A chunk owns what it writes: a p
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from math import prod
+
 from funcnn.kernels.cpu.compile import device_function, kernel
 from funcnn.kernels.cpu.parallel import parallel_for
 from funcnn.kernels.cpu.rows import add_row, clear_row
@@ -81,7 +84,19 @@ def forward_plane(chunk, worker, x, w, bias, y, kernel, channels, geometry):
     add_row(target, target, size, bias[k])
 
 
-@kernel(reads=("x",))
+def _touches(x: str, y: str, biased: str) -> dict[str, Callable]:
+    """What each kernel touches of the arrays like x and like y, of the weights, and of a number for each channel."""
+    taps: dict[str, Callable] = {
+        x: lambda batch, channels, geometry: batch * channels[2] * channels[0] * prod(geometry[0]),
+        y: lambda batch, channels, geometry: batch * channels[2] * channels[1] * prod(geometry[1]),
+        "w" if biased else "dw": lambda channels, kernel: prod(channels) * prod(kernel),
+    }
+    if biased:
+        taps["bias"] = lambda channels: channels[2] * channels[1 if biased == "lanes" else 0]
+    return taps
+
+
+@kernel(reads=("x",), touches=_touches("x", "y", "lanes"))
 def reference_forward(x, w, bias, y, kernel, channels, batch, geometry, threads):
     """y = w * x + bias; x, w and y flat. channels: inputs and outputs of a group, groups.
 
@@ -105,7 +120,7 @@ def input_plane(chunk, worker, dy, w, bias, dx, kernel, channels, geometry):
     add_row(target, target, size, bias[g * inner + c])
 
 
-@kernel(reads=("dy",))
+@kernel(reads=("dy",), touches=_touches("dx", "dy", "inner"))
 def reference_input_grad(dy, w, bias, dx, kernel, channels, batch, geometry, threads):
     """dx from dy and w, plus a number for each of its channels; the arguments are those of ``reference_forward``."""
     parallel_for(input_plane, batch * channels[0] * channels[2], threads, (dy, w, bias, dx, kernel, channels, geometry))
@@ -125,7 +140,7 @@ def weight_taps(chunk, worker, x, dy, dw, kernel, channels, batch, geometry):
         dw[chunk * taps + r] = total
 
 
-@kernel(reads=("x", "dy"))
+@kernel(reads=("x", "dy"), touches=_touches("x", "dy", ""))
 def reference_weight_grad(x, dy, dw, kernel, channels, batch, geometry, threads):
     """dw from x and dy; the arguments are those of ``reference_forward``."""
     chunks = channels[0] * channels[1] * channels[2]

@@ -85,7 +85,28 @@ def weight_grad_chunk(chunk, worker, image, dy, places, offsets, dw, scratch, ti
             )
 
 
-@kernel
+@kernel(
+    touches={
+        "image": lambda offsets, sizes, steps, groups: (
+            (sizes[2] - 1) * steps[0]
+            + (groups - 1) * steps[1]
+            + (sizes[3] - 1) * steps[2]
+            + int(offsets.max())
+            + sizes[4]
+        ),
+        "dy": lambda places, sizes, steps, groups: (
+            (sizes[2] - 1) * steps[3]
+            + (groups - 1) * steps[4]
+            + (sizes[3] - 1) * steps[5]
+            + int(places.max())
+            + sizes[4]
+        ),
+        "places": lambda tile, sizes: -(-sizes[0] // tile[0]) * tile[0],
+        "offsets": lambda tile, sizes: -(-sizes[1] // tile[1]) * tile[1],
+        "dw": lambda sizes, groups: groups * sizes[0] * sizes[1],
+        "scratch": lambda tile, blocks, threads: threads * blocks[1] * blocks[3] * tile[0] * tile[1],
+    }
+)
 def convolve_weight_grad(image, dy, places, offsets, dw, scratch, tile, blocks, sizes, steps, groups, inner, threads):
     """dw (groups * lanes, rows) from the image and the cotangent in its pixel grid.
 
@@ -132,7 +153,21 @@ def join_sums(chunk, worker, sums, dw, tile, chunks, groups, lanes, count):
         put_dots(sums, at, dw, chunk // lane_tiles, chunk % lane_tiles, r, tile, lanes, count)
 
 
-@kernel
+@kernel(
+    touches={
+        "x": lambda sizes, groups, layout: sizes[3] * groups * sizes[2] * layout[0][0] * layout[0][1] * layout[0][2],
+        "dy": lambda sizes, groups, around: sizes[3] * groups * sizes[0] * around[0][0] * around[0][1] * around[0][2],
+        "images": lambda sizes, layout, around, threads: (
+            threads * (sizes[2] * layout[2][0] * layout[4] + sizes[0] * around[2][0] * around[4] + 2 * SLACK)
+        ),
+        "places": lambda tile, sizes: -(-sizes[0] // tile[0]) * tile[0],
+        "offsets": lambda tile, sizes: -(-sizes[1] // tile[1]) * tile[1],
+        "dw": lambda sizes, groups: groups * sizes[0] * sizes[1],
+        "sums": lambda tile, sizes, groups: (
+            -(-sizes[3] // sizes[6]) * groups * -(-sizes[0] // tile[0]) * -(-sizes[1] // tile[1]) * tile[0] * tile[1]
+        ),
+    }
+)
 def image_weight_grad(
     x, dy, images, places, offsets, dw, sums, tile, sizes, step, groups, inner, layout, around, threads
 ):

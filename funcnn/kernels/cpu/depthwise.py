@@ -100,7 +100,15 @@ def depthwise_chunk(chunk, worker, x, w, bias, y, scratch, offsets, planes, layo
                         put_rows(c, shift(target, p * Q + q), 1, min(columns, Q - q), columns, Q, bias[channel])
 
 
-@kernel
+@kernel(
+    touches={
+        "x": lambda layout, out: out[3] * out[4] * layout[0][0] * layout[0][1] * layout[0][2],
+        "w": lambda offsets, out, nine: out[3] * out[2] * (9 if nine else offsets.size),
+        "bias": lambda out: out[3] * out[2],
+        "y": lambda out: out[0] * out[1] * out[2] * out[3] * out[4],
+        "scratch": lambda layout, columns, threads: threads * (layout[2][0] * layout[4] + ROWS * columns),
+    }
+)
 def depthwise(x, w, bias, y, scratch, offsets, planes, layout, out, columns, nine, threads):
     """y (N * C * many planes) from x (N * C planes, H, W): ``planes`` input planes in a chunk.
 

@@ -78,7 +78,14 @@ def join_channels(chunk, worker, sums, dw, groups, channels, taps, count):
             target[tap] = total[tap]
 
 
-@kernel
+@kernel(
+    touches={
+        "x": lambda sizes, layout: sizes[0] * sizes[2] * layout[0][0] * layout[0][1] * layout[0][2],
+        "dy": lambda sizes, around: sizes[0] * sizes[1] * sizes[2] * around[0][0] * around[0][1] * around[0][2],
+        "sums": lambda offsets, sizes, share: -(-sizes[2] // share[0]) * sizes[0] * sizes[1] * offsets.size,
+        "scratch": lambda layout, around, threads: threads * (layout[2][0] * layout[4] + around[2][0] * around[4]),
+    }
+)
 def depthwise_weight_grad(x, dy, dw, sums, scratch, offsets, sizes, share, inner, layout, around, threads):
     """dw (K, taps) from x (N * C planes, H, W) and dy (N * K planes, P, Q).
 

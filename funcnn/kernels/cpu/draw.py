@@ -61,12 +61,7 @@ def uniform_chunk(chunk, worker, keys, stream, out, scratch):
             q[i] = unit(zero, w, i)
 
 
-@kernel(
-    touches={
-        "keys": lambda out: 2 * len(out),
-        "scratch": lambda threads: threads * SCRATCH,
-    }
-)
+@kernel(touches={"keys": lambda out: 2 * len(out), "scratch": lambda threads: threads * SCRATCH})
 def uniform(keys, out, stream, scratch, threads):
     """out (K, n) = uniform numbers in [0, 1) from a stream of each key (K, 2)."""
     parallel_for(uniform_chunk, out.shape[0] * pieces(out.shape[1]), threads, (keys, stream, out, scratch))
@@ -97,12 +92,7 @@ def normal_chunk(chunk, worker, keys, stream, out, scratch):
             p[both] = radius * cos(turn * unit(one, v, both))
 
 
-@kernel(
-    touches={
-        "keys": lambda out: 2 * len(out),
-        "scratch": lambda threads: threads * SCRATCH,
-    }
-)
+@kernel(touches={"keys": lambda out: 2 * len(out), "scratch": lambda threads: threads * SCRATCH})
 def normal(keys, out, stream, scratch, threads):
     """out (K, n) = standard normal numbers by the Box-Muller transform: the cosines first, then the sines."""
     chunks = out.shape[0] * pieces((out.shape[1] + 1) // 2)
@@ -124,11 +114,7 @@ def dropout_chunk(chunk, worker, keys, stream, x, out, level, scale, scratch):
 
 
 @kernel(
-    touches={
-        "keys": lambda out: 2 * len(out),
-        "x": lambda out: out.size,
-        "scratch": lambda threads: threads * SCRATCH,
-    }
+    touches={"keys": lambda out: 2 * len(out), "x": lambda out: out.size, "scratch": lambda threads: threads * SCRATCH}
 )
 def dropout(keys, x, out, stream, level, scale, scratch, threads):
     """out (K, n) = x scaled where its word of the key's stream is above ``level`` (uint32), 0 elsewhere."""

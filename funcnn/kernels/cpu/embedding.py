@@ -40,12 +40,7 @@ def gather_chunk(chunk, worker, table, index, out, width, run):
             copy_row(target, pointer(table, v * width), width)
 
 
-@kernel(
-    touches={
-        "table": lambda width, rows: rows * width,
-        "out": lambda index, width: index.size * width,
-    }
-)
+@kernel(touches={"table": lambda width, rows: rows * width, "out": lambda index, width: index.size * width})
 def gather_rows(table, index, out, width, run, least, rows, threads):
     """out[m] = table[index[m]], or zeros where index[m] < 0; all flat, rows of ``width``, ``run`` of them a chunk."""
     outside = first_outside(index, least, rows)
@@ -70,12 +65,7 @@ def scatter_chunk(chunk, worker, dy, index, table, width, run, rows):
                 target[i] += source[i]
 
 
-@kernel(
-    touches={
-        "table": lambda width, rows: rows * width,
-        "dy": lambda index, width: index.size * width,
-    }
-)
+@kernel(touches={"table": lambda width, rows: rows * width, "dy": lambda index, width: index.size * width})
 def scatter_rows(dy, index, table, width, run, least, rows, threads):
     """table = 0, then table[index[m]] += dy[m] where index[m] >= 0; ``run`` of its ``rows`` a chunk."""
     outside = first_outside(index, least, rows)

@@ -46,7 +46,7 @@ def unfold_chunk(chunk, worker, x, columns, sizes, size, stride, padding, dilati
 
 @kernel(
     touches={
-        "columns": lambda x, sizes, size: x.size // (sizes[0] * sizes[1]) * size[0] * size[1] * sizes[2] * sizes[3],
+        "columns": lambda x, sizes, size: x.size // (sizes[0] * sizes[1]) * size[0] * size[1] * sizes[2] * sizes[3]
     }
 )
 def unfold(x, columns, sizes, size, stride, padding, dilation, run, threads):
@@ -85,7 +85,7 @@ def fold_chunk(chunk, worker, columns, y, sizes, size, stride, padding, dilation
 
 @kernel(
     touches={
-        "columns": lambda y, sizes, size: y.size // (sizes[0] * sizes[1]) * size[0] * size[1] * sizes[2] * sizes[3],
+        "columns": lambda y, sizes, size: y.size // (sizes[0] * sizes[1]) * size[0] * size[1] * sizes[2] * sizes[3]
     }
 )
 def fold(columns, y, sizes, size, stride, padding, dilation, run, threads):

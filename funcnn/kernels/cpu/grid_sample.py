@@ -33,11 +33,7 @@ def turn_chunk(chunk, worker, x, y):
     turn(source, pixels, target, channels, channels, min(BLOCK, pixels - first))
 
 
-@kernel(
-    touches={
-        "y": lambda x: x.size,
-    }
-)
+@kernel(touches={"y": lambda x: x.size})
 def turn_images(x, y, threads):
     """The images x (N, C, pixels) as y (N, pixels, C)."""
     parallel_for(turn_chunk, x.shape[0] * -(-x.shape[2] // BLOCK), threads, (x, y))

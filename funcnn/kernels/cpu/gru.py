@@ -19,7 +19,23 @@ from funcnn.kernels.cpu.vmath import sigmoid, tanh
 
 
 # ---- forward ----------------------------------------------------------------------------------------------------------
-@kernel
+@kernel(
+    touches={
+        "x": lambda x, y: y.shape[0] * y.shape[1] * x.shape[2],
+        "w_ih": lambda x, y: 3 * y.shape[2] * x.shape[2],
+        "h0": lambda y: y.shape[1] * y.shape[2],
+        "w": lambda y: 3 * y.shape[2] * y.shape[2],
+        "b_ih": lambda y: 3 * y.shape[2],
+        "b_hh": lambda y: 3 * y.shape[2],
+        "done": lambda: 3,
+        "strips": lambda units, y: -(-y.shape[2] // units) * units * 3 * y.shape[2],
+        "x_strips": lambda x, units, y: -(-y.shape[2] // units) * units * 3 * x.shape[2],
+        "scratch": lambda tiles, units, threads, y: threads * -(-y.shape[1] // tiles) * 4 * units,
+        "hn": lambda y: y.shape[1] * y.shape[2],
+        "gates": lambda y: 3 * y.size,
+        "inner": lambda y: y.size,
+    }
+)
 def gru_forward(
     x, w_ih, h0, w, b_ih, b_hh, reverse, tiles, units, threads, done, strips, x_strips, scratch, y, hn, gates, inner
 ):
@@ -80,7 +96,22 @@ def _gates(have, hidden, size, b, bh, s, state, gates, inner, y):
 
 
 # ---- backward ---------------------------------------------------------------------------------------------------------
-@kernel
+@kernel(
+    touches={
+        "dhn": lambda dy: dy.shape[1] * dy.shape[2],
+        "gates": lambda dy: 3 * dy.size,
+        "inner": lambda dy: dy.size,
+        "y": lambda dy: dy.size,
+        "h0": lambda dy: dy.shape[1] * dy.shape[2],
+        "w": lambda dy: 3 * dy.shape[2] * dy.shape[2],
+        "done": lambda: 3,
+        "strips": lambda dy, units: -(-dy.shape[2] // units) * units * 3 * dy.shape[2],
+        "scratch": lambda dy, tiles, units, threads: threads * -(-dy.shape[1] // tiles) * units,
+        "dx": lambda dy: 3 * dy.size,
+        "dgates": lambda dy: 3 * dy.size,
+        "dh0": lambda dy: dy.shape[1] * dy.shape[2],
+    }
+)
 def gru_backward(
     dy, dhn, gates, inner, y, h0, w, reverse, tiles, units, threads, done, strips, scratch, dx, dgates, dh0
 ):

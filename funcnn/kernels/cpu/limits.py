@@ -40,12 +40,7 @@ def copy_chunk(chunk, worker, source, target, size):
         write[i] = read[i]
 
 
-@kernel(
-    touches={
-        "source": lambda size, chunks: chunks * size,
-        "target": lambda size, chunks: chunks * size,
-    }
-)
+@kernel(touches={"source": lambda size, chunks: chunks * size, "target": lambda size, chunks: chunks * size})
 def copy(source, target, size, chunks, threads):
     """``chunks`` pieces of ``size`` numbers from source to target."""
     parallel_for(copy_chunk, chunks, threads, (source, target, size))

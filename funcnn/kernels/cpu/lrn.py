@@ -44,12 +44,7 @@ def _forward(chunk, worker, x, y, base, size, alpha, beta, k, width):
             q[i] = p[i] * pow(b[i], power)
 
 
-@kernel(
-    touches={
-        "y": lambda x: x.size,
-        "base": lambda x: x.size,
-    }
-)
+@kernel(touches={"y": lambda x: x.size, "base": lambda x: x.size})
 def local_response(x, y, base, size, alpha, beta, k, width, threads):
     """y and base, for x (N, C, S)."""
     chunks = x.shape[0] * ((x.shape[2] + width - 1) // width)

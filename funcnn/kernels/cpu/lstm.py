@@ -22,7 +22,24 @@ from funcnn.kernels.cpu.vmath import sigmoid, tanh
 
 
 # ---- forward ----------------------------------------------------------------------------------------------------------
-@kernel
+@kernel(
+    touches={
+        "x": lambda x, y: y.shape[0] * y.shape[1] * x.shape[2],
+        "w_ih": lambda x, y: 4 * y.shape[2] * x.shape[2],
+        "h0": lambda y: y.shape[1] * y.shape[2],
+        "c0": lambda y: y.shape[1] * y.shape[2],
+        "w": lambda y: 4 * y.shape[2] * y.shape[2],
+        "bias": lambda y: 4 * y.shape[2],
+        "done": lambda: 3,
+        "strips": lambda units, y: -(-y.shape[2] // units) * units * 4 * y.shape[2],
+        "x_strips": lambda x, units, y: -(-y.shape[2] // units) * units * 4 * x.shape[2],
+        "scratch": lambda tiles, units, threads, y: threads * -(-y.shape[1] // tiles) * 4 * units,
+        "hn": lambda y: y.shape[1] * y.shape[2],
+        "cn": lambda y: y.shape[1] * y.shape[2],
+        "gates": lambda y: 4 * y.size,
+        "cells": lambda y: y.size,
+    }
+)
 def lstm_forward(
     x, w_ih, h0, c0, w, bias, reverse, tiles, units, threads, done, strips, x_strips, scratch, y, hn, cn, gates, cells
 ):
@@ -83,7 +100,22 @@ def _gates(have, hidden, size, b, s, c, gates, cell, y):
 
 
 # ---- backward ---------------------------------------------------------------------------------------------------------
-@kernel
+@kernel(
+    touches={
+        "dhn": lambda dy: dy.shape[1] * dy.shape[2],
+        "dcn": lambda dy: dy.shape[1] * dy.shape[2],
+        "gates": lambda dy: 4 * dy.size,
+        "cells": lambda dy: dy.size,
+        "c0": lambda dy: dy.shape[1] * dy.shape[2],
+        "w": lambda dy: 4 * dy.shape[2] * dy.shape[2],
+        "done": lambda: 3,
+        "strips": lambda dy, units: -(-dy.shape[2] // units) * units * 4 * dy.shape[2],
+        "scratch": lambda dy, tiles, units, threads: threads * -(-dy.shape[1] // tiles) * units,
+        "dgates": lambda dy: 4 * dy.size,
+        "dh0": lambda dy: dy.shape[1] * dy.shape[2],
+        "dc0": lambda dy: dy.shape[1] * dy.shape[2],
+    }
+)
 def lstm_backward(
     dy, dhn, dcn, gates, cells, c0, w, reverse, tiles, units, threads, done, strips, scratch, dgates, dh0, dc0
 ):

@@ -8,6 +8,8 @@ be computed transposed, as C takes strides. 2 many count lanes flops; packing co
 
 from __future__ import annotations
 
+from typing import Any
+
 from funcnn.kernels.cpu.compile import device_function, kernel
 from funcnn.kernels.cpu.epilogue import LANES, NOTHING, activate, add_residual, finish_tile
 from funcnn.kernels.cpu.parallel import parallel_for
@@ -70,7 +72,28 @@ def multiply_block(chunk, worker, a, packed, y, extra, residual, tiles, tile, si
         put_tile(c, pointer(y, place), there, columns, wide, y_down, y_across)
 
 
-@kernel
+def work_size(tile: Any, sizes: Any, packs: bool, threads: int) -> int:
+    """Room for the panels of b, those of a where it is packed, and a tile for each thread."""
+    (rows, wide), (many, count, lanes) = tile, sizes
+    return -(-lanes // wide) * wide * count + (-(-many // rows) * rows * count if packs else 0) + threads * rows * wide
+
+
+@kernel(
+    touches={
+        "a": lambda sizes, strides: (sizes[0] - 1) * strides[0] + (sizes[1] - 1) * strides[1] + 1,
+        "b": lambda sizes, strides: (sizes[1] - 1) * strides[2] + (sizes[2] - 1) * strides[3] + 1,
+        "y": lambda sizes, strides: (sizes[0] - 1) * strides[4] + (sizes[2] - 1) * strides[5] + 1,
+        "residual": lambda sizes, strides, finish: (
+            (sizes[0] - 1) * strides[4] + (sizes[2] - 1) * strides[5] + 1 if finish[2] else 0
+        ),
+        "extra": lambda sizes, finish: (
+            0 if finish[0] == NOTHING else (sizes[2] if finish[0] == LANES else sizes[0]) * (2 if finish[1] else 1)
+        ),
+        "work": lambda tile, sizes, strides, threads: work_size(
+            tile, sizes, strides[1] != 1 or sizes[0] < tile[0], threads
+        ),
+    }
+)
 def multiply(a, b, y, extra, residual, work, tile, sizes, strides, block, finish, threads):
     """y = epilogue(a x b); all arrays flat. sizes: many, count, lanes. block: tiles of rows in a chunk.
 

@@ -30,12 +30,7 @@ from funcnn.kernels.cpu.vector import pointer, shift
 BLOCK = 4  # output rows: what is spread for them is written long before it is read, so that no load waits for a store
 
 
-@kernel(
-    touches={
-        "x": lambda x, y: len(y) * x[0].size,
-        "argmax": lambda y: y.size,
-    }
-)
+@kernel(touches={"x": lambda x, y: x.size // max(len(x), 1) * len(y), "argmax": lambda y: y.size})
 def max_pool(x, y, argmax, size, stride, padding, dilation, rows, past, threads):
     """y = the largest of each window, argmax = its flat index; the first of equals, the last NaN; padding never wins.
     A dilated window that touches nothing but padding gives -inf and index -1, which the two kernels below pass over.
@@ -164,7 +159,7 @@ def largest_at(image, offsets, taps, q, W, size, stride, padding, dilation, lowe
 
 @kernel(
     touches={
-        "x": lambda x, y: len(y) * x[0].size,
+        "x": lambda x, y: x.size // max(len(x), 1) * len(y),
         "argmax": lambda y: y.size,
         "bounds": lambda y, bounds: 2 * len(bounds) * sum(y.shape[1:]),
     }
@@ -232,12 +227,7 @@ def winning_lane(best, where, lanes):
     return best[0], where[0]
 
 
-@kernel(
-    touches={
-        "argmax": lambda dy: dy.size,
-        "dx": lambda dy, dx: len(dy) * dx.shape[1],
-    }
-)
+@kernel(touches={"argmax": lambda dy: dy.size, "dx": lambda dy, dx: len(dy) * dx.shape[1]})
 def pool_scatter(dy, argmax, dx, images, threads):
     """dx = 0, then dx[m].flat[argmax] += dy: the gradient of ``max_pool``. A chunk is ``images`` images."""
     parallel_for(scatter_images, (dy.shape[0] + images - 1) // images, threads, (dy, argmax, dx, images))
@@ -257,12 +247,7 @@ def scatter_images(chunk, worker, dy, argmax, dx, images):
                 out[index[q]] += source[q]
 
 
-@kernel(
-    touches={
-        "argmax": lambda y: y.size,
-        "y": lambda x, y: len(x) * y.shape[1],
-    }
-)
+@kernel(touches={"argmax": lambda y: y.size, "y": lambda x, y: len(x) * y.shape[1]})
 def pool_gather(x, argmax, y, images, threads):
     """y = x[m].flat[argmax]: the transpose of ``pool_scatter``. A chunk is ``images`` images."""
     parallel_for(gather_images, (x.shape[0] + images - 1) // images, threads, (x, argmax, y, images))
@@ -280,12 +265,7 @@ def gather_images(chunk, worker, x, argmax, y, images):
             out[q] = source[index[q]] if index[q] >= 0 else nothing
 
 
-@kernel(
-    touches={
-        "argmax": lambda x: x.size,
-        "y": lambda x, y: len(x) * y.shape[1],
-    }
-)
+@kernel(touches={"argmax": lambda x: x.size, "y": lambda x, y: len(x) * y.shape[1]})
 def max_unpool(x, argmax, y, images, threads):
     """y = 0, then y[m].flat[argmax] = x, the last of several with one index. A chunk is ``images`` images."""
     parallel_for(place_images, (x.shape[0] + images - 1) // images, threads, (x, argmax, y, images))

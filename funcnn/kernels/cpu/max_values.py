@@ -26,11 +26,7 @@ from funcnn.kernels.cpu.vector import pointer
 BLOCK = 4  # rows that are spread before the first is read again, so that no load waits for a store just made
 
 
-@kernel(
-    touches={
-        "x": lambda x, y: len(y) * x[0].size,
-    }
-)
+@kernel(touches={"x": lambda x, y: x.size // max(len(x), 1) * len(y)})
 def max_values(x, y, size, stride, padding, dilation, rows, past, threads):
     """y = the largest of each window, NaN if there is one, -inf where there is only padding. ``rows`` output rows make a
     chunk; ``past``: y is written past the cache."""

@@ -62,11 +62,7 @@ def philox_chunk(chunk, worker, key0, key1, stream, out, start):
         store_block(philox_block(key0, key1, start + np.uint64(last), stream), 4 * last, out)
 
 
-@kernel(
-    touches={
-        "out": lambda out: out.size,
-    }
-)
+@kernel(touches={"out": lambda out: out.size})
 def philox_fill(key0, key1, stream, out, start, threads):
     """out = the words of a stream of the key (key0, key1) from counter ``start`` on; all four are uint64, out uint32."""
     chunks = ((out.size + 3) // 4 + COUNTERS - 1) // COUNTERS

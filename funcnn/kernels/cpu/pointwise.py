@@ -138,7 +138,16 @@ def multiply_blocks(chunk, worker, x, weights, bias, y, scratch, places, tile, s
             )  # fmt: skip
 
 
-@kernel
+@kernel(
+    touches={
+        "x": lambda sizes: sizes[3] * sizes[4] * sizes[0] * sizes[2],
+        "weights": lambda tile, sizes: sizes[4] * -(-sizes[1] // tile[0]) * tile[0] * sizes[0],
+        "bias": lambda sizes: sizes[4] * sizes[1],
+        "y": lambda sizes: sizes[3] * sizes[4] * sizes[1] * sizes[2],
+        "scratch": lambda tile, sizes, blocks, threads: threads * (sizes[0] + tile[0]) * blocks[0],
+        "places": lambda blocks, threads: threads * 6 * blocks[0],
+    }
+)
 def pointwise(x, weights, bias, y, scratch, places, tile, sizes, blocks, past, threads):
     """y (N, groups * lanes, pixels) = bias + w x for each pixel of x (N, groups * channels, pixels).
 

@@ -85,7 +85,17 @@ def join_sums(chunk, worker, sums, dw, tile, sizes, blocks, parts, places):
             put_sums(total, target, row - start, rows, columns, min(columns, there - t), places)
 
 
-@kernel
+@kernel(
+    touches={
+        "x": lambda sizes, blocks: sizes[3] // -(-sizes[2] // blocks[0]) * sizes[4] * sizes[0] * sizes[2],
+        "dy": lambda sizes, blocks: sizes[3] // -(-sizes[2] // blocks[0]) * sizes[4] * sizes[1] * sizes[2],
+        "dw": lambda sizes: sizes[4] * sizes[0] * sizes[1],
+        "scratch": lambda tile, blocks, threads: threads * (blocks[0] * blocks[3] + tile[0] * tile[1]),
+        "sums": lambda tile, sizes, blocks: (
+            -(-sizes[3] // blocks[1]) * sizes[4] * blocks[4] * blocks[5] * blocks[2] * tile[0] * blocks[3]
+        ),
+    }
+)
 def pointwise_weight_grad(x, dy, dw, scratch, sums, tile, sizes, blocks, strides, threads):
     """dw from x (N, groups * channels, pixels) and dy (N, groups * lanes, pixels).
 

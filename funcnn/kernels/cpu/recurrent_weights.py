@@ -113,7 +113,25 @@ def weights_task(task, worker, d, d_state, factors, panels, totals, tile, block,
             db[first + j] = total[j]
 
 
-@kernel
+@kernel(
+    touches={
+        "d_state": lambda d: d.size,
+        "x": lambda d, x: d.shape[0] * d.shape[1] * x.shape[2],
+        "y": lambda d, y: d.shape[0] * d.shape[1] * y.shape[2],
+        "h0": lambda d, y: d.shape[1] * y.shape[2],
+        "factors": lambda d, x, y, tile: (
+            (-(-x.shape[2] // tile[1]) - (-y.shape[2] // tile[1])) * tile[1] * d.shape[0] * d.shape[1]
+        ),
+        "panels": lambda d, tile, block, threads: (
+            threads * (tile[0] * TILES * min(d.shape[0] * d.shape[1], block) + tile[0] * tile[1])
+        ),
+        "totals": lambda tile, threads: threads * tile[0] * TILES,
+        "dw_ih": lambda d, x: d.shape[2] * x.shape[2],
+        "dw": lambda d, y: d.shape[2] * y.shape[2],
+        "db": lambda d: d.shape[2],
+        "db_state": lambda d, shared: 0 if shared else d.shape[2],
+    }
+)
 def weights_grad(
     d, d_state, shared, x, y, h0, reverse, tile, block, threads, factors, panels, totals, dw_ih, dw, db, db_state
 ):

@@ -16,11 +16,7 @@ from funcnn.kernels.cpu.vector import pointer, shift
 SPREAD = 1 << 15  # numbers of a chunk
 
 
-@kernel(
-    touches={
-        "y": lambda plan: int(plan[1] * plan[3]),
-    }
-)
+@kernel(touches={"y": lambda plan: int(plan[1] * plan[3])})
 def spread_over(y, x, plan, threads):
     """x[a, b, c, d] = y[b, d]: every result over the numbers that it was reduced from; both flat."""
     parallel_for(spread_chunk, (x.size + SPREAD - 1) // SPREAD, threads, (y, x, plan))

@@ -19,7 +19,20 @@ from funcnn.kernels.cpu.vmath import tanh
 
 
 # ---- forward ----------------------------------------------------------------------------------------------------------
-@kernel
+@kernel(
+    touches={
+        "x": lambda x, y: y.shape[0] * y.shape[1] * x.shape[2],
+        "w_ih": lambda x, y: y.shape[2] * x.shape[2],
+        "h0": lambda y: y.shape[1] * y.shape[2],
+        "w": lambda y: y.shape[2] * y.shape[2],
+        "bias": lambda y: y.shape[2],
+        "done": lambda: 3,
+        "strips": lambda units, y: -(-y.shape[2] // units) * units * y.shape[2],
+        "x_strips": lambda x, units, y: -(-y.shape[2] // units) * units * x.shape[2],
+        "scratch": lambda tiles, units, threads, y: threads * -(-y.shape[1] // tiles) * units,
+        "hn": lambda y: y.shape[1] * y.shape[2],
+    }
+)
 def rnn_forward(x, w_ih, h0, w, bias, relu, reverse, tiles, units, threads, done, strips, x_strips, scratch, y, hn):
     """Fill y and hn (n, hidden)."""
     steps, _, hidden = y.shape
@@ -68,7 +81,18 @@ def _states(have, relu, b, s, y):
 
 
 # ---- backward ---------------------------------------------------------------------------------------------------------
-@kernel
+@kernel(
+    touches={
+        "dhn": lambda dy: dy.shape[1] * dy.shape[2],
+        "y": lambda dy: dy.size,
+        "w": lambda dy: dy.shape[2] * dy.shape[2],
+        "done": lambda: 3,
+        "strips": lambda dy, units: -(-dy.shape[2] // units) * units * dy.shape[2],
+        "scratch": lambda dy, tiles, units, threads: threads * -(-dy.shape[1] // tiles) * units,
+        "dgates": lambda dy: dy.size,
+        "dh0": lambda dy: dy.shape[1] * dy.shape[2],
+    }
+)
 def rnn_backward(dy, dhn, y, w, relu, reverse, tiles, units, threads, done, strips, scratch, dgates, dh0):
     """Fill dgates, the gradient before the activation, and dh0."""
     steps, _, hidden = dy.shape

@@ -47,11 +47,7 @@ def top_chunk(chunk, worker, x, best, n, k, group, largest):
                 last = row[places[k - 1]]
 
 
-@kernel(
-    touches={
-        "best": lambda x, n, k: x.size // n * k,
-    }
-)
+@kernel(touches={"best": lambda x, n, k: x.size // n * k})
 def top_rows(x, best, n, k, largest, threads):
     """best (ROWS, k): the places of the k largest, or smallest, of each row of x (ROWS, n), in order; arrays flat, k > 0."""
     group = (CHUNK + n - 1) // n
