@@ -149,7 +149,11 @@ def _adam_init(p: Tensor, hyper: Hyper) -> Slots:
 
 
 def _adam_step(g: Tensor, slots: Slots, p: Tensor, hyper: Hyper) -> tuple[Tensor, Slots]:
-    """Adam (Kingma and Ba, arXiv:1412.6980, algorithm 1); weight decay decoupled for AdamW (arXiv:1711.05101)."""
+    """Adam (Kingma and Ba, arXiv:1412.6980, algorithm 1); weight decay decoupled for AdamW (arXiv:1711.05101).
+
+    Hyperparameters may be tensors of float64, and a parameter of no dimensions keeps its dtype among them.
+    """
+    kind = p._v.dtype
     (beta1, beta2), lr, decay = hyper["betas"], hyper["lr"], hyper["weight_decay"]
     g = neg(g) if hyper["maximize"] else g
     if not _is_zero(decay):
@@ -161,17 +165,18 @@ def _adam_step(g: Tensor, slots: Slots, p: Tensor, hyper: Hyper) -> tuple[Tensor
             g = add(g, mul(p, decay))
     step = add(slots["step"], 1.0)
     wide = cast(step, dtypes.float64)
-    m = add(mul(slots["exp_avg"], beta1), mul(g, sub(1.0, beta1) if isinstance(beta1, Tensor) else 1.0 - beta1))
-    v = add(
-        mul(slots["exp_avg_sq"], beta2), mul(mul(g, g), sub(1.0, beta2) if isinstance(beta2, Tensor) else 1.0 - beta2)
+    m = cast(
+        add(mul(slots["exp_avg"], beta1), mul(g, sub(1.0, beta1) if isinstance(beta1, Tensor) else 1.0 - beta1)), kind
     )
+    new_square = mul(mul(g, g), sub(1.0, beta2) if isinstance(beta2, Tensor) else 1.0 - beta2)
+    v = cast(add(mul(slots["exp_avg_sq"], beta2), new_square), kind)
     new = {"step": step, "exp_avg": m, "exp_avg_sq": v}
     if "max_exp_avg_sq" in slots:
         v = new["max_exp_avg_sq"] = maximum(slots["max_exp_avg_sq"], v)
     rate = true_divide(lr, sub(1.0, pow(beta1, wide)))
     scale = sqrt(sub(1.0, pow(beta2, wide)))
     denominator = add(true_divide(sqrt(v), scale), hyper["eps"])
-    return sub(p, mul(true_divide(m, denominator), rate)), new
+    return cast(sub(p, mul(true_divide(m, denominator), rate)), kind), new
 
 
 def _adam_check(hyper: Hyper) -> None:
