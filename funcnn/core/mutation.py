@@ -11,7 +11,7 @@ from funcnn.core.context import ctx
 from funcnn.core.errors import DTypeError, GradientError, ShapeError, TracerError
 from funcnn.core.graph import Node, before_write
 from funcnn.core.interpreter import BoxTracer
-from funcnn.core.tensor import Cell, Tensor, refresh, version, wrap
+from funcnn.core.tensor import Cell, Loan, Tensor, refresh, version, wrap
 
 _LEAF = (
     "a leaf tensor that requires grad cannot be changed in place while recording; use `with no_grad():`, or a .clone()"
@@ -95,12 +95,16 @@ def _refuse(t: Tensor, new: Tensor, name: str) -> None:
         raise GradientError(f"{name}: {_LEAF}")
     depth = _depth(new)
     if depth > max(_depth(t), t._born):
-        raise TracerError(
-            f"{name}: a tensor made outside {new._v.owner.name} would be overwritten by a value traced inside it; "
-            "return the value (has_aux=True in grad) instead"
-        )
+        raise TracerError(_outlives(name, new))
     if isinstance(t._v, np.ndarray) and ctx.stage is None and not t._v.flags.writeable and t._v.size:
         raise ShapeError(f"{name}: the memory is read-only (expanded, or from a read-only array); use .clone() first")
+
+
+def _outlives(name: str, new: Tensor) -> str:
+    return (
+        f"{name}: a tensor made outside {new._v.owner.name} would be overwritten by a value traced inside it; "
+        "return the value (has_aux=True in grad) instead"
+    )
 
 
 def _wants_grad(t: Tensor) -> bool:
@@ -133,24 +137,23 @@ def _preserve(t: Tensor, new: Tensor) -> None:
     maker: Tensor | None = new
     while maker is not None:
         if maker._node is not None:
-            _keep_old(maker._node, t, new)
+            _keep_old(maker._node, t)
         value = maker._v
         maker = None
         if isinstance(value, BoxTracer):
             maker = value.value
             if value.node is not None:
-                _keep_old(value.node, t, new)
+                _keep_old(value.node, t)
 
 
-def _keep_old(node: Node, t: Tensor, new: Tensor) -> None:
+def _keep_old(node: Node, t: Tensor) -> None:
     if node.versions is None:
         return
     current = [box is t and seen == version(t) for box, seen in zip(node.ins, node.versions, strict=True)]
     if not any(current):
         return
     value = t._v if ctx.stage is None else ctx.stage.read(t)
-    written = isinstance(value, np.ndarray) and isinstance(new._v, np.ndarray)  # else the memory stays as it is
-    old = wrap(value.copy() if written else value)
+    old = wrap(value.copy() if isinstance(value, np.ndarray) else value)
     old._node, old._slot = t._node, t._slot
     node.ins = tuple([old if same else box for box, same in zip(node.ins, current, strict=True)])
     node.versions = tuple([0 if same else seen for seen, same in zip(node.versions, current, strict=True)])
@@ -161,6 +164,9 @@ def _depth(t: Tensor) -> int:
 
 
 def _store(t: Tensor, new: Tensor) -> None:
+    if isinstance(t._v, BoxTracer) and t._v.leaf:  # written without recording: it stays what is differentiated
+        t._v = t._v.replaced(new)
+        return
     if ctx.stage is not None and _depth(new) == 0:
         ctx.stage.write(t, new)
         return
@@ -168,8 +174,7 @@ def _store(t: Tensor, new: Tensor) -> None:
         if t._v.size:  # what is empty may be read-only
             np.copyto(t._v, new._v)
         return
-    leaf = isinstance(t._v, BoxTracer) and t._v.leaf  # written without recording: it stays what is differentiated
-    t._v = t._v.replaced(new) if leaf else new._v
+    t._v = new._v
 
 
 def _write_back(t: Tensor) -> None:
@@ -178,6 +183,11 @@ def _write_back(t: Tensor) -> None:
     assert view is not None
     base = view.source()
     if base is None:
+        return
+    if _depth(t) > max(_depth(base), base._born):
+        if type(view) is not Loan:
+            raise TracerError(_outlives("in-place", t))
+        t._view = None
         return
     shared = isinstance(base._v, np.ndarray) and isinstance(t._v, np.ndarray)
     if shared and ctx.stage is not None:

@@ -53,6 +53,12 @@ class View:
         return base if past is None or self.turn == len(past) else past[self.turn]
 
 
+class Loan(View):
+    """The view of an argument that stands for it inside a transformation, until a value is written that is traced there."""
+
+    __slots__ = ()
+
+
 class Tensor:
     """A multi-dimensional array with PyTorch's methods; differentiable, and traceable by the transformations."""
 
@@ -160,12 +166,14 @@ def constant(array: np.ndarray) -> Tensor:
     return box
 
 
-def alias(box: Tensor, base: Tensor, prim: Any, params: dict, detached: bool = False) -> Tensor:
+def alias(
+    box: Tensor, base: Tensor, prim: Any, params: dict, detached: bool = False, kind: type[View] = View
+) -> Tensor:
     """Mark ``box`` as an alias of ``base``: a view made by ``prim``, or the same value without its history."""
     box._cell = cell = share(base)
     weak = detached and isinstance(box._v, np.ndarray)  # a traced value shares no memory: the base must be there to see
     turn = 0 if base._past is None else len(base._past)
-    box._view = View(weakref.ref(base) if weak else base, prim, params, cell.version, detached, turn)
+    box._view = kind(weakref.ref(base) if weak else base, prim, params, cell.version, detached, turn)
     return box
 
 

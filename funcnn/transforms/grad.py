@@ -18,6 +18,7 @@ from funcnn.core.tensor import Tensor, refresh_all
 from funcnn.ops.common import to_tensor
 from funcnn.ops.creation import as_tensor, ones_like, zeros_like
 from funcnn.transforms.backward import walk
+from funcnn.transforms.lending import Loans
 
 
 class TapeTracer(BoxTracer):
@@ -135,6 +136,7 @@ def value_and_grad(f: Callable, argnums: int | Sequence[int] = 0, has_aux: bool 
     """A function giving ``(f(...), gradient)``, where ``f`` returns a scalar (and ``aux`` second with ``has_aux``).
 
     argnums: which positional argument(s) to differentiate; each may be a pytree. A sequence gives a tuple of gradients.
+        What ``f`` writes in place to the other arguments, they have afterwards.
     Raises ``GradientError`` when the value is not a scalar, ``DTypeError`` when an argument is not floating-point.
     """
 
@@ -146,11 +148,14 @@ def value_and_grad(f: Callable, argnums: int | Sequence[int] = 0, has_aux: bool 
                 raise GradientError(f"grad: argnums={argnums} but {len(args)} positional arguments were given")
         chosen = tuple(position % len(args) for position in chosen)
 
+        loans = []
+
         def of_chosen(*values: Any) -> Any:
-            full = list(args)
-            for position, value in zip(chosen, values, strict=True):
-                full[position] = value
-            return f(*full, **kwargs)
+            loan = Loans(ctx.top)
+            loans.append(loan)
+            given = dict(zip(chosen, values, strict=True))
+            full = [given[i] if i in given else loan.lend_all(arg) for i, arg in enumerate(args)]
+            return loan.returned_all(f(*full, **loan.lend_all(kwargs)))
 
         value, pullback, *aux = vjp(of_chosen, *[args[position] for position in chosen], has_aux=has_aux)
         if not isinstance(value, Tensor) or value._v.size != 1 or value.ndim != 0:
@@ -159,6 +164,7 @@ def value_and_grad(f: Callable, argnums: int | Sequence[int] = 0, has_aux: bool 
         if value._v.dtype.kind != "f":
             raise DTypeError(f"grad: the function must return a floating-point scalar, got {value.dtype}")
         gradient = pullback(ones_like(value))
+        loans[0].settle()
         gradient = gradient[0] if isinstance(argnums, int) else gradient
         return ((value, aux[0]) if has_aux else value), gradient
 

@@ -19,6 +19,7 @@ from funcnn.ops.creation import as_tensor, zeros
 from funcnn.ops.join import stack
 from funcnn.ops.movement import expand, movedim, select
 from funcnn.ops.random import split
+from funcnn.transforms.lending import Loans
 
 RANDOMNESS = ("error", "same", "different")
 
@@ -114,6 +115,8 @@ def vmap(f: Callable, in_axes: Any = 0, out_axes: Any = 0, randomness: str = "er
     in_axes: an int or None (not mapped) for all arguments, or a tuple with one for each, itself an int, None or a pytree
         matching the argument. Tensors and arrays given by keyword are mapped over their first axis.
     out_axes: likewise for the output; None for one that is the same for all examples.
+    What ``f`` writes in place to an argument that is not mapped, it has afterwards; values that differ between the examples
+    are each example's own, and the argument stays as it was.
     randomness: what a draw from a generator is that ``f`` asks for: refused ("error"), or one for all examples ("same"),
         or each example's own ("different"). What is drawn from a key that is passed in is the key's business.
     Raises ``ShapeError`` when nothing is mapped or the mapped sizes differ.
@@ -130,8 +133,9 @@ def vmap(f: Callable, in_axes: Any = 0, out_axes: Any = 0, randomness: str = "er
         axes += [0 if isinstance(leaf, (Tensor, np.ndarray)) else None for leaf in leaves[len(axes) :]]
         tensors = [leaf if axis is None else as_tensor(leaf) for leaf, axis in zip(leaves, axes, strict=True)]
         batch = Batch(_size(tensors, axes), randomness)
+        loans = Loans(batch)
         moved = [
-            t if axis is None else batch.enter(t if axis == 0 else movedim(t, axis, 0))
+            loans.lend(t) if axis is None else batch.enter(t if axis == 0 else movedim(t, axis, 0))
             for t, axis in zip(tensors, axes, strict=True)
         ]
         with running(batch, ctx.grad):
@@ -139,6 +143,8 @@ def vmap(f: Callable, in_axes: Any = 0, out_axes: Any = 0, randomness: str = "er
             result = f(*positional, **named)
             outs, outdef = tree.flatten(result)
             refresh_all(outs)
+        outs = [loans.returned(out) for out in outs]
+        loans.settle()
         ends = _spread(tuple(out_axes) if isinstance(out_axes, list) else out_axes, result)
         return outdef.unflatten([batch.leave(out, axis) for out, axis in zip(outs, ends, strict=True)])
 

@@ -144,3 +144,124 @@ def test_nonzero_inside_grad_and_refused_inside_vmap_and_jit() -> None:
             traced(fn.stack([X, X]))
     with pytest.raises(TracerError, match="nonzero"):
         fn.jit(fn.grad(f))(X)
+
+
+# ---- arguments that are neither differentiated nor mapped ----------------------------------------------------------------
+def _view_written(x: Any, b: Any) -> Any:
+    b[1:].mul_(x[1:])
+    return x * b
+
+
+def _two_views(x: Any, b: Any) -> Any:
+    first, last = b[0], b[-1]
+    last.add_(1.0)
+    b.mul_(x)
+    first.mul_(3.0)
+    return x * b + last
+
+
+WRITES: dict[str, Callable] = {
+    "a constant": lambda x, b: x * b.add_(1.0),
+    "a traced value": lambda x, b: x * b.mul_(x),
+    "both": lambda x, b: (b.add_(1.0), b.mul_(x), b.add_(2.0), x * b)[-1],
+    "read before": lambda x, b: (x + b) * b.add_(x),
+    "whole": lambda x, b: b.copy_(x * 2) * x,
+    "set": lambda x, b: (b.__setitem__(0, x[1]), x * b)[-1],
+    "a view": _view_written,
+    "two views": _two_views,
+    "returned": lambda x, b: b.mul_(x),
+    "not written": lambda x, b: x * b,
+}
+both_ways = pytest.mark.parametrize("wrap", [lambda f: f, fn.jit], ids=["eager", "jit"])
+
+
+def eagerly(f: Callable, b: Any) -> tuple[list, list]:
+    """What ``backward`` gives: the gradient, and the argument afterwards."""
+    x = X.clone().requires_grad_()
+    b = b.clone()
+    (f(x, b) ** 2).sum().backward()
+    return x.grad.tolist(), b.detach().tolist()
+
+
+@both_ways
+@pytest.mark.parametrize("name", WRITES)
+def test_grad_writes_to_its_other_arguments_as_eager_code_does(name: str, wrap: Any) -> None:
+    f = WRITES[name]
+    gradient, after = eagerly(f, fn.arange(1.0, 4.0))
+    run = wrap(fn.grad(lambda x, b: (f(x, b) ** 2).sum()))
+    named = wrap(fn.grad(lambda x, *, b: (f(x, b) ** 2).sum()))
+    for call in (lambda b: run(X, b), lambda b: named(X, b=b)):
+        for _ in range(2):
+            b = fn.arange(1.0, 4.0)
+            np.testing.assert_allclose(call(b).numpy(), gradient, rtol=1e-5)
+            np.testing.assert_allclose(b.numpy(), after, rtol=1e-5)
+
+
+@both_ways
+@pytest.mark.parametrize("name", WRITES)
+def test_grad_of_grad_writes_them_too(name: str, wrap: Any) -> None:
+    f = WRITES[name]
+
+    def inner(x: Any, b: Any) -> Any:
+        return (fn.grad(lambda x, b: (f(x, b) ** 2).sum())(x, b) ** 2).sum()
+
+    _, after = eagerly(f, fn.arange(1.0, 4.0))
+    b = fn.arange(1.0, 4.0)
+    got = wrap(fn.grad(inner))(X, b)
+    np.testing.assert_allclose(b.numpy(), after, rtol=1e-5)
+    step = 1e-2
+    for i in range(3):
+        up, down = (X.double() + s * fn.eye(3, dtype=fn.float64)[i] for s in (step, -step))
+        slope = (inner(up, fn.arange(1.0, 4.0).double()) - inner(down, fn.arange(1.0, 4.0).double())) / (2 * step)
+        np.testing.assert_allclose(got[i].item(), slope.item(), rtol=1e-2)
+
+
+@both_ways
+@pytest.mark.parametrize("name", WRITES)
+def test_vmap_lets_each_example_write_its_own(name: str, wrap: Any) -> None:
+    f = WRITES[name]
+    xs = fn.stack([X, X * 2])
+    expected = [f(x, fn.arange(1.0, 4.0)).tolist() for x in xs]
+    b = fn.arange(1.0, 4.0)
+    run = wrap(fn.vmap(f, in_axes=(0, None)))
+    np.testing.assert_allclose(run(xs, b).numpy(), expected, rtol=1e-6)
+    constant = {"a constant": [2, 3, 4], "both": [2, 3, 4], "two views": [1, 2, 4]}
+    assert b.tolist() == constant.get(name, [1, 2, 3])  # what is the same for all examples is in the argument
+    slopes = wrap(fn.vmap(fn.grad(lambda x, b: (f(x, b) ** 2).sum()), in_axes=(0, None)))(xs, fn.arange(1.0, 4.0))
+    np.testing.assert_allclose(slopes[0].numpy(), eagerly(f, fn.arange(1.0, 4.0))[0], rtol=1e-5)
+
+
+@both_ways
+def test_the_same_argument_twice_and_a_view_of_it(wrap: Any) -> None:
+    def f(x: Any, b: Any, c: Any) -> Any:
+        b.mul_(2.0)
+        return (x * c).sum()
+
+    for make in (lambda b: b, lambda b: b[:], lambda b: b.detach()):
+        b = fn.arange(1.0, 4.0)
+        assert wrap(fn.grad(f))(X, b, make(b)).tolist() == [2, 4, 6] and b.tolist() == [2, 4, 6]
+
+
+@both_ways
+def test_an_argument_that_is_returned_is_that_argument(wrap: Any) -> None:
+    b = fn.arange(1.0, 4.0)
+    run = wrap(fn.grad(lambda x, b: ((x * b.add_(1.0)).sum(), {"b": b}), has_aux=True))
+    gradient, aux = run(X, b)
+    assert aux["b"] is b and b.tolist() == gradient.tolist() == [2, 3, 4]
+
+
+def test_what_is_reached_from_outside_is_refused_and_left_alone() -> None:
+    b = fn.ones(3)
+    for write in (lambda x: b.mul_(x), lambda x: b[0].mul_(x[0]), lambda x: b.view(3, 1).mul_(x[:, None])):
+        for f in (fn.grad(lambda x, w=write: (w(x), x.sum())[1]), lambda x, w=write: fn.vmap(w)(fn.stack([x, x]))):
+            with pytest.raises(TracerError, match="made outside"):
+                f(X)
+            assert isinstance(b._v, np.ndarray) and b.tolist() == [1, 1, 1]
+
+
+def test_an_argument_that_requires_grad_is_a_leaf_inside_too() -> None:
+    b = fn.ones(3).requires_grad_()
+    with pytest.raises(GradientError, match="leaf"):
+        fn.grad(lambda x, b: (x * b.mul_(2.0)).sum())(X, b)
+    fn.grad(lambda x, b: (x * x * b).sum())(X, b).sum().backward()
+    assert b.grad.tolist() == [2, -4, 6]
