@@ -173,10 +173,11 @@ def intrinsic(twin: Callable) -> Callable:
 
 def rebound(function: Any, turn: Callable) -> Any:
     """A copy of a function in whose globals ``turn`` has replaced the lazy objects that its code names."""
-    import dis
+    from funcnn.kernels.cpu.stamp import operands
 
-    names = dict(function.__globals__)
-    for name in {step.argval for step in dis.get_instructions(function) if step.opname == "LOAD_GLOBAL"}:
+    names, code = dict(function.__globals__), function.__code__
+    shift = sys.version_info >= (3, 11)  # since then the lowest bit says that a call follows
+    for name in {code.co_names[place >> shift] for place in operands(code, "LOAD_GLOBAL")}:
         if isinstance(names.get(name), Kernel):
             names[name] = turn(names[name])
     copy = FunctionType(function.__code__, names, function.__name__, function.__defaults__, function.__closure__)
