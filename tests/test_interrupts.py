@@ -15,6 +15,7 @@ import funcnn as fn
 from benchmarks.interrupts import Instants, Interrupt, Work, in_process, modes
 from benchmarks.interrupts_fresh import STAGES, in_processes
 from funcnn.core.context import Scope, ctx, running
+from funcnn.core.tensor import version
 from funcnn.kernels.cpu import compile as compiling
 from funcnn.kernels.cpu.compile import kernel
 from funcnn.kernels.interrupts import uninterrupted
@@ -97,10 +98,28 @@ def test_a_trace_that_is_broken_off_gives_back_what_it_wrote():
         view.mul_(2)
         raise Interrupt
 
-    version = None if x._cell is None else x._cell.version
+    before = version(x)
     with pytest.raises(Interrupt):
         fn.jit(writes)()
-    assert x.tolist() == [0, 0, 0] and ctx.stage is None and (None if x._cell is None else x._cell.version) == version
+    assert x.tolist() == [0, 0, 0] and ctx.stage is None and version(x) == before
+
+
+def test_what_was_recorded_notices_a_write_that_was_broken_off(monkeypatch):
+    x = fn.tensor([1.0, 2.0], requires_grad=True)
+    y = x * 1
+    z, real = (y * y).sum(), np.copyto
+
+    def written(*args):
+        real(*args)
+        raise Interrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "copyto", written)
+        with pytest.raises(Interrupt), fn.no_grad():
+            y.copy_(fn.ones(2))
+    assert y.tolist() == [1, 1]
+    with pytest.raises(fn.GradientError, match="overwritten by an in-place"):  # not differentiated with the new value
+        z.backward()
 
 
 # ---- what holds signals ---------------------------------------------------------------------------------------------------

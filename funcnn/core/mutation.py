@@ -31,9 +31,9 @@ def assign(t: Tensor, new: Tensor, name: str) -> Tensor:
         before_write(t._cell)
     if ctx.grad:
         _preserve(t, new)
-    _store(t, new)
-    if t._cell is None:
+    if t._cell is None:  # before the memory is written: then no interrupt comes between that and the count
         t._cell = Cell()
+    _store(t, new)
     t._cell.version += 1
     if ctx.grad:
         t._node, t._slot = new._node, new._slot
@@ -172,7 +172,13 @@ def _store(t: Tensor, new: Tensor) -> None:
         return
     if isinstance(t._v, np.ndarray) and isinstance(new._v, np.ndarray):
         if t._v.size:  # what is empty may be read-only
-            np.copyto(t._v, new._v)
+            try:
+                np.copyto(t._v, new._v)
+            except (
+                BaseException
+            ):  # an interrupt, when the memory is written: what was recorded with the old value must notice
+                t._cell.version += 1  # type: ignore[union-attr]
+                raise
         return
     t._v = new._v
 
