@@ -133,13 +133,19 @@ def rescue(t: Tensor) -> Tensor:
     """
     node = t._node
     if node is not None and ctx.top is None:
-        kept = [*(node.ins if node.versions is not None else ()), *(box for box, _ in node.outs or ())]
-        for box in kept:
-            if box._cell is None:
-                box._cell = Cell()
-            alive = [reader for reader in box._cell.readers or () if reader() is not None]
-            box._cell.readers = [*alive, weakref.ref(node)]
+        reader = weakref.ref(node)
+        for box in node.ins if node.versions is not None else ():
+            _enlist(box, reader)
+        for box, _ in node.outs or ():
+            _enlist(box, reader)
     return t
+
+
+def _enlist(box: Tensor, reader: Any) -> None:
+    cell = box._cell
+    if cell is None:
+        cell = box._cell = Cell()
+    cell.readers = [reader, *(other for other in cell.readers if other() is not None)] if cell.readers else [reader]
 
 
 def before_write(cell: Cell) -> None:

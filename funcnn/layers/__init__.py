@@ -21,6 +21,7 @@ from funcnn.layers.fold import Fold, Unfold
 from funcnn.layers.fractional_pool import FractionalMaxPool2d, FractionalMaxPool3d
 from funcnn.layers.linear import Identity, Linear
 from funcnn.layers.loss import CrossEntropyLoss, L1Loss, MSELoss, NLLLoss
+from funcnn.layers.lrn import LocalResponseNorm
 from funcnn.layers.norm import (
     BatchNorm1d,
     BatchNorm2d,
@@ -30,7 +31,6 @@ from funcnn.layers.norm import (
     InstanceNorm2d,
     InstanceNorm3d,
     LayerNorm,
-    LocalResponseNorm,
     RMSNorm,
 )
 from funcnn.layers.pool import (

@@ -1,7 +1,8 @@
-"""Normalization: batch and instance in one, two and three dimensions, layer, group, RMS and local response."""
+"""Normalization: batch and instance in one, two and three dimensions, layer, group and RMS."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -13,7 +14,6 @@ from funcnn.layers.base import Layer, arg, float_dtype, frozen_set
 from funcnn.ops import norm
 from funcnn.ops.creation import ones, zeros
 from funcnn.ops.elementwise import add, mul, stop_gradient, sub, true_divide
-from funcnn.ops.lrn import local_response_norm
 from funcnn.ops.movement import squeeze, unsqueeze
 
 
@@ -26,6 +26,14 @@ def affine_params(shape: tuple, weight: bool, bias: bool, dtype: Any) -> dict:
 def sizes_of(shape: Any) -> tuple[int, ...]:
     """``normalized_shape`` as a tuple."""
     return (int(shape),) if isinstance(shape, (int, np.integer)) else tuple(shape)
+
+
+def _reset_running_stats(self: Any) -> None:
+    """Set the running statistics to those of no batch: mean 0, variance 1, no batch tracked."""
+    if self.track_running_stats:
+        self.running_mean.zero_()
+        self.running_var.fill_(1)
+        self.num_batches_tracked.zero_()
 
 
 @dataclass(frozen=True, repr=False)
@@ -48,6 +56,7 @@ class BatchNormNd(Layer):
     parameters: ClassVar[tuple[str, ...]] = ("weight", "bias")
     buffers: ClassVar[tuple[str, ...]] = ("running_mean", "running_var", "num_batches_tracked")
     ranks: ClassVar[tuple[int, ...]] = ()
+    module_methods: ClassVar[dict[str, Callable]] = {"reset_running_stats": _reset_running_stats}
 
     def __post_init__(self) -> None:
         frozen_set(self, bias=self.bias and self.affine)
@@ -66,11 +75,15 @@ class BatchNormNd(Layer):
     def __call__(self, params: dict, state: dict, x: Any, *, training: bool = False, key: Any = None) -> tuple:
         self._check(x)
         weight, bias = params.get("weight"), params.get("bias")
-        if not training and self.track_running_stats:
+        held = (
+            "running_mean" in state
+        )  # what there is counts in evaluation, also after track_running_stats was turned off
+        if not training and held:
             stats = state["running_mean"], state["running_var"]
             return norm.batch_norm_inference(x, *stats, weight, bias, self.eps), state
         y, mean, var, unbiased = norm.batch_statistics_norm(x, weight, bias, self.eps)
-        return y, self._followed(state, mean, var, unbiased) if training and self.track_running_stats else state
+        follows = training and held and self.track_running_stats
+        return y, self._followed(state, mean, var, unbiased) if follows else state
 
     def _followed(self, state: dict, mean: Tensor, var: Tensor, unbiased: float) -> dict:
         count = add(state["num_batches_tracked"], 1)
@@ -229,22 +242,3 @@ class RMSNorm(Layer):
 
     def extra_repr(self) -> str:
         return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
-
-
-@dataclass(frozen=True, repr=False)
-class LocalResponseNorm(Layer):
-    """``x / (k + alpha / size * sum(x ** 2)) ** beta`` over neighbouring channels (Krizhevsky et al., 2012, section 3.3).
-
-    Input (N, C, *spatial), output of the same shape.
-    """
-
-    size: int = arg("channels in the window")
-    alpha: float = arg("factor of the mean square", 1e-4)
-    beta: float = arg("exponent", 0.75)
-    k: float = arg("added to the mean square", 1.0)
-
-    def __call__(self, params: dict, state: dict, x: Any, *, training: bool = False, key: Any = None) -> tuple:
-        return local_response_norm(x, self.size, self.alpha, self.beta, self.k), state
-
-    def extra_repr(self) -> str:
-        return f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}"

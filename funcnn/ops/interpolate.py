@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from funcnn.core import dtypes
 from funcnn.core.aval import Aval
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.memory import empty
@@ -19,6 +20,7 @@ from funcnn.kernels.cpu import interpolate as kernels
 from funcnn.kernels.cpu import threads
 from funcnn.ops import adaptive_pool
 from funcnn.ops.common import fold, operand, unfold_batch
+from funcnn.ops.interpolate_bytes import resize_bytes_p
 from funcnn.ops.resample import Axis, Table, table
 
 TAP_NS = 0.15  # of a weighted addition
@@ -89,8 +91,12 @@ def _checked(x: Tensor, mode: str, align_corners: bool | None, antialias: bool) 
     """The number of spatial dimensions. Raises for a mode that does not go with them, or an option with the mode."""
     if mode not in KINDS:
         raise NotImplementedError(f"interpolate: unknown mode {mode!r}; expected one of {', '.join(KINDS)}")
-    if x._v.dtype.kind != "f" or x._v.dtype.itemsize < 4:
-        raise DTypeError(f"interpolate: expected float32 or float64, got {x.dtype}; convert with .float()")
+    whole = x._v.dtype == dtypes.uint8 and mode in ("nearest", "nearest-exact", "bilinear", "bicubic")
+    if not whole and (x._v.dtype.kind != "f" or x._v.dtype.itemsize < 4):
+        raise DTypeError(
+            f"interpolate: expected float32, float64 or, for nearest, bilinear and bicubic, uint8, got {x.dtype} for mode "
+            f"{mode!r}; convert with .float()"
+        )
     n = x.ndim - 2
     if n not in KINDS[mode][1]:
         ranks = " or ".join(str(k + 2) for k in KINDS[mode][1])
@@ -149,4 +155,6 @@ def interpolate(
         return getattr(adaptive_pool, f"adaptive_avg_pool{n}d")(x, tuple(wanted))
     options = bool(align_corners), bool(antialias)
     axes = tuple(Axis(kind, s, m, f, *options) for s, m, f in zip(space, wanted, factors, strict=True))
+    if x._v.dtype == dtypes.uint8:
+        return resize_bytes_p(x, axes=axes)
     return resize_p(x, axes=axes, transpose=False)

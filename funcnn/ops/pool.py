@@ -9,9 +9,9 @@ from funcnn.core import dtypes
 from funcnn.core.aval import Aval
 from funcnn.core.context import ctx
 from funcnn.core.errors import DTypeError, ShapeError
-from funcnn.core.primitive import Primitive
+from funcnn.core.primitive import Implementation, Primitive
 from funcnn.core.tensor import Tensor, refresh
-from funcnn.ops import pool_cpu
+from funcnn.ops import pool_cpu, pool_integers
 from funcnn.ops.common import all_batched, cast, fold, numel, operand, unfold_batch
 from funcnn.ops.conv import per_dim
 from funcnn.ops.movement import reshape
@@ -74,7 +74,10 @@ def folded(prim: Callable, n: int, ins: list, batched: list, **params: Any) -> A
 max_pool_p = Primitive(
     "max_pool",
     _max_shape,
-    cpu=pool_cpu.max_pool,
+    cpu=(
+        Implementation(pool_integers.max_pool, lambda ins, **where: ins[0].dtype.kind != "f"),
+        Implementation(pool_cpu.max_pool),
+    ),
     vjp=scatter_vjp,
     batch=lambda n, ins, batched, **where: folded(max_pool_p, n, ins, batched, **where),
     keeps="o",
@@ -124,14 +127,17 @@ avg_pool_grad_p = Primitive(
 
 
 # ---- public -----------------------------------------------------------------------------------------------------------
-def images_of(name: str, n: int, input: Any) -> tuple[Tensor, bool]:
-    """The input with a batch dimension, and whether it was added. Raises ``ShapeError`` and ``DTypeError``."""
+def images_of(name: str, n: int, input: Any, integers: tuple = ()) -> tuple[Tensor, bool]:
+    """The input with a batch dimension, and whether it was added; ``integers``: dtypes that are taken beside floats.
+
+    Raises ``ShapeError`` and ``DTypeError``.
+    """
     x = operand(name, input)
     if x.ndim not in (n + 1, n + 2):
         raise ShapeError(
             f"{name}: expected an input of {n + 2} dimensions (N, C, ...) or {n + 1} (C, ...), got shape {tuple(x.shape)}"
         )
-    if x._v.dtype.kind != "f" or x._v.dtype.itemsize < 4:
+    if x._v.dtype not in integers and (x._v.dtype.kind != "f" or x._v.dtype.itemsize < 4):
         raise DTypeError(f"{name}: expected float32 or float64, got {x.dtype}; convert with .float()")
     single = x.ndim == n + 1
     return (reshape(x, (1, *x._v.shape)) if single else x), single
@@ -155,14 +161,19 @@ def pooled_with_indices(outs: list, single: bool, return_indices: bool) -> Any:
     return (y, cast(without_batch(outs[1], single), dtypes.int64)) if return_indices else y
 
 
-def _prepared(name: str, n: int, input: Any, kernel_size: Any, stride: Any, padding: Any) -> tuple:
-    x, single = images_of(name, n, input)
+def _prepared(
+    name: str, n: int, input: Any, kernel_size: Any, stride: Any, padding: Any, integers: tuple = ()
+) -> tuple:
+    x, single = images_of(name, n, input, integers)
     size = per_dim(name, "kernel_size", kernel_size, n)
     step = size if stride is None or stride == () else per_dim(name, "stride", stride, n)
     border = per_dim(name, "padding", padding, n, least=0)
     if any(2 * p > k for p, k in zip(border, size, strict=True)):
         raise ShapeError(f"{name}: padding {border} must be at most half of kernel_size {size}")
     return x, size, step, border, single
+
+
+WHOLE = (dtypes.uint8, dtypes.int8, dtypes.int16, dtypes.int32, dtypes.int64)
 
 
 def _max_pool(n: int, doc: str) -> Callable:
@@ -172,7 +183,8 @@ def _max_pool(n: int, doc: str) -> Callable:
         input: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False,
         return_indices: bool = False,
     ) -> Any:  # fmt: skip
-        x, size, step, border, single = _prepared(name, n, input, kernel_size, stride, padding)
+        integers = WHOLE if n > 1 else ()  # as in PyTorch
+        x, size, step, border, single = _prepared(name, n, input, kernel_size, stride, padding, integers)
         spread = per_dim(name, "dilation", dilation, n)
         outs = max_pool_p(x, size=size, stride=step, padding=border, dilation=spread, ceil_mode=bool(ceil_mode),
                           indices=bool(return_indices) or _places_wanted(x))  # fmt: skip

@@ -42,8 +42,7 @@ class Table(NamedTuple):
 @lru_cache(maxsize=256)
 def table(axis: Axis, dtype: np.dtype, transpose: bool) -> Table:
     """The table of an axis, or of the transposed map (m to n pixels)."""
-    kind = dtype.type
-    index, weight = _nearest(axis, kind) if axis.mode.startswith("nearest") else _MODES[axis.mode](axis, kind)
+    index, weight = taps(axis, dtype.type)
     if transpose:
         index, weight = _transposed(index, weight, axis.n)
     real = index >= 0
@@ -51,6 +50,11 @@ def table(axis: Axis, dtype: np.dtype, transpose: bool) -> Table:
     span = int(np.where(real.any(0), index.max(0) - low, 0).max(initial=0)) + 1
     flat = np.ascontiguousarray(index, np.int32).reshape(-1), np.ascontiguousarray(weight, dtype).reshape(-1)
     return Table(*flat, index.shape[0], bool(real.all()), span)
+
+
+def taps(axis: Axis, kind: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Source pixel (-1: none) and weight of each tap of each output, (taps, outputs), computed in this float type."""
+    return _nearest(axis, kind) if axis.mode.startswith("nearest") else _MODES[axis.mode](axis, kind)
 
 
 def _transposed(index: np.ndarray, weight: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:

@@ -33,6 +33,23 @@ ROWS = [
     _f("max_pool2d", "max_pool2d", X, 2),
     _f("max_pool2d_options", "max_pool2d", X, (3, 2), (2, 1), 1, (1, 2), True),
     _f("max_pool2d_indices", "max_pool2d", X, 2, return_indices=True),
+    *[
+        both(
+            f"max_pool2d_{dtype}",
+            lambda m, x: m.nn.functional.max_pool2d(x, (3, 2), (2, 1), 1, (1, 2), True, True),
+            Arr((2, 3, 6, 7), 0 if dtype == "uint8" else -9, 9, dtype),
+            grad=False,
+            dtypes=("float32",),
+        )
+        for dtype in ("uint8", "int8", "int16", "int32", "int64")
+    ],
+    both(
+        "max_pool3d_int64",
+        lambda m, x: m.nn.functional.max_pool3d(x, 2, padding=1),
+        Arr((2, 4, 3, 5), -9, 9, "int64"),
+        grad=False,
+        dtypes=("float32",),
+    ),
     _f("max_pool2d_wide", "max_pool2d", WIDE, 3, 1, 1),
     _f("max_pool3d", "max_pool3d", CUBE, 2, 1),
     _f("avg_pool1d", "avg_pool1d", Arr((2, 3, 9)), 3, 2, 1),

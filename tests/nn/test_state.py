@@ -7,6 +7,7 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 
+import funcnn as fn
 from funcnn.core import tree
 from funcnn.core.context import ctx, running
 from funcnn.core.errors import ShapeError, TracerError
@@ -269,3 +270,39 @@ def test_bound_refuses_other_keys(change):
     change(params)
     with pytest.raises(ShapeError, match="pure"):
         m._bound(params, state)
+
+
+# ---- running statistics ----------------------------------------------------------------------------------------------
+def test_running_statistics_are_used_as_long_as_there_are_some() -> None:
+    x = fn.tensor(np.random.default_rng(0).normal(2.0, 3.0, (5, 2, 4)).astype(np.float32))
+    bn = fn.nn.BatchNorm1d(2)
+    bn(x)
+    bn.eval()
+    before = bn(x).detach().numpy()
+    bn.track_running_stats = False
+    np.testing.assert_array_equal(bn(x).detach().numpy(), before)
+    bn.train()
+    held = bn.running_mean.numpy().copy()
+    bn(x)
+    np.testing.assert_array_equal(bn.running_mean.numpy(), held)
+    without = fn.nn.BatchNorm1d(2, track_running_stats=False)
+    without.track_running_stats = True
+    np.testing.assert_allclose(without(x).detach().numpy(), without.eval()(x).detach().numpy())
+
+
+def test_instance_norm_follows_the_option_of_now() -> None:
+    x = fn.tensor(np.random.default_rng(0).normal(2.0, 3.0, (5, 2, 4)).astype(np.float32))
+    norm = fn.nn.InstanceNorm1d(2, track_running_stats=True)
+    norm(x)
+    norm.eval()
+    norm.track_running_stats = False
+    np.testing.assert_allclose(norm(x).numpy(), fn.nn.InstanceNorm1d(2)(x).numpy())
+
+
+def test_reset_running_stats() -> None:
+    bn = fn.nn.BatchNorm2d(3)
+    bn(fn.randn(2, 3, 4, 4))
+    bn.reset_running_stats()
+    assert bn.running_mean.tolist() == [0.0] * 3 and bn.running_var.tolist() == [1.0] * 3
+    assert bn.num_batches_tracked.item() == 0
+    fn.nn.BatchNorm2d(3, track_running_stats=False).reset_running_stats()
