@@ -102,8 +102,11 @@ def _each_alone(run: Callable, count: int) -> Callable:
     """``run`` once for each example that draws alone; ``count`` inputs, the keys and the outputs have the examples' axes."""
 
     def runs(ins: list, outs: list, apart: int, **params: Any) -> None:
+        if not apart:
+            run(ins, outs, **params)
+            return
         whole, (lead, rank) = list(ins), (ins[0].shape[:apart], ins[0].ndim)
-        if apart and params["masked"]:
+        if params["masked"]:
             mask = ins[count].reshape((1,) * (rank - ins[count].ndim) + ins[count].shape)
             whole[count] = np.broadcast_to(mask, lead + mask.shape[apart:])
         for at in np.ndindex(lead):

@@ -67,6 +67,9 @@ def _each_model(run: Callable) -> Callable:
     """``run`` for the sequence, or for each of several models."""
 
     def runs(ins: list, outs: list, **params: Any) -> None:
+        if ins[0].ndim == 3:
+            run(ins, outs, **params)
+            return
         for at in np.ndindex(ins[0].shape[:-3]):
             run([t[at] for t in ins], [out[at] for out in outs], **params)
 

@@ -34,13 +34,12 @@ def kinds(rule: Rule, members: list[Member], hyper: Hyper, label: Label, pure: b
     wanted = rule.wanted(hyper)
     found: dict[Any, list[int]] = {}
     for i, (p, g, slots) in enumerate(members):
-        names = wanted
-        if len(slots) != len(wanted) or not all(name in slots for name in wanted):
+        names, dtype = wanted, p._v.dtype
+        if len(slots) != len(wanted) or not _alike(p, g, slots, wanted):
             names = _present(rule, wanted, p, slots, label, pure)
-        dtype = p._v.dtype
-        if not _alike(p, g, slots, names):
-            _refuse(rule, p, g, slots, names, label, pure)
-            dtype = None
+            if not _alike(p, g, slots, names):
+                _refuse(rule, p, g, slots, names, label, pure)
+                dtype = None
         key = (dtype if dtype in FUSED else None, names)
         if key in found:
             found[key].append(i)
@@ -55,10 +54,12 @@ def _alike(p: Tensor, g: Tensor, slots: Slots, names: tuple) -> bool:
     if g._v.shape != shape or g._v.dtype != dtype or dtype.kind != "f":
         return False
     for name in names:
-        t = slots[name]
+        t = slots.get(name)
         if not isinstance(t, Tensor):
             return False
-        if (t._v.shape, t._v.dtype) != (((), dtypes.float32) if name == "step" else (shape, dtype)):
+        size, kind = ((), dtypes.float32) if name == "step" else (shape, dtype)
+        value = t._v
+        if value.shape != size or (value.dtype is not kind and value.dtype != kind):
             return False
     return True
 

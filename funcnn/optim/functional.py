@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,12 +37,18 @@ def _pure(rule: Rule, hyper: dict) -> PureOptimizer:
     def update(grads: Any, state: Any, params: Any) -> tuple[Any, Any]:
         """One step; gradients that are None leave their parameter as it is. Raises ``ShapeError``, ``DTypeError``."""
         found, treedef = tree.flatten(params)
-        paths = _paths(params)
         gradients, slots = _matched(rule, treedef, "grads", grads), _matched(rule, treedef, "state", state)
-        rows = [_row(rule, *row) for row in zip(paths, found, gradients, slots, strict=True)]
-        members = [(p, g, s) for p, g, s in rows if g is not None]
-        names = {id(p): path for path, (p, _, _) in zip(paths, rows, strict=True)}
-        new = iter(fused.update(rule, members, hyper, lambda p: f"params{names[id(p)]}"))
+        paths = cache(lambda: _paths(params))
+        rows: list[Any] = [
+            row if _plain(*row) else _row(rule, paths()[i], *row)
+            for i, row in enumerate(zip(found, gradients, slots, strict=True))
+        ]
+
+        def label(p: Tensor) -> str:
+            return "params" + next(path for path, row in zip(paths(), rows, strict=True) if row[0] is p)
+
+        members = [row for row in rows if row[1] is not None]
+        new = iter(fused.update(rule, members, hyper, label))
         stepped = [(p, s) if g is None else next(new) for p, g, s in rows]
         return treedef.unflatten([p for p, _ in stepped]), treedef.unflatten([s for _, s in stepped])
 
@@ -68,6 +75,16 @@ def _tensor(rule: Rule, what: str, path: str, leaf: Any) -> Tensor:
         return to_tensor(leaf)
     got = f"a dict with keys {list(leaf)}" if isinstance(leaf, dict) else f"a {type(leaf).__name__}"
     raise DTypeError(f"{rule.name}: {what}{path}: expected a tensor or an array, got {got}; {ORDER}")
+
+
+_TENSOR = {Tensor}
+
+
+def _plain(p: Any, g: Any, slots: Any) -> bool:
+    """Whether all of them are tensors already."""
+    if not isinstance(p, Tensor) or not (g is None or isinstance(g, Tensor)) or type(slots) is not dict:
+        return False
+    return set(map(type, slots.values())) <= _TENSOR  # in half the time of a loop; another class is looked at again
 
 
 def _row(rule: Rule, path: str, p: Any, g: Any, slots: Any) -> tuple[Tensor, Tensor | None, Slots]:
