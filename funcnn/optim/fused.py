@@ -74,10 +74,12 @@ def _shape(rule: Rule, ins: tuple, count: int, names: tuple, lead: int) -> tuple
     first = len(ins) - count * (2 + len(names))
     columns = [ins[at : at + count] for at in range(first, len(ins), count)]
     many = tuple(columns[0][0].shape[:lead])
+    what_else, counter = ("gradient", *names), (many, dtypes.float32)
     for p, *others in zip(*columns, strict=True):
-        for what, t in zip(("gradient", *names), others, strict=True):
-            shape = tuple(p.shape)
-            wanted = (many, dtypes.float32) if what == "step" else ((*many, *shape[lead:]), p.dtype)
+        shape = tuple(p.shape)
+        like = (shape if shape[:lead] == many else (*many, *shape[lead:]), p.dtype)
+        for what, t in zip(what_else, others, strict=True):
+            wanted = counter if what == "step" else like
             if (tuple(t.shape), t.dtype) != wanted:
                 raise (ShapeError if t.dtype == wanted[1] else DTypeError)(
                     f"{rule.name}: {what} of {t.dtype}{tuple(t.shape)} for a parameter of {p.dtype}{shape}; "
@@ -117,7 +119,7 @@ def _primitive(rule: Rule) -> Primitive:
         sources = [np.ascontiguousarray(t) for t in ins[first:]]
         models = prod(sources[0].shape[:lead])
         if models:
-            sizes = tuple([size for t in sources[:count] for size in (t.size // models,) * models])
+            sizes = tuple([t.size // models for t in sources[:count] for _ in range(models)])
             table = tabled([*sources, *outs], count, models)
             _launch(rule, table, sizes, sources[0].dtype, names, [float(t) for t in ins[:first]], flags)
 
