@@ -61,6 +61,12 @@ def _warn_once(kind: str, text: str) -> None:
         warnings.warn(text, stacklevel=2)
 
 
+def _warn_of(kernel: Any, text: str) -> None:
+    """A warning that shows where the kernel stands."""
+    code = kernel.function.__code__
+    warnings.warn_explicit(text, UserWarning, code.co_filename, code.co_firstlineno)
+
+
 def _warn_unkept(error: Exception) -> None:
     _warn_once(
         "unkept",
@@ -73,7 +79,7 @@ class KernelCache:
     """The cache of one kernel, in the place of Numba's. ``missed(args)`` is called before each compilation."""
 
     def __init__(self, kernel: Any, directory: str | None, missed: Callable):
-        self.name, self.missed = kernel.__name__, missed
+        self.kernel, self.name, self.missed = kernel, kernel.__name__, missed
         self.cache_path, self.stamp = directory, _stamp(kernel) if directory else None
 
     def load_overload(self, signature: Any, target: Any) -> Any:
@@ -99,11 +105,8 @@ class KernelCache:
         if path is None:
             return
         if compiled.library.has_dynamic_globals or any(not part.can_cache for part in compiled.lifted):
-            warnings.warn(
-                f"kernel {self.name} is compiled anew in each process: it holds addresses of this one (a foreign function, a "
-                "large global array)",
-                stacklevel=2,
-            )
+            why = "it holds addresses of this process (a foreign function, a large global array)"
+            _warn_of(self.kernel, f"kernel {self.name} is compiled anew in each process: {why}")
             return
         _write(path, dumps(compiled._reduce()))
 
@@ -121,10 +124,10 @@ def _stamp(kernel: Any) -> str | None:
 
     path = kernel.function.__code__.co_filename
     if not os.path.exists(path) and not path.startswith("<ipython-") and "ipykernel_" not in path:
-        warnings.warn(
+        _warn_of(
+            kernel,
             f"kernel {kernel.__name__} stands in no file ({path}), so it is compiled anew in each process; to keep what is "
             "compiled, put it into a module",
-            stacklevel=2,
         )
         return None
     try:
