@@ -27,6 +27,7 @@ import funcnn as fn
 from funcnn.core.tensor import Tensor
 from funcnn.ops.methods import METHODS
 
+ERRORS = (TypeError, ValueError, RuntimeError, IndexError, ArithmeticError)
 SIZE = 24  # numbers in a piece of memory
 SHAPES = ((24,), (2, 12), (4, 6), (2, 3, 4))
 
@@ -152,7 +153,7 @@ def _arity(method: Callable, x: Any) -> int:
     for takes in (1, 2):
         try:
             out = fn.jit(lambda *given: method(*[t.clone() for t in given]))(*[x] * takes)
-        except (TypeError, ValueError, RuntimeError, IndexError, fn.TracerError):
+        except (*ERRORS, fn.TracerError):
             continue
         return takes if isinstance(out, Tensor) else 0
     return 0
@@ -266,7 +267,7 @@ def draw(seed: int) -> Program:
                 continue
             try:
                 out = chosen.run(*[env[i] for i in operands], *params)
-            except (TypeError, ValueError, RuntimeError, IndexError):
+            except ERRORS:
                 continue
             if isinstance(out, Tensor) and out._v.size <= 4 * SIZE:
                 env.append(out)
@@ -310,7 +311,7 @@ def observed(program: Program, transform: Callable) -> list:
         try:
             with fn.set_grad_enabled(program.recorded):
                 results = f({"all": args} if program.nested else args)
-        except (TypeError, ValueError, RuntimeError, IndexError) as error:
+        except ERRORS as error:
             seen.append(
                 ("error", type(error).__name__ if call == 0 else "")
             )  # with other shapes jit looks at those first

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from funcnn.core.tensor import Tensor
-from funcnn.transforms.memory import apart, relation
+from funcnn.transforms.memory import mingled, relation
 from funcnn.transforms.places import Outside, Place
 from funcnn.transforms.staging import Stage
 
@@ -42,8 +43,12 @@ class Conditions:
         self.absent, self.guards = stage.absent, list(stage.guards.values())
         self.finders, self.same = stage.finders, stage.same
         self.related = stores or any(len(m.spot.boxes) > 1 for m in met)  # else it is all one who shares memory
-        boxes = [stage.real.get(id(m.box), m.box) for m in met]
-        self.relation = relation(boxes, [m.spot.array for m in met]) if self.related else ()
+        self.known: tuple[list[int], list] = ([], [])  # places, and weakly boxes and arrays, that were related so last
+        self.relation: tuple = ()
+        if self.related:
+            boxes, arrays = [stage.real.get(id(m.box), m.box) for m in met], [m.spot.array for m in met]
+            places = mingled(arrays)
+            self.relation = relation(places, [boxes[i] for i in places], [arrays[i] for i in places])
 
     def fits(self, args: list) -> list | None:
         """The boxes to run on, when they and the Python-level facts are still those that were traced; else None.
@@ -56,14 +61,29 @@ class Conditions:
         if not all(read() == seen for read, seen in self.guards):
             return None
         boxes = self.found(args) if self.finders else args
-        if boxes is None or not all(boxes[position] is place.find(boxes) for position, place in self.same):
+        if boxes is None or not all(one.find(boxes) is two.find(boxes) for one, two in self.same):
             return None
         if not _fit(self.later, boxes, arrays):
             return None
-        if not self.related or (apart(arrays) and not self.relation):
-            return boxes
-        met = [b.place.find(boxes) for b in (*self.given, *self.later)]
-        return boxes if relation(met, arrays) == self.relation else None
+        return boxes if not self.related or self._as_related(boxes, mingled(arrays)) else None
+
+    def _as_related(self, args: list, places: list[int]) -> bool:
+        """Whether boxes that may share memory, the others aside, do so as they did."""
+        if not places:
+            return not self.relation
+        first = len(self.given)
+        bound = [self.given[i] if i < first else self.later[i - first] for i in places]
+        boxes: list[Any] = [b.place.find(args) for b in bound]
+        arrays = [box._v for box in boxes]
+        known, held = self.known
+        if known == places and all(
+            box() is b and array() is a for (box, array), b, a in zip(held, boxes, arrays, strict=True)
+        ):
+            return True
+        if relation(places, boxes, arrays) != self.relation:
+            return False
+        self.known = places, [(weakref.ref(b), weakref.ref(a)) for b, a in zip(boxes, arrays, strict=True)]
+        return True
 
     def found(self, args: list) -> list | None:
         """The arguments, and after them what is looked up; None where something is missing."""

@@ -234,6 +234,8 @@ def jit(
         it is given by position or by name; one that a call leaves to its default is no matter.
     donate_argnums: arguments whose tensors the caller gives up; reading them afterwards raises.
     Raises ``ValueError`` for a position or name that the function does not have, ``TypeError`` for a static tensor.
+    Arguments may share memory, with one another and with what the function closes over: writes are seen as in eager code, and
+    a result that is an argument, or a view of one, is that tensor, or that view (docs/design/0001-core.md, point 9).
     What the function reads from Python while tracing (a global, an attribute that is no tensor) is part of the program; a
         module's mode and parameters and an optimizer's options are watched, and trace anew when they change.
     Raises ``TracerError`` for Python control flow on a traced value.

@@ -10,7 +10,9 @@ between the region's ends, into which the writes are put in order. Most spots ar
 
 from __future__ import annotations
 
+import ctypes
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -27,7 +29,8 @@ WORK = 10_000  # steps that an exact answer to "do these overlap?" may take; bey
 
 # ---- memory as values -------------------------------------------------------------------------------------------------
 def _lying(whole: np.ndarray, offset: int, shape: tuple, steps: tuple) -> np.ndarray:
-    return as_strided(whole[offset:], shape, tuple([step * whole.itemsize for step in steps]))
+    item = whole.itemsize
+    return _ndarray(shape, whole.dtype, whole, offset * item, tuple([step * item for step in steps]))
 
 
 def _put(ins: list, outs: list, offset: int, shape: tuple, steps: tuple) -> None:
@@ -45,14 +48,19 @@ memory_put_p = Primitive("memory_put", lambda whole, new, offset, shape, steps: 
 
 def stretch(array: np.ndarray, count: int) -> np.ndarray:
     """The ``count`` numbers in memory from the first one of ``array`` on, in one dimension."""
+    if array.size == count and array.flags.forc:
+        return array.T.reshape(-1) if array.flags.f_contiguous else array.reshape(-1)
     if any(step < 0 for step in array.strides):
         array = array[tuple([slice(None, None, -1 if step < 0 else 1) for step in array.strides])]
     return as_strided(array, (count,), (array.itemsize,))
 
 
 # ---- what arrays share ------------------------------------------------------------------------------------------------
-def extent(array: np.ndarray) -> tuple[int, int]:
+def extent(array: np.ndarray, _byte: Any = ctypes.c_char) -> tuple[int, int]:
     """The addresses of an array's first byte and of the one after its last."""
+    if array.flags.forc and array.flags.writeable:
+        first = ctypes.addressof(_byte.from_buffer(array if array.flags.c_contiguous else array.T))
+        return first, first + array.nbytes
     first = last = array.__array_interface__["data"][0]
     for size, step in zip(array.shape, array.strides, strict=True):
         if step < 0:
@@ -62,10 +70,16 @@ def extent(array: np.ndarray) -> tuple[int, int]:
     return first, last + array.itemsize
 
 
-def apart(arrays: list[np.ndarray]) -> bool:
-    """Whether the arrays visibly share nothing: each has an owner of its own. Fast; False may also mean "not known"."""
-    owners = set(map(id, [a if (base := a.base) is None else _owner(base) for a in arrays]))
-    return len(owners) == len(arrays) and _unknown not in owners
+def mingled(arrays: list[np.ndarray]) -> list[int]:
+    """The positions of the arrays that may share memory with another, for they have no owner of their own. Fast."""
+    owners = [*map(id, [a if (base := a.base) is None else _owner(base) for a in arrays])]
+    different = set(owners)
+    if _unknown in different:
+        return [*range(len(arrays))]
+    if len(different) == len(owners):
+        return []
+    counts = Counter(owners)
+    return [i for i, owner in enumerate(owners) if counts[owner] > 1]
 
 
 def _owner(base: Any) -> Any:
@@ -79,12 +93,10 @@ def _owner(base: Any) -> Any:
 _unknown = id(None)
 
 
-def relation(boxes: list, arrays: list[np.ndarray]) -> tuple:
+def relation(places: list[int], boxes: list, arrays: list[np.ndarray]) -> tuple:
     """Which of the arrays lie in the same stretch of memory, and how: for each such stretch, for each array in it, its
-    position in the list, that of the first entry with the same box, its distance from the beginning, and its strides.
+    place, that of the first entry with the same box, its distance from the beginning, and its strides.
     """
-    if apart(arrays):
-        return ()
     spans = sorted((*extent(a), i) for i, a in enumerate(arrays) if a.size)
     found: list[tuple] = []
     cluster: list[tuple] = []
@@ -96,7 +108,7 @@ def relation(boxes: list, arrays: list[np.ndarray]) -> tuple:
             cluster, start = [], first
         if i >= 0:
             same = next(j for j, box in enumerate(boxes) if box is boxes[i])
-            cluster.append((i, same, first - start, arrays[i].strides))
+            cluster.append((places[i], places[same], first - start, arrays[i].strides))
         end = max(end, last) if cluster else last
     return tuple(found)
 

@@ -53,7 +53,7 @@ class Stage:
         self.guards: dict[Any, tuple[Callable, Any]] = {}
         self.given = self.arguments = 0  # arguments, and those with the boxes that are looked up
         self.finders: list[Callable[[], list | None]] = []
-        self.same: list[tuple[int, Place]] = []  # found boxes that the trace knew already, and where it knew them
+        self.same: list[tuple[Place, Place]] = []  # two places where the trace found one box
         self.histories: list[tuple[Any, str, Any]] = []  # what boxes from outside knew of their histories
         self.noted: set[int] = set()
         self.give_back: Callable = partial(
@@ -123,6 +123,7 @@ class Stage:
     def _stand(self, t: Tensor, place: Place) -> Tensor:
         """The box that stands for ``t``, which is found at ``place``."""
         if id(t) in self.stands:
+            self.same.append((place, self.places[id(self.stands[id(t)])]))
             return self.stands[id(t)]
         box = self.stands[id(t)] = wrap(None)
         self.real[id(box)] = t
@@ -139,7 +140,7 @@ class Stage:
         self.finders.append(find)
         for box in find() or ():
             if id(box) in self.places:
-                self.same.append((self.arguments, self.places[id(box)]))
+                self.same.append((Place(None, self.arguments), self.places[id(box)]))
             else:
                 self.places[id(box)] = Place(None, self.arguments)
                 self.held.append(box)
@@ -209,10 +210,8 @@ class Stage:
             return
         entry = self.reached(t)
         region, cell = entry.spot.region, id(self._cell(t))
-        if not entry.spot.array.flags.writeable:
-            raise ShapeError(
-                "in-place: the memory is read-only (expanded, or from a read-only array); use .clone() first"
-            )
+        if entry.spot.array.size and not entry.spot.array.flags.writeable:
+            raise ShapeError("in place: the memory is read-only (expanded, or read-only outside); use .clone() first")
         if ctx.grad and new._node is not None:
             region.recorded = True
             self.recorded.add(cell)

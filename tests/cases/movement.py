@@ -19,7 +19,7 @@ def _written(x: Any, y: Any) -> Any:
 ROWS = [
     both("reshape", lambda m, x: m.reshape(x, (4, 6)), A),
     both("reshape_minus_one", lambda m, x: x.reshape(-1, 2), A),
-    both("view", lambda m, x: x.view(6, 4), A),
+    both("view", lambda m, x: x.contiguous().view(6, 4), A),
     both("flatten", lambda m, x: m.flatten(x, 1), A),
     both("unflatten", lambda m, x: x.unflatten(2, (2, 2)), A),
     both("squeeze", lambda m, x: m.squeeze(x), Arr((1, 3, 1))),
