@@ -11,6 +11,7 @@ from funcnn.core.errors import DTypeError
 from funcnn.core.tensor import Cell, Tensor, refresh, wrap
 from funcnn.ops.common import to_tensor
 from funcnn.ops.creation import empty
+from funcnn.ops.elementwise import clone, detach
 
 
 def _leaf(cls: type, data: Any, requires_grad: bool) -> Tensor:
@@ -41,6 +42,12 @@ class Parameter(Tensor):
 
     def __new__(cls, data: Any = None, requires_grad: bool = True) -> Parameter:
         return _leaf(cls, data, requires_grad)  # type: ignore[return-value]
+
+    def __deepcopy__(self, memo: dict) -> Parameter:
+        """A parameter on memory of its own, without gradient."""
+        if id(self) not in memo:
+            memo[id(self)] = type(self)(clone(detach(self)), self.requires_grad)
+        return memo[id(self)]
 
     def __repr__(self) -> str:
         return "Parameter containing:\n" + super().__repr__()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from funcnn.core.format import format_tensor
 from funcnn.core.mutation import assign
 from funcnn.core.primitive import layout
 from funcnn.core.size import Size
-from funcnn.core.tensor import Tensor, concrete, constant, share, version, wrap
+from funcnn.core.tensor import Cell, Tensor, concrete, constant, share, version, wrap
 from funcnn.ops import generator as generators
 from funcnn.ops import random
 from funcnn.ops.common import cast, numel, size_args, to_tensor
@@ -144,28 +145,85 @@ def _as_float(self: Tensor) -> float:
     return float(concrete(self, "float() of", scalar=True).item())
 
 
+# ---- copies and pickles -----------------------------------------------------------------------------------------------
+OWN = frozenset(Tensor.__annotations__)  # attributes of the box; what else it has, the user gave it
+
+
+def _attributes(self: Tensor) -> dict:
+    return {name: value for name, value in vars(self).items() if name not in OWN}
+
+
+def _copy(self: Tensor) -> Tensor:
+    """``copy.copy``: a leaf on the same memory, with what the user has attached."""
+    out = wrap(concrete(self, "copy of"), type(self))
+    out._cell, out._rg = share(self), self.requires_grad
+    vars(out).update(_attributes(self))
+    return out
+
+
 def _deepcopy(self: Tensor, memo: dict) -> Tensor:
+    """``copy.deepcopy``: what shares memory among the originals shares it among their copies."""
     if id(self) in memo:
         return memo[id(self)]
     if self._node is not None:
         raise GradientError("deepcopy: only leaf tensors can be copied deeply; use .detach().clone()")
-    out = wrap(concrete(self, "deepcopy of").copy(), type(self))
-    out._rg = self._rg
-    out._grad = None if self._grad is None else clone(detach(self._grad))
+    array, cell = concrete(self, "deepcopy of"), self._cell
+    out = wrap(_copied(array) if cell is None or not cell.shared else _copied_memory(array, memo), type(self))
     memo[id(self)] = out
+    if cell is not None and cell.shared:
+        out._cell = memo.setdefault(id(cell), Cell())
+        out._cell.shared = True
+    out._rg = self._rg
+    out._grad = None if self._grad is None else copy.deepcopy(self._grad, memo)
+    vars(out).update({name: copy.deepcopy(value, memo) for name, value in _attributes(self).items()})
     return out
 
 
-def _rebuild(cls: type, array: np.ndarray, requires_grad: bool) -> Tensor:
-    out = wrap(array, cls)
+def _copied_memory(array: np.ndarray, memo: dict) -> np.ndarray:
+    """The view ``array`` of a copy of all the memory that it is a view of; one copy for all of one ``deepcopy``."""
+    root = array
+    while type(root.base) is np.ndarray:
+        root = root.base
+    if root is array or not root.flags.forc:
+        return copy.deepcopy(array, memo) if root is array else _copied(array)
+    memory = copy.deepcopy(root, memo).reshape(-1, order="A")  # as it lies: a view
+    offset = array.__array_interface__["data"][0] - root.__array_interface__["data"][0]
+    out = np.ndarray(array.shape, array.dtype, memory, offset, array.strides) if array.size else array.copy()
+    out.flags.writeable = array.flags.writeable
+    return out
+
+
+def _packed(array: np.ndarray) -> tuple[np.ndarray, tuple, tuple]:
+    """The numbers of ``array`` once each and contiguous, their order of axes, and the shape that they are spread to."""
+    order = tuple(sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis])))
+    once = array[tuple(slice(1) if step == 0 else slice(None) for step in array.strides)]
+    return np.array(once.transpose(order), order="C"), order, array.shape
+
+
+def _unpacked(array: np.ndarray, order: tuple, shape: tuple) -> np.ndarray:
+    lying = array.transpose(np.argsort(order)) if order != tuple(range(array.ndim)) else array
+    return lying if lying.shape == shape else np.broadcast_to(lying, shape)
+
+
+def _copied(array: np.ndarray) -> np.ndarray:
+    return _unpacked(*_packed(array))
+
+
+def _rebuild(
+    cls: type, array: np.ndarray, requires_grad: bool, order: Any = None, shape: Any = None, attributes: Any = ()
+) -> Tensor:
+    out = wrap(array if order is None else _unpacked(array, order, shape), cls)
     out._rg = requires_grad
+    vars(out).update(attributes)
     return out
 
 
 def _reduce(self: Tensor, protocol: Any) -> tuple:
-    return _rebuild, (type(self), np.ascontiguousarray(concrete(self, "pickle of")), self._rg)
+    array, order, shape = _packed(concrete(self, "pickle of"))
+    return _rebuild, (type(self), array, self.requires_grad, order, shape, _attributes(self))
 
 
+# ---- data, strides, random fills ----------------------------------------------------------------------------------------
 def _get_data(self: Tensor) -> Tensor:
     return detach(self)
 
@@ -232,7 +290,8 @@ def _attach() -> None:
         "is_contiguous": lambda self: layout(self).flags.c_contiguous,
         "cpu": lambda self: self, "type_as": lambda self, other: to(self, other), "__repr__": _repr, "__format__": _format,
         "__len__": _length, "__iter__": _iterate, "__contains__": _contains, "__int__": _as_int, "__index__": _as_index,
-        "__float__": _as_float, "__deepcopy__": _deepcopy, "__reduce_ex__": _reduce, "__new__": staticmethod(_new_tensor),
+        "__float__": _as_float, "__copy__": _copy, "__deepcopy__": _deepcopy,
+        "__reduce_ex__": _reduce, "__new__": staticmethod(_new_tensor),
         "normal_": _drawn("normal_", _normal), "uniform_": _drawn("uniform_", _uniform),
         "random_": _drawn("random_", _integers), "bernoulli_": _drawn("bernoulli_", _bernoulli),
         "data_ptr": lambda self: concrete(self, "data_ptr() of").ctypes.data, "is_cuda": False,
