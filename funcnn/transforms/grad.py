@@ -14,6 +14,7 @@ from funcnn.core.context import ctx, running
 from funcnn.core.errors import DTypeError, GradientError, ShapeError
 from funcnn.core.graph import Node
 from funcnn.core.interpreter import BoxTracer, Interpreter
+from funcnn.core.mutation import assign
 from funcnn.core.tensor import Tensor, refresh_all
 from funcnn.ops.common import to_tensor
 from funcnn.ops.creation import as_tensor, ones_like, zeros_like
@@ -97,6 +98,7 @@ def vjp(f: Callable, *primals: Any, has_aux: bool = False) -> tuple:
     with running(tape, True):
         result = f(*treedef.unflatten(boxes))
         refresh_all(tree.leaves(result))
+    _settle(leaves, boxes)
     result, aux = _split_aux(result, has_aux, "vjp")
     outs, outdef = tree.flatten(result)
     outs = [out if isinstance(out, Tensor) else as_tensor(out) for out in outs]
@@ -127,6 +129,14 @@ def _cotangent(g: Any, value: Tensor) -> Tensor:
     return t
 
 
+def _settle(leaves: list, boxes: list[Tensor]) -> None:
+    """Give inputs that were written without recording their new values."""
+    for leaf, box in zip(leaves, boxes, strict=True):
+        if box._v.value is not leaf and isinstance(leaf, Tensor):
+            with running(ctx.top, False):
+                assign(leaf, box._v.value, "in-place")
+
+
 def _arrived(reached: dict, box: Tensor, t: Tensor) -> Tensor:
     g = reached.get(box._v.edge)
     return zeros_like(t) if g is None else g
@@ -136,7 +146,7 @@ def value_and_grad(f: Callable, argnums: int | Sequence[int] = 0, has_aux: bool 
     """A function giving ``(f(...), gradient)``, where ``f`` returns a scalar (and ``aux`` second with ``has_aux``).
 
     argnums: which positional argument(s) to differentiate; each may be a pytree. A sequence gives a tuple of gradients.
-        What ``f`` writes in place to the other arguments, they have afterwards.
+        What ``f`` writes in place to the other arguments, or to these under ``no_grad``, they have afterwards.
     Raises ``GradientError`` when the value is not a scalar, ``DTypeError`` when an argument is not floating-point.
     """
 

@@ -14,6 +14,7 @@ from funcnn.core.aval import Aval, Tracer
 from funcnn.core.context import ctx, running
 from funcnn.core.errors import ShapeError
 from funcnn.core.interpreter import BoxTracer, Interpreter
+from funcnn.core.mutation import assign
 from funcnn.core.tensor import Tensor, refresh_all
 from funcnn.ops.creation import as_tensor, zeros
 from funcnn.ops.join import stack
@@ -115,8 +116,8 @@ def vmap(f: Callable, in_axes: Any = 0, out_axes: Any = 0, randomness: str = "er
     in_axes: an int or None (not mapped) for all arguments, or a tuple with one for each, itself an int, None or a pytree
         matching the argument. Tensors and arrays given by keyword are mapped over their first axis.
     out_axes: likewise for the output; None for one that is the same for all examples.
-    What ``f`` writes in place to an argument that is not mapped, it has afterwards; values that differ between the examples
-    are each example's own, and the argument stays as it was.
+    What ``f`` writes in place to an argument, it has afterwards; but to one that is not mapped each example may write values
+    of its own, and then it stays as it was.
     randomness: what a draw from a generator is that ``f`` asks for: refused ("error"), or one for all examples ("same"),
         or each example's own ("different"). What is drawn from a key that is passed in is the key's business.
     Raises ``ShapeError`` when nothing is mapped or the mapped sizes differ.
@@ -138,6 +139,7 @@ def vmap(f: Callable, in_axes: Any = 0, out_axes: Any = 0, randomness: str = "er
             loans.lend(t) if axis is None else batch.enter(t if axis == 0 else movedim(t, axis, 0))
             for t, axis in zip(tensors, axes, strict=True)
         ]
+        given = [box._v if isinstance(box, Tensor) else None for box in moved]
         with running(batch, ctx.grad):
             positional, named = treedef.unflatten(moved)
             result = f(*positional, **named)
@@ -145,6 +147,9 @@ def vmap(f: Callable, in_axes: Any = 0, out_axes: Any = 0, randomness: str = "er
             refresh_all(outs)
         outs = [loans.returned(out) for out in outs]
         loans.settle()
+        for leaf, axis, box, value in zip(leaves, axes, moved, given, strict=True):
+            if axis is not None and box._v is not value and isinstance(leaf, Tensor):
+                assign(leaf, batch.leave(box, axis), "in-place")
         ends = _spread(tuple(out_axes) if isinstance(out_axes, list) else out_axes, result)
         return outdef.unflatten([batch.leave(out, axis) for out, axis in zip(outs, ends, strict=True)])
 

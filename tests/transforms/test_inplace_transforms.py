@@ -113,7 +113,9 @@ def test_a_write_without_recording_leaves_it_what_is_differentiated(wrap: Any) -
             x.clamp_(-1.0, 1.0)
         return (x * x).sum()
 
-    np.testing.assert_array_equal(wrap(fn.grad(f))(X.clone()).numpy(), [2, -2, 2])
+    x = X.clone()
+    np.testing.assert_array_equal(wrap(fn.grad(f))(x).numpy(), [2, -2, 2])
+    assert x.tolist() == [1, -1, 1]
 
 
 def test_values_overwritten_before_their_derivative_was_taken_are_still_refused() -> None:
@@ -229,6 +231,21 @@ def test_vmap_lets_each_example_write_its_own(name: str, wrap: Any) -> None:
     assert b.tolist() == constant.get(name, [1, 2, 3])  # what is the same for all examples is in the argument
     slopes = wrap(fn.vmap(fn.grad(lambda x, b: (f(x, b) ** 2).sum()), in_axes=(0, None)))(xs, fn.arange(1.0, 4.0))
     np.testing.assert_allclose(slopes[0].numpy(), eagerly(f, fn.arange(1.0, 4.0))[0], rtol=1e-5)
+
+
+@both_ways
+@pytest.mark.parametrize("axis", [0, 1])
+def test_vmap_writes_to_what_it_maps(wrap: Any, axis: int) -> None:
+    """As torch.func does."""
+    for write in (lambda x: x.mul_(2.0), lambda x: x.zero_(), lambda x: x[1:].add_(x[:-1]), lambda x: x.copy_(X)):
+        x = fn.arange(9.0).reshape(3, 3)
+        expected = x.clone()
+        for row in expected if axis == 0 else expected.t():
+            write(row)
+        wrap(fn.vmap(lambda x, w=write: (w(x), x + 0)[1], in_axes=axis))(x)
+        assert x.tolist() == expected.tolist()
+    with pytest.raises(GradientError, match="leaf"):
+        wrap(fn.vmap(lambda x: x.mul_(2.0)))(fn.ones(3).requires_grad_())
 
 
 @both_ways
