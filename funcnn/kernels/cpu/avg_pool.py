@@ -14,6 +14,7 @@ from funcnn.kernels.cpu.compile import device_function, kernel
 from funcnn.kernels.cpu.parallel import parallel_for
 from funcnn.kernels.cpu.pool_rows import deliver, lines_under, margin_of, phase_length, slack, spread, tap_columns
 from funcnn.kernels.cpu.pool_taps import paired_totals, scale_row, totals, window_means
+from funcnn.kernels.cpu.room import filled, intact, room
 from funcnn.kernels.cpu.rows import clear_row, copy_row
 from funcnn.kernels.cpu.stream import to_line
 from funcnn.kernels.cpu.vector import pointer, shift
@@ -42,14 +43,14 @@ def avg_pool_rows(chunk, worker, x, y, extents, size, stride, padding, rows, pas
     more, zero = slack(pointer(x, 0)), x.dtype.type(0)
     margin = margin_of(pointer(x, 0), padding[2])
     apart = phase_length(pointer(x, 0), Q, W, size[2], stride[2], padding[2], 1)
-    sums, ones = np.zeros(BLOCK * stride[2] * apart + more, x.dtype), np.ones(size[0] * size[1], x.dtype)
-    tables = np.empty(size[0] * size[1] + size[2], np.int64)
+    sums, ones = filled(BLOCK * stride[2] * apart + more, x.dtype, 0), filled(size[0] * size[1], x.dtype, 1)
+    tables = room(size[0] * size[1] + size[2], np.int64)
     tap_columns(pointer(tables, size[0] * size[1]), size[2], stride[2], padding[2], 1, margin, apart)
-    across, divisors = np.ones(Q + more, x.dtype), np.ones(BLOCK, x.dtype)
+    across, divisors = filled(Q + more, x.dtype, 1), filled(BLOCK, x.dtype, 1)
     for q in range(Q):
         across[q] = extents[O + P + q]
     first, last = chunk * rows, min((chunk + 1) * rows, M * O * P)
-    room, aligned = np.empty(BLOCK * Q + more, x.dtype), to_line(pointer(sums, 0))
+    means, aligned = room(BLOCK * Q + more, x.dtype), to_line(pointer(sums, 0))
     for block in range(first, last, BLOCK):
         count = min(BLOCK, last - block)
         lines, columns = pointer(tables, 0), pointer(tables, size[0] * size[1])
@@ -61,9 +62,10 @@ def avg_pool_rows(chunk, worker, x, y, extents, size, stride, padding, rows, pas
             image, target = pointer(x, m * D * H * W), pointer(sums, aligned + u * stride[2] * apart + margin)
             spread(image, lines, pointer(ones, 0), taps, W, stride[2], target, apart, zero)
         for u in range(count):
-            summed, out = pointer(sums, aligned + u * stride[2] * apart), pointer(room, u * Q)
+            summed, out = pointer(sums, aligned + u * stride[2] * apart), pointer(means, u * Q)
             window_means(summed, columns, size[2], Q, divisors[u], pointer(across, 0), out)
-        deliver(pointer(y, block * Q), pointer(room, 0), count * Q, past)
+        deliver(pointer(y, block * Q), pointer(means, 0), count * Q, past)
+    intact(sums), intact(ones), intact(tables), intact(across), intact(divisors), intact(means)
 
 
 # ---- windows of any bounds ------------------------------------------------------------------------------------------
@@ -85,7 +87,7 @@ def window_mean_rows(chunk, worker, x, y, bounds, extents, rows):
     """Output rows [chunk * rows, (chunk + 1) * rows) of ``window_mean``."""
     M, O, P, Q = y.shape
     _, D, H, W = x.shape
-    scratch = np.empty(W, x.dtype)
+    scratch = room(W, x.dtype)
     for row in range(chunk * rows, min((chunk + 1) * rows, M * O * P)):
         m, plane_row = divmod(row, O * P)
         o, p = divmod(plane_row, P)
@@ -103,6 +105,7 @@ def window_mean_rows(chunk, worker, x, y, bounds, extents, rows):
             for w in range(bounds[O + P + q, 0], bounds[O + P + q, 1]):
                 value += sums[w]
             out[q] = value / (divisor * extents[O + P + q])
+    intact(scratch)
 
 
 @kernel(touches={"y": lambda x: len(x)})
@@ -166,13 +169,13 @@ def avg_pool_grad_rows(chunk, worker, dy, dx, covers, extents, size, stride, pad
     more, zero = slack(pointer(dx, 0)), dx.dtype.type(0)
     margin = margin_of(pointer(dx, 0), size)
     apart = margin + margin_of(pointer(dx, 0), max(Q, W + padding)) + 2 * more
-    sums, shares = np.zeros(BLOCK * apart + more, dx.dtype), np.ones(O + P + Q + more, dx.dtype)
+    sums, shares = filled(BLOCK * apart + more, dx.dtype, 0), filled(O + P + Q + more, dx.dtype, 1)
     for q in range(O + P + Q):
         shares[q] = 1 / extents[q]
-    tables, weights = np.empty(O * P + 2 * size + BLOCK, np.int64), np.empty(O * P, dx.dtype)
+    tables, weights = room(O * P + 2 * size + BLOCK, np.int64), room(O * P, dx.dtype)
     evens = column_offsets(pointer(tables, O * P), size, stride, padding, margin)
     first, last = chunk * rows, min((chunk + 1) * rows, M * D * H)
-    room, aligned = np.empty(BLOCK * W + 2 * more, dx.dtype), to_line(pointer(sums, 0))
+    slopes, aligned = room(BLOCK * W + 2 * more, dx.dtype), to_line(pointer(sums, 0))
     for block in range(first, last, BLOCK):
         count = min(BLOCK, last - block)
         lines, offsets, again = pointer(tables, 0), pointer(tables, O * P), pointer(tables, O * P + 2 * size)
@@ -195,9 +198,9 @@ def avg_pool_grad_rows(chunk, worker, dy, dx, covers, extents, size, stride, pad
                 spread(pointer(dy, m * O * P * Q), lines, pointer(weights, 0), taps, Q, 1, summed, 0, zero)
                 scale_row(summed, pointer(shares, O + P), Q)
         for u in range(count):
-            source, out = pointer(sums, aligned + u * apart), pointer(room, u * W)
+            source, out = pointer(sums, aligned + u * apart), pointer(slopes, u * W)
             if again[u]:
-                copy_row(out, pointer(room, (u - 1) * W), W)
+                copy_row(out, pointer(slopes, (u - 1) * W), W)
             elif stride == 1:
                 totals(source, offsets, size, W, out)
             elif stride == 2:
@@ -208,7 +211,8 @@ def avg_pool_grad_rows(chunk, worker, dy, dx, covers, extents, size, stride, pad
                     for q in range(over[2 * w], over[2 * w + 1]):
                         value += source[margin + q]
                     out[w] = value
-        deliver(pointer(dx, block * W), pointer(room, 0), count * W, past)
+        deliver(pointer(dx, block * W), pointer(slopes, 0), count * W, past)
+    intact(sums), intact(shares), intact(tables), intact(weights), intact(slopes)
 
 
 @device_function

@@ -69,6 +69,8 @@ def run(kernel: Any, call: Callable, args: tuple) -> Any:
         group.before = group.inside().copy()
     try:
         result = call(*[_replaced(value, copies) for value in named.values()])
+    except RuntimeError as error:
+        raise CheckError(f"kernel {kernel.__name__}: {error}") from error
     finally:
         for group in groups:
             group.restore()

@@ -13,6 +13,8 @@ import numpy as np
 from funcnn.kernels.cpu.compile import device_function, kernel
 from funcnn.kernels.cpu.norm_runs import PIECE, first_mean, run_spread
 from funcnn.kernels.cpu.parallel import parallel_for
+from funcnn.kernels.cpu.room import intact
+from funcnn.kernels.cpu.room import room as own_room
 from funcnn.kernels.cpu.stream import stream
 from funcnn.kernels.cpu.vector import pointer, shift
 
@@ -153,7 +155,8 @@ def _row_grads(chunk, worker, dy, x, dx, weight, mean, rstd, parts, each, groups
     dw, db = pointer(parts, chunk * 2 * size), pointer(parts, (chunk * 2 + 1) * size)
     for i in range(2 * size):
         dw[i] = kind(0)
-    held = np.empty((ROWS, 4), x.dtype)
+    factors = own_room(ROWS * 4, x.dtype)
+    held = factors.reshape((ROWS, 4))
     for n in range(block * each, stop, many):
         count = min(many, stop - n)
         for k in range(count):
@@ -175,6 +178,7 @@ def _row_grads(chunk, worker, dy, x, dx, weight, mean, rstd, parts, each, groups
             for k in range(count):
                 at = row + k * groups
                 add_column(shift(g, k * step), shift(p, k * step), dw, db, size, mean[at], rstd[at], held[k, 3])
+    intact(factors)
 
 
 @kernel(

@@ -24,6 +24,7 @@ from funcnn.kernels.cpu.pool_rows import (
     tap_columns,
 )
 from funcnn.kernels.cpu.pool_taps import window_maxima
+from funcnn.kernels.cpu.room import filled, intact, room
 from funcnn.kernels.cpu.stream import to_line
 from funcnn.kernels.cpu.vector import pointer, shift
 
@@ -50,12 +51,12 @@ def max_pool_rows(chunk, worker, x, y, argmax, size, stride, padding, dilation, 
     apart = phase_length(pointer(x, 0), Q, W, size[2], step, padding[2], dilation[2])
     reach, below = (size[1] - 1) * dilation[1], stride[1] * step * apart  # from one output row's rows to the next's
     slots = (BLOCK - 1) * stride[1] + reach + 1
-    spread_rows, taps = np.full(size[0] * slots * step * apart + more, lowest), size[0] * size[1] * size[2]
-    tables, weight = np.zeros(2 * taps + size[2] + 1, np.int64), np.ones(1, x.dtype)
+    spread_rows, taps = filled(size[0] * slots * step * apart + more, x.dtype, lowest), size[0] * size[1] * size[2]
+    tables, weight = filled(2 * taps + size[2] + 1, np.int64, 0), filled(1, x.dtype, 1)
     list_taps(tables, taps, H, W, size, step, padding, dilation, slots, margin, apart)
     firsts = first_columns(argmax, Q, W, size[2], step, padding[2], dilation[2], more)
     first, last = chunk * rows, min((chunk + 1) * rows, M * O * P)
-    values, places = np.empty(BLOCK * Q + more, x.dtype), np.empty(BLOCK * Q + more, argmax.dtype)
+    values, places = room(BLOCK * Q + more, x.dtype), room(BLOCK * Q + more, argmax.dtype)
     aligned, row = to_line(pointer(spread_rows, 0)), first
     while row < last:
         m, plane_row = divmod(row, O * P)
@@ -86,6 +87,7 @@ def max_pool_rows(chunk, worker, x, y, argmax, size, stride, padding, dilation, 
         deliver(pointer(y, row * Q), pointer(values, 0), count * Q, past)
         deliver(pointer(argmax, row * Q), pointer(places, 0), count * Q, past)
         row += count
+    intact(spread_rows), intact(tables), intact(weight), intact(firsts), intact(values), intact(places)
 
 
 @device_function
@@ -135,7 +137,7 @@ def maxima_or_nan(lines, offsets, marks, taps, count, step, firsts, top, base, l
 def first_columns(argmax, Q, W, size, step, padding, dilation, more):
     """The first column of each of a row's windows that is inside the image, -1 where none is; and -1 as often again, for
     rows without any. ``more`` numbers follow both."""
-    firsts = np.full(2 * (Q + more), -1, argmax.dtype)
+    firsts = filled(2 * (Q + more), argmax.dtype, -1)
     for q in range(Q):
         firsts[q] = first_inside(q * step - padding, size, dilation, W)
     return firsts
@@ -176,11 +178,8 @@ def window_max_rows(chunk, worker, x, y, argmax, bounds, rows):
     """Output rows [chunk * rows, (chunk + 1) * rows) of ``window_max``."""
     M, O, P, Q = y.shape
     _, D, H, W = x.shape
-    table, values, places = (
-        np.empty(D * H * max(W // FEW + 1, FEW - 1), np.int64),  # a window narrower than FEW takes a place a pixel
-        np.empty(LANES, x.dtype),
-        np.empty(LANES, np.int64),
-    )
+    table = room(D * H * max(W // FEW + 1, FEW - 1), np.int64)  # a window narrower than FEW takes a place a pixel
+    values, places = room(LANES, x.dtype), room(LANES, np.int64)
     lowest = x.dtype.type(-np.inf)
     for row in range(chunk * rows, min((chunk + 1) * rows, M * O * P)):
         m, plane_row = divmod(row, O * P)
@@ -210,6 +209,7 @@ def window_max_rows(chunk, worker, x, y, argmax, bounds, rows):
             else:
                 largest_at(image, offsets, taps, 0, 1, 1, 1, 0, 0, lowest, lane_best, lane_where)
             best[q], where[q] = winning_lane(lane_best, lane_where, lanes)
+    intact(table), intact(values), intact(places)
 
 
 @device_function

@@ -20,6 +20,7 @@ from funcnn.kernels.cpu.pool_rows import (
     tap_columns,
 )
 from funcnn.kernels.cpu.pool_taps import window_peaks
+from funcnn.kernels.cpu.room import filled, intact, room
 from funcnn.kernels.cpu.stream import to_line
 from funcnn.kernels.cpu.vector import pointer
 
@@ -43,8 +44,8 @@ def max_values_rows(chunk, worker, x, y, size, stride, padding, dilation, rows, 
     step, more, lowest = stride[2], slack(pointer(x, 0)), x.dtype.type(-np.inf)
     margin = margin_of(pointer(x, 0), padding[2])
     apart = phase_length(pointer(x, 0), Q, W, size[2], step, padding[2], dilation[2])
-    peaks, room = np.full(BLOCK * step * apart + more, lowest), np.empty(BLOCK * Q + more, x.dtype)
-    tables, aligned = np.empty(size[0] * size[1] + size[2], np.int64), to_line(pointer(peaks, 0))
+    peaks, tops = filled(BLOCK * step * apart + more, x.dtype, lowest), room(BLOCK * Q + more, x.dtype)
+    tables, aligned = room(size[0] * size[1] + size[2], np.int64), to_line(pointer(peaks, 0))
     tap_columns(pointer(tables, size[0] * size[1]), size[2], step, padding[2], dilation[2], margin, apart)
     last = min((chunk + 1) * rows, M * O * P)
     for block in range(chunk * rows, last, BLOCK):
@@ -64,11 +65,12 @@ def max_values_rows(chunk, worker, x, y, size, stride, padding, dilation, rows, 
                 m, plane_row = divmod(block + u, O * P)
                 o, p = divmod(plane_row, P)
                 taps = lines_under(lines, o, p, x, size, stride, padding, dilation)
-                image, out = pointer(x, m * D * H * W), pointer(room, u * Q)
+                image, out = pointer(x, m * D * H * W), pointer(tops, u * Q)
                 peaks_or_nan(image, lines, taps, W, Q, size[2], step, padding[2], dilation[2], lowest, out)
             else:
-                window_peaks(pointer(peaks, aligned + u * step * apart), columns, size[2], Q, pointer(room, u * Q))
-        deliver(pointer(y, block * Q), pointer(room, 0), count * Q, past)
+                window_peaks(pointer(peaks, aligned + u * step * apart), columns, size[2], Q, pointer(tops, u * Q))
+        deliver(pointer(y, block * Q), pointer(tops, 0), count * Q, past)
+    intact(peaks), intact(tops), intact(tables)
 
 
 @device_function
