@@ -11,12 +11,13 @@ from funcnn.core.aval import Aval
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
-from funcnn.ops.common import all_batched, broadcast, cast, normalize_dim, stored, to_tensor
+from funcnn.ops.common import all_batched, broadcast, cast, normalize_dim, numel, stored, to_tensor
 from funcnn.ops.creation import zeros, zeros_like
-from funcnn.ops.elementwise import mul, true_divide, where
+from funcnn.ops.elementwise import clamp, mul, sub, true_divide, where
 from funcnn.ops.index import gather_p, in_positive_range, index_put_p, mesh, one_dim
 from funcnn.ops.index import masked_fill as masked_fill
 from funcnn.ops.movement import expand, movedim, reshape, slice_dim
+from funcnn.ops.scan import cumsum
 
 
 def _scatter_shape(base: Any, index: Any, src: Any, dim: int, mode: str) -> tuple:
@@ -145,6 +146,30 @@ def _enough(ins: list) -> None:
         raise ShapeError(f"masked_scatter: source has {ins[2].size} elements for {count} places")
 
 
+def _places(mask: Tensor) -> Tensor:
+    """Which element of its source each place of a batch of masks would take, flat: the count of True before it."""
+    rows = reshape(mask, (mask._v.shape[0], numel(tuple(mask._v.shape[1:]))))
+    return clamp(sub(cumsum(rows, 1), 1), 0)
+
+
+def _masked_put_batch(n: int, ins: list, batched: list) -> Tensor:
+    x, mask, source = all_batched(n, ins, batched)
+    if not x._v.size or not source._v.size:
+        flat = [reshape(t, (t._v.size,)) for t in (x, mask, source)]  # nothing is put, if the check passes
+        return reshape(masked_put_p(*flat), tuple(x._v.shape))
+    picked = reshape(gather_p(source, _places(mask), dim=1), tuple(x._v.shape))
+    return where(mask, picked, x)
+
+
+def _masked_take_batch(n: int, ins: list, batched: list, count: int) -> Tensor:
+    g, mask = all_batched(n, ins, batched)
+    base = zeros((n, count), dtype=g._v.dtype)
+    if not g._v.size or not count:
+        return base
+    places = _places(mask)
+    return scatter_p(base, places, reshape(where(mask, g, False), tuple(places._v.shape)), dim=1, mode="add")
+
+
 masked_put_p = Primitive(
     "masked_scatter",
     _masked_put_shape,
@@ -154,6 +179,7 @@ masked_put_p = Primitive(
         None,
         lambda: masked_take_p(g, ins[1], count=ins[2]._v.size),
     ),
+    batch=_masked_put_batch,
     check=_enough,
 )
 
@@ -169,6 +195,7 @@ masked_take_p = Primitive(  # the transpose: what lies under the mask, in order,
     shape=lambda g, mask, count: (Aval((count,), g.dtype),),
     cpu=_masked_take,
     vjp=lambda c, ins, o, count: (lambda: masked_put_p(zeros_like(ins[0]), ins[1], c), None),
+    batch=_masked_take_batch,
 )
 
 
