@@ -362,3 +362,22 @@ def test_a_kernel_that_holds_an_address_warns_and_is_not_kept(directory):
     with pytest.warns(UserWarning, match="kernel _reads_large is compiled anew in each process"):
         kernel(_reads_large)(x)
     assert x[0] == 3 and not list(directory.iterdir())
+
+
+class Shy:
+    """Cannot be looked at."""
+
+    def __repr__(self):
+        raise LookupError("not for you")
+
+
+shy = Shy()
+
+
+def _with_shy(x):
+    x.shy = shy
+
+
+def test_what_cannot_be_hashed_is_not_kept():
+    with pytest.warns(UserWarning, match="kernel _with_shy is compiled anew in each process: not for you"):
+        assert cache._stamp(kernel(_with_shy)) is None

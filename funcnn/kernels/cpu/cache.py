@@ -120,7 +120,7 @@ class KernelCache:
 
 def _stamp(kernel: Any) -> str | None:
     """The kernel's hash; None, with a warning, where its code has no file: in a prompt, from stdin or ``python -c``."""
-    from funcnn.kernels.cpu.stamp import Unknown, stamp
+    from funcnn.kernels.cpu.stamp import stamp
 
     path = kernel.function.__code__.co_filename
     if not os.path.exists(path) and not path.startswith("<ipython-") and "ipykernel_" not in path:
@@ -132,8 +132,8 @@ def _stamp(kernel: Any) -> str | None:
         return None
     try:
         return stamp(kernel)
-    except Unknown as error:
-        _warn_once("unknown", f"kernel {kernel.__name__} is compiled anew: {error}")
+    except Exception as error:  # a global that cannot be looked at, say: the kernel may be compiled all the same
+        _warn_of(kernel, f"kernel {kernel.__name__} is compiled anew in each process: {error or type(error).__name__}")
         return None
 
 
