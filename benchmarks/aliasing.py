@@ -74,6 +74,16 @@ def _scatter(x: Any, dim: int, places: list) -> Any:
     return x
 
 
+def _quietly(f: Callable) -> Callable:
+    """The operation, not recorded."""
+
+    def run(*args: Any) -> Any:
+        with fn.no_grad():
+            return f(*args)
+
+    return run
+
+
 def _places(rng: Any, shapes: list) -> tuple | None:
     dim = _dim(rng, shapes[0])
     if dim is None or not shapes[0][dim]:
@@ -127,6 +137,10 @@ TABLE = [
     Op("mul number", lambda x, number: x * number, draw=_number),
     Op("put slice", _assign, 2, _range),
     Op("put index", _scatter, draw=_places),
+    Op("add_ quietly", _quietly(lambda x, number: x.add_(number)), draw=_number),
+    Op("copy_ quietly", _quietly(lambda x, y: x.copy_(y)), 2),
+    Op("slice quietly", _quietly(_cut), draw=_range),
+    Op("write to data", lambda x, number: x.data.mul_(number), draw=_number),
     Op("masked_fill_", lambda x: x.masked_fill_(x > 3, -1.0)),
     Op("cumsum_", lambda x, dim: x.cumsum_(dim), draw=_with_dim),
     Op("index_fill_", lambda x, dim, places: x.index_fill_(dim, fn.tensor(places), 4.0), draw=_places),
@@ -185,7 +199,10 @@ class Given:
 
 @dataclass
 class Program:
-    """givens: the tensors at each call, of which the first ``arguments`` are passed; the others are closed over."""
+    """givens: the tensors at each call, of which the first ``arguments`` are passed; the others are closed over.
+
+    nested: the arguments are passed in a dict. rebound: where the first tensor closed over lies after the first call.
+    """
 
     givens: list[list[Given]]
     arguments: int
@@ -194,6 +211,7 @@ class Program:
     steps: list[tuple[int, list[int], tuple]]
     results: list[int]
     nested: bool
+    rebound: Given | None
 
 
 class State:
@@ -277,7 +295,8 @@ def draw(seed: int) -> Program:
         other = [_given(rng, i, weights) for i in range(count)]
         same = [t.shape for t in State().tensors(other)] == [t.shape for t in State().tensors(givens[0])]
         givens.append(other if same or rng.random() < 0.3 else givens[0])
-    return Program(givens, arguments, weights, recorded, steps, results, bool(rng.random() < 0.3))
+    rebound = _given(rng, 0, weights) if rng.random() < 0.2 else None
+    return Program(givens, arguments, weights, recorded, steps, results, bool(rng.random() < 0.3), rebound)
 
 
 # ---- comparing --------------------------------------------------------------------------------------------------------
@@ -308,6 +327,10 @@ def observed(program: Program, transform: Callable) -> list:
     f = calls.setdefault("f", transform(body))
     for call, givens in enumerate([program.givens[0], *program.givens]):
         args = state.tensors(givens)[: program.arguments]
+        if call == 1 and held and program.rebound is not None:
+            other = state.tensors([program.rebound])[0]
+            if other.shape == held[0].shape:
+                held[0].data = other  # type: ignore[attr-defined]
         try:
             with fn.set_grad_enabled(program.recorded):
                 results = f({"all": args} if program.nested else args)
@@ -337,10 +360,7 @@ def observed(program: Program, transform: Callable) -> list:
 def difference(seed: int) -> str | None:
     """What differs between eager code and jit in one program, or None."""
     program = draw(seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        eager = observed(program, lambda f: f)
-        compiled = observed(program, fn.jit)
+    eager, compiled = observed(program, lambda f: f), observed(program, fn.jit)
     for call, (one, two) in enumerate(zip(eager, compiled, strict=False)):
         if one[0] != two[0]:
             return f"eager code: {_told(one)}, jit: {_told(two)}"
@@ -380,6 +400,7 @@ def describe(seed: int) -> str:
 
 
 def main() -> None:
+    warnings.simplefilter("ignore")
     parser = argparse.ArgumentParser(description=inspect.getdoc(inspect.getmodule(main)))
     parser.add_argument("--count", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=0)

@@ -56,14 +56,16 @@ class Conditions:
         What is looked up comes last, for looking may make it (an optimizer's first slots).
         """
         arrays: list[np.ndarray] = []
-        if not _fit(self.given, args, arrays) or any(place.find(args) is not None for place in self.absent):
+        if not _fit(self.given, args, arrays):
             return None
-        if not all(read() == seen for read, seen in self.guards):
+        if self.absent and any(place.find(args) is not None for place in self.absent):
+            return None
+        if self.guards and not all(read() == seen for read, seen in self.guards):
             return None
         boxes = self.found(args) if self.finders else args
-        if boxes is None or not all(one.find(boxes) is two.find(boxes) for one, two in self.same):
+        if boxes is None or (self.same and not all(one.find(boxes) is two.find(boxes) for one, two in self.same)):
             return None
-        if not _fit(self.later, boxes, arrays):
+        if self.later and not _fit(self.later, boxes, arrays):
             return None
         return boxes if not self.related or self._as_related(boxes, mingled(arrays)) else None
 

@@ -56,8 +56,12 @@ class Plan(Conditions):
         self.outputs, self.treedef, self.stores, self.recipes = outputs, treedef, stores, recipes
         self.inputs: list[Input] = stage.inputs
         self.size = len(stage.avals)
-        leaving = [recipe for recipe in recipes if isinstance(recipe, int)]
-        leaving += [store.index for store in stores if store.index is not None and not store.fresh]
+        self.computed = [at for at, recipe in enumerate(recipes) if isinstance(recipe, int)]
+        self.placed = [at for at, recipe in enumerate(recipes) if isinstance(recipe, Place)]
+        self.aliased = [at for at, recipe in enumerate(recipes) if isinstance(recipe, Aliased)]
+        self.kept = [store for store in stores if not store.fresh]
+        self.fresh = [store for store in stores if store.fresh]
+        leaving = [*(recipes[at] for at in self.computed), *(store.index for store in self.kept)]
         self.leaving = leaving
         self.equations, self.constants = _literals(_needed(stage.equations, leaving), stage.constants, leaving)
         self.copied = self._shared(leaving)
@@ -107,26 +111,25 @@ class Plan(Conditions):
         return self._finish(slots, args, donated)
 
     def _finish(self, slots: list, args: list, donated: list) -> Any:
-        arrays = iter([_own(slots[index], copied) for index, copied in zip(self.leaving, self.copied, strict=True)])
-        made: list[Any] = [
-            wrap(_lying(next(arrays)))
-            if isinstance(recipe, int)
-            else recipe.find(args)
-            if isinstance(recipe, Place)
-            else None
-            for recipe in self.recipes
-        ]
-        for store in self.stores:
-            if not store.fresh:
-                _put(store, None if store.index is None else next(arrays), args)
-        for at, recipe in enumerate(self.recipes):
-            if isinstance(recipe, Aliased):
-                made[at] = _aliased(recipe, made[recipe.base])
-            elif donated and any(made[at] is box for box in donated):
-                made[at] = wrap(made[at]._v)
-        for store in self.stores:
-            if store.fresh:
-                store.place.owner(args)._grad = None if store.index is None else made[store.index]
+        arrays = [_own(slots[index], copied) for index, copied in zip(self.leaving, self.copied, strict=True)]
+        made: list[Any] = [None] * len(self.recipes)
+        for at, array in zip(self.computed, arrays, strict=False):
+            made[at] = wrap(
+                array if array.flags.c_contiguous else array.copy()
+            )  # as eager code lays out what it computes
+        for at in self.placed:
+            made[at] = self.recipes[at].find(args)
+        for store, array in zip(self.kept, arrays[len(self.computed) :], strict=True):
+            _put(store, array, args)
+        if donated:
+            ended = set(map(id, donated))
+            for at in self.placed:
+                if id(made[at]) in ended:
+                    made[at] = wrap(made[at]._v)
+        for at in self.aliased:
+            made[at] = _aliased(self.recipes[at], made[self.recipes[at].base])
+        for store in self.fresh:
+            store.place.owner(args)._grad = None if store.index is None else made[store.index]
         return self.treedef.unflatten([made[item] if isinstance(item, int) else item.value for item in self.outputs])
 
     def __str__(self) -> str:
@@ -187,11 +190,6 @@ def _own(array: np.ndarray, copied: bool) -> np.ndarray:
     return array.copy() if copied or not array.flags.writeable else array
 
 
-def _lying(array: np.ndarray) -> np.ndarray:
-    """Memory in row-major order, which eager code gives to what it computes."""
-    return array if array.flags.c_contiguous else array.copy()
-
-
 def _aliased(recipe: Aliased, base: Tensor) -> Tensor:
     """The view or alias, made anew of the box at hand."""
     before, ctx.grad = ctx.grad, False  # a result that carries gradients never comes from a plan
@@ -201,9 +199,8 @@ def _aliased(recipe: Aliased, base: Tensor) -> Tensor:
         ctx.grad = before
 
 
-def _put(store: Store, array: np.ndarray | None, args: list) -> None:
-    box = store.place.find(args)
-    assert array is not None and box is not None
+def _put(store: Store, array: np.ndarray, args: list) -> None:
+    box: Tensor = store.place.find(args)  # type: ignore[assignment]
     if box._cell is None:
         box._cell = Cell()
     if box._cell.shared or store.into or array.strides != box._v.strides:
