@@ -20,7 +20,7 @@ from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor, constant
 from funcnn.kernels.cpu import grid_sample as kernels
 from funcnn.kernels.cpu import threads
-from funcnn.kernels.cpu.grid_taps import BLOCK, BORDER, FLOATS, INTS, REFLECTION, ZEROS
+from funcnn.kernels.cpu.grid_taps import BLOCK, BORDER, FLOATS, INTS, REFLECTION, SKIPPED, ZEROS
 from funcnn.ops.common import all_batched, cast, fold, numel, operand, require_same_dtype, unfold_batch
 from funcnn.ops.creation import ones, zeros
 from funcnn.ops.elementwise import abs as abs_
@@ -84,7 +84,8 @@ def _image_grad(ins: list, outs: list, space: tuple, taps: int, padding: int, al
     if not dy.size:
         outs[0].fill(0)
     elif outs[0].size:
-        how, room = (taps, padding, align), kernels.GROUP * (BLOCK + numel(space))
+        how = (taps, SKIPPED if padding == ZEROS else padding, align)
+        room = kernels.GROUP * (BLOCK + numel(space))
         _call(kernels.image_grad, [_flat(dy), _flat(outs[0])], grid, space, how, room, _work(grid, dy.shape[1], taps))
 
 
@@ -105,7 +106,7 @@ def _inside(x: Tensor, size: int, padding: int, align: bool) -> Tensor:
         flips = stop_gradient(floor(mul(way, 1.0 / max(span, 1e-30))))
         rest = sub(way, mul(flips, span))
         x = add(where(eq(remainder(flips, 2.0), 1.0), sub(span, rest), rest), low)
-    return x if padding == ZEROS else clamp(x, 0.0, size - 1.0)
+    return x if padding == ZEROS else clamp(where(eq(x, x), x, 0.0), 0.0, size - 1.0)
 
 
 def _cubic(t: Tensor) -> list[Tensor]:
@@ -146,7 +147,8 @@ def _composed(x: Tensor, grid: Tensor, taps: int, padding: int, align: bool) -> 
         grown = []
         for (index, there, weight), (pixel, own) in ((p, tap) for p in products for tap in found):
             present = logical_and(ge(pixel, 0.0), le(pixel, size - 1.0))
-            place = add(mul(index, size), cast(clamp(stop_gradient(pixel), 0.0, size - 1.0), dtypes.int64))
+            inside = clamp(where(present, stop_gradient(pixel), 0.0), 0.0, size - 1.0)
+            place = add(mul(index, size), cast(inside, dtypes.int64))
             grown.append((place, present if there is None else logical_and(there, present),
                           own if weight is None else mul(weight, own)))  # fmt: skip
         products = grown

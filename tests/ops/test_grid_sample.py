@@ -52,14 +52,55 @@ def test_the_composition_is_the_kernel(taps, padding, align):
         np.testing.assert_allclose(composed, kernel, 1e-10, 1e-10)
 
 
-def test_places_that_are_nowhere():
-    x = np.random.default_rng(0).normal(size=(1, 2, 3, 3)).astype(np.float32)
-    grid = np.array([[[[np.nan, 0], [np.inf, 0], [0, -np.inf], [1e30, 0]]]], np.float32)
-    for mode, padding in product(("nearest", "bilinear", "bicubic"), ("zeros", "border", "reflection")):
-        y = F.grid_sample(fn.tensor(x), fn.tensor(grid), mode, padding).numpy()
-        assert np.isfinite(y).all()
-        if padding == "zeros":
-            assert not y.any()
+FAR = (np.nan, np.inf, -np.inf, 1e9, -1e9, 1e10, -1e10, 1e30, -1e30, 5e8, 1e5, 3.0)
+
+
+@pytest.mark.parametrize("mode", ["nearest", "bilinear", "bicubic"])
+@pytest.mark.parametrize("padding", ["zeros", "border", "reflection"])
+@pytest.mark.parametrize("align", [False, True])
+@pytest.mark.parametrize("axes", [2, 3])
+@pytest.mark.parametrize("channels", [2, 9])
+def test_far_places_and_such_that_are_no_number(mode, padding, align, axes, channels):
+    """As PyTorch clips them: to the side that they lie on, NaN to the first pixel of a plane and the last of a volume."""
+    if mode == "bicubic" and axes == 3:
+        return
+    rng = np.random.default_rng(0)
+    far = FAR[:3] + FAR[-2:] if padding == "reflection" else FAR  # PyTorch's reflection of huge numbers is arbitrary
+    places = np.array([p for v, w in product(far, (0.3, 9.0)) for p in ([v, w, 0.2], [w, v, 0.2], [0.1, w, v])])[
+        :, :axes
+    ]
+    for dtype in ("float32", "float64"):
+        x = rng.normal(size=(1, channels, *(3, 4, 5)[:axes])).astype(dtype)
+        grid = np.repeat(places.astype(dtype), 3, 0).reshape(1, -1, *(1,) * (axes - 1), axes)
+        y = F.grid_sample(fn.tensor(x), fn.tensor(grid), mode, padding, align).numpy()
+        expected = torch.nn.functional.grid_sample(torch.tensor(x), torch.tensor(grid), mode, padding, align).numpy()
+        np.testing.assert_allclose(y, expected, 2e-5, 2e-5)
+
+
+@pytest.mark.parametrize("mode", ["nearest", "bilinear", "bicubic"])
+@pytest.mark.parametrize("padding", ["zeros", "border"])
+def test_gradients_at_far_places(mode, padding):
+    """Where PyTorch has any: its backward of border padding reads outside memory at NaN."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(1, 3, 4, 5))
+    for v, w in product(FAR[1:] if padding == "border" and mode == "bilinear" else FAR, (0.3, -0.7)):
+        grid = np.array([[[[v, w]], [[w, 0.2]]]])
+        found = []
+        for T in (fn, torch):
+            a, g = (T.tensor(t, requires_grad=True) for t in (x, grid))
+            T.nn.functional.grid_sample(a, g, mode, padding, True).sum().backward()
+            found.append((a.grad.numpy(), g.grad.numpy()))
+        for got, expected in zip(*found, strict=True):
+            np.testing.assert_allclose(got, expected, 1e-9, 1e-9)
+
+
+def test_second_derivatives_survive_places_that_are_nowhere():
+    x = fn.tensor(np.random.default_rng(0).normal(size=(1, 2, 3, 3)))
+    grid = fn.tensor(np.array([[[[np.nan, 0.1], [np.inf, 0.2], [0.3, 1e30], [0.2, 0.1]]]]))
+    for mode, padding in product(("bilinear", "bicubic"), ("zeros", "border", "reflection")):
+        once = fn.grad(lambda g: F.grid_sample(x, g, mode, padding, True).square().sum())
+        twice = fn.grad(lambda g: once(g)[0, 0, 3].sum())(grid)
+        assert np.isfinite(twice.numpy()[0, 0, 3]).all()
 
 
 def test_pixels_that_are_not_numbers_stay_apart():

@@ -2,6 +2,9 @@
 
 Images are (N, C, D, H, W), places (N, P, axes) in [-1, 1], axis 0 being W; a plane has D = 1 and two axes. Each step is a
 loop over the places of a block without branches, so that it vectorises; the tables stay in the first-level cache.
+
+Places that are no number follow PyTorch: padding takes NaN to the first pixel of a plane and the last of a volume (so, too,
+the reflection of infinity); planes padded with zeros give NaN unless the nearest pixel is taken; cubic weights are NaN.
 """
 
 from __future__ import annotations
@@ -11,15 +14,20 @@ import numpy as np
 from funcnn.kernels.cpu.compile import device_function
 from funcnn.kernels.cpu.vector import pointer, shift
 
-ZEROS, BORDER, REFLECTION = 0, 1, 2
+ZEROS, BORDER, REFLECTION, SKIPPED = (
+    0,
+    1,
+    2,
+    3,
+)  # SKIPPED: zeros, and what is no place adds nothing to the image's gradient
 BLOCK = 128  # places whose taps are worked out together
 INTS, FLOATS = 28 * BLOCK, 40 * BLOCK  # room for the tables
 INDEX, WEIGHT = 12 * BLOCK, 24 * BLOCK  # where the products of the axes' taps stand in it
-FAR = 1e9  # pixels; what is further, or NaN, counts as outside
+FAR = 1e9  # pixels; an integer holds what is nearer, and what is further is outside
 
 
 @device_function
-def pad_places(x, slope, width, padding, align, half, count):
+def pad_places(x, slope, axes, width, padding, align, half, count):
     """Pixel coordinates moved into the image as the padding says, in place; the slopes become what is left of them."""
     one, zero = half + half, half - half
     low = zero if align else -half
@@ -32,11 +40,13 @@ def pad_places(x, slope, width, padding, align, half, count):
             odd = flips - np.floor(flips * half) * (one + one) > half
             slope[b] = -slope[b] if (x[b] < low) != odd else slope[b]
             x[b] = (span - rest if odd else rest) + low
-    if padding != ZEROS:
+    if (padding == BORDER) | (padding == REFLECTION):
         last = width - one
+        nowhere = zero if axes == 2 else last
         for b in range(count):
-            slope[b] = slope[b] if (x[b] > zero) & (x[b] < last) else zero
-            x[b] = max(zero, min(x[b], last))
+            at = x[b]
+            slope[b] = slope[b] if (at > zero) & (at < last) else zero
+            x[b] = last if at >= last else (at if at > zero else (zero if at <= zero else nowhere))
 
 
 @device_function
@@ -65,7 +75,7 @@ def nearest_taps(x, size, half, index, weight, slope, count):
 
 
 @device_function
-def cubic_taps(x, step, size, width, padding, align, half, room, index, weight, slope, count):
+def cubic_taps(x, step, axes, size, width, padding, align, half, room, index, weight, slope, count):
     """Four pixels, each padded by itself, and the cubic kernel with parameter -3/4 (Keys, 1981). room: two blocks."""
     one = half + half
     two, three, a = one + one, one + one + one, -(one + half) * half
@@ -75,9 +85,9 @@ def cubic_taps(x, step, size, width, padding, align, half, room, index, weight, 
         for b in range(count):
             room[b] = np.floor(x[b]) + way
         way += one
-        pad_places(room, unused, width, padding, align, half, count)
+        pad_places(room, unused, axes, width, padding, align, half, count)
         for b in range(count):
-            i = int(np.floor(room[b] + half))
+            i = int(np.floor((room[b] if abs(room[b]) < FAR else -(one + one)) + half))
             own[b] = i if (i >= 0) & (i < size) else -1
     for b in range(count):
         t, s = x[b] - np.floor(x[b]), step[b]
@@ -98,20 +108,25 @@ def axis_taps(place, axes, size, width, how, half, room, index, weight, slope, c
     taps, padding, align = how
     one = half + half
     scale = (width - one) * half if align else width * half
-    x, step = room, shift(room, BLOCK)
+    x, step, spare = room, shift(room, BLOCK), shift(room, 2 * BLOCK)
+    padded = (padding == BORDER) | (padding == REFLECTION) | (taps == 4)
     for b in range(count):
         at = (place[b * axes] + one) * scale - (half - half if align else half)
         near = abs(at) < FAR
-        x[b], step[b] = at if near else -(one + one) * (one + one), scale if near else half - half
-    if taps != 4:
-        pad_places(x, step, width, padding, align, half, count)
+        x[b], step[b] = at if near | padded else -(one + one) * (one + one), scale if near else half - half
+        spare[b] = at * (half - half)  # 0, or NaN where there is no place; at - at is 0 to the compiler
+    if taps == 4:
+        cubic_taps(x, step, axes, size, width, padding, align, half, spare, index, weight, slope, count)
+        return
+    pad_places(x, step, axes, width, padding, align, half, count)
     if taps == 1:
         nearest_taps(x, size, half, index, weight, slope, count)
-    elif taps == 2:
-        linear_taps(x, step, size, half, index, weight, slope, count)
     else:
-        spare = shift(room, 2 * BLOCK)
-        cubic_taps(x, step, size, width, padding, align, half, spare, index, weight, slope, count)
+        linear_taps(x, step, size, half, index, weight, slope, count)
+    if (taps == 2) & (padding == ZEROS) & (axes == 2):
+        for b in range(count):
+            weight[b] += spare[b]
+            weight[BLOCK + b] += spare[b]
 
 
 @device_function
@@ -131,7 +146,7 @@ def block_taps(n, p0, count, grid, image, how, half, ints, floats):
         else:
             for b in range(count):
                 index[b], weight[b], slope[b] = 0, half + half, half - half
-    taps = how[0]
+    taps, marked = how[0], how[1] == ZEROS
     for t in range(taps**axes):
         i, j, k = t % taps, t // taps % taps, t // taps // taps
         w, h, d = shift(ints, i * BLOCK), shift(ints, (4 + j) * BLOCK), shift(ints, (8 + k) * BLOCK)
@@ -139,5 +154,7 @@ def block_taps(n, p0, count, grid, image, how, half, ints, floats):
         own, product = shift(ints, INDEX + t * BLOCK), shift(floats, WEIGHT + t * BLOCK)
         for b in range(count):
             there = (w[b] >= 0) & (h[b] >= 0) & (d[b] >= 0)
-            own[b] = (d[b] * image[1] + h[b]) * image[2] + w[b] if there else -1
-            product[b] = u[b] * v[b] * z[b]
+            total = u[b] * v[b] * z[b]
+            nowhere = 0 if marked & (total != total) else -1
+            own[b] = (d[b] * image[1] + h[b]) * image[2] + w[b] if there else nowhere
+            product[b] = total
