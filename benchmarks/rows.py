@@ -247,6 +247,50 @@ def training(batch: int, jit: bool = False) -> Row:
     return row
 
 
+def ensemble(lib: Any) -> Case:
+    """A step of Adam for each of 64 small CNNs on the same 16 images, mapped over the models.
+
+    In funcnn the whole step is mapped and compiled; PyTorch's optimizers are not for vmap, so there it maps the gradients and
+    then takes one step with the stacked parameters.
+    """
+    nn, cross_entropy, ours = lib.nn, lib.nn.functional.cross_entropy, lib.__name__ == "funcnn"
+    x, target = lib.randn(16, 1, 14, 14), lib.randint(0, 10, (16,))
+    models = [
+        nn.Sequential(
+            nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(128, 10),
+        )
+        for _ in range(64)
+    ]  # fmt: skip
+    if ours:
+        net, _, empty = nn.pure(models[0])
+        optimizer = lib.optim.adam(1e-3)
+        held = {"p": lib.tree.map(lambda *t: lib.stack(t), *[nn.pure(model)[1] for model in models])}
+        held["s"] = lib.vmap(optimizer.init)(held["p"])
+
+        def one(params: Any, state: Any) -> tuple:
+            value, grads = lib.value_and_grad(lambda p: cross_entropy(net(p, empty, x)[0], target))(params)
+            return value, *optimizer.update(grads, state, params)
+
+        run = lib.jit(lib.vmap(one))
+
+        def step() -> Any:
+            value, held["p"], held["s"] = run(held["p"], held["s"])
+            return value
+
+        return Case(train=Phase(step))
+    stacked, _ = lib.func.stack_module_state(models)
+    adam = lib.optim.Adam(stacked.values(), lr=1e-3)
+    of_one = lambda p: cross_entropy(lib.func.functional_call(models[0], p, (x,)), target)
+    gradients = lib.func.vmap(lib.func.grad(of_one))
+
+    def step_of_torch() -> Any:
+        for name, g in gradients({name: p.detach() for name, p in stacked.items()}).items():
+            stacked[name].grad = g
+        adam.step()
+
+    return Case(train=Phase(step_of_torch))
+
+
 MAIN: dict[str, Row] = {
     "conv2d 16x64x56x56 -> 64 k3 p1": conv((16, 64, 56, 56), 64, 3, padding=1),
     "conv2d 16x128x28x28 -> 128 k3 p1": conv((16, 128, 28, 28), 128, 3, padding=1),
@@ -291,6 +335,7 @@ EXTRA: dict[str, Row] = {
     "LeNet step, batch 32, jit": training(32, jit=True),
     "LeNet step, batch 64, eager": training(64),
     "LeNet step, batch 64, jit": training(64, jit=True),
+    "64 small CNNs by vmap, Adam step": ensemble,
     "interpolate bilinear 8x64x56x56 x2": interpolate,
     "grid_sample 8x32x64x64": grid_sample,
     "unfold 16x32x28x28 k3 p1": pool("unfold", (16, 32, 28, 28), 3, 1, 1),
