@@ -120,9 +120,13 @@ def pure(module: Module) -> tuple[Layer, dict, dict]:
     A generated module gives back its own layer, and a Sequential of such the Sequential of theirs; a hand-written one a
     layer that runs its forward on a bound clone.
     """
+    if ctx.stage is not None:  # a trace that makes a module pure depends on it
+        for part in module.modules():
+            ctx.stage.guard((id(part), "structure"), part._watch())
     layer = _layer_of(module)
     if layer is not None and not _ties(module):
         params, state = (tree.map(lambda t: clone(detach(t)), part) for part in slices(module))
         return layer, params, state
     params, state = trees(module)
-    return ModuleLayer(copy.deepcopy(module)), params, state
+    # A traced tensor cannot be copied, and need not be: the layer runs on the trees, and ends with the trace.
+    return ModuleLayer(module if ctx.stage is not None else copy.deepcopy(module)), params, state

@@ -176,3 +176,25 @@ def test_a_module_made_inside_a_transformation_is_differentiated(make: Any, comp
     same(each, fn.stack([loss(params, state, x)[0] for x in X]))
     if compiled is fn.jit:
         assert run.traces == 1
+
+
+@every_module
+def test_a_module_made_pure_inside_a_transformation(make: Any) -> None:
+    module = make()
+
+    def f(x: Any) -> Any:
+        layer, params, state = nn.pure(module)
+        return (layer(params, state, x, training=True)[0] ** 2).sum()
+
+    before = {k: v.tolist() for k, v in module.state_dict().items()}
+    run, slope = fn.jit(f), fn.jit(fn.grad(f))
+    for change in (lambda: None, lambda: next(module.parameters()).data.mul_(2.0), lambda: setattr(norm, "eps", 0.5)):
+        norm = next(m for m in module.modules() if isinstance(m, nn.BatchNorm1d))
+        change()
+        same(run(X[0]), f(X[0]))
+        same(slope(X[0]), fn.grad(f)(X[0]))
+    assert run.traces == 2, "another option traces anew, other numbers do not"
+    buffers = {k for k, _ in module.named_buffers()}
+    assert {k: v.tolist() for k, v in module.state_dict().items() if k in buffers} == {
+        k: before[k] for k in buffers & {*before}
+    }
