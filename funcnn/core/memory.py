@@ -144,6 +144,20 @@ if CHECK:
         return fill(np.empty(shape, dtype))
 
 
+def filled(shape: tuple[int, ...], dtype: np.dtype, value: Any) -> np.ndarray:
+    """A contiguous array with ``value`` everywhere."""
+    array = empty(shape, dtype)
+    array.fill(value)
+    return array
+
+
+def copied(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """A contiguous copy in another dtype or the same."""
+    copy = empty(array.shape, dtype)
+    np.copyto(copy, array, casting="unsafe")
+    return copy
+
+
 def owns(array: np.ndarray) -> bool:
     """Whether the array is the whole of its memory, NumPy's or recycled, and no view of another's."""
     return array.base is None or type(array.base) is Block
@@ -165,7 +179,8 @@ _ALONE = _holders(np.empty(2)[:])
 
 
 def memory_stats() -> dict[str, int]:
-    """Bytes of large arrays in use, their peak, bytes cached for reuse, the limit, and how often memory was recycled."""
+    """Bytes of large arrays (64 KiB and more) in use, their peak, bytes cached for reuse, the limit, and how often memory was
+    recycled. Counted is what funcnn allots: results, tensors made of data, zeros and their kin; no user's NumPy arrays."""
     return {
         "used_bytes": _pool.used,
         "peak_bytes": _pool.peak,
@@ -174,6 +189,11 @@ def memory_stats() -> dict[str, int]:
         "hits": _pool.hits,
         "misses": _pool.misses,
     }
+
+
+def reset_peak_memory_stats() -> None:
+    """Let the peak begin anew at what is in use now."""
+    _pool.peak = _pool.used
 
 
 def empty_cache() -> None:

@@ -39,6 +39,9 @@ class Primitive:
     view: ``(array, **params) -> array`` sharing memory, in place of ``cpu``; ``unview(base, new, **params)`` writes back.
     may_copy: whether ``view`` shares memory only for some strides of its input.
     check: ``(ins, **params)`` raises on bad values (an index out of range) before a kernel runs.
+    flops, bytes: what one application costs, for the profiler: ``(ins, outs, params) -> number``, where each of ``ins`` and
+        ``outs`` has ``shape``, ``dtype``, ``size`` and ``nbytes``. None: a flop for each number of the first output, and
+        each input read and each output written once.
     """
 
     name: str
@@ -53,6 +56,8 @@ class Primitive:
     unview: Callable | None = None
     may_copy: bool = False
     check: Callable | None = None
+    flops: Callable | None = None
+    bytes: Callable | None = None
 
     def __post_init__(self) -> None:
         for field in ("cpu", "cuda"):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from funcnn.core import dtypes
+from funcnn.core import dtypes, memory
 from funcnn.core.aval import Aval
 from funcnn.core.context import ctx
 from funcnn.core.errors import DTypeError, ShapeError
@@ -60,7 +60,7 @@ def from_sequence(value: list | tuple, dtype: np.dtype | None = None) -> Tensor:
     elif dtype.kind in "iu" and array.size and not _has_array(value):
         for extreme in (array.min(), array.max()):
             dtypes.number("tensor", extreme, dtype)
-    return constant(array.astype(dtype))
+    return constant(memory.copied(array, dtype))
 
 
 def _has_array(value: Any) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from funcnn.core import dtypes
+from funcnn.core import dtypes, memory
 from funcnn.core.aval import Aval
 from funcnn.core.context import ctx
 from funcnn.core.errors import DTypeError, ShapeError
@@ -86,8 +86,8 @@ def from_sequence_or_array(data: Any, dtype: np.dtype | None = None) -> Tensor:
     if isinstance(data, Sequence) and not isinstance(data, (str, bytes)):
         return from_sequence(list(data), dtype)
     if hasattr(data, "__array__"):
-        array = np.array(data)
-        return constant(array.astype(dtypes.as_dtype(array.dtype) if dtype is None else dtype))
+        array = np.asarray(data)
+        return constant(memory.copied(array, dtypes.as_dtype(array.dtype) if dtype is None else dtype))
     found = dtypes.scalar_dtype(data)
     found = found if dtype is None else dtype
     array = quietly(np.array(data).astype, found) if found.kind == "f" else dtypes.number("tensor", data, found)
@@ -150,7 +150,7 @@ def zeros(*sizes: Any, size: Any = None, dtype: Any = None, device: Any = None, 
     shape, dtype = _sizes("zeros", sizes if size is None else (size,)), _float(dtype)
     if _inside():
         return _applied(full_p, device, requires_grad, shape=shape, value=0, dtype=dtype)
-    return _new(np.zeros(shape, dtype), device, requires_grad)
+    return _new(memory.filled(shape, dtype, 0), device, requires_grad)
 
 
 def ones(*sizes: Any, size: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
@@ -158,7 +158,7 @@ def ones(*sizes: Any, size: Any = None, dtype: Any = None, device: Any = None, r
     shape, dtype = _sizes("ones", sizes if size is None else (size,)), _float(dtype)
     if _inside():
         return _applied(full_p, device, requires_grad, shape=shape, value=1, dtype=dtype)
-    return _new(np.ones(shape, dtype), device, requires_grad)
+    return _new(memory.filled(shape, dtype, 1), device, requires_grad)
 
 
 def empty(*sizes: Any, size: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
@@ -166,7 +166,7 @@ def empty(*sizes: Any, size: Any = None, dtype: Any = None, device: Any = None, 
     shape, dtype = _sizes("empty", sizes if size is None else (size,)), _float(dtype)
     if _inside():
         return _applied(full_p, device, requires_grad, shape=shape, value=0, dtype=dtype)
-    return _new(np.empty(shape, dtype), device, requires_grad)
+    return _new(memory.empty(shape, dtype), device, requires_grad)
 
 
 def full(size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
@@ -178,7 +178,7 @@ def full(size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, r
     number = dtypes.number("full", fill_value, dtype)
     if _inside():
         return _applied(full_p, device, requires_grad, shape=shape, value=number.item(), dtype=dtype)
-    return _new(np.full(shape, number), device, requires_grad)
+    return _new(memory.filled(shape, dtype, number), device, requires_grad)
 
 
 def _filled(shape: tuple, value: Tensor, dtype: Any, device: Any, requires_grad: bool) -> Tensor:
@@ -247,7 +247,7 @@ def arange(
     start, step = (start, step) if whole else (float(start), float(step))
     if _inside():
         return _applied(iota_p, device, requires_grad, size=count, start=start, step=step, dtype=dtype)
-    return _new(_range(count, start, step).astype(dtype), device, requires_grad)
+    return _new(memory.copied(_range(count, start, step), dtype), device, requires_grad)
 
 
 def _steps(name: str, steps: Any) -> int:
@@ -280,7 +280,9 @@ def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = None, 
     dtype = _float(dtype)
     if _inside():
         return _applied(eye_p, device, requires_grad, n=n, m=n if m is None else m, dtype=dtype)
-    return _new(np.eye(n, m, dtype=dtype), device, requires_grad)
+    array = memory.filled((n, n if m is None else m), dtype, 0)
+    np.fill_diagonal(array[:n], 1)
+    return _new(array, device, requires_grad)
 
 
 def tri(rows: int, cols: int, diagonal: int = 0) -> Tensor:

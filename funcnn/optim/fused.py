@@ -140,6 +140,7 @@ def _primitive(rule: Rule) -> Primitive:
         vjp=pullback,
         batch=batch,
         multiple=True,
+        flops=lambda ins, outs, params: rule.flops * sum(p.size for p in outs[: params["count"]]),
     )
     return prim
 

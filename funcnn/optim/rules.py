@@ -32,6 +32,7 @@ class Rule:
         ``names``; ``slots``, ``numbers`` and ``flags`` are the orders in which it takes them.
     layouts: the slots that it can be entered with; ``wanted(hyper)`` is the layout that options call for.
     optional: slots that a state of PyTorch's lacks, without which the step is still defined.
+    flops: what a step costs for each element, for the profiler.
     mixes: whether the slots, and in the classes the gradient, may have another floating dtype than the parameter.
     """
 
@@ -46,6 +47,7 @@ class Rule:
     layouts: tuple[tuple[str, ...], ...]
     numbers: tuple[str, ...]
     flags: tuple[str, ...]
+    flops: int
     optional: tuple[str, ...] = ()
     mixes: bool = False
 
@@ -217,6 +219,7 @@ SGD = Rule(
     ((), _VELOCITY, _DAMPED),
     ("lr", "momentum", "dampening", "weight_decay"),
     ("nesterov", "maximize"),
+    flops=4,
     optional=("step",),
     mixes=True,
 )
@@ -228,6 +231,7 @@ ADAM = Rule(
     _adam_check,
     _adam_kernel,
     *_ADAM_ORDERS,
+    flops=14,
 )
 ADAMW = Rule(
     "adamw",
@@ -237,4 +241,5 @@ ADAMW = Rule(
     _adam_check,
     _adam_kernel,
     *_ADAM_ORDERS,
+    flops=14,
 )

@@ -1,4 +1,7 @@
-"""What operations cost by their shapes: flops and bytes, one rule a family, by the primitive's name.
+"""What operations cost by their shapes: flops and bytes, one rule a family.
+
+The costs of a primitive are its own: those that it declares (``Primitive(flops=..., bytes=...)``), or, for the primitives of
+``funcnn.ops``, those of the tables below. Somebody else's primitive of the same name has nothing to do with them.
 
 Conventions. A multiply-add is 2 flops, whatever instruction does it; an algorithm that needs fewer multiplications
 (Winograd) is charged those of the definition, so its rate may pass the machine's. Adding, comparing, dividing and square
@@ -11,11 +14,18 @@ A primitive without a rule is charged 1 flop for each number of its first output
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Callable
+from functools import cache, partial
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+
+from funcnn.core.primitive import Primitive
+from funcnn.kernels.cpu.optim import adam_update, sgd_update
+from funcnn.optim.rules import ADAM, SGD
 
 
 class Array(NamedTuple):
@@ -33,17 +43,32 @@ class Array(NamedTuple):
 
 def seen(array: np.ndarray) -> Array:
     """An array's facts."""
-    if 0 not in array.strides:
-        return Array(array.shape, array.dtype, array.nbytes)
+    return Array(*facts([array]))
+
+
+def facts(arrays: list) -> tuple:
+    """Shape, dtype and bytes of the first, of the second and so on, in one plain tuple."""
+    found: list = []
+    for a in arrays:
+        found += (a.shape, a.dtype, a.nbytes if 0 not in a.strides else _real(a))
+    return tuple(found)
+
+
+def arrays(found: tuple) -> list[Array]:
+    """What ``facts`` were noted of."""
+    return [Array(*found[i : i + 3]) for i in range(0, len(found), 3)]
+
+
+def _real(array: np.ndarray) -> int:
+    """The bytes without what broadcasting repeats."""
     real = prod([n for n, stride in zip(array.shape, array.strides, strict=True) if stride])
-    return Array(array.shape, array.dtype, real * array.itemsize if array.size else 0)
+    return real * array.itemsize if array.size else 0
 
 
 Rule = Callable[[list, list, dict], float]  # (inputs, outputs, parameters) -> flops, or bytes
 
 # ---- flops of one number --------------------------------------------------------------------------------------------------
 EXP, LOG, TANH, TRIG, ERF = 16, 20, 24, 24, 30
-ADAM, SGD = 14, 4
 FUNCTIONS = {
     "exp": EXP, "exp2": EXP, "expm1": EXP + 4, "log": LOG, "log2": LOG, "log10": LOG, "log1p": LOG + 2, "tanh": TANH,
     "sigmoid": EXP + 2, "silu": EXP + 3, "gelu": ERF + 4, "gelu_tanh": TANH + 8,
@@ -144,11 +169,6 @@ def _window(ins: list, outs: list, params: dict) -> float:
     return float(small * prod(size)) if isinstance(size, tuple) and "stride" in params else float(large)
 
 
-def _updated(each: float) -> Rule:
-    """So many flops for each number of the first ``count`` outputs, the parameters."""
-    return lambda ins, outs, params: each * sum(a.size for a in outs[: params["count"]])
-
-
 def _resized(ins: list, outs: list, params: dict) -> float:
     """Along each axis in turn a weighted sum of 2 (linear) or 4 (cubic) numbers."""
     taps = {"nearest": 0, "linear": 2, "cubic": 4}
@@ -193,8 +213,38 @@ FLOPS: dict[str, Rule] = {
     "scaled_dot_product_attention": _attention(0, (1, 1)), "scaled_dot_product_attention_grad": _attention(1, (3, 2)),
     "interpolate": _resized, "grid_sample": _sampled, "grid_sample_image_grad": _sampled,
     "grid_sample_grid_grad": _twice(_sampled),
-    "adam_update": _updated(ADAM), "adamw_update": _updated(ADAM), "sgd_update": _updated(SGD), "random_bits": _none,
+    "random_bits": _none,
 }  # fmt: skip
+
+
+@cache
+def _ours() -> frozenset:
+    """The primitives that the modules of ``funcnn.ops`` hold; the tables' names mean these."""
+    modules = [module for name, module in list(sys.modules.items()) if name.startswith("funcnn.ops.")]
+    held = [value for module in modules for value in vars(module).values()]
+    for value in list(held):
+        held.extend(value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ())
+    return frozenset(p for v in held if isinstance(p := getattr(v, "primitive", v), Primitive))
+
+
+def of(prim: Primitive, ins: list[Array], outs: list[Array], params: dict) -> tuple[float, float]:
+    """The flops and the bytes of one application; a rule that raises costs a warning, and counts as none."""
+    if prim.view is not None:
+        return 0.0, 0.0
+    ours = prim in _ours()
+    name = prim.name if ours else ""
+    rules = (prim.flops or partial(flops, name), prim.bytes or partial(moved, name))
+    found = []
+    for rule in rules:
+        try:
+            found.append(float(rule(ins, outs, params)))
+        except Exception as error:
+            warnings.warn(
+                f"profile: the cost rule of {prim.name} raised {type(error).__name__}: {error}; it is charged nothing",
+                stacklevel=2,
+            )
+            found.append(0.0)
+    return found[0], found[1]
 
 
 def flops(name: str, ins: list, outs: list, params: dict) -> float:
@@ -238,10 +288,16 @@ def _update(each: float, unmoved: int) -> Callable:
 
 MOVERS = ("spread", "pack", "copy", "fill", "gather")  # kernels whose names begin so only move numbers
 
-KERNELS: dict[str, Callable[[tuple], tuple[float, float]]] = {
-    "adam_update": _update(ADAM, 2),
-    "sgd_update": _update(SGD, 0),
+KERNELS: dict[Any, Callable[[tuple], tuple[float, float]]] = {
+    adam_update: _update(ADAM.flops, 2),
+    sgd_update: _update(SGD.flops, 0),
 }
+
+
+def of_kernel(kernel: Any, args: tuple) -> tuple[float, float]:
+    """The bytes and the flops that a kernel's own arguments tell; flops mostly come from its operation."""
+    rule = KERNELS.get(kernel)
+    return (kernel_bytes(args), 0.0) if rule is None else rule(args)
 
 
 def kernel_bytes(args: tuple) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
@@ -10,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from funcnn.core.memory import empty
 from funcnn.kernels.cpu import limits as kernels
 from funcnn.kernels.cpu import threads as pool
 from funcnn.kernels.cpu.stream import last_cache
 from funcnn.kernels.cpu.vector import tile_shape
 
 COUNT = {4: 96, 8: 48}  # length of a tile's sum, by itemsize: its operands fill half of a 32 KiB first-level cache
-ROUNDS, BUDGET = 5, 1.5  # of measuring, and seconds after which no further one begins
+ROUNDS, BUDGET = 5, 1.5  # of measuring, and seconds after which no further one begins where they agree
+STEADY, MOST = 0.2, 10  # how far rounds may differ, and how many are made at most to find two that do not
 CHUNK = 1 << 15  # numbers of float32 in a piece of the copies
 
 
@@ -35,6 +36,7 @@ class MachineLimits:
     cached_copy_one: float  # arrays that fit the last cache
     cached_copy_all: float
     cache_bytes: int
+    spread: float = 0.0  # the largest difference between the rounds that were kept, as a share of the limit
 
     def peak(self, dtype: Any = np.float32, threads: int | None = None) -> float:
         """GFLOP/s of ``threads`` threads (None: all); of double precision for float64, else of single."""
@@ -62,34 +64,52 @@ class MachineLimits:
             (f"copy, {self.cache_bytes / 2**20:.0f} MiB cache", self.cached_copy_one, self.cached_copy_all, "GB/s"),
         ]
         head = f"{'':24}{'1 thread':>10}{f'{self.threads} threads':>12}"
-        return "\n".join([head, *(f"{name:24}{one:10.1f}{full:12.1f} {unit}" for name, one, full, unit in rows)])
+        tail = f"rounds differ by {self.spread:.0%}" + (": the machine was busy" if self.spread > STEADY else "")
+        return "\n".join([head, *(f"{name:24}{one:10.1f}{full:12.1f} {unit}" for name, one, full, unit in rows), tail])
 
 
 @cache
 def machine_limits() -> MachineLimits:
     """The limits of this machine, measured at the first call in a process, in one to two seconds.
 
-    Everything is measured in several rounds and the best kept, so that what else runs for a moment does not show.
+    Everything is measured in several rounds, and each limit is the best that two rounds agree on; where they differ by more
+    than ``STEADY``, up to ``MOST`` rounds are made. What still differs then stands in ``spread``, with one warning: other
+    work had the machine, and the limits are those of what it left. Nothing is made up from another figure.
     """
     pool.start()
     count, size = pool.available(), last_cache()
-    far, near = _arrays(max(4 * size, 1 << 26)), _arrays(size // 8)
     kinds = [np.dtype(kind) for kind in (np.float32, np.float64)]
     runs = [partial(current_peak, kind, n) for kind in kinds for n in (1, count)]
+    far, near = _arrays(max(4 * size, 1 << 26)), _arrays(size // 8)
     runs += [partial(_bandwidth, *pair, n) for pair in (far, near) for n in (1, count)]
+    best, spread = settled(runs)
+    if spread > STEADY:
+        warnings.warn(
+            f"machine_limits: rounds of measuring differ by {spread:.0%}, so something else is using the machine; the limits, "
+            "and what is a share of them, are too low or uncertain. Measure again in a new process when it is quiet",
+            stacklevel=2,
+        )
+    return MachineLimits(count, *best, cache_bytes=size, spread=spread)
+
+
+def settled(runs: list[Callable[[], float]]) -> tuple[list[float], float]:
+    """The best rate of each run over rounds, and the largest distance of a best from the second best, as a share of it."""
     rounds: list[list[float]] = []
     start = time.perf_counter()
-    while len(rounds) < ROUNDS and time.perf_counter() < start + BUDGET:
+    while True:
         rounds.append([run() for run in runs])
-    best = [max(rates) for rates in zip(*rounds, strict=True)]
-    for one in range(0, len(best), 2):
-        best[one + 1] = max(best[one : one + 2])
-    return MachineLimits(count, *best, cache_bytes=size)
+        if len(rounds) < 2:
+            continue
+        ranked = [sorted(rates, reverse=True) for rates in zip(*rounds, strict=True)]
+        spread = max(1 - second / first for first, second, *_ in ranked)
+        late = time.perf_counter() > start + BUDGET
+        if (spread <= STEADY and (late or len(rounds) >= ROUNDS)) or len(rounds) >= MOST:
+            return [rates[0] for rates in ranked], spread
 
 
 def _arrays(size: int) -> tuple[np.ndarray, np.ndarray]:
-    """A source and a target of ``size`` bytes, in recycled memory and written once."""
-    source, target = (empty((size // 4,), np.dtype(np.float32)) for _ in range(2))
+    """A source and a target of ``size`` bytes, written once; not of the pool, which is to keep and count none of this."""
+    source, target = (np.empty(size // 4, np.float32) for _ in range(2))
     source[:], target[:] = 1, 0
     return source, target
 

@@ -7,7 +7,7 @@ from time import perf_counter_ns
 from typing import Any
 
 from funcnn.profiler import report, roofline, trace
-from funcnn.profiler.record import Event, Raw, add_sink, remove_sink
+from funcnn.profiler.record import Event, Record, add_sink, remove_sink
 
 
 class profile:
@@ -18,20 +18,20 @@ class profile:
     """
 
     def __init__(self) -> None:
-        self._raw: list[Raw] = []
+        self._record = Record()
         self._events: list[Event] = []
         self._begin = self._end = 0
 
     def __enter__(self) -> profile:
         if self._begin:
             raise RuntimeError("profile: this profile was entered before; make another one with profile()")
-        add_sink(self._raw)
+        add_sink(self._record)
         self._begin = perf_counter_ns()
         return self
 
     def __exit__(self, *exc: object) -> None:
         self._end = perf_counter_ns()
-        remove_sink(self._raw)
+        remove_sink(self._record)
 
     @property
     def seconds(self) -> float:
@@ -41,23 +41,19 @@ class profile:
     @property
     def events(self) -> list[Event]:
         """All events, in the order in which they began."""
-        if len(self._events) != len(self._raw):
-            raw = list(self._raw)
-            for item in raw:
-                if item.kernel is None:
-                    item.settle()
-            self._events = [item.event(self._begin) for item in sorted(raw, key=lambda item: item.begin)]
+        if len(self._events) != len(self._record.raw):
+            self._events = self._record.events(self._begin)
         return list(self._events)
 
     def kernels(self) -> list[Any]:
         """The kernels that were called, for ``kernel.inspect()``."""
-        return list(dict.fromkeys(item.kernel for item in self._raw if item.kernel is not None))
+        return [subject for subject in self._record.subjects if not isinstance(subject, tuple)]
 
     def table(self, sort_by: str = "time", limit: int | None = None, by: str = "name", kind: str | None = None) -> str:
         """Operations and kernels as text, each line the sum of the events that are alike.
 
         sort_by: a column: "time", "mean", "calls", "flops", "bytes", "gflops", "gbs", "percent" (highest first), or "name".
-        limit: at most so many lines each. by: "name", "path" (and name), or "shapes" (and name).
+        limit: at most so many lines each, 0 or more. by: "name", "path" (and name), or "shapes" (and name).
         kind: "operation" or "kernel"; default both. Raises ``ValueError``.
         """
         return report.table(self.events, self.seconds, sort_by, limit, by, kind)
@@ -78,4 +74,4 @@ class profile:
 
     def __repr__(self) -> str:
         state = "open" if self._begin and not self._end else f"{self.seconds * 1e3:.3f} ms"
-        return f"<profile: {len(self._raw)} events, {state}>"
+        return f"<profile: {len(self._record.raw)} events, {state}>"

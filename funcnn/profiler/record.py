@@ -2,6 +2,10 @@
 
 Any number of profiles may run, nested or not; each gets every event that begins and ends inside it, of every thread. While none
 runs nothing stands around anything. Only shapes are kept, no arrays; costs are worked out when they are asked for.
+
+While it runs an event is a plain tuple of numbers, texts and shapes, which Python's garbage collector leaves alone after a
+first look; what it would walk at each of its rounds (primitives, parameters, kernels) is kept once, under a number. So the
+millionth event costs what the first did.
 """
 
 from __future__ import annotations
@@ -9,8 +13,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from time import perf_counter_ns
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -40,6 +45,7 @@ class Event:
     thread: int
     threads: int  # that kernels were allowed to use
     cold: bool  # a kernel was compiled or loaded in it
+    kernels: int  # how many kernels an operation called
 
     @property
     def direction(self) -> str:
@@ -75,68 +81,116 @@ class Event:
         return 100 * max(self.bounds) / self.seconds if self.seconds else 0.0
 
 
-class Raw:
-    """An event as it happens: cheap to make, costs not yet known."""
+class Raw(NamedTuple):
+    """The places of a recorded event; the recorder makes plain tuples, since subclasses are never left alone."""
 
-    __slots__ = (
-        "backward", "begin", "bytes", "cold", "end", "flops", "ins", "kernel", "kernels", "name", "outs", "params", "parent",
-        "path", "thread", "threads", "view",
-    )  # fmt: skip
+    subject: int  # of the record's ``subjects``
+    number: int  # of the operation; 0: a kernel
+    parent: int  # the number of the operation around it, or 0
+    name: str
+    around: str  # the parent's name
+    begin: int
+    end: int
+    path: str
+    backward: bool
+    ins: tuple  # shape, dtype, bytes of the first, of the second, ...
+    outs: tuple
+    thread: int
+    threads: int
+    cold: bool
+    flops: float  # of a kernel with a rule of its own
+    bytes: float  # of a kernel
 
-    def __init__(self, name: str, kernel: Any, path: str, backward: bool, parent: Raw | None):
-        self.name, self.kernel, self.path, self.backward, self.parent = name, kernel, path, backward, parent
-        self.ins: list = []
-        self.outs: list = []
-        self.params: dict = {}
-        self.kernels: list[Raw] = []
-        self.bytes, self.flops, self.view, self.cold = 0.0, 0.0, False, False
-        self.thread, self.threads = threading.get_native_id(), pool.get_num_threads()
-        self.begin = self.end = 0
 
-    def settle(self) -> None:
-        """Work the costs of an operation out, and those of its kernels."""
-        if not self.view:
-            self.flops = costs.flops(self.name, self.ins, self.outs, self.params)
-            self.bytes = costs.moved(self.name, self.ins, self.outs, self.params)
-        if self.kernels:
-            computing = [k for k in self.kernels if not k.name.startswith(costs.MOVERS)]
-            max(computing or self.kernels, key=lambda k: k.end - k.begin).flops = self.flops
+class Record:
+    """The events of one profile, and what they are events of."""
 
-    def event(self, origin: int) -> Event:
-        """The public form."""
-        floats = [a.dtype for a in (*self.outs, *self.ins) if a.dtype.kind == "f"]
-        return Event(
-            "operation" if self.kernel is None else "kernel",
-            self.name,
-            (self.begin - origin) / 1e9,
-            (self.end - self.begin) / 1e9,
-            self.flops,
-            self.bytes,
-            self.path,
-            self.backward,
-            "" if self.parent is None else self.parent.name,
-            tuple([a.shape for a in self.ins]),
-            floats[0] if floats else np.dtype(np.float32),
-            self.thread,
-            self.threads,
-            self.cold,
-        )
+    def __init__(self) -> None:
+        self.raw: list[tuple] = []
+        self.subjects: list[Any] = []  # (primitive, parameters), or a kernel
+        self._numbers: dict[Any, int] = {}
+
+    def number(self, key: Any, subject: Any) -> int:
+        """The subject's number, the one it has if the key was met before."""
+        try:
+            found = self._numbers.setdefault(key, len(self.subjects))
+        except TypeError:  # parameters that cannot be hashed
+            found = len(self.subjects)
+        if found == len(self.subjects):
+            self.subjects.append(subject)
+        return found
+
+    def events(self, origin: int) -> list[Event]:
+        """The public form, in the order in which they began; seconds count from ``origin`` (nanoseconds)."""
+        raw = [Raw(*item) for item in list(self.raw)]
+        kernels: dict[int, list[Raw]] = {}
+        cold: set[int] = set()
+        for item in raw:  # what is inside ends first, and stands first
+            if not item.number:
+                kernels.setdefault(item.parent, []).append(item)
+            if item.cold or item.number in cold:
+                cold.add(item.parent)
+        costly = {item.number: self._costs(item) for item in raw if item.number}
+        longest = {number: _longest(called) for number, called in kernels.items() if number in costly}
+        made = []
+        for item in sorted(raw, key=lambda item: item.begin):
+            flops, moved = costly[item.number] if item.number else (item.flops, item.bytes)
+            if not item.number and longest.get(item.parent) is item:
+                flops = costly[item.parent][0]
+            called = len(kernels.get(item.number, ())) if item.number else 0
+            made.append(
+                _event(item, origin, flops, moved, item.cold or (item.number in cold and item.number > 0), called)
+            )
+        return made
+
+    def _costs(self, item: Raw) -> tuple[float, float]:
+        prim, params = self.subjects[item.subject]
+        return costs.of(prim, costs.arrays(item.ins), costs.arrays(item.outs), params)
+
+
+def _longest(called: list[Raw]) -> Raw:
+    """The kernel that an operation's flops are charged to: the longest that computes."""
+    computing = [k for k in called if not k.name.startswith(costs.MOVERS)]
+    return max(computing or called, key=lambda k: k.end - k.begin)
+
+
+def _event(item: Raw, origin: int, flops: float, moved: float, cold: bool, called: int) -> Event:
+    dtypes = [*item.outs[1::3], *item.ins[1::3]]
+    floats = [dtype for dtype in dtypes if dtype.kind == "f"]
+    return Event(
+        "operation" if item.number else "kernel",
+        item.name,
+        (item.begin - origin) / 1e9,
+        (item.end - item.begin) / 1e9,
+        flops,
+        moved,
+        item.path,
+        item.backward,
+        item.around,
+        item.ins[::3],
+        (floats or dtypes or [np.dtype(np.float32)])[0],
+        item.thread,
+        item.threads,
+        cold,
+        called,
+    )
 
 
 class _Current(threading.local):
-    """The operation that a thread is in."""
+    """The operation that a thread is in: its number (0: none), name, path and direction."""
 
-    operation: Raw | None = None
+    operation: tuple[int, str, str, bool] | None = None
 
 
 _current = _Current()
+_count = count(1)
 _lock = threading.Lock()
-_sinks: list[list[Raw]] = []  # where the running profiles gather their events
+_sinks: list[Record] = []  # where the running profiles gather their events
 _before: tuple[Callable | None, Callable | None] = (None, None)  # what stood around before the first of them
 
 
-def add_sink(sink: list[Raw]) -> None:
-    """Record into one more list; the first one puts the recorder around evaluations and kernel calls."""
+def add_sink(sink: Record) -> None:
+    """Record into one more; the first one puts the recorder around evaluations and kernel calls."""
     global _before, _sinks
     with _lock:
         if not _sinks:
@@ -145,7 +199,7 @@ def add_sink(sink: list[Raw]) -> None:
         _sinks = [*_sinks, sink]
 
 
-def remove_sink(sink: list[Raw]) -> None:
+def remove_sink(sink: Record) -> None:
     """Record into it no longer; after the last one everything is as it was."""
     global _sinks
     with _lock:
@@ -158,46 +212,48 @@ def remove_sink(sink: list[Raw]) -> None:
 
 def _around_evaluate(prim: Any, values: list, params: dict, where: Any) -> list:
     place = ctx if where is None else where
+    path, backward = place.path, place.backward
     outer = _current.operation
-    raw = Raw(prim.name, None, place.path, place.backward, outer)
+    number = next(_count)
     sinks, inner = _sinks, _before[0]
-    _current.operation = raw
-    raw.begin = perf_counter_ns()
+    _current.operation = (number, prim.name, path, backward)
+    begin = perf_counter_ns()
     try:
         if inner is None:
             outs = primitive.evaluate(prim, values, params, where, True)
         else:
             outs = inner(prim, values, params, where)
     finally:
-        raw.end = perf_counter_ns()
+        end = perf_counter_ns()
         _current.operation = outer
-    raw.ins, raw.outs, raw.params = [costs.seen(v) for v in values], [costs.seen(v) for v in outs], params
-    raw.view = prim.view is not None
-    if outer is not None:
-        outer.cold |= raw.cold
+    parent, around = (0, "") if outer is None else outer[:2]
+    rest = (
+        number, parent, prim.name, around, begin, end, path, backward, costs.facts(values), costs.facts(outs),
+        threading.get_native_id(), pool.get_num_threads(), False, 0.0, 0.0,
+    )  # fmt: skip
+    key = (prim, tuple(params.items()))
     for sink in sinks:
-        sink.append(raw)
+        sink.raw.append((sink.number(key, (prim, params)), *rest))
     return outs
 
 
 def _around_kernel(kernel: Any, args: tuple) -> Any:
     outer = _current.operation
-    path, backward = (ctx.path, ctx.backward) if outer is None else (outer.path, outer.backward)
-    raw = Raw(kernel.__name__, kernel, path, backward, outer)
+    parent, around, path, backward = (0, "", ctx.path, ctx.backward) if outer is None else outer
     sinks, inner = _sinks, _before[1]
     known = len(getattr(kernel.compiled, "overloads", ()))
-    raw.begin = perf_counter_ns()
+    begin = perf_counter_ns()
     try:
         result = kernel.compiled(*args) if inner is None else inner(kernel, args)
     finally:
-        raw.end = perf_counter_ns()
-    raw.cold = len(getattr(kernel.compiled, "overloads", ())) != known
-    raw.ins = [costs.seen(a) for a in args if isinstance(a, np.ndarray)]
-    rule = costs.KERNELS.get(raw.name)
-    raw.bytes, raw.flops = (costs.kernel_bytes(args), 0.0) if rule is None else rule(args)
-    if outer is not None:
-        outer.kernels.append(raw)
-        outer.cold |= raw.cold
+        end = perf_counter_ns()
+    cold = len(getattr(kernel.compiled, "overloads", ())) != known
+    moved, flops = costs.of_kernel(kernel, args)
+    rest = (
+        0, parent, kernel.__name__, around, begin, end, path, backward,
+        costs.facts([a for a in args if isinstance(a, np.ndarray)]), (), threading.get_native_id(), pool.get_num_threads(), cold,
+        flops, moved,
+    )  # fmt: skip
     for sink in sinks:
-        sink.append(raw)
+        sink.raw.append((sink.number(kernel, kernel), *rest))
     return result

@@ -24,6 +24,7 @@ class Row:
     compute: float = 0.0  # seconds that the machine's limits would allow
     memory: float = 0.0
     best: float = 0.0
+    threads: int = 1  # the most that one of them was allowed
 
     def add(self, event: Event) -> None:
         """One more event."""
@@ -35,6 +36,7 @@ class Row:
         self.compute += compute
         self.memory += memory
         self.best += max(compute, memory)
+        self.threads = max(self.threads, event.threads)
 
     @property
     def mean(self) -> float:
@@ -79,6 +81,12 @@ def rows(events: Iterable[Event], by: str = "name") -> list[Row]:
     return list(found.values())
 
 
+def check_limit(what: str, limit: Any) -> None:
+    """Refuse a number of rows that is none. Raises ``ValueError``."""
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
+        raise ValueError(f"{what}: limit must be an int of 0 or more, or None for all rows, got {limit!r}")
+
+
 def table(events: list[Event], wall: float, sort_by: str, limit: int | None, by: str, kind: str | None) -> str:
     """See ``profile.table``."""
     for name, value, known in (
@@ -86,6 +94,7 @@ def table(events: list[Event], wall: float, sort_by: str, limit: int | None, by:
     ):  # fmt: skip
         if value not in known:
             raise ValueError(f"table: {name} must be one of {', '.join(map(repr, known))}, got {value!r}")
+    check_limit("table", limit)
     parts = []
     for each in ("operation", "kernel") if kind is None else (kind,):
         ranked = rows((e for e in events if e.kind == each), by)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from funcnn.profiler import report
 from funcnn.profiler.limits import MachineLimits, machine_limits
 from funcnn.profiler.record import Event
@@ -17,13 +19,14 @@ COLORS = {"forward": "#1f6fb4", "backward": "#d1561c"}
 DIRECTIONS = ((1, 1), (1, -1), (-1, 1), (-1, -1), (1, 0), (-1, 0), (0, 1), (0, -1))
 
 
-def draw(events: list[Event], path: Path, limit: int) -> None:
+def draw(events: list[Event], path: Path, limit: int | None) -> None:
     """Draw the longest kernels, and operations that ran none, into an image file."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
         raise ImportError("plot: the picture needs matplotlib; install it with `pip install matplotlib`") from None
+    report.check_limit("plot", limit)
     rows = chosen(events, limit)
     figure = Figure(figsize=(10, 6.5), dpi=120, layout="constrained")
     canvas = FigureCanvasAgg(figure)
@@ -31,7 +34,9 @@ def draw(events: list[Event], path: Path, limit: int) -> None:
     places = [(row.flops / row.bytes, row.gflops) for row in rows]
     areas = [30 + 370 * row.time / max(r.time for r in rows) for row in rows]
     low, high = min([0.05, *(x / 3 for x, _ in places)]), max([100.0, *(x * 3 for x, _ in places)])
-    _limits(axes, machine_limits(), low, high)
+    counts = sorted({row.threads for row in rows} or {machine_limits().threads})
+    for threads in counts:
+        _limits(axes, machine_limits(), threads, low, high, named=len(counts) > 1 or threads < machine_limits().threads)
     for row, place, area in zip(rows, places, areas, strict=True):
         marker = "o" if row.kind == "kernel" else "s"
         axes.scatter(*place, s=area, marker=marker, color=COLORS[row.direction], alpha=0.75, linewidths=0, zorder=3)
@@ -41,28 +46,28 @@ def draw(events: list[Event], path: Path, limit: int) -> None:
     figure.savefig(path)
 
 
-def chosen(events: list[Event], limit: int) -> list[report.Row]:
-    """The longest rows of kernels with flops, and of operations without a kernel."""
-    inner = [e for e in events if e.kind == "kernel"]
-    with_kernel = {e.parent for e in inner}
-    lone = [e for e in events if e.kind == "operation" and e.name not in with_kernel]
-    rows = [row for row in report.rows([*inner, *lone]) if row.flops and row.bytes and row.time]
+def chosen(events: list[Event], limit: int | None) -> list[report.Row]:
+    """The longest rows of kernels with flops, and of operations that called no kernel."""
+    lone = [e for e in events if e.kind == "kernel" or not e.kernels]
+    rows = [row for row in report.rows(lone) if row.flops and row.bytes and row.time]
     return sorted(rows, key=lambda row: -row.time)[:limit]
 
 
-def _limits(axes: Any, limits: MachineLimits, low: float, high: float) -> None:
-    """The measured lines of all threads, each with its figure on it."""
+def _limits(axes: Any, limits: MachineLimits, threads: int, low: float, high: float, named: bool) -> None:
+    """The measured lines of so many threads, those that the percentages mean, each with its figure on it."""
     style: dict[str, Any] = {"textcoords": "offset points", "fontsize": 8}
-    roofs = [(limits.float32_all, "float32", "-"), (limits.float64_all, "float64", "--")]
+    on = f", {threads} thread{'s' * (threads > 1)}" if named else ""
+    single, near = limits.peak(np.float32, threads), limits.bandwidth(0, threads)
+    roofs = [(single, "float32", "-"), (limits.peak(np.float64, threads), "float64", "--")]
     for peak, name, dashes in roofs:
-        axes.plot([peak / limits.cached_copy_all, high], [peak, peak], dashes, color="0.25", lw=1.3)
-        axes.annotate(f"{name} multiply-add {peak:.0f} GFLOP/s", (high, peak), (-4, 3), ha="right", **style)
-    slopes = [(limits.copy_all, "memory", "-"), (limits.cached_copy_all, "last cache", "--")]
+        axes.plot([peak / near, high], [peak, peak], dashes, color="0.25", lw=1.3)
+        axes.annotate(f"{name} multiply-add{on} {peak:.0f} GFLOP/s", (high, peak), (-4, 3), ha="right", **style)
+    slopes = [(limits.bandwidth(threads=threads), "memory", "-"), (near, "last cache", "--")]
     for bandwidth, name, dashes in slopes:
-        corner = limits.float32_all / bandwidth
-        axes.plot([low, corner], [low * bandwidth, limits.float32_all], dashes, color="0.25", lw=1.3)
+        corner = single / bandwidth
+        axes.plot([low, corner], [low * bandwidth, single], dashes, color="0.25", lw=1.3)
         turned = {"rotation": 45, "rotation_mode": "anchor", "transform_rotates_text": True}
-        text = f"{name} copy {bandwidth:.0f} GB/s"
+        text = f"{name} copy{on} {bandwidth:.0f} GB/s"
         axes.annotate(text, (low * 1.25, low * 1.25 * bandwidth), (0, 5), **turned, **style)
 
 

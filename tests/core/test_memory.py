@@ -114,3 +114,24 @@ def test_operations_recycle_their_outputs(pool):
     for _ in range(20):
         x = x * 1.0
     assert pool.hits >= 15 and pool.misses <= 4
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: fn.zeros(500, 500), lambda: fn.ones(500, 500), lambda: fn.full((500, 500), 2.0), lambda: fn.empty(500, 500),
+        lambda: fn.eye(500), lambda: fn.tensor(np.ones((500, 500), "f4")), lambda: fn.tensor([[1.0] * 500] * 500),
+        lambda: fn.arange(250_000.0), lambda: fn.zeros_like(fn.ones(500, 500)), lambda: fn.randn(500, 500),
+    ],
+)  # fmt: skip
+def test_what_is_made_is_counted_and_the_peak_can_begin_anew(make):
+    gc.collect()
+    fn.reset_peak_memory_stats()
+    before = fn.memory_stats()
+    assert before["peak_bytes"] == before["used_bytes"]
+    made = make()
+    after = fn.memory_stats()
+    assert after["used_bytes"] - before["used_bytes"] >= 1_000_000 <= after["peak_bytes"] - before["used_bytes"]
+    del made
+    gc.collect()
+    assert fn.memory_stats()["used_bytes"] == before["used_bytes"]

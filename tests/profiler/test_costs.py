@@ -8,7 +8,11 @@ import pytest
 import funcnn as fn
 import funcnn.nn.functional as F
 from funcnn import optim
+from funcnn.core.primitive import Primitive
+from funcnn.optim.fused import primitive
+from funcnn.optim.rules import ADAM, SGD
 from funcnn.profiler import costs
+from tests.helpers import all_primitives
 
 SDPA = "scaled_dot_product_attention"
 
@@ -48,7 +52,6 @@ def cost(name, ins, outs, **params):
         ("grid_sample", [(1, 3, 4, 4), (1, 5, 5, 2)], [(1, 3, 5, 5)], {"taps": 2}, 75 * 2 * 4),
         ("grid_sample_grid_grad", [(1, 3, 5, 5), (1, 3, 4, 4), (1, 5, 5, 2)], [], {"taps": 4}, 75 * 4 * 16),
         ("argsort", [(2, 8)], [(2, 8)], {"dim": 1}, 16 * 3),
-        ("adam_update", [(3,), (4,)], [(3,), (4,), (3,), (4,)], {"count": 2}, 7 * costs.ADAM),
         ("reshape", [(3, 4)], [(12,)], {}, 0),
         ("unheard_of", [(3, 4)], [(7,)], {}, 7),
     ],
@@ -64,6 +67,48 @@ def test_primitives_that_handle_no_floating_point_numbers_cost_no_flops_by_defau
         and cost("le", [array(3)], [array(3, dtype="bool")]) == 3
         and cost("unheard_of", [], []) == 0
     )
+
+
+def test_an_optimizers_update_costs_its_rules_flops_for_each_element():
+    for rule in (ADAM, SGD):
+        prim = primitive(rule)
+        ins, outs = [array(3), array(4)], [array(3), array(4), array(3), array(4)]
+        assert costs.of(prim, ins, outs, {"count": 2})[0] == 7 * rule.flops
+
+
+def _double(ins, outs):
+    outs[0][...] = 2 * ins[0]
+
+
+@pytest.mark.parametrize("name", sorted({*costs.FLOPS, *costs.BYTES, "my_norm", "tanh_grad", "adam_update"}))
+def test_a_users_primitive_is_not_charged_as_ours_of_the_same_name(name):
+    mine = Primitive(name, shape=lambda x: (x,), cpu=_double)
+    assert costs.of(mine, [array(5)], [array(5)], {}) == (5.0, 40.0)
+    with fn.profiler.profile() as prof:
+        mine(fn.ones(5))
+    (event,) = [e for e in prof.events if e.name == name]
+    assert (event.flops, event.bytes) == (5.0, 40.0)
+
+
+def test_declared_costs_count_and_a_failing_rule_costs_a_warning():
+    declared = Primitive("mine", shape=lambda x: (x,), cpu=_double, flops=lambda ins, outs, params: 3 * outs[0].size)
+    assert costs.of(declared, [array(5)], [array(5)], {}) == (15.0, 40.0)
+    wrong = Primitive("mine", shape=lambda x: (x,), cpu=_double, bytes=lambda ins, outs, params: ins[7].nbytes)
+    with fn.profiler.profile() as prof:
+        wrong(fn.ones(5)) + 1
+    with pytest.warns(UserWarning, match="the cost rule of mine raised IndexError"):
+        events = prof.events
+    assert [(e.name, e.flops, e.bytes) for e in events if e.kind == "operation"] == [
+        ("mine", 5.0, 0.0),
+        ("add", 5.0, 44.0),
+    ]
+
+
+def test_every_primitive_of_ours_is_found_by_its_own_rule():
+    ours = set(all_primitives())
+    assert ours <= costs._ours()
+    named = {p.name for p in ours}
+    assert {"conv", "lstm", "softmax", "matmul", "batch_norm"} <= named
 
 
 def test_gathering_reads_what_it_gathers():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from funcnn import nn
 from funcnn.core import primitive
 from funcnn.core.context import Scope, ctx
 from funcnn.kernels.cpu import compile as kernels
+from funcnn.profiler import roofline
 
 ROOT = Path(__file__).parents[2]
 
@@ -314,3 +316,63 @@ def test_the_picture_without_matplotlib_says_what_to_install(record, tmp_path, m
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ImportError, match="pip install matplotlib"):
         record.plot(tmp_path / "roofline.png")
+
+
+def _tracked():
+    for _ in range(4):  # each look lets go of tuples whose contents were let go before
+        gc.collect()
+    return len(gc.get_objects())
+
+
+def test_recorded_events_are_nothing_for_the_garbage_collector():
+    """What it walks at each of its rounds does not grow with a profile, so the last event costs what the first did."""
+    x = fn.ones(10)
+    with fn.profiler.profile() as prof:
+        for _ in range(50):
+            x + x
+        before = _tracked()
+        for _ in range(500):
+            x + x
+        after = _tracked()
+    assert after - before < 50 and len(prof.events) == 550
+
+
+def test_integer_operations_have_their_own_dtype():
+    with fn.profiler.profile() as prof:
+        fn.arange(5) + 1
+    assert {str(e.dtype) for e in prof.events if e.name == "add"} == {"int64"}
+
+
+def test_an_operation_without_a_kernel_is_drawn_though_another_call_of_it_had_one(tmp_path):
+    small, large = fn.ones(10), fn.ones(1 << 20)
+    large + large
+    with fn.profiler.profile() as prof:
+        small + small
+        large + large
+    calls = {e.shapes[0]: e.kernels for e in prof.events if e.name == "add" and e.kind == "operation"}
+    assert calls[10,] == 0 and calls[1 << 20,] == 1
+    rows = roofline.chosen(prof.events, 12)
+    assert ("operation", "add") in {(row.kind, row.name) for row in rows}
+
+
+@pytest.mark.parametrize("limit", [-1, 1.5, True, "3"])
+def test_a_number_of_rows_that_is_none_is_refused(record, limit, tmp_path):
+    with pytest.raises(ValueError, match="limit must be an int of 0 or more"):
+        record.table(limit=limit)
+    with pytest.raises(ValueError, match="limit must be an int of 0 or more"):
+        record.plot(tmp_path / "picture.png", limit=limit)
+    assert "... and" in record.table(limit=0)
+
+
+def test_the_lines_are_those_of_the_threads_that_the_percentages_mean(monkeypatch, tmp_path):
+    drawn = []
+    monkeypatch.setattr(roofline, "_limits", lambda axes, limits, threads, low, high, named: drawn.append(threads))
+    before = fn.get_num_threads()
+    try:
+        fn.set_num_threads(1)
+        with fn.profiler.profile() as prof:
+            fn.ones(300, 300) @ fn.ones(300, 300)
+    finally:
+        fn.set_num_threads(before)
+    prof.plot(tmp_path / "picture.png")
+    assert drawn == [1]
