@@ -219,7 +219,7 @@ SGD = Rule(
     ((), _VELOCITY, _DAMPED),
     ("lr", "momentum", "dampening", "weight_decay"),
     ("nesterov", "maximize"),
-    flops=4,
+    flops=kernels.SGD_FLOPS,
     optional=("step",),
     mixes=True,
 )
@@ -231,7 +231,7 @@ ADAM = Rule(
     _adam_check,
     _adam_kernel,
     *_ADAM_ORDERS,
-    flops=14,
+    flops=kernels.ADAM_FLOPS,
 )
 ADAMW = Rule(
     "adamw",
@@ -241,5 +241,5 @@ ADAMW = Rule(
     _adam_check,
     _adam_kernel,
     *_ADAM_ORDERS,
-    flops=14,
+    flops=kernels.ADAM_FLOPS,
 )

@@ -24,8 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from funcnn.core.primitive import Primitive
-from funcnn.kernels.cpu.optim import adam_update, sgd_update
-from funcnn.optim.rules import ADAM, SGD
+from funcnn.kernels.cpu.optim import ADAM_FLOPS, SGD_FLOPS, adam_update, sgd_update
 
 
 class Array(NamedTuple):
@@ -289,8 +288,8 @@ def _update(each: float, unmoved: int) -> Callable:
 MOVERS = ("spread", "pack", "copy", "fill", "gather")  # kernels whose names begin so only move numbers
 
 KERNELS: dict[Any, Callable[[tuple], tuple[float, float]]] = {
-    adam_update: _update(ADAM.flops, 2),
-    sgd_update: _update(SGD.flops, 0),
+    adam_update: _update(ADAM_FLOPS, 2),
+    sgd_update: _update(SGD_FLOPS, 0),
 }
 
 

@@ -21,6 +21,8 @@ from funcnn.kernels.cpu.compile import device_function, intrinsic, kernel
 from funcnn.kernels.cpu.facts import Row
 from funcnn.kernels.cpu.parallel import parallel_for
 
+ADAM_FLOPS, SGD_FLOPS = 14, 4  # an element
+
 
 def _at_twin(address: int, size: int, kind: Any) -> Any:
     raw = (ctypes.c_char * (int(size) * kind.itemsize)).from_address(int(address))
