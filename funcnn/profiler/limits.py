@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
@@ -89,10 +89,10 @@ def machine_limits() -> MachineLimits:
             "and what is a share of them, are too low or uncertain. Measure again in a new process when it is quiet",
             stacklevel=2,
         )
-    return MachineLimits(count, *best, cache_bytes=size, spread=spread)
+    return MachineLimits(count, *best, cache_bytes=size, spread=spread)  # type: ignore[arg-type]
 
 
-def settled(runs: list[Callable[[], float]]) -> tuple[list[float], float]:
+def settled(runs: Sequence[Callable[[], float]]) -> tuple[list[float], float]:
     """The best rate of each run over rounds, and the largest distance of a best from the second best, as a share of it."""
     rounds: list[list[float]] = []
     start = time.perf_counter()
