@@ -160,6 +160,14 @@ def _array(draw: Random) -> np.ndarray:
     return numbers
 
 
+def _readable(pool: list) -> bool:
+    """Whether PyTorch tells the history of all tensors; of a sibling of a written output of ``unbind`` it does not."""
+    try:
+        return all(t.grad_fn is None or t.requires_grad for t in pool)
+    except RuntimeError:
+        return False
+
+
 def make(torch: Any, seed: int, steps: int = STEPS) -> Program:
     """The program of a seed. It is made while PyTorch runs it; a step that PyTorch refuses is kept now and then, at the end."""
     draw = Random(seed)
@@ -184,6 +192,8 @@ def make(torch: Any, seed: int, steps: int = STEPS) -> Program:
                 break
             del pool[before:]
             continue
+        if not _readable(pool):
+            break
         if pool[-1].numel() > MOST:
             del pool[before:]
             continue

@@ -94,8 +94,8 @@ def _checked(x: Tensor, mode: str, align_corners: bool | None, antialias: bool) 
     whole = x._v.dtype == dtypes.uint8 and mode in ("nearest", "nearest-exact", "bilinear", "bicubic")
     if not whole and (x._v.dtype.kind != "f" or x._v.dtype.itemsize < 4):
         raise DTypeError(
-            f"interpolate: expected float32, float64 or, for nearest, bilinear and bicubic, uint8, got {x.dtype} for mode "
-            f"{mode!r}; convert with .float()"
+            f"interpolate: expected float32 or float64, got {x.dtype}; convert with .float() (uint8 goes with nearest, "
+            "bilinear and bicubic)"
         )
     n = x.ndim - 2
     if n not in KINDS[mode][1]:

@@ -108,6 +108,10 @@ def test_scalars_are_weak_in_value_and_gradient(dtype: str, number: Any) -> None
     x = as_tensor(np.array([0.5, 2.0], dtype))
     for name in ("add", "sub", "mul", "div", "pow", "maximum", "fmod", "remainder", "hypot", "atan2", "logaddexp"):
         f = ours(name)
+        if name == "sub" and number is True:
+            with pytest.raises(DTypeError, match="sub: not defined for bool"):
+                f(x, number)
+            continue
         for args in (lambda x: (x, number), lambda x: (number, x)):
             out, pullback = vjp(lambda x, f=f, args=args: f(*args(x)), x)
             assert out.dtype == dtype, name

@@ -136,7 +136,7 @@ def _call(name: str, *args: Any, **kwargs: Any) -> Any:
         (_call("max_pool2d", X, 2, 0), ValueError, "stride must be"),
         (_call("max_pool2d", X, 2, padding=-1), ValueError, "padding must be"),
         (_call("max_pool2d", X, 2, dilation=0), ValueError, "dilation must be"),
-        (_call("max_pool2d", X.astype(np.int64), 2), DTypeError, "float32 or float64, got int64"),
+        (_call("avg_pool2d", X.astype(np.int64), 2), DTypeError, "float32 or float64, got int64"),
         (_call("avg_pool2d", X.astype(np.float16), 2), DTypeError, "float32 or float64, got float16"),
         (_call("avg_pool2d", X, (2, 2, 2)), ValueError, "kernel_size must be an int or 2 ints"),
         (_call("avg_pool2d", X, 2, divisor_override=0), ValueError, "must not be 0"),
