@@ -32,6 +32,7 @@ TRIES = 5
 WANTED = 70  # percent of the limit that a row should reach
 HEADER = [
     "row", "forward, ms", "torch", "ratio", "forward + backward, ms", "torch", "ratio", "GFLOP/s", "GB/s", "% of limit",
+    "error (torch), 1e-7",
 ]  # fmt: skip
 
 
@@ -78,6 +79,7 @@ def steadily(
 def summary(found: dict[str, Any], limits: dict[str, float]) -> dict[str, Any]:
     """Medians, ratios and what funcnn reaches: ``{phase: {"ours", "torch", "ratio", "gflops", "gbs", "limit"}}``."""
     row: dict[str, Any] = {name: figures["error"] for name, figures in found.items() if "error" in figures}
+    row["lost"] = [figures["does"].get("lost") for figures in found.values()]
     for phase in PHASES:
         times = {name: median(figures[phase]) for name, figures in found.items() if figures[phase] and name not in row}
         ours, theirs = times.get("funcnn"), times.get("torch")
@@ -110,7 +112,8 @@ def cells(name: str, row: dict[str, Any]) -> list[str]:
     for key in ("gflops", "gbs", "limit"):
         both = [number(row[phase].get(key), 0 if key != "gbs" else 1) for phase in PHASES if row[phase]["ours"]]
         line.append(" / ".join(both) if any(cell != "-" for cell in both) else "-")
-    return line
+    lost = [number(share * 1e7, 1) for share in row["lost"] if share is not None]
+    return [*line, f"{lost[0]} ({', '.join(lost[1:])})" if lost[1:] else lost[0] if lost else "-"]
 
 
 def section(rows: dict[str, dict[str, Any]], names: Iterable[str]) -> str:
@@ -179,7 +182,8 @@ def document(
         f"{limits['cache'] / 1e9:.1f} within {limits['cache_bytes'] / 2**20:.0f} MiB. "
         f"Meanwhile other processes took {others:.0f} % of the CPUs.\n"
         "Ratio: PyTorch's time over funcnn's. GFLOP/s, GB/s and the share of the limit that binds are funcnn's, forward /\n"
-        "forward + backward; flops are the direct method's, bytes the least that must move."
+        "forward + backward; flops are the direct method's, bytes the least that must move.\n"
+        "Error: the largest of a convolution's outputs against float64, as a share of the largest of them."
     )
     if not args.quick:
         told += (

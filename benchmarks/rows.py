@@ -11,7 +11,7 @@ the inputs and the cotangent, and writes one gradient for each input. Passes tha
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -29,10 +29,14 @@ class Phase:
 
 @dataclass(frozen=True)
 class Case:
-    """A row in one library: its forward pass, timed without recording, and forward and backward together, or a step."""
+    """A row in one library: its forward pass, timed without recording, and forward and backward together, or a step.
+
+    lost: the largest error of the output against float64, as a share of its largest number; for convolutions.
+    """
 
     forward: Phase | None = None
     train: Phase | None = None
+    lost: Callable[[], float] | None = None
 
 
 def size(*tensors: Any) -> int:
@@ -79,9 +83,14 @@ def conv(shape: tuple[int, ...], out: int, kernel: int, transposed: bool = False
         weight = (shape[1], out // groups, *taps) if transposed else (out, shape[1] // groups, *taps)
         leaves = leaf(lib, *shape), leaf(lib, *weight), leaf(lib, out)
         function = lambda: getattr(lib.nn.functional, name)(*leaves, **options)
+
+        def lost() -> float:
+            exact = getattr(lib.nn.functional, name)(*(one.double() for one in leaves), **options)
+            return float(abs(function().double() - exact).max() / abs(exact).max())
+
         with lib.no_grad():
             pixels = prod(shape if transposed else function().shape)
-        return differentiable(lib, function, leaves, 2 * pixels * prod(weight[1:]))
+        return replace(differentiable(lib, function, leaves, 2 * pixels * prod(weight[1:])), lost=lost)
 
     return row
 

@@ -37,7 +37,7 @@ class Bench:
         self.repeats: dict[str, int] = {}
 
     def prepare(self, row: str, dtype: str) -> dict[str, Any]:
-        """Make the row and warm both phases; tells what each does."""
+        """Make the row and warm both phases; tells what each does, and what is lost to rounding."""
         self.case, self.repeats = Case(), {}  # lets the last row's memory go first
         self.lib.set_default_dtype(getattr(self.lib, dtype))
         self.case = ROWS[row](self.lib)
@@ -45,7 +45,11 @@ class Bench:
         for name in phases:
             self.repeats[name] = 1
             self.warm(name)
-        return {name: {"flops": phase.flops, "bytes": phase.bytes} for name, phase in phases.items()}
+        does: dict[str, Any] = {name: {"flops": phase.flops, "bytes": phase.bytes} for name, phase in phases.items()}
+        if self.case.lost:
+            with self.lib.no_grad():
+                does["lost"] = self.case.lost()
+        return does
 
     def warm(self, phase: str) -> None:
         """Call until two times in a row agree to a tenth, for a second at most; then choose how many calls make a sample."""

@@ -56,7 +56,7 @@ def test_a_row_takes_medians_and_the_limit_that_binds() -> None:
 
 def test_cells() -> None:
     row = kernels.summary(found([2e-3], [3e-3], flops=1e8, bytes=2e6), LIMITS)
-    assert kernels.cells("x", row) == ["x", "2.000", "3.000", "1.50", "-", "-", "-", "50", "1.0", "50"]
+    assert kernels.cells("x", row) == ["x", "2.000", "3.000", "1.50", "-", "-", "-", "50", "1.0", "50", "-"]
     wrong = kernels.cells("x", kernels.summary(found("ValueError: a|b", [3e-3]), LIMITS))
     assert wrong[1:4] == ["error: ValueError: a|b", "3.000", "-"]
     assert report.table(["row", "ms"], [wrong[:2]]).splitlines()[-1] == "| x | error: ValueError: a/b |"
