@@ -10,6 +10,7 @@ from math import prod
 
 import numpy as np
 
+from funcnn.core.memory import empty
 from funcnn.kernels.cpu import threads
 from funcnn.kernels.cpu.conv_reference import reference_forward, reference_input_grad, reference_weight_grad
 from funcnn.ops.conv_volume import bias_of, volume, where_of
@@ -25,18 +26,23 @@ def _sizes(x: np.ndarray, w: np.ndarray, y: np.ndarray, where: tuple, groups: in
     return tuple(kernel), channels, x.shape[0], (x.shape[2:], y.shape[2:], *where), work
 
 
+def _sums(y: np.ndarray, sizes: tuple) -> np.ndarray:
+    """Room for a plane of y in float64 for each thread."""
+    return empty((sizes[-1] * prod(y.shape[2:]),), np.dtype(np.float64))
+
+
 def forward(ins: list, outs: list, stride: tuple, padding: tuple, dilation: tuple, groups: int) -> None:
     """y = w * x + bias."""
     x, w, y = volume(ins[0]), volume(ins[1]), volume(outs[0])
     sizes = _sizes(x, w, y, where_of(stride, padding, dilation), groups)
-    reference_forward(x.reshape(-1), w.reshape(-1), bias_of(ins, y), y.reshape(-1), *sizes)
+    reference_forward(x.reshape(-1), w.reshape(-1), bias_of(ins, y), y.reshape(-1), _sums(y, sizes), *sizes)
 
 
 def input_grad(ins: list, outs: list, stride: tuple, padding: tuple, dilation: tuple, groups: int, size: tuple) -> None:
     """dx of ``size`` from dy and w."""
     dy, w, dx = volume(ins[0]), volume(ins[1]), volume(outs[0])
     sizes = _sizes(dx, w, dy, where_of(stride, padding, dilation), groups)
-    reference_input_grad(dy.reshape(-1), w.reshape(-1), bias_of(ins, dx), dx.reshape(-1), *sizes)
+    reference_input_grad(dy.reshape(-1), w.reshape(-1), bias_of(ins, dx), dx.reshape(-1), _sums(dx, sizes), *sizes)
 
 
 def weight_grad(

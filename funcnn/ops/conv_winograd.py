@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from funcnn.core.memory import empty
+from funcnn.core.precision import get_float32_conv_precision
 from funcnn.kernels.cpu import threads
 from funcnn.kernels.cpu.tiles import strided_shape
 from funcnn.kernels.cpu.vector import vector_bytes
@@ -117,9 +118,12 @@ def weight_grad(
 def applies(x: Any, kernel: tuple, outputs: int, stride: tuple, padding: tuple, dilation: tuple, groups: int) -> bool:
     """3 x 3 with stride 1, enough channels and pixels to pay for the transforms, and a gradient that is of the same kind.
 
-    Taps in depth need a whole volume's patches at a time in memory, which should not be much larger than the caches.
+    Taps in depth need a whole volume's patches at a time in memory, which should not be much larger than the caches. Not for
+    float32 where the highest precision is wanted.
     """
     if len(kernel) < 2 or kernel[-2:] != (3, 3) or max(stride) > 1 or min(x.shape[1], outputs) < 16 * groups:
+        return False
+    if x.dtype == np.float32 and get_float32_conv_precision() == "highest":
         return False
     area = zip(padding[-2:], dilation[-2:], x.shape[-2:], strict=True)
     if any(p > 2 * d or size <= 3 * d for p, d, size in area) or x.shape[0] * prod(x.shape[2:]) < 128:

@@ -62,6 +62,9 @@ CASES = {
     "direct in depth": ((16, 2, 4, 5, 6), 9, (2, 3, 2), (1, 1, 1), (1, 1, 0), (1, 1, 1), 1),
     "direct 1 x 1": ((16, 3, 5, 5), 20, (1, 1), (1, 1), (0, 0), (1, 1), 1),
     "direct over the edge": ((16, 2, 3, 4), 8, (3, 3), (1, 1), (4, 3), (1, 1), 1),
+    "direct, many channels": ((16, 31, 3, 5), 17, (3, 3), (1, 1), (1, 1), (1, 1), 1),
+    "winograd, many channels": ((1, 52, 11, 13), 50, (3, 3), (1, 1), (1, 1), (1, 1), 1),
+    "one tap, many channels": ((2, 260, 5, 10), 18, (1, 1), (1, 1), (0, 0), (1, 1), 1),
     "pictures in phases": ((5, 3, 17, 23), 9, (5, 4), (2, 3), (2, 1), (1, 1), 1),
     "pictures in depth and groups": ((3, 4, 5, 9, 12), 6, (3, 3, 2), (2, 2, 3), (1, 0, 1), (1, 2, 1), 2),
     "padding over kernel": ((2, 3, 5, 60), 5, (1, 1), (1, 1), (1, 2), (1, 1), 1),
@@ -93,6 +96,8 @@ SAME = [
     "direct, strided in rows",
     "direct in depth",
     "four phases in a row",
+    "direct, many channels",
+    "winograd, many channels",
 ]
 DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])
 

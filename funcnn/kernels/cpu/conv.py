@@ -12,6 +12,9 @@ reads R columns of weights (packed, sequential) and R rows of pixels from the se
 The input's gradient is the same product with other tables: for each phase of the input, the taps that reach it, over the
 cotangent padded. Its tables and the forward's are made in ``conv_tables``. The weight's gradient is in ``conv_weight``.
 
+Taps are summed in runs of at most RUN, and the sums added up, so that the largest error in float32 stays at 3e-7 to 4e-7 of
+the largest output, for 64 channels as for 2048 (one running sum: 1.1e-6 for 64 channels of 3 x 3 taps, 2.7e-6 for 512).
+
 Where there are enough images, each is spread by the worker that multiplies it and stays in its cache for all phases.
 """
 
@@ -20,7 +23,7 @@ from __future__ import annotations
 from funcnn.kernels.cpu.compile import device_function, kernel
 from funcnn.kernels.cpu.parallel import parallel_for
 from funcnn.kernels.cpu.rows import add_row, clear_row, copy_row
-from funcnn.kernels.cpu.tiles import FEW, tile_few, tile_gather
+from funcnn.kernels.cpu.tiles import FEW, RUN, tile_few, tile_gather
 from funcnn.kernels.cpu.vector import pointer, shift
 
 SLACK = 128  # numbers beyond an image that a tile may read
@@ -160,6 +163,19 @@ def store_tile(c, columns, y, bias, valid, start, grid, strides):
 
 
 @device_function
+def gather_runs(count, panel, image, offsets, c, rows, columns):
+    """The tile c from all of ``count`` taps, in runs of at most RUN."""
+    runs = (count + RUN - 1) // RUN
+    for run in range(runs):
+        first = count * run // runs
+        many, a, places = count * (run + 1) // runs - first, shift(panel, first * rows), shift(offsets, first)
+        if rows == FEW:
+            tile_few(many, a, image, places, c, columns, run > 0)
+        else:
+            tile_gather(many, a, image, places, c, columns, run > 0)
+
+
+@device_function
 def convolve_plane(image, factors, offsets, count, bias, y, c, tile, grid, lanes, tiles, panels, strides):
     """Tiles ``tiles[0]`` to ``tiles[1]`` of the pixels of an output plane, ``panels`` likewise of a group's channels.
 
@@ -171,10 +187,7 @@ def convolve_plane(image, factors, offsets, count, bias, y, c, tile, grid, lanes
         start = max(min(t * columns, pixels - columns), 0)
         for k in range(panels[0], min(panels[1], (lanes + rows - 1) // rows)):
             panel, source = shift(factors, k * count * rows), shift(image, start)
-            if rows == FEW:
-                tile_few(count, panel, source, offsets, c, columns)
-            else:
-                tile_gather(count, panel, source, offsets, c, columns)
+            gather_runs(count, panel, source, offsets, c, rows, columns)
             target = shift(y, k * rows * strides[1])
             store_tile(c, columns, target, shift(bias, k * rows), min(rows, lanes - k * rows), start, grid, strides)
 

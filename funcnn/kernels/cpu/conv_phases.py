@@ -3,15 +3,14 @@
 With a stride, each phase of the outputs is a product of its own (``conv``), whose numbers lie ``stride`` apart: by
 itself it reads and writes every line of the outputs, which so go through the cache once for each phase. Here a worker
 makes the tiles of all phases for the same pixels and channels and weaves them into runs. The sums are those of
-``conv``, number by number.
+``conv``, number by number, and err by as much.
 """
 
 from __future__ import annotations
 
 from funcnn.kernels.cpu.compile import apart_function, device_function, kernel
-from funcnn.kernels.cpu.conv import SLACK, copy_planes
+from funcnn.kernels.cpu.conv import SLACK, copy_planes, gather_runs
 from funcnn.kernels.cpu.parallel import parallel_for
-from funcnn.kernels.cpu.tiles import tile_gather
 from funcnn.kernels.cpu.vector import pointer, shift
 
 
@@ -82,7 +81,7 @@ def phases_of_image(
                 for phase in range(begins.size):
                     first, count = ends[phase], ends[phase + 1] - ends[phase]
                     panel = pointer(weights, (first * panels * strides[5] + (g * panels + k) * count) * rows)
-                    tile_gather(count, panel, image, pointer(offsets, first), shift(c, phase * each), columns)
+                    gather_runs(count, panel, image, pointer(offsets, first), shift(c, phase * each), rows, columns)
                 target = pointer(y, place + k * rows * strides[1])
                 channel, valid = g * lanes + k * rows, min(rows, lanes - k * rows)
                 store_phases(c, columns, each, target, begins, bias, channel, valid, start, grid, strides)

@@ -25,23 +25,25 @@ def longest_run(itemsize: int) -> int:
 
 
 def _runs_twin(
-    count: int, start: Any, a: Any, half: bool, b: Any, offsets: Any, apart: int, c: Any, beside: int, length: int
-) -> None:
+    count: int, start: Any, a: Any, half: bool, b: Any, offsets: Any, apart: int, c: Any, beside: int, length: int,
+    accumulate: bool,
+) -> None:  # fmt: skip
     lanes = vector_bytes() // c.dtype.itemsize // (2 if half else 1)
     for image, target in ((b, c), (b[apart:], c[beside:])):
         for j in range(length):
             terms = (a[k * lanes : (k + 1) * lanes] * image[offsets[k] + j] for k in range(count))
-            target[j * lanes : (j + 1) * lanes] = sum(terms, start[:lanes])
+            before = target[j * lanes : (j + 1) * lanes] if accumulate else start[:lanes]
+            target[j * lanes : (j + 1) * lanes] = before + sum(terms)
 
 
 @intrinsic(twin=_runs_twin)
 def tile_runs(
     typingctx: Any, count: Any, start: Any, a: Any, half: Any, b: Any, offsets: Any, apart: Any, c: Any, beside: Any,
-    length: Any,
+    length: Any, accumulate: Any,
 ) -> Any:  # fmt: skip
     """``c[j, lane] = start[lane] + sum(a[k, lane] * b[offsets[k] + j])`` for two runs of ``length`` pixels j; count > 0.
 
-    The second run begins ``apart`` further on in b, and ``beside`` further on in c. a and c are of vectors, or of halves.
+    accumulate: the sum is added to c, and not to ``start``. The second run begins ``apart`` further on in b, and ``beside`` further on in c. a and c are of vectors, or of halves.
     """
     from numba.core import types
 
@@ -52,7 +54,7 @@ def tile_runs(
         Runs(builder, context.get_data_type(c.dtype), size, 1).emit_runs(*values)
         return context.get_dummy_value()
 
-    return types.void(word, start, a, types.boolean, b, offsets, word, c, word, word), codegen
+    return types.void(word, start, a, types.boolean, b, offsets, word, c, word, word, types.boolean), codegen
 
 
 class Runs(Tile):
@@ -68,30 +70,43 @@ class Runs(Tile):
         self.fma = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{self.lanes}f{size * 8}")
 
     def emit_runs(self, count: Any, start: Any, a: Any, half: Any, b: Any, offsets: Any, apart: Any, c: Any, beside: Any,
-                  length: Any) -> None:  # fmt: skip
+                  length: Any, adding: Any) -> None:  # fmt: skip
         builder = self.builder
         halves = Runs(builder, self.scalar, self.size, 2)
         with builder.if_else(half) as (narrow, wide):
             with narrow:
-                halves.emit_lengths(count, start, a, b, offsets, apart, c, beside, length)
+                halves.emit_lengths(count, start, a, b, offsets, apart, c, beside, length, adding)
             with wide:
-                self.emit_lengths(count, start, a, b, offsets, apart, c, beside, length)
+                self.emit_lengths(count, start, a, b, offsets, apart, c, beside, length, adding)
 
     def emit_lengths(
-        self, count: Any, start: Any, a: Any, b: Any, offsets: Any, apart: Any, c: Any, beside: Any, length: Any
+        self,
+        count: Any,
+        start: Any,
+        a: Any,
+        b: Any,
+        offsets: Any,
+        apart: Any,
+        c: Any,
+        beside: Any,
+        length: Any,
+        adding: Any,
     ) -> None:
         """One loop for each length."""
-        builder = self.builder
+        builder, zero = self.builder, self.ir.Constant(self.vector, [0.0] * self.lanes)
+        first = builder.select(adding, zero, self._load(start, 0))
         done = builder.append_basic_block("done")
         choice = builder.switch(length, done)
         for pixels in range(1, longest_run(self.size) + 1):
             case = builder.append_basic_block(f"run{pixels}")
             choice.add_case(self.word(pixels), case)
             builder.position_at_end(case)
-            sums = self._sums(count, self._load(start, 0), a, (b, builder.gep(b, [apart])), offsets, pixels)
-            for target, values in zip((c, builder.gep(c, [beside])), (sums[:pixels], sums[pixels:]), strict=True):
-                for j, value in enumerate(values):
-                    builder.store(value, self._address(target, j), align=self.size)
+            sums = self._sums(count, first, a, (b, builder.gep(b, [apart])), offsets, pixels)
+            places = [self._address(target, j) for target in (c, builder.gep(c, [beside])) for j in range(pixels)]
+            befores = [builder.select(adding, builder.load(place, align=self.size), zero) for place in places]
+            totals = [builder.fadd(before, value) for before, value in zip(befores, sums, strict=True)]
+            for place, total in zip(places, totals, strict=True):  # the runs may overlap: no total is read again
+                builder.store(total, place, align=self.size)
             builder.branch(done)
         builder.position_at_end(done)
 

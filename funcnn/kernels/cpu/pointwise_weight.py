@@ -13,7 +13,7 @@ from __future__ import annotations
 from funcnn.kernels.cpu.compile import device_function, kernel
 from funcnn.kernels.cpu.parallel import parallel_for
 from funcnn.kernels.cpu.rows import clear_row
-from funcnn.kernels.cpu.tiles import tile_strided
+from funcnn.kernels.cpu.tiles import RUN, tile_strided
 from funcnn.kernels.cpu.turn import turn
 from funcnn.kernels.cpu.vector import pointer, shift
 
@@ -46,7 +46,9 @@ def sum_pieces(chunk, worker, x, dy, scratch, sums, tile, sizes, blocks):
         for k in range(low, high):
             a = pointer(dy, ((n * groups + g) * lanes + min(k * rows, lanes - rows)) * pixels + p)
             for t in range(0, there, columns):
-                tile_strided(many, a, 1, pixels, shift(turned, t), wide, c, columns, False)
+                for run in range(0, many, RUN):
+                    b = shift(turned, run * wide + t)
+                    tile_strided(min(RUN, many - run), shift(a, run), 1, pixels, b, wide, c, columns, run > 0)
                 add_numbers(shift(total, ((k - low) * wide + t) * rows), c, rows * columns)
 
 

@@ -14,32 +14,31 @@ from typing import Any
 from funcnn.kernels.cpu.compile import intrinsic
 from funcnn.kernels.cpu.vector import Tile, _tile_twin, tile_shape, vector_bytes
 
+RUN = 256  # products that a sum takes one by one; the sums of such runs are added up, so that errors grow with their number
+
 
 # ---- rows at addresses of their own -----------------------------------------------------------------------------------
 def _gathered(shape: Any) -> Any:
-    def twin(count: int, a: Any, b: Any, offsets: Any, c: Any, stride: int) -> None:
+    def twin(count: int, a: Any, b: Any, offsets: Any, c: Any, stride: int, accumulate: bool) -> None:
         rows, columns = shape(c.dtype.itemsize)
         for i in range(rows):
-            c[i * stride : i * stride + columns] = 0
-        for k in range(count):
-            row = b[offsets[k] : offsets[k] + columns]
-            for i in range(rows):
-                c[i * stride : i * stride + columns] += a[k * rows + i] * row
+            total = sum(a[k * rows + i] * b[offsets[k] : offsets[k] + columns] for k in range(count))
+            c[i * stride : i * stride + columns] = c[i * stride : i * stride + columns] + total if accumulate else total
 
     return twin
 
 
 @intrinsic(twin=_gathered(tile_shape))
-def tile_gather(typingctx: Any, count: Any, a: Any, b: Any, offsets: Any, c: Any, stride: Any) -> Any:
-    """``c[i, j] = sum(a[k, i] * b[offsets[k] + j])`` for a whole tile of c, whose rows are ``stride`` apart."""
+def tile_gather(typingctx: Any, count: Any, a: Any, b: Any, offsets: Any, c: Any, stride: Any, accumulate: Any) -> Any:
+    """``c[i, j] (+)= sum(a[k, i] * b[offsets[k] + j])`` for a whole tile of c, whose rows are ``stride`` apart."""
     from numba.core import types
 
-    signature = types.void(types.intp, a, b, offsets, c, types.intp)
+    signature = types.void(types.intp, a, b, offsets, c, types.intp, types.boolean)
     size = c.dtype.bitwidth // 8
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        many, left, right, places, tile, step = values
-        Gather(builder, context.get_data_type(c.dtype), size, places).emit(many, left, right, tile, step, None)
+        many, left, right, places, tile, step, adding = values
+        Gather(builder, context.get_data_type(c.dtype), size, places).emit(many, left, right, tile, step, adding)
         return context.get_dummy_value()
 
     return signature, codegen
@@ -66,20 +65,20 @@ def few_shape(itemsize: int) -> tuple[int, int]:
 
 
 @intrinsic(twin=_gathered(few_shape))
-def tile_few(typingctx: Any, count: Any, a: Any, b: Any, offsets: Any, c: Any, stride: Any) -> Any:
+def tile_few(typingctx: Any, count: Any, a: Any, b: Any, offsets: Any, c: Any, stride: Any, accumulate: Any) -> Any:
     """``tile_gather`` of three rows, wider: of eight, five would be nothing."""
     from numba.core import types
 
     size = c.dtype.bitwidth // 8
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        many, left, right, places, tile, step = values
+        many, left, right, places, tile, step, adding = values
         gather = Gather(builder, context.get_data_type(c.dtype), size, places)
         gather.rows, gather.across = FEW, few_shape(size)[1] // gather.lanes
-        gather.emit(many, left, right, tile, step, None)
+        gather.emit(many, left, right, tile, step, adding)
         return context.get_dummy_value()
 
-    return types.void(types.intp, a, b, offsets, c, types.intp), codegen
+    return types.void(types.intp, a, b, offsets, c, types.intp, types.boolean), codegen
 
 
 @cache
@@ -110,15 +109,17 @@ def tile_row(typingctx: Any, count: Any, a: Any, b: Any, offsets: Any, c: Any) -
     return types.void(types.intp, a, b, offsets, c), codegen
 
 
-def _keep_twin(count: int, a: Any, b: Any, step: int, kept: Any, c: Any, stride: int) -> None:
+def _keep_twin(count: int, a: Any, b: Any, step: int, kept: Any, c: Any, stride: int, accumulate: bool) -> None:
     columns = tile_shape(c.dtype.itemsize)[1]
     for k in range(count):
         kept[k * columns : (k + 1) * columns] = b[k * step : k * step + columns]
-    _tile_twin(count, a, kept, c, stride, False)
+    _tile_twin(count, a, kept, c, stride, accumulate)
 
 
 @intrinsic(twin=_keep_twin)
-def tile_keep(typingctx: Any, count: Any, a: Any, b: Any, step: Any, kept: Any, c: Any, stride: Any) -> Any:
+def tile_keep(
+    typingctx: Any, count: Any, a: Any, b: Any, step: Any, kept: Any, c: Any, stride: Any, accumulate: Any
+) -> Any:
     """``tile_product`` of rows of b that are ``step`` apart and are copied to ``kept``, packed, on the way."""
     from numba.core import types
 
@@ -126,11 +127,11 @@ def tile_keep(typingctx: Any, count: Any, a: Any, b: Any, step: Any, kept: Any, 
     size = c.dtype.bitwidth // 8
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        many, left, right, further, copy, tile, apart = values
-        Keep(builder, context.get_data_type(c.dtype), size, further, copy).emit(many, left, right, tile, apart, None)
+        many, left, right, further, copy, tile, apart, adding = values
+        Keep(builder, context.get_data_type(c.dtype), size, further, copy).emit(many, left, right, tile, apart, adding)
         return context.get_dummy_value()
 
-    return types.void(word, a, b, word, kept, c, word), codegen
+    return types.void(word, a, b, word, kept, c, word, types.boolean), codegen
 
 
 class Keep(Tile):
