@@ -11,6 +11,7 @@ same first weights and the same batches, and so end with the same accuracy.
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -185,7 +186,8 @@ def train(
     history = History()
     key = fn.random.fold_in(fn.random.key(seed), 1)
     count = len(digits.train_x)
-    bar = tqdm(total=epochs * count, unit="img", disable=quiet, smoothing=0.1)
+    every = 0.1 if sys.stderr.isatty() else 10  # seconds; into a file every refresh is a line
+    bar = tqdm(total=epochs * count, unit="img", disable=quiet, smoothing=0.1, mininterval=every)
     for epoch in range(epochs):
         order = np.array(fn.random.permutation(fn.random.fold_in(key, epoch), count))
         start, losses, correct = time.perf_counter(), 0.0, 0
@@ -197,8 +199,8 @@ def train(
             losses += float(loss) * len(rows)
             correct += int(hits)
             done = begin + len(rows)
+            bar.set_postfix(epoch=epoch + 1, loss=f"{losses / done:.4f}", acc=f"{correct / done:.3f}", refresh=False)
             bar.update(len(rows))
-            bar.set_postfix(epoch=epoch + 1, loss=f"{losses / done:.4f}", acc=f"{correct / done:.3f}")
         history.speed.append(count / (time.perf_counter() - start))
         history.loss.append(losses / count)
         history.train.append(correct / count)

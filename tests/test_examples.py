@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import funcnn as fn
+from funcnn.warmup import command
 
 ROOT = Path(__file__).resolve().parent.parent
 pytest.importorskip("sklearn")
@@ -79,6 +80,15 @@ def test_the_script_trains_and_leaves_picture_and_weights(
     loaded = load_file(str(tmp_path / "lenet_digits.safetensors"))
     assert {k: v.shape for k, v in loaded.items()} == {k: v.shape for k, v in weights.items()}
     np.testing.assert_array_equal(loaded["fc3.bias"], weights["fc3.bias"])
+
+
+def test_progress_into_a_file_is_a_few_lines(lenet: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """90 steps, and a program of the warm-up after the other: no line for each where nobody sees the bar move."""
+    lenet.run(lenet.parse(["--epochs", "2", "--batch-size", "32", "--out", str(tmp_path)]))
+    bars = capsys.readouterr().err
+    assert "100%" in bars and len(re.split(r"[\r\n]+", bars.strip())) <= 8
+    assert len(list(command.progress([("name", "float32", 1)] * 200, 200, False))) == 200
+    assert len(re.split(r"[\r\n]+", capsys.readouterr().err.strip())) <= 4
 
 
 def _example(name: str) -> ModuleType:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -32,9 +33,10 @@ def progress(results: Iterable, total: int, quiet: bool) -> Iterator:
                 print(f"[{done}/{total}] {result[0]} ({result[1]})", flush=True)
             yield result
     else:
-        bar = tqdm(results, total=total, unit="program", disable=quiet)
+        every = 0.1 if sys.stderr.isatty() else 10  # seconds; into a file every refresh is a line
+        bar = tqdm(results, total=total, unit="program", disable=quiet, mininterval=every)
         for result in bar:
-            bar.set_postfix_str(f"{result[0]} ({result[1]})")
+            bar.set_postfix_str(f"{result[0]} ({result[1]})", refresh=False)
             yield result
 
 
