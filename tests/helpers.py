@@ -99,7 +99,7 @@ def check_slopes(
         assert g.shape == x.shape and g.dtype == x.dtype, (
             f"{what}, argument {k}: gradient {g.dtype}{g.shape} for {x.shape}"
         )
-        d = rng.standard_normal(x.shape)
+        d = rng.standard_normal(x.shape).astype(x.dtype)  # a cotangent keeps its output's dtype
         ends = [scalar(*boxes([*at[:k], x + side * STEP * d, *at[k + 1 :]]))._v.item() for side in (1.0, -1.0)]
         slope, scale = (ends[0] - ends[1]) / (2 * STEP), 1.0 + abs(ends[0])
         got = np.sum(g * d)
