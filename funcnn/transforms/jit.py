@@ -57,7 +57,9 @@ class Jitted:
     def program(self, *args: Any, **kwargs: Any) -> str:
         """The traced equations for these arguments, as text."""
         plan = self._plan(_Call(self, args, kwargs))
-        return "runs eagerly: its outputs carry gradients" if plan is None else str(plan)
+        return (
+            "runs eagerly: gradients leave it, or go through memory that arguments share" if plan is None else str(plan)
+        )
 
     def _plan(self, call: _Call) -> Plan | None:
         """A plan that fits, traced if need be; None for a function whose outputs carry gradients to the outside."""
@@ -118,7 +120,7 @@ class _Call:
                 raise TracerError(str(leaf._v.owner))
             self.boxes.append(leaf)
             self.weak.append(weak)
-            return (leaf._v.shape, leaf._v.dtype, weak, leaf.requires_grad)
+            return (leaf._v.shape, leaf._v.dtype, weak, leaf._rg, leaf._node is not None)
         value = leaf.value if isinstance(leaf, Static) else leaf
         try:
             hash(value)

@@ -110,6 +110,11 @@ def test_histories_go_between_arguments_as_in_eager_code() -> None:
     y = fn.ones(3).requires_grad_() * 2.0  # an argument that is no leaf
     fn.jit(lambda a: a.mul_(3.0))(y)
     assert y.tolist() == [6.0] * 3 and y.requires_grad and not y.is_leaf
+    squared = fn.jit(lambda a: (a * a).sum().backward())
+    leaf = fn.ones(3).requires_grad_()
+    for given in (leaf, leaf * 2.0, leaf):  # through what is no leaf the gradient goes on to the leaf
+        squared(given)
+    assert leaf.grad.tolist() == [2 + 8 + 2] * 3
 
 
 def test_one_leaf_as_argument_and_from_outside_gathers_both_gradients() -> None:
