@@ -129,7 +129,7 @@ def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     return Block(shape, dtype, _pool.take(rounded)).view(_ndarray)
 
 
-scratch = np.empty  # for what only one call of a kernel needs: small, or not worth keeping
+fresh = np.empty  # for what only one call of a kernel needs: small, or not worth keeping
 if CHECK:
     from funcnn.kernels.cpu.check import fill
 
@@ -139,7 +139,7 @@ if CHECK:
         """The same, filled with NaN or with numbers that no index may be."""
         return fill(_empty(shape, dtype))
 
-    def scratch(shape: Any, dtype: Any = np.float64) -> np.ndarray:  # type: ignore[no-redef]
+    def fresh(shape: Any, dtype: Any = np.float64) -> np.ndarray:  # type: ignore[no-redef]
         """The same, filled alike."""
         return fill(np.empty(shape, dtype))
 

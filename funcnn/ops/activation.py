@@ -9,6 +9,7 @@ import numpy as np
 
 from funcnn.core import dtypes
 from funcnn.core.errors import DTypeError, ShapeError
+from funcnn.core.memory import fresh
 from funcnn.core.primitive import Implementation, Primitive
 from funcnn.core.tensor import Tensor, constant
 from funcnn.kernels.cpu import activation as kernels
@@ -240,7 +241,7 @@ def _level(p: float) -> int:
 
 def _dropout_few(ins: list, outs: list, p: float) -> None:
     x, keys = ins
-    words = np.empty(x.shape, np.uint32)
+    words = fresh(x.shape, np.uint32)
     random.draw_words(keys, words)
     np.multiply(x, np.where(words > _level(p), x.dtype.type(1.0 / (1.0 - p)), x.dtype.type(0)), outs[0])
 

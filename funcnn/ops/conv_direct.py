@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from funcnn.core.memory import empty
+from funcnn.core.memory import empty, fresh
 from funcnn.kernels.cpu import conv_tables as tables
 from funcnn.kernels.cpu import threads
 from funcnn.kernels.cpu.conv import SLACK
@@ -159,7 +159,7 @@ def _product(plan: Plan, ins: list, outs: list) -> bool:
     packed = empty((plan.panels * plan.sizes[2] * (plan.offsets.size + 1),), y.dtype)
     return convolve_direct(
         x, empty((work * plan.room,), y.dtype) if plan.copied else x, w, bias_of(ins, y), plan.table, packed,
-        np.empty(plan.panels, y.dtype), plan.offsets, plan.spans, y.reshape(-1), empty((work * plan.scratch,), y.dtype),
+        fresh(plan.panels, y.dtype), plan.offsets, plan.spans, y.reshape(-1), empty((work * plan.scratch,), y.dtype),
         plan.layout, plan.copied, plan.grid, plan.step, plan.sizes, plan.weights, plan.half, plan.padded, work,
     )  # fmt: skip
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from funcnn.core.memory import empty
+from funcnn.core.memory import empty, fresh
 from funcnn.kernels.cpu import conv_tables as tables
 from funcnn.kernels.cpu import threads
 from funcnn.kernels.cpu.conv import SLACK, convolve, convolve_images, pack_weights, spread
@@ -46,7 +46,7 @@ def packed_weights(
     """The weights in panels of ``rows`` lanes, ``stride`` apart, and whether they are finite; the table orders the rest."""
     panels = groups * -(-lanes // rows)
     packed = empty((panels * rows * table.size,), w.dtype) if room is None else room
-    spoiled = np.empty(panels, w.dtype)
+    spoiled = fresh(panels, w.dtype)
     work = threads.workers(2 * packed.size)
     pack_weights(w.reshape(-1), table, packed, spoiled, groups, lanes, rows, stride, group, work)
     return packed, not spoiled.any()

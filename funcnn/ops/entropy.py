@@ -16,6 +16,7 @@ import numpy as np
 
 from funcnn.core.aval import Aval
 from funcnn.core.errors import DTypeError
+from funcnn.core.memory import fresh
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.entropy import cross_entropy_pick
@@ -50,7 +51,7 @@ def _shape(x: Any, target: Any, ignore_index: int, reduction: str) -> tuple:
 def _run(ins: list, outs: list, ignore_index: int, reduction: str) -> None:
     x, target = (np.ascontiguousarray(a) for a in ins)
     out, top, rest = outs
-    loss = out if reduction == "none" else np.empty(target.shape, x.dtype)
+    loss = out if reduction == "none" else fresh(target.shape, x.dtype)
     if x.size:
         softmax_cpu.log_sums(x, top, rest)
         cross_entropy_pick(x, target, top, rest, loss, ignore_index)

@@ -13,7 +13,7 @@ import numpy as np
 from funcnn.core import dtypes
 from funcnn.core.aval import Aval
 from funcnn.core.errors import DTypeError, ShapeError
-from funcnn.core.memory import empty
+from funcnn.core.memory import empty, fresh
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu import interpolate as kernels
@@ -42,7 +42,7 @@ def _planes(x: np.ndarray, y: np.ndarray, rows: Table | None, columns: Table | N
     size = x.itemsize * (h * w + p * q)
     planes, block = max(1, CHUNK // size), max(1, min(p, CHUNK * p // size))
     workers = threads.workers(TAP_NS * m * (height.taps * p * q + width.taps * min(h, p) * q * 8))
-    scratch, marks = empty((workers, max(w, ring * q)), x.dtype), np.empty((workers, max(1, ring)), np.int64)
+    scratch, marks = empty((workers, max(w, ring * q)), x.dtype), fresh((workers, max(1, ring)), np.int64)
     kernels.resize(
         x.reshape(-1), y.reshape(-1), (height.source, height.weight, height.taps),
         (width.source, width.weight, width.taps, width.full), (h, w, p, q), scratch, marks,

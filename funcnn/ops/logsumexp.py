@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from funcnn.core.aval import Aval
+from funcnn.core.memory import fresh
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.ops import softmax_cpu
@@ -25,7 +26,7 @@ def _run(ins: list, outs: list, dim: int) -> None:
     if not x.size:
         out.fill(-np.inf)
         return
-    top, rest = (np.empty((x.shape[0], x.shape[2]), x.dtype) for _ in range(2))
+    top, rest = (fresh((x.shape[0], x.shape[2]), x.dtype) for _ in range(2))
     softmax_cpu.log_sums(x, top, rest)
     np.add(top, rest, out=rest, where=~np.isinf(top))
     np.copyto(rest, top, where=np.isinf(top))  # infinity less infinity is NaN there

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from funcnn.core.context import ctx
-from funcnn.core.memory import empty
+from funcnn.core.memory import empty, fresh
 from funcnn.kernels.cpu import threads
 from funcnn.kernels.cpu.layer_norm import normalize_rows, normalize_rows_grad
 from funcnn.kernels.cpu.norm import normalize, normalize_grad
@@ -73,7 +73,7 @@ def _affine(given: list, dtype: Any) -> tuple[np.ndarray, np.ndarray]:
 
 def _room(work: int, dtype: Any) -> np.ndarray:
     """The kernels' scratch for ``work`` threads."""
-    return np.empty(work * PIECE, dtype)
+    return fresh(work * PIECE, dtype)
 
 
 def _past(x: np.ndarray) -> bool:
@@ -94,7 +94,7 @@ def run_units(ins: list, outs: list, eps: float, groups: int) -> None:
     target = empty(x.shape, x.dtype) if short else y
     how = plan(x.shape, groups, len(ins) > 1, len(ins) > 2)
     stats = [out.reshape(-1) for out in outs[1:]]
-    work, parts = threads.workers(FORWARD_NS * x.size), np.empty((how.parts, 3))
+    work, parts = threads.workers(FORWARD_NS * x.size), fresh((how.parts, 3))
     normalize(
         x, target, *_affine(ins[1:], x.dtype), *stats, parts, _room(work, x.dtype), how.numbers, eps,
         _past(x), work,
@@ -115,9 +115,9 @@ def run_units_grad(ins: list, outs: list, groups: int) -> None:
     dx = empty(x.shape, x.dtype) if short else target
     how = plan(x.shape, groups, len(ins) > 4, True)
     weight, _ = _affine(ins[4:], x.dtype)
-    dboth, work = np.empty((2, x.shape[1])), threads.workers(BACKWARD_NS * x.size)
+    dboth, work = fresh((2, x.shape[1])), threads.workers(BACKWARD_NS * x.size)
     normalize_grad(
-        dy, x, dx, weight, mean.reshape(-1), rstd.reshape(-1), dboth[0], dboth[1], np.empty((how.dots, 3)),
+        dy, x, dx, weight, mean.reshape(-1), rstd.reshape(-1), dboth[0], dboth[1], fresh((how.dots, 3)),
         _room(work, x.dtype), how.numbers, beyond_cache(3 * x.nbytes), work,
     )  # fmt: skip
     if short:
@@ -169,7 +169,7 @@ def run_rows_grad(ins: list, outs: list, centred: bool) -> None:
     n, g, k = x.shape
     weight = np.ascontiguousarray(ins[4]) if len(ins) > 4 else np.ones(g * k, x.dtype)
     each = min(256, max(1, CHUNK // k))
-    dboth, work = np.empty((g, 2, k)), threads.workers(BACKWARD_NS * x.size)
+    dboth, work = fresh((g, 2, k)), threads.workers(BACKWARD_NS * x.size)
     normalize_rows_grad(
         dy.reshape(n * g, k), x.reshape(n * g, k), outs[0].reshape(n * g, k), weight, mean.reshape(-1),
         rstd.reshape(-1), dboth, empty((g * -(-n // each), 2, k), x.dtype), each, g, centred,

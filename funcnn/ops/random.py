@@ -14,6 +14,7 @@ import numpy as np
 from funcnn.core import dtypes
 from funcnn.core.aval import Aval
 from funcnn.core.errors import DTypeError, ShapeError
+from funcnn.core.memory import fresh
 from funcnn.core.primitive import Implementation, Primitive
 from funcnn.core.tensor import Tensor, constant
 from funcnn.kernels import philox
@@ -88,12 +89,12 @@ def draw_words(keys: np.ndarray, out: np.ndarray) -> None:
 
 def scratch(threads: int) -> np.ndarray:
     """The memory that the kernels of ``kernels.cpu.draw`` draw words to."""
-    return np.empty((threads, draw_kernels.SCRATCH), np.uint32)
+    return fresh((threads, draw_kernels.SCRATCH), np.uint32)
 
 
 def _units(keys: np.ndarray, shape: tuple, dtype: np.dtype) -> np.ndarray:
     """Uniform numbers in [0, 1), (K, *shape): 24 bits of a word in float32, 53 bits of two words in float64."""
-    words = np.empty((keys.size // 2, *shape, dtype.itemsize // 4), np.uint32)
+    words = fresh((keys.size // 2, *shape, dtype.itemsize // 4), np.uint32)
     _words(keys, BITS, words)
     if dtype == dtypes.float32:
         return (words[..., 0] >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-24)

@@ -10,7 +10,7 @@ import numpy as np
 
 from funcnn.core.aval import Aval
 from funcnn.core.composition import pullback
-from funcnn.core.memory import empty
+from funcnn.core.memory import empty, fresh
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu import recurrent_weights as kernels
@@ -55,7 +55,7 @@ def _run(ins: list, outs: list, reverse: bool) -> None:
     panels = empty((threads * (deep * min(terms, kernels.BLOCK) + high * wide),), d.dtype)
     kernels.weights_grad(
         d, other[0] if other else d, not other, x, y, h0, reverse, tile, kernels.BLOCK, threads, factors, panels,
-        np.empty(threads * deep), *outs[:3], outs[-1],
+        fresh(threads * deep), *outs[:3], outs[-1],
     )  # fmt: skip
 
 

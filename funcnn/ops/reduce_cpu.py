@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from funcnn.core.memory import empty
+from funcnn.core.memory import empty, fresh
 from funcnn.core.primitive import Implementation
 from funcnn.kernels.cpu import reduce as kernels
 from funcnn.kernels.cpu import reduce_back
@@ -71,7 +71,7 @@ def reduce_into(
     if not x.flags.c_contiguous:
         x, axes, where = _as_it_lies(x, axes)
         if where != sorted(where):
-            lying = np.empty([x.shape[k] for k in range(x.ndim) if k not in axes], out.dtype)
+            lying = fresh([x.shape[k] for k in range(x.ndim) if k not in axes], out.dtype)
             back = np.argsort(where)
             middle = centre if centre is UNREAD else centre.reshape(out.shape).transpose(np.argsort(back)).ravel()
             reduce_into(kernel, np.ascontiguousarray(x), axes, lying, how, middle)
@@ -96,7 +96,7 @@ def by_kernel(kernel: Any, how: float = 1.0, mean: bool = False) -> Implementati
 
 def sum_of_squares(ins: list, outs: list, axes: tuple) -> None:
     """The sum of squares, added up in float64."""
-    total = np.empty(outs[0].shape, DOUBLE)
+    total = fresh(outs[0].shape, DOUBLE)
     reduce_into(kernels.deviations, ins[0], axes, total, 1.0, np.zeros(total.size))
     np.copyto(outs[0], total, "same_kind")
 
@@ -104,11 +104,11 @@ def sum_of_squares(ins: list, outs: list, axes: tuple) -> None:
 def moments(ins: list, outs: list, axes: tuple, freedom: float) -> None:
     """The squared deviations over ``freedom`` and the mean, both summed in float64: two passes over the array."""
     x, (variance, mean) = ins[0], outs
-    total = np.empty(mean.shape, DOUBLE)
+    total = fresh(mean.shape, DOUBLE)
     reduce_into(kernels.deviations, x, axes, total, 0.0, np.zeros(mean.size))
     total /= x.size // mean.size
     mean[...] = total
-    squares = np.empty(mean.shape, DOUBLE)
+    squares = fresh(mean.shape, DOUBLE)
     reduce_into(kernels.deviations, x, axes, squares, 1.0, total.reshape(-1))
     np.divide(squares, freedom, out=variance, casting="same_kind")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from funcnn.core.memory import fresh
 from funcnn.kernels.cpu import entropy, threads
 from funcnn.kernels.cpu import softmax as kernels
 from funcnn.ops.common import numel
@@ -33,7 +34,7 @@ def softmax(ins: list, outs: list, dim: int, logarithm: bool) -> None:
     x, y = rows(ins[0], dim), rows(outs[0], dim)
     cut, work = _cut(x), threads.workers(EXP_NS * x.size)
     room = work * cut[1]
-    kernels.softmax_forward(x, y, logarithm, np.empty(room, x.dtype), np.empty(room), cut, work)
+    kernels.softmax_forward(x, y, logarithm, fresh(room, x.dtype), fresh(room), cut, work)
 
 
 def softmax_grad(ins: list, outs: list, dim: int, logarithm: bool) -> None:
@@ -42,13 +43,13 @@ def softmax_grad(ins: list, outs: list, dim: int, logarithm: bool) -> None:
         return
     dy, y, dx = rows(ins[0], dim), rows(ins[1], dim), rows(outs[0], dim)
     cut, work = _cut(y), threads.workers((EXP_NS if logarithm else PLAIN_NS) * y.size)
-    kernels.softmax_grad(dy, y, dx, logarithm, np.empty(work * cut[1]), cut, work)
+    kernels.softmax_grad(dy, y, dx, logarithm, fresh(work * cut[1]), cut, work)
 
 
 def log_sums(x: np.ndarray, top: np.ndarray, rest: np.ndarray) -> None:
     """top = max(x) and rest = log(sum(exp(x - top))) along axis 1 of x (O, N, I), neither of them empty."""
     cut, work = _cut(x), threads.workers(EXP_NS * x.size)
-    entropy.log_sums(x, top, rest, np.empty(work * cut[1]), cut, work)
+    entropy.log_sums(x, top, rest, fresh(work * cut[1]), cut, work)
 
 
 def exponentials(

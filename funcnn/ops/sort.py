@@ -10,6 +10,7 @@ import numpy as np
 from funcnn.core import dtypes
 from funcnn.core.aval import Aval
 from funcnn.core.errors import DTypeError, ShapeError
+from funcnn.core.memory import fresh
 from funcnn.core.primitive import Implementation, Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.threads import workers
@@ -57,14 +58,14 @@ def sort(input: Any, dim: int = -1, descending: bool = False, stable: bool = Tru
 
 
 def _sorted_top(ins: list, outs: list, dim: int, k: int, largest: bool) -> None:
-    order = np.empty(ins[0].shape, np.int64)
+    order = fresh(ins[0].shape, np.int64)
     _argsort(ins, [order], dim, largest)
     np.copyto(outs[0], order[(slice(None),) * dim + (slice(k),)])
 
 
 def _inserted_top(ins: list, outs: list, dim: int, k: int, largest: bool) -> None:
     x = np.moveaxis(ins[0], dim, -1)
-    best = np.empty((*x.shape[:-1], k), np.int64)
+    best = fresh((*x.shape[:-1], k), np.int64)
     top_rows(flat(x), best.reshape(-1), x.shape[-1], k, largest, workers(x.size * 1.0))
     np.copyto(outs[0], np.moveaxis(best, -1, dim))
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from funcnn.core import dtypes
 from funcnn.core.errors import DTypeError, ShapeError
-from funcnn.core.memory import scratch
+from funcnn.core.memory import fresh
 from funcnn.core.mutation import overwritten
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
@@ -63,7 +63,7 @@ def _launch(
 ) -> None:
     chunks = chunk_table(sizes)
     workers = threads.workers(sum(sizes) * 0.25 * kind.itemsize)
-    rates = scratch((2, len(sizes)))
+    rates = fresh((2, len(sizes)))
     rule.kernel(names, table, chunks, np.empty(0, kind), rates, np.array(hyper, np.float64), *flags, workers)
 
 

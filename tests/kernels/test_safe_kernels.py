@@ -129,7 +129,7 @@ def test_a_wrong_length_behind_an_address_is_caught():
 def test_the_whole_process_can_run_in_it():
     script = (
         "import numpy as np, funcnn as fn\nfrom funcnn.core import memory\nfrom funcnn.kernels.cpu import elementwise\n"
-        "assert np.isnan(memory.empty((3,), np.dtype('f4'))).all() and np.isnan(memory.scratch((2, 3))).all()\n"
+        "assert np.isnan(memory.empty((3,), np.dtype('f4'))).all() and np.isnan(memory.fresh((2, 3))).all()\n"
         "assert memory.empty((3,), np.dtype('i8'))[0] > 1 << 60 and memory.empty((2,), np.dtype('?')).all()\n"
         "x = fn.ones(20_000)\nassert (fn.where(x > 0, x, 0.0) + x).sum().item() == 40_000\n"
         "try:\n    elementwise.add(np.ones(3), np.ones(2), np.ones(3), (), 1)\nexcept RuntimeError as error:\n    print(error)"
