@@ -132,6 +132,7 @@ def stamps(directory, monkeypatch, module=None, old="", new=""):
     return {name: stamp.stamp(getattr(sys.modules["kernels"], name)) for name in ("used", "other", "twisted")}
 
 
+@compiled_only  # without a compiler Numba's functions are plain ones
 @pytest.mark.parametrize("edit", EDITS)
 def test_an_edit_changes_what_names_it_and_nothing_else(tmp_path, monkeypatch, edit):
     monkeypatch.setattr(stamp, "BEGAN", math.inf)
