@@ -118,8 +118,8 @@ class Worker:
     Between answers it is stopped by a signal, for OpenBLAS' and OpenMP's threads spin on for a while after their work.
     """
 
-    def __init__(self, library: str, threads: int):
-        self.library, self.threads = library, threads
+    def __init__(self, library: str, threads: int, root: Path = ROOT):
+        self.library, self.threads, self.root = library, threads, root
         self.process: subprocess.Popen | None = None
 
     def ask(self, **command: Any) -> Any:
@@ -151,9 +151,9 @@ class Worker:
         self.end()
         names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
         command = [sys.executable, "-m", "benchmarks.worker", self.library, str(self.threads)]
-        environment = {**os.environ, **dict.fromkeys(names, str(self.threads))}
+        environment = {**os.environ, **dict.fromkeys(names, str(self.threads)), "PYTHONPATH": str(self.root)}
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        self.process = subprocess.Popen(command, cwd=ROOT, env=environment, **pipes)
+        self.process = subprocess.Popen(command, cwd=self.root, env=environment, **pipes)
 
     def end(self) -> int | None:
         """End the process, if it runs; its exit code if it had ended by itself."""
