@@ -8,7 +8,6 @@ put away and the kernel compiles anew. Whatever goes wrong on the disk costs a w
 
 from __future__ import annotations
 
-import hashlib
 import os
 import pickle
 import stat
@@ -115,7 +114,7 @@ class KernelCache:
         told = repr((self.stamp, signature, codegen.magic_tuple()))
         if self.stamp is None or self.cache_path is None or " at 0x" in told:  # an address differs in each process
             return None
-        return os.path.join(self.cache_path, f"{self.name}-{hashlib.sha256(told.encode()).hexdigest()[:32]}.code")
+        return os.path.join(self.cache_path, f"{self.name}-{_hash(told.encode()).hex()[:32]}.code")
 
 
 def _stamp(kernel: Any) -> str | None:
@@ -139,7 +138,13 @@ def _stamp(kernel: Any) -> str | None:
 
 # ---- files ------------------------------------------------------------------------------------------------------------
 def _seal(path: str, payload: bytes) -> bytes:
-    return hashlib.sha256(os.path.basename(path).encode() + payload).digest()
+    return _hash(os.path.basename(path).encode() + payload)
+
+
+def _hash(content: bytes) -> bytes:
+    import hashlib  # only a first kernel needs it
+
+    return hashlib.sha256(content).digest()
 
 
 def _read(path: str) -> bytes | None:
