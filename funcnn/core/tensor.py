@@ -214,6 +214,14 @@ def refresh(box: Tensor) -> Tensor:
     return box
 
 
+def current(box: Tensor) -> Any:
+    """The value of a box as of now, to make another box around: a view may lag behind its base until it is read."""
+    stage = ctx.stage
+    if stage is None or (isinstance(box._v, Tracer) and box._v.owner is not stage):
+        return refresh(box)._v
+    return stage.read(box)
+
+
 def refresh_all(results: list) -> None:
     """Bring the views among a function's results up to date, while its interpreter is still the current one."""
     for result in results:

@@ -8,7 +8,7 @@ import numpy as np
 
 from funcnn.core.context import ctx
 from funcnn.core.errors import DTypeError
-from funcnn.core.tensor import Cell, Tensor, refresh, wrap
+from funcnn.core.tensor import Cell, Tensor, current, refresh, wrap
 from funcnn.ops.common import to_tensor
 from funcnn.ops.creation import empty
 from funcnn.ops.elementwise import clone, detach
@@ -26,7 +26,7 @@ def _leaf(cls: type, data: Any, requires_grad: bool) -> Tensor:
             f"{cls.__name__}: only floating-point tensors can have gradients, got {source._v.dtype}; "
             "pass requires_grad=False"
         )
-    box = wrap(source._v, cls)
+    box = wrap(current(source), cls)
     # One version counter for both boxes: an in-place write through either must invalidate what backward() saved.
     if source._cell is None:
         source._cell = Cell()

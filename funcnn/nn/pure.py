@@ -11,7 +11,7 @@ import numpy as np
 
 from funcnn.core import tree
 from funcnn.core.context import ctx
-from funcnn.core.tensor import Tensor, refresh, version, wrap
+from funcnn.core.tensor import Tensor, current, refresh, version, wrap
 from funcnn.layers.base import Layer
 from funcnn.layers.sequential import Sequential as PureSequential
 from funcnn.nn.containers import Sequential
@@ -78,7 +78,7 @@ def _fresh(t: Any) -> Tensor:
     t = refresh(to_tensor(t))
     if isinstance(t._v, np.ndarray):
         return clone(detach(t))
-    box = wrap(t._v)
+    box = wrap(current(t))
     box._born = 0 if ctx.top is None else ctx.top.depth
     return box
 

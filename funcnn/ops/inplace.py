@@ -9,7 +9,7 @@ from funcnn.core.context import ctx
 from funcnn.core.errors import DTypeError
 from funcnn.core.graph import Node, track
 from funcnn.core.mutation import assign
-from funcnn.core.tensor import Tensor, constant, refresh, wrap
+from funcnn.core.tensor import Tensor, constant, current, refresh, wrap
 from funcnn.ops.common import cast, to_tensor
 from funcnn.ops.elementwise import clone, where
 from funcnn.ops.movement import expand, expand_p, permute_p, reshape_p, slice_put_p
@@ -78,6 +78,6 @@ def _replacing(t: Tensor, new: Tensor) -> Tensor:
     """``new`` with the history of having been put in the place of all of ``t``."""
     shape = tuple(t._v.shape)
     whole = {"starts": (0,) * len(shape), "stops": shape, "steps": (1,) * len(shape)}
-    box = wrap(new._v)
+    box = wrap(current(new))
     box._node = Node(slice_put_p, whole, (t, new), (track(t), None))
     return box
