@@ -374,15 +374,13 @@ def _told(fact: tuple) -> str:
 
 
 def _equal(one: Any, two: Any) -> bool:
-    if isinstance(one, np.ndarray) or isinstance(two, np.ndarray):
-        return (
-            type(one) is type(two)
-            and one.shape == two.shape
-            and np.array_equal(one, two, equal_nan=one.dtype.kind == "f")
-        )
+    """Whether two facts agree; numbers up to rounding, for a sum over another layout has another order."""
+    if isinstance(one, np.ndarray) and isinstance(two, np.ndarray):
+        alike = one.shape == two.shape and one.dtype == two.dtype
+        return alike and np.allclose(one, two, 1e-5, 1e-6, equal_nan=one.dtype.kind == "f")
     if isinstance(one, list):
         return len(one) == len(two) and all(_equal(a, b) for a, b in zip(one, two, strict=True))
-    return one == two
+    return type(one) is type(two) and one == two
 
 
 def describe(seed: int) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from funcnn.core.aval import Missing, Tracer
-from funcnn.core.context import ctx
+from funcnn.core.context import ctx, running
 from funcnn.core.errors import DTypeError, GradientError, ShapeError, TracerError
 from funcnn.core.graph import Node, before_write
 from funcnn.core.interpreter import BoxTracer
@@ -27,6 +27,8 @@ def assign(t: Tensor, new: Tensor, name: str) -> Tensor:
     refresh(new)
     _refuse(t, new, name)
     assert not (ctx.grad and new._rg), f"{name}: a leaf's history would be lost; write a copy of it"
+    if t._view is not None:
+        _renew(t)
     if t._cell is not None and t._cell.readers is not None:
         before_write(t._cell)
     if ctx.grad:
@@ -73,6 +75,8 @@ def restructure(t: Tensor, view: Callable[[Tensor], Tensor], name: str) -> Tenso
 
 def overwritten(t: Tensor) -> None:
     """Note that a kernel has changed the memory of ``t``, which records nothing and is neither traced nor read-only."""
+    if t._view is not None:
+        _renew(t)
     cell = t._cell
     if cell is None:
         cell = t._cell = Cell()
@@ -183,8 +187,24 @@ def _store(t: Tensor, new: Tensor) -> None:
     t._v = new._v
 
 
-def _write_back(t: Tensor) -> None:
-    """Carry a write to a view on to its base: the value where memory is not shared, the history where one is kept."""
+def _renew(t: Tensor) -> None:
+    """Bring a view and its bases up to date before a write, also one that is not recorded: then only the write is new.
+
+    Else they would count as up to date afterwards, with histories that lack what was written to their bases before.
+    """
+    at: Tensor | None = t
+    while at is not None and at._view is not None:
+        if at._cell is not None and at._view.version != at._cell.version:
+            with running(ctx.top, True):
+                refresh(at)
+        at = at._view.source()
+
+
+def _write_back(t: Tensor, history: bool = True) -> None:
+    """Carry a write to a view on to its base: the value where memory is not shared, the history where one is kept.
+
+    history: False beyond a detached alias, which carries none on.
+    """
     view = t._view
     assert view is not None
     base = view.source()
@@ -198,17 +218,18 @@ def _write_back(t: Tensor) -> None:
     shared = isinstance(base._v, np.ndarray) and isinstance(t._v, np.ndarray)
     if shared and ctx.stage is not None:
         return  # boxes from outside: the stage knows what their memory holds, and has refused histories among them
+    history = history and ctx.grad and not view.detached
     if view.detached:
         if not shared:
             _refuse_untracked(base)
             _store(base, t)
-    elif not shared or (ctx.grad and (t._node is not None or base._node is not None)):
+    elif not shared or (history and (t._node is not None or base._node is not None)):
         whole = view.prim.unview(base, t, **view.params)
         if not shared:
             _store(base, whole)
-        if ctx.grad:
+        if history:
             base._node, base._slot = whole._node, whole._slot
     if base._view is not None:
         assert base._cell is not None
         base._view.version = base._cell.version
-        _write_back(base)
+        _write_back(base, history)

@@ -266,3 +266,28 @@ def test_only_the_value_an_operation_itself_overwrites_is_kept() -> None:
     y.copy_(z)
     with pytest.raises(GradientError, match="overwritten"):
         sum_(y).backward()
+
+
+WRITES: dict[str, Any] = {
+    "data": lambda v, y: v.data.mul_(2.0),
+    "detach": lambda v, y: v.detach().add_(1.0),
+    "a view, unrecorded": lambda v, y: no_grad()(v.add_)(1.0),
+    "its view, unrecorded": lambda v, y: no_grad()(lambda: v[:].add_(1.0))(),
+    "its base, unrecorded": lambda v, y: no_grad()(y.add_)(1.0),
+    "nothing": lambda v, y: None,
+}
+
+
+@pytest.mark.parametrize("name", WRITES)
+@pytest.mark.parametrize("wrap", [lambda f: f, funcnn.jit], ids=["eager", "jit"])
+def test_an_unrecorded_write_leaves_a_view_the_history_of_its_base(wrap: Any, name: str) -> None:
+    def step(x: Any) -> None:
+        y = x * 1.0
+        v = y[:1]
+        y.mul_(3.0)  # v lags behind until it is used
+        WRITES[name](v, y)
+        ((v * 1.0).sum() + 10.0 * y.sum()).backward()
+
+    x = leaf(1.0, 1.0)
+    wrap(step)(x)
+    assert numbers(x.grad) == [33.0, 30.0]
