@@ -48,6 +48,7 @@ class Layer:
     parameters: ClassVar[tuple[str, ...]] = ()  # names of the layer's own parameters, absent ones included
     buffers: ClassVar[tuple[str, ...]] = ()  # names of the layer's own state
     random: ClassVar[bool] = False  # draws random numbers in training
+    version: ClassVar[int] = 1  # of the layer's numbers in a ``state_dict``
 
     def children(self) -> dict[str, Layer]:
         """The layers among the fields, by name; those in a tuple, a list or a dict are one ``LayerList``."""
@@ -86,6 +87,12 @@ class Layer:
         if key is None:
             raise KeyRequired(f"{self!r} draws random numbers in training; call it with key=fn.random.key(...)")
         return key
+
+    def upgrade(self, numbers: dict, prefix: str, version: int | None, state: dict) -> None:
+        """Bring the layer's entries of a ``state_dict`` that an older ``version`` wrote (None: unknown) up to date, in place.
+
+        state: what the layer's module holds now.
+        """
 
     def extra_repr(self) -> str:
         """What PyTorch prints between the parentheses."""

@@ -57,6 +57,7 @@ class BatchNormNd(Layer):
     buffers: ClassVar[tuple[str, ...]] = ("running_mean", "running_var", "num_batches_tracked")
     ranks: ClassVar[tuple[int, ...]] = ()
     module_methods: ClassVar[dict[str, Callable]] = {"reset_running_stats": _reset_running_stats}
+    version: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         frozen_set(self, bias=self.bias and self.affine)
@@ -72,12 +73,16 @@ class BatchNormNd(Layer):
             "num_batches_tracked": constant(np.zeros((), np.int64)),
         }
 
+    def upgrade(self, numbers: dict, prefix: str, version: int | None, state: dict) -> None:
+        """Version 1, and dicts that tell no version, may lack the count of batches: it stays."""
+        name = f"{prefix}num_batches_tracked"
+        if (version or 1) < 2 and "num_batches_tracked" in state and name not in numbers:
+            numbers[name] = state["num_batches_tracked"]
+
     def __call__(self, params: dict, state: dict, x: Any, *, training: bool = False, key: Any = None) -> tuple:
         self._check(x)
         weight, bias = params.get("weight"), params.get("bias")
-        held = (
-            "running_mean" in state
-        )  # what there is counts in evaluation, also after track_running_stats was turned off
+        held = "running_mean" in state  # counts in evaluation, also after track_running_stats was turned off
         if not training and held:
             stats = state["running_mean"], state["running_var"]
             return norm.batch_norm_inference(x, *stats, weight, bias, self.eps), state
@@ -87,6 +92,8 @@ class BatchNormNd(Layer):
 
     def _followed(self, state: dict, mean: Tensor, var: Tensor, unbiased: float) -> dict:
         count = add(state["num_batches_tracked"], 1)
+        if mean is None:  # an empty batch, which counts all the same
+            return {**state, "num_batches_tracked": count}
         held, batch = (state["running_mean"], state["running_var"]), (mean, var)
         if self.momentum is not None:
             return dict(

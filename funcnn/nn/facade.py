@@ -80,6 +80,10 @@ class LayerModule(Module):
         else:
             super().__setattr__(name, value)
 
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, local_metadata: dict, *rest: Any) -> None:
+        self._layer.upgrade(state_dict, prefix, local_metadata.get("version"), self._buffers)
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *rest)
+
     def _identities(self) -> tuple:
         return (*super()._identities(), self._layer)
 
@@ -141,6 +145,7 @@ def generate(layer: type) -> type[LayerModule]:
         "__doc__": layer.__doc__,
         "__module__": "funcnn.nn",
         "_layer_type": layer,
+        "_version": layer.version,  # type: ignore[attr-defined]
         **getattr(layer, "module_methods", {}),
     }
     if names:

@@ -18,6 +18,7 @@ from funcnn.nn.hooks import RemovableHandle, add_hook
 from funcnn.nn.parameter import Parameter
 from funcnn.ops.common import cast, to_tensor
 from funcnn.ops.elementwise import detach
+from funcnn.ops.movement import select
 
 EXTRA = "_extra_state"
 
@@ -108,9 +109,8 @@ class Stateful:
         """
         if not isinstance(state_dict, Mapping):
             raise TypeError(f"Expected state_dict to be dict-like, got {type(state_dict)}.")
-        loader = _Loader(state_dict, strict, assign)
-        loader.visit(self, "")
-        loader.find_unexpected()
+        loader = _Loader(state_dict, assign)
+        loader.visit(self, loader.source, "")
         found = IncompatibleKeys(loader.missing, loader.unexpected)
         judge_first = strict and not loader.post_hooks
         _refuse(self, (_key_messages(found) if judge_first else []) + loader.errors)
@@ -120,6 +120,48 @@ class Stateful:
                 raise RuntimeError("load_state_dict: a post-hook must change its argument in place and return None")
         _refuse(self, _key_messages(found) if strict else [])
         return found
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict,
+        prefix: str,
+        local_metadata: dict,
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        """Take this module's own entries (not those of modules below it) from ``state_dict``, for subclasses to override.
+
+        What fits is written when everything has been compared. Entries may be renamed or dropped in ``state_dict``.
+        local_metadata: the ``version`` that the entries were written by, where it is known.
+        """
+        loader = local_metadata.get(_LOADER) or _Loader({}, local_metadata.get("assign_to_params_buffers", False))
+        for hook in self._load_state_dict_pre_hooks.values():
+            hook(self, state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
+        own = dict(self._saved())
+        for name, t in own.items():
+            if prefix + name in state_dict:
+                loader.compare(self, name, t, prefix + name, state_dict[prefix + name], error_msgs)
+            elif strict:
+                missing_keys.append(prefix + name)
+        if _overrides(self, "set_extra_state"):
+            if prefix + EXTRA in state_dict:
+                loader.extras.append((self, state_dict[prefix + EXTRA]))
+            elif strict:
+                missing_keys.append(prefix + EXTRA)
+            own[EXTRA] = None  # type: ignore[assignment]
+        if strict:
+            unexpected_keys += [
+                key
+                for key in state_dict
+                if key.startswith(prefix) and not self._asks_for(key[len(prefix) :].split(".", 1), own)
+            ]
+        if _LOADER not in local_metadata:
+            loader.commit()
+
+    def _asks_for(self, parts: list[str], own: dict) -> bool:
+        return parts[0] in (own if len(parts) == 1 else self._modules)
 
     # ---- hooks --------------------------------------------------------------------------------------------------------
     def register_state_dict_pre_hook(self, hook: Callable) -> RemovableHandle:
@@ -147,15 +189,17 @@ def _parameterless(key: str, value: Any) -> bool:
     return isinstance(value, dict) and not value and not key.endswith(EXTRA)
 
 
+_LOADER = "funcnn.loader"  # in the metadata that ``_load_from_state_dict`` is given: who writes
+
+
 class _Loader:
     """One ``load_state_dict`` in progress: what will be written, and what does not fit."""
 
-    def __init__(self, state_dict: Mapping[str, Any], strict: bool, assign: bool):
+    def __init__(self, state_dict: Mapping[str, Any], assign: bool):
         given = [(k, v) for k, v in state_dict.items() if not _parameterless(k, v)]
         self.source = OrderedDict(given)  # pre-hooks may rename keys in it
         self.metadata = getattr(state_dict, "_metadata", {})
-        self.strict, self.assign = strict, assign
-        self.known: set[str] = set()
+        self.assign = assign
         self.missing: list[str] = []
         self.unexpected: list[str] = []
         self.errors: list[str] = []
@@ -163,43 +207,34 @@ class _Loader:
         self.extras: list[tuple[Any, Any]] = []
         self.post_hooks: list[tuple[Any, Callable]] = []
 
-    def visit(self, module: Any, prefix: str) -> None:
-        """Compare a module and those below it with the given values."""
-        local = self.metadata.get(prefix[:-1], {})
-        for hook in module._load_state_dict_pre_hooks.values():
-            hook(module, self.source, prefix, local, self.strict, self.missing, self.unexpected, self.errors)
-        for name, t in module._saved():
-            self._compare(module, name, t, prefix + name)
-        if _overrides(module, "set_extra_state"):
-            self.known.add(prefix + EXTRA)
-            if prefix + EXTRA in self.source:
-                self.extras.append((module, self.source[prefix + EXTRA]))
-            else:
-                self.missing.append(prefix + EXTRA)
+    def visit(self, module: Any, given: dict, prefix: str) -> None:
+        """Compare a module and those below it with the values under their prefixes."""
+        local = {**self.metadata.get(prefix[:-1], {}), "assign_to_params_buffers": self.assign, _LOADER: self}
+        module._load_from_state_dict(given, prefix, local, True, self.missing, self.unexpected, self.errors)
         for name, child in module._modules.items():
             if child is not None:
-                self.visit(child, f"{prefix}{name}.")
+                below = f"{prefix}{name}."
+                self.visit(child, OrderedDict((k, v) for k, v in given.items() if k.startswith(below)), below)
         self.post_hooks += [(module, hook) for hook in module._load_state_dict_post_hooks.values()]
 
-    def _compare(self, module: Any, name: str, t: Tensor, key: str) -> None:
-        self.known.add(key)
-        if key not in self.source:
-            self.missing.append(key)
-            return
+    def compare(self, module: Any, name: str, t: Tensor, key: str, given: Any, errors: list[str]) -> None:
+        """Note that ``given`` is to be written to ``t``, or why it cannot be."""
         try:
-            value = _as_value(self.source[key])
+            value = _as_value(given)
         except TypeError as error:
-            self.errors.append(f'While copying the parameter named "{key}", expected a tensor or an array but {error}.')
+            errors.append(f'While copying the parameter named "{key}", expected a tensor or an array but {error}.')
             return
+        if t.ndim == 0 and tuple(value.shape) == (1,):  # what was written before there were 0-d tensors
+            value = select(value, 0, 0)
         if tuple(value.shape) != tuple(t.shape):
-            self.errors.append(
+            errors.append(
                 f"size mismatch for {key}: copying a param with shape {value.shape} from checkpoint, "
                 f"the shape in current model is {t.shape}."
             )
         elif self.assign:
             self.writes.append((module, name, t, self._taken_over(t, value)))
         elif isinstance(t._v, np.ndarray) and ctx.stage is None and not t._v.flags.writeable:
-            self.errors.append(f"While copying the parameter named {key!r}: its memory is read-only; use assign=True.")
+            errors.append(f"While copying the parameter named {key!r}: its memory is read-only; use assign=True.")
         else:
             self.writes.append((module, name, t, value))
 
@@ -210,10 +245,6 @@ class _Loader:
             return Parameter(value, t.requires_grad)
         value.requires_grad_(t.requires_grad)
         return value
-
-    def find_unexpected(self) -> None:
-        """Note the keys that no module asked for."""
-        self.unexpected += [key for key in self.source if key not in self.known]
 
     def commit(self) -> None:
         """Write what was compared."""

@@ -230,6 +230,7 @@ def _transpose(
         raise ShapeError(
             f"{name}: weight of shape {tuple(w.shape)} needs an input with {w._v.shape[0]} channels, got {tuple(x.shape)}"
         )
+    x, extra = _lengthened(x, extra, stride)
     size = tuple(
         (s - 1) * t - 2 * p + d * (k - 1) + e + 1
         for s, t, p, d, k, e in zip(x._v.shape[2:], stride, padding, dilation, w._v.shape[2:], extra, strict=True)
@@ -241,6 +242,15 @@ def _transpose(
         )
     where: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation, "groups": int(groups)}
     return _finished(conv_input_grad_p(x, w, *_with_bias(bias), size=size, **where), single)
+
+
+def _lengthened(x: Tensor, extra: tuple, stride: tuple) -> tuple[Tensor, tuple]:
+    """``output_padding`` below the stride: whole strides of it are rows of zeros behind the input."""
+    more = [e // s for e, s in zip(extra, stride, strict=True)]
+    if not any(more):
+        return x, extra
+    rest = tuple(e % s for e, s in zip(extra, stride, strict=True))
+    return pad(x, [width for m in more[::-1] for width in (0, m)]), rest
 
 
 def conv1d(

@@ -83,6 +83,11 @@ def cross_entropy(
     if not 0.0 <= label_smoothing <= 1.0:
         raise ValueError(f"cross_entropy: label_smoothing must be between 0 and 1, got {label_smoothing}")
     if t._v.dtype.kind == "f":
+        if ignore_index >= 0:
+            raise ValueError(
+                f"cross_entropy: ignore_index is for class indices, got {ignore_index} with probabilities; give such rows "
+                "probabilities of 0"
+            )
         return _probability_entropy(x, t, weight, reduction, label_smoothing)
     rows, index, shape = _class_shapes("cross_entropy", x, t)
     if weight is not None or label_smoothing:
@@ -96,21 +101,22 @@ def _smoothed(
     rows: Tensor, index: Tensor, shape: tuple, weight: Any, ignore_index: int, reduction: str, share: float
 ) -> Tensor:
     loss, counts = _nll(log_softmax(rows, 1), index, weight, ignore_index)
+    parts = [loss]
     if share:
         logp = log_softmax(rows, 1)
         classes = logp._v.shape[1]
         weighted = logp if weight is None else mul(logp, reshape(weight, (classes, 1)))
         even = where(eq(index, ignore_index), 0.0, neg(sum_(weighted, 1)))
-        loss = add(mul(loss, 1.0 - share), mul(even, share / classes))
-    if reduction == "mean":
-        return true_divide(sum_(loss), sum_(counts))
-    return reduced(reshape(loss, shape), reduction, "cross_entropy")
+        parts = [mul(loss, 1.0 - share), mul(even, share / classes)]
+    if reduction == "mean":  # of each part by itself: where no target weighs anything, the first has none
+        parts = [true_divide(sum_(part), sum_(counts)) for part in parts]
+    loss = add(*parts) if share else parts[0]
+    return loss if reduction == "mean" else reduced(reshape(loss, shape), reduction, "cross_entropy")
 
 
 def _probability_entropy(x: Tensor, t: Tensor, weight: Any, reduction: str, share: float) -> Tensor:
     if x._v.shape != t._v.shape:
         raise ShapeError(f"cross_entropy: probabilities of shape {tuple(t.shape)} for logits of {tuple(x.shape)}")
-    require_same_dtype("cross_entropy", x, t)
     dim = 1 if x.ndim > 1 else 0
     classes = x._v.shape[dim]
     logp = log_softmax(x, dim)
@@ -137,6 +143,7 @@ def _nll(logp: Tensor, index: Tensor, weight: Any, ignore_index: int) -> tuple[T
             raise ShapeError(
                 f"nll_loss: expected a weight for each of {logp._v.shape[1]} classes, got {tuple(w.shape)}"
             )
+        require_same_dtype("nll_loss", logp, w)
         counts = mul(counts, index_p(w, safe))
     return where(ignored, 0.0, neg(mul(picked, counts))), counts
 

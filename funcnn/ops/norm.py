@@ -118,14 +118,21 @@ def _channels(name: str, x: Tensor, *stats: Any) -> tuple[int, int, int]:
     return x._v.shape[0], x._v.shape[1], numel(tuple(x._v.shape[2:]))
 
 
-def batch_statistics_norm(x: Any, weight: Any, bias: Any, eps: float) -> tuple[Tensor, Tensor, Tensor, float]:
-    """``(y, mean, biased variance, what makes it unbiased)`` with the batch's own statistics.
+def batch_statistics_norm(x: Any, weight: Any, bias: Any, eps: float) -> tuple[Tensor, Any, Any, float]:
+    """``(y, mean, biased variance, what makes it unbiased)`` with the batch's own statistics, of which nothing has none.
 
-    Raises ``ShapeError`` for one value per channel.
+    Raises ``ShapeError`` for one value per channel, ``ValueError`` for an ``eps`` that is not positive.
     """
     x = operand("batch_norm", x)
     n, c, s = _channels("batch_norm", x, weight, bias)
-    if n * s < 2:
+    if eps <= 0:
+        raise ValueError(f"batch_norm: eps must be positive in training, got {eps}; the default is 1e-5")
+    if not n * s:
+        rows = reshape(x, (n, c, s))
+        for scale, combine in zip(_affine(x, weight, bias, (c,)), (mul, add), strict=False):
+            rows = combine(rows, _per_channel(scale))
+        return reshape(rows, x._v.shape), None, None, 1.0
+    if n * s == 1:
         raise ShapeError(
             f"batch_norm: training needs more than 1 value per channel, got an input of shape {tuple(x.shape)}"
         )
@@ -133,9 +140,14 @@ def batch_statistics_norm(x: Any, weight: Any, bias: Any, eps: float) -> tuple[T
     return y, mean, var, n * s / (n * s - 1)
 
 
-def batch_norm_training(x: Any, weight: Any, bias: Any, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-    """``(y, mean, unbiased variance)`` with the batch's own statistics. Raises ``ShapeError`` for one value per channel."""
+def batch_norm_training(x: Any, weight: Any, bias: Any, eps: float) -> tuple[Tensor, Any, Any]:
+    """``(y, mean, unbiased variance)`` with the batch's own statistics, None for those of nothing.
+
+    Raises ``ShapeError`` for one value per channel.
+    """
     y, mean, var, unbiased = batch_statistics_norm(x, weight, bias, eps)
+    if mean is None:
+        return y, None, None
     return y, mean, mul(var, unbiased)
 
 
@@ -156,6 +168,8 @@ def batch_norm(
     if not training:
         if running_mean is None or running_var is None:
             raise ValueError("batch_norm: evaluation needs running_mean and running_var")
+        if eps < 0:
+            raise ValueError(f"batch_norm: eps must not be negative, got {eps}; the default is 1e-5")
         return batch_norm_inference(input, running_mean, running_var, weight, bias, eps)
     y, mean, var, unbiased = batch_statistics_norm(input, weight, bias, eps)
     _move("batch_norm", (running_mean, running_var), (mean, var), momentum, (1.0, unbiased))
@@ -163,8 +177,8 @@ def batch_norm(
 
 
 def _move(name: str, held: tuple, batch: tuple, momentum: float, scales: tuple) -> None:
-    """Move the running statistics that are given towards the batch's, in place and unrecorded."""
-    given = [trio for trio in zip(held, batch, scales, strict=True) if trio[0] is not None]
+    """Move the running statistics that are given towards the batch's, in place and unrecorded; nothing moves none."""
+    given = [trio for trio in zip(held, batch, scales, strict=True) if trio[0] is not None and trio[1] is not None]
     if not given:
         return
     old, new, scales = zip(*given, strict=True)
@@ -230,7 +244,9 @@ def instance_norm(
     ``use_input_stats=False``.
     """
     if not use_input_stats:
-        return batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
+        if running_mean is None or running_var is None:
+            raise ValueError("instance_norm: use_input_stats=False needs running_mean and running_var")
+        return batch_norm_inference(input, running_mean, running_var, weight, bias, eps)
     y, mean, var, unbiased = instance_statistics_norm(input, weight, bias, eps)
     _move("instance_norm", (running_mean, running_var), (mean, var), momentum, (1.0, unbiased))
     return y

@@ -51,8 +51,16 @@ class Optimizer:
 
     def add_param_group(self, param_group: dict) -> None:
         """Optimize more parameters, with options of their own."""
+        if not isinstance(param_group, dict):
+            raise TypeError(
+                f"{type(self).__name__}: a parameter group must be a dict, got {type(param_group).__name__}"
+            )
         group = {**param_group}
         params = group["params"]
+        if isinstance(params, set):
+            raise TypeError(
+                f"{type(self).__name__}: the parameters of a group must have an order, got a set; use a list, or sorted(...)"
+            )
         group["params"] = [params] if isinstance(params, Tensor) else list(params)
         held = {id(p) for other in self.param_groups for p in other["params"]}
         for p in group["params"]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import numpy as np
 import pytest
 
+import funcnn as fn
+import funcnn.nn
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.layers.norm import GroupNorm, InstanceNorm2d
 from funcnn.ops import norm
@@ -169,3 +172,46 @@ F32 = np.ones(3, np.float32)
 def test_refusals(call: Any, error: type, words: str) -> None:
     with pytest.raises(error, match=words):
         call()
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (0, 3, 4), (2, 3, 0), (0, 3, 2, 2), (2, 3, 0, 2), (0, 3, 1, 2, 2)])
+@pytest.mark.parametrize(
+    "options", [{}, {"momentum": None}, {"affine": False}, {"track_running_stats": False}, {"bias": False}]
+)
+def test_batch_norm_of_nothing(shape, options):
+    """Accepted in training, counts as a batch, and moves no statistics: as PyTorch; recorded, compiled and pure."""
+    torch = pytest.importorskip("torch")
+    if "bias" in options and "bias" not in inspect.signature(torch.nn.BatchNorm1d).parameters:
+        return
+    name = {2: "BatchNorm1d", 3: "BatchNorm1d", 4: "BatchNorm2d", 5: "BatchNorm3d"}[len(shape)]
+    results = []
+    for T in (fn, torch):
+        m = getattr(T.nn, name)(3, **options)
+        x = T.zeros(*shape).requires_grad_()
+        y = (fn.jit(m) if T is fn else m)(x)
+        y.sum().backward()
+        results.append(
+            (
+                tuple(y.shape),
+                tuple(x.grad.shape),
+                [p.grad.tolist() for p in m.parameters()],
+                [b.tolist() for b in m.buffers()],
+            )
+        )
+    assert results[0] == results[1]
+    pure, params, state = fn.nn.pure(getattr(fn.nn, name)(3, **options))
+    (_, after), _ = fn.vjp(lambda p: pure(p, state, fn.zeros(*shape), training=True), params)
+    assert [int(t) for path, t in fn.tree.paths(after) if "num" in path] == [1] * ("track_running_stats" not in options)
+
+
+@pytest.mark.parametrize("eps", [0.0, -1e-5])
+def test_eps_of_batch_norm_is_positive_in_training(eps):
+    x = fn.ones(4, 3)
+    layer = fn.nn.BatchNorm1d(3, eps=eps)
+    with pytest.raises(ValueError, match=f"batch_norm: eps must be positive in training, got {eps}"):
+        layer(x)
+    assert layer.eval()(x).shape == (4, 3) if eps == 0 else True
+    with pytest.raises(ValueError, match="batch_norm: eps must"):
+        fn.nn.functional.batch_norm(x, fn.zeros(3), fn.ones(3), training=eps == 0, eps=eps)
+    fn.nn.functional.layer_norm(x, (3,), eps=eps)
+    fn.nn.functional.group_norm(x[:, :, None], 1, eps=eps)
