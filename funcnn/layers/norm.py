@@ -75,9 +75,8 @@ class BatchNormNd(Layer):
 
     def upgrade(self, numbers: dict, prefix: str, version: int | None, state: dict) -> None:
         """Version 1, and dicts that tell no version, may lack the count of batches: it stays."""
-        name = f"{prefix}num_batches_tracked"
-        if (version or 1) < 2 and "num_batches_tracked" in state and name not in numbers:
-            numbers[name] = state["num_batches_tracked"]
+        if (version or 1) < 2 and "num_batches_tracked" in state:
+            numbers.setdefault(f"{prefix}num_batches_tracked", state["num_batches_tracked"])
 
     def __call__(self, params: dict, state: dict, x: Any, *, training: bool = False, key: Any = None) -> tuple:
         self._check(x)

@@ -47,6 +47,9 @@ class Recurrent(Layer):
     def __post_init__(self) -> None:
         name, p = type(self).__name__, self.dropout
         positive(name, input_size=self.input_size, hidden_size=self.hidden_size, num_layers=self.num_layers)
+        for option in ("bias", "batch_first"):
+            if not isinstance(given := getattr(self, option), bool):
+                raise TypeError(f"{name}: {option} must be a bool, got {given!r} ({type(given).__name__})")
         if isinstance(p, bool) or not 0.0 <= p <= 1.0:
             raise ValueError(f"{name}: dropout must be a probability between 0 and 1, got {p!r}")
         if p > 0 and self.num_layers == 1:

@@ -206,7 +206,7 @@ def _uniform(name: str, tensor: Tensor, a: float, b: float, generator: Any, dtyp
 
 
 def _normal(name: str, tensor: Tensor, mean: float, std: float, generator: Any) -> Tensor:
-    if std < 0:
+    if not std >= 0:
         raise ValueError(f"{name}: expected a std of at least 0, got {std}")
     drawn = normal_from(draw_key(generator), tuple(tensor.shape), _drawing_dtype(name, tensor))
     return add(mul(drawn, std), mean)

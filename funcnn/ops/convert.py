@@ -258,27 +258,33 @@ def _drawn(name: str, draw: Any) -> Any:
     return method
 
 
-def _float_dtype(t: Tensor) -> np.dtype:
-    return t._v.dtype if t._v.dtype.kind == "f" else dtypes.default_float()
+def _float_dtype(name: str, t: Tensor) -> np.dtype:
+    if t._v.dtype.kind != "f":
+        raise DTypeError(f"{name}: expected a floating-point tensor, got {t.dtype}; convert with .float()")
+    return t._v.dtype
 
 
 def _normal(t: Tensor, key: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
-    return add(mul(random.normal_from(key, tuple(t._v.shape), _float_dtype(t)), std), mean)
+    std = generators.deviation("normal_", std)
+    return add(mul(random.normal_from(key, tuple(t._v.shape), _float_dtype("normal_", t)), std), mean)
 
 
 def _uniform(t: Tensor, key: Tensor, a: float = 0.0, b: float = 1.0) -> Tensor:
-    return random.uniform_from(key, tuple(t._v.shape), _float_dtype(t), a, b)
+    return random.uniform_from(key, tuple(t._v.shape), _float_dtype("uniform_", t), a, b)
 
 
-def _integers(t: Tensor, key: Tensor, low: int = 0, to: int | None = None) -> Tensor:
-    low, high = (0, low) if to is None and low else (low, to if to is not None else 2**31 - 1)
+def _integers(t: Tensor, key: Tensor, low: int | None = None, to: int | None = None) -> Tensor:
+    kind = t._v.dtype
+    whole = 2 if kind.kind == "b" else 2**31 - 1 if kind.kind == "f" else min(2**31 - 1, np.iinfo(kind).max + 1)
+    low, high = (0, whole if low is None else low) if to is None else (low or 0, to)
     if high <= low:
         raise ShapeError(f"random_: expected low < high, got [{low}, {high})")
-    return random.randint_from(key, tuple(t._v.shape), low, high)
+    return random.randint_from(key, tuple(t._v.shape), low, high, dtypes.int64 if kind.kind in "fb" else kind)
 
 
-def _bernoulli(t: Tensor, key: Tensor, p: float = 0.5) -> Tensor:
-    return lt(_uniform(t, key), p)
+def _bernoulli(t: Tensor, key: Tensor, p: Any = 0.5) -> Tensor:
+    dtype = t._v.dtype if t._v.dtype.kind == "f" else dtypes.default_float()
+    return lt(random.uniform_from(key, tuple(t._v.shape), dtype), random.probability("bernoulli_", p))
 
 
 def _attach() -> None:

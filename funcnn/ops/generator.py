@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 
 from funcnn.core import dtypes
+from funcnn.core.aval import Aval
 from funcnn.core.context import ctx, running
-from funcnn.core.errors import DTypeError, FuncnnError
+from funcnn.core.errors import DTypeError, FuncnnError, ShapeError
 from funcnn.core.mutation import assign
+from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.interrupts import Leaving
 from funcnn.ops.common import cast, size_args, to_tensor
@@ -19,7 +21,7 @@ from funcnn.ops.creation import check_device
 from funcnn.ops.elementwise import add, clone, detach, lt, mul
 from funcnn.ops.movement import select
 from funcnn.ops.random import bernoulli as bernoulli_from
-from funcnn.ops.random import fold_in, key, normal_from, permutation, randint_from, split, uniform_from
+from funcnn.ops.random import checked_values, fold_in, key, normal_from, permutation, randint_from, split, uniform_from
 
 
 class NoKey(FuncnnError, ValueError):
@@ -217,25 +219,84 @@ def randint_like(input: Tensor, low: int, high: int | None = None, *, dtype: Any
     return randint(low, high, tuple(input._v.shape), dtype=dtype or input._v.dtype)
 
 
+deviation_p = checked_values("normal", "standard deviations of at least 0", lambda std: std >= 0)
+
+
+def deviation(name: str, std: Any) -> Any:
+    """``std``, a number or a tensor, once it is known to be no less than 0. Raises ``ValueError``."""
+    if isinstance(std, (Tensor, np.ndarray)):
+        return deviation_p(to_tensor(std))
+    if not std >= 0:
+        raise ValueError(f"{name}: expected a std of at least 0, got {std}")
+    return std
+
+
 def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Any = None) -> Tensor:
     """Normal with the given mean and standard deviation, numbers with a ``size`` or tensors that broadcast."""
+    std = deviation("normal", std)
     shape = _sizes((size,)) if size is not None else tuple(add(mul(to_tensor(std), 0.0), mean)._v.shape)
     return add(mul(normal_from(draw_key(generator), shape, dtypes.default_float()), std), mean)
 
 
-def bernoulli(input: Tensor, *, generator: Any = None) -> Tensor:
-    """1 with the probability that each element gives, else 0, in the dtype of ``input``."""
-    return cast(bernoulli_from(draw_key(generator), detach(input)), input._v.dtype)
+# 0 with the shape and dtype of its input, and a derivative of 0: what is drawn requires grad where the probabilities do.
+flat_p = Primitive(
+    "bernoulli",
+    shape=lambda t: (Aval(tuple(t.shape), t.dtype),),
+    cpu=lambda ins, outs: outs[0].fill(0),
+    vjp=lambda g, ins, o: (lambda: mul(g, 0.0),),
+    batch=lambda n, ins, batched: flat_p(ins[0]),
+    keeps="",
+)
+
+
+def bernoulli(input: Tensor, p: Any = None, *, generator: Any = None) -> Tensor:
+    """1 with the probability that each element gives (or ``p`` for all), else 0, in the dtype of ``input``.
+
+    Raises ``ValueError`` for a probability outside [0, 1].
+    """
+    t = to_tensor(input)
+    if p is None and t._v.dtype.kind != "f":
+        raise DTypeError(f"bernoulli: expected floating-point probabilities, got {t.dtype}; convert with .float()")
+    chance = detach(t) if p is None else p
+    drawn = cast(bernoulli_from(draw_key(generator), chance, tuple(t._v.shape)), t._v.dtype)
+    return add(drawn, flat_p(t)) if t.requires_grad and ctx.grad else drawn
+
+
+def _drawable(weights: np.ndarray) -> np.ndarray:
+    """For each row, whether it can be drawn from."""
+    with np.errstate(all="ignore"):
+        return ((weights >= 0) & np.isfinite(weights)).all(-1) & (weights.sum(-1) > 0)
+
+
+weights_p = checked_values("multinomial", "finite weights of at least 0 with a sum above 0", _drawable)
+
+
+def _sampled(input: Any, num_samples: Any) -> Tensor:
+    """The weights of ``multinomial``, checked."""
+    t = to_tensor(input)
+    if isinstance(num_samples, bool) or not isinstance(num_samples, (int, np.integer)):
+        raise DTypeError(f"multinomial: num_samples must be an int, got {type(num_samples).__name__}")
+    if num_samples < 1:
+        raise ValueError(f"multinomial: num_samples must be positive, got {num_samples}")
+    if t._v.dtype.kind != "f":
+        raise DTypeError(f"multinomial: expected floating-point weights, got {t.dtype}; convert with .float()")
+    if t.ndim not in (1, 2):
+        raise ShapeError(f"multinomial: expected weights (n,) or (rows, n), got shape {tuple(t.shape)}")
+    return weights_p(detach(t))
 
 
 def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *, generator: Any = None) -> Tensor:
-    """Indices drawn with the weights of the last dimension, by the Gumbel trick, or by inversion with replacement."""
+    """Indices drawn with the weights of the last dimension, by the Gumbel trick, or by inversion with replacement.
+
+    Raises ``ValueError`` for weights that are negative or not finite, and for rows whose sum is 0.
+    """
     from funcnn.ops.math import log
     from funcnn.ops.movement import unsqueeze
     from funcnn.ops.reduce import sum as sum_
     from funcnn.ops.scan import cumsum
     from funcnn.ops.sort import topk
 
+    input = _sampled(input, num_samples)
     shape, dtype = tuple(input._v.shape), input._v.dtype
     if replacement:
         share = cumsum(input, -1) / sum_(input, -1, True)  # type: ignore[operator]

@@ -224,8 +224,10 @@ def uniform_from(key: Any, shape: tuple, dtype: np.dtype, low: Any = 0.0, high: 
     """``uniform`` with its arguments already in order."""
     unit = _unit(_one("random.uniform", key), shape, dtype)
     if isinstance(low, (int, float)) and isinstance(high, (int, float)):
-        if low > high:
-            raise ValueError(f"random.uniform: expected a range with low <= high, got [{low}, {high})")
+        if not 0 <= high - low <= float(np.finfo(dtype).max):
+            raise ValueError(
+                f"random.uniform: expected a range with low <= high that {dtype} holds, got [{low}, {high})"
+            )
         if (low, high) == (0, 1):
             return unit
         made = add(mul(unit, high - low), low)
@@ -273,10 +275,45 @@ def randint_from(key: Any, shape: tuple, low: int, high: int, dtype: np.dtype = 
     return cast(add(remainder(wide, high - low), low), dtype)
 
 
+def checked_values(name: str, wanted: str, right: Callable) -> Primitive:
+    """The identity on numbers that a sampler goes by; raises ``ValueError``, under ``jit`` too, unless all are ``right``.
+
+    right: from an array to an array of bools, of its shape or of fewer dimensions.
+    """
+
+    def check(ins: list) -> None:
+        good = np.asarray(right(ins[0]))
+        if not good.all():
+            bad = ins[0][~good].reshape(-1)[0] if good.ndim == ins[0].ndim else ins[0][~good][0].tolist()
+            raise ValueError(f"{name}: expected {wanted}, got {bad}")
+
+    prim = Primitive(
+        name,
+        shape=lambda x: (Aval(tuple(x.shape), x.dtype),),
+        cpu=lambda ins, outs: np.copyto(outs[0], ins[0]),
+        vjp=lambda g, ins, o: (g,),
+        batch=lambda n, ins, batched: prim(ins[0]),
+        keeps="",
+        check=check,
+    )
+    return prim
+
+
+probability_p = checked_values("bernoulli", "probabilities between 0 and 1", lambda p: (p >= 0) & (p <= 1))
+
+
+def probability(name: str, p: Any) -> Any:
+    """``p``, a number or a tensor, once it is known to be between 0 and 1. Raises ``ValueError``."""
+    if isinstance(p, (Tensor, np.ndarray)):
+        return probability_p(to_tensor(p))
+    if not 0.0 <= p <= 1.0:
+        raise ValueError(f"{name}: p must be between 0 and 1, got {p}")
+    return p
+
+
 def bernoulli(key: Any, p: Any = 0.5, shape: Any = None) -> Tensor:
     """True with probability ``p`` (a number or a tensor); of ``p``'s shape unless given."""
-    if isinstance(p, (int, float)) and not 0.0 <= p <= 1.0:
-        raise ValueError(f"random.bernoulli: p must be between 0 and 1, got {p}")
+    p = probability("random.bernoulli", p)
     sizes = _shape(shape) if shape is not None else tuple(to_tensor(p)._v.shape)
     return lt(uniform_from(key, sizes, dtypes.float32), p)
 
