@@ -41,7 +41,7 @@ def whole(x: np.ndarray, out: np.ndarray) -> np.ndarray:
     """All elements in a row. Raises ``ShapeError`` or ``DTypeError`` where there are not as many as in ``out``."""
     if x.size != out.size or (x.dtype is not out.dtype and x.dtype != out.dtype):
         raise _differs(x, out)
-    return np.ascontiguousarray(x).reshape(-1)
+    return x.ravel()
 
 
 def _differs(x: np.ndarray, out: np.ndarray) -> Exception:
