@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
+
 import numpy as np
 import pytest
 
+from funcnn.kernels import cpu as kernels_cpu
 from funcnn.kernels.cpu import broadcast, check, elementwise, optim, writes
 from funcnn.kernels.cpu.compile import Intrinsic, Kernel, device_function, kernel
 from funcnn.kernels.cpu.parallel import parallel_for
@@ -228,5 +232,17 @@ def test_bounds_are_checked_where_numba_is_asked_to_also_after_a_kernel_was_cach
         assert wanted in out
 
 
-def test_every_kernel_is_a_kernel_once():
-    assert isinstance(put_at, Kernel) and not isinstance(put_at, Intrinsic)
+def test_every_kernel_declares_what_it_touches():
+    found = {}
+    for info in pkgutil.iter_modules(kernels_cpu.__path__):
+        for made in vars(importlib.import_module(f"{kernels_cpu.__name__}.{info.name}")).values():
+            if isinstance(made, Kernel) and not isinstance(made, Intrinsic):
+                code = made.function.__code__
+                found[made.__name__] = made, code.co_varnames[: code.co_argcount]
+    kernels = {name: made for name, (made, names) in found.items() if "threads" in names and names[0] != "chunk"}
+    assert len(kernels) > 90, sorted(kernels)
+    assert [name for name, made in kernels.items() if not (made.facts.touches or made.facts.tables)] == []
+    for name, (made, names) in found.items():
+        for argument, rule in {**made.facts.touches, **made.facts.tables}.items():
+            code = rule.__code__
+            assert {argument, *code.co_varnames[: code.co_argcount]} <= set(names), (name, argument)

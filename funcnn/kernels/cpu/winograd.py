@@ -20,6 +20,7 @@ product of infinities or NaN spoils the whole patch: ``spoiled`` says where, and
 
 from __future__ import annotations
 
+from funcnn.kernels.cpu import winograd_touches as touched
 from funcnn.kernels.cpu.compile import device_function, kernel
 from funcnn.kernels.cpu.parallel import parallel_for
 from funcnn.kernels.cpu.rows import clear_row
@@ -182,7 +183,7 @@ def transform_weights(chunk, worker, packed, U, m, channels, panels, columns, la
             to_weights_2(source, 3 * columns, columns, target, panels * channels * columns)
 
 
-@kernel
+@kernel(touches=touched.WEIGHTS)
 def winograd_weights(packed, U, m, groups, channels, panels, columns, lanes, threads):
     """U (group, f, panel, channel, lane) from weights packed in panels (group, panel, channel, tap, lane)."""
     parallel_for(
@@ -190,7 +191,7 @@ def winograd_weights(packed, U, m, groups, channels, panels, columns, lanes, thr
     )
 
 
-@kernel
+@kernel(touches=touched.FORWARD)
 def winograd_forward(
     x, U, bias, y, image, V, M, scratch, spoiled, m, groups, tile, blocks, many, sizes, out, depth, before, apart, padded,
     threads,
@@ -258,7 +259,7 @@ def make_weights(chunk, worker, dU, dw, scratch, m, first, k, channels, taps, ro
                 target[j] = nine[j * lanes + i]
 
 
-@kernel
+@kernel(touches=touched.WEIGHT_GRAD)
 def winograd_weight_grad(
     x, dy, dw, image, other, V, D, dU, scratch, m, groups, tile, blocks, many, sizes, out, depth, before, apart, padded,
     around, threads,
