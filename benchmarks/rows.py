@@ -353,6 +353,10 @@ EXTRA: dict[str, Row] = {
     "gru seq 35 batch 20, 128 -> 256": recurrent("GRU", 3, 35, 20, 128, 256),
     "rnn seq 35 batch 20, 128 -> 256": recurrent("RNN", 1, 35, 20, 128, 256),
     "max_unpool2d 16x64x56x56 k2": max_unpool,
+    "max_pool1d 8x64x1024 k3 s3": pool("max_pool1d", (8, 64, 1024), 3, 3),
+    "max_pool1d 8x64x1024 k8 s8": pool("max_pool1d", (8, 64, 1024), 8, 8),
+    "avg_pool1d 8x64x1024 k4 s4": pool("avg_pool1d", (8, 64, 1024), 4, 4),
+    "max_pool2d 16x512x7x7 k2 s2": pool("max_pool2d", (16, 512, 7, 7), 2, 2),
     "dropout 4M": elementwise("dropout", 1 << 22, p=0.5),
     **{
         f"{name} {'x'.join(map(str, shape))} over {str(dim).replace(' ', '')}": reduction(name, shape, dim)

@@ -117,7 +117,7 @@ def max_pool(ins: list, outs: list, size: tuple, stride: tuple, padding: tuple, 
 def _max_values(x: np.ndarray, y: np.ndarray, size: tuple, *where: tuple) -> None:
     taps = y.shape[3] * prod(size)
     rows, past = _blocks(y.size // y.shape[3], taps), beyond_cache(x.nbytes + y.nbytes)
-    workers = threads.workers(NUMBER_NS / 2 * prod(size) * y.size)
+    workers = threads.workers(NUMBER_NS / 2 * max(prod(size) * y.size, x.size))
     max_value_kernels.max_values(x, y, size, *where, rows, past, workers)
 
 

@@ -12,7 +12,16 @@ import numpy as np
 
 from funcnn.kernels.cpu.compile import device_function, kernel
 from funcnn.kernels.cpu.parallel import parallel_for
-from funcnn.kernels.cpu.pool_rows import deliver, lines_under, margin_of, phase_length, slack, spread, tap_columns
+from funcnn.kernels.cpu.pool_rows import (
+    deliver,
+    line_length,
+    lines_under,
+    margin_of,
+    phase_length,
+    slack,
+    spread,
+    tap_columns,
+)
 from funcnn.kernels.cpu.pool_taps import paired_totals, scale_row, totals, window_means
 from funcnn.kernels.cpu.room import filled, intact, room
 from funcnn.kernels.cpu.rows import clear_row, copy_row
@@ -50,6 +59,7 @@ def avg_pool_rows(chunk, worker, x, y, extents, size, stride, padding, rows, pas
     for q in range(Q):
         across[q] = extents[O + P + q]
     first, last = chunk * rows, min((chunk + 1) * rows, M * O * P)
+    line = room(line_length(pointer(x, 0), W, stride[2]), x.dtype)
     means, aligned = room(BLOCK * Q + more, x.dtype), to_line(pointer(sums, 0))
     for block in range(first, last, BLOCK):
         count = min(BLOCK, last - block)
@@ -60,12 +70,12 @@ def avg_pool_rows(chunk, worker, x, y, extents, size, stride, padding, rows, pas
             taps = lines_under(lines, o, p, x, size, stride, padding, (1, 1, 1))
             divisors[u] = extents[o] * extents[O + p]
             image, target = pointer(x, m * D * H * W), pointer(sums, aligned + u * stride[2] * apart + margin)
-            spread(image, lines, pointer(ones, 0), taps, W, stride[2], target, apart, zero)
+            spread(image, lines, pointer(ones, 0), taps, W, stride[2], target, apart, zero, pointer(line, 0))
         for u in range(count):
             summed, out = pointer(sums, aligned + u * stride[2] * apart), pointer(means, u * Q)
             window_means(summed, columns, size[2], Q, divisors[u], pointer(across, 0), out)
         deliver(pointer(y, block * Q), pointer(means, 0), count * Q, past)
-    intact(sums), intact(ones), intact(tables), intact(across), intact(divisors), intact(means)
+    intact(sums), intact(ones), intact(tables), intact(across), intact(divisors), intact(means), intact(line)
 
 
 # ---- windows of any bounds ------------------------------------------------------------------------------------------
@@ -195,7 +205,7 @@ def avg_pool_grad_rows(chunk, worker, dy, dx, covers, extents, size, stride, pad
             if taps == 0:
                 clear_row(summed, Q)
             else:
-                spread(pointer(dy, m * O * P * Q), lines, pointer(weights, 0), taps, Q, 1, summed, 0, zero)
+                spread(pointer(dy, m * O * P * Q), lines, pointer(weights, 0), taps, Q, 1, summed, 0, zero, summed)
                 scale_row(summed, pointer(shares, O + P), Q)
         for u in range(count):
             source, out = pointer(sums, aligned + u * apart), pointer(slopes, u * W)

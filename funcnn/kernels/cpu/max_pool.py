@@ -17,6 +17,7 @@ from funcnn.kernels.cpu.lanes import FEW, LANES, largest, largest_few
 from funcnn.kernels.cpu.parallel import parallel_for
 from funcnn.kernels.cpu.pool_rows import (
     deliver,
+    line_length,
     margin_of,
     phase_length,
     slack,
@@ -57,6 +58,7 @@ def max_pool_rows(chunk, worker, x, y, argmax, size, stride, padding, dilation, 
     firsts = first_columns(argmax, Q, W, size[2], step, padding[2], dilation[2], more)
     first, last = chunk * rows, min((chunk + 1) * rows, M * O * P)
     values, places = room(BLOCK * Q + more, x.dtype), room(BLOCK * Q + more, argmax.dtype)
+    line = room(line_length(pointer(x, 0), W, step), x.dtype)
     aligned, row = to_line(pointer(spread_rows, 0)), first
     while row < last:
         m, plane_row = divmod(row, O * P)
@@ -72,7 +74,9 @@ def max_pool_rows(chunk, worker, x, y, argmax, size, stride, padding, dilation, 
                     fill(target, lowest, step * apart)
                 elif t % stride[1] <= reach:
                     source = pointer(x, ((m * D + d) * H + height + t) * W)
-                    nan |= spread(source, nothing, one, 1, W, step, shift(target, margin), apart, lowest)
+                    nan |= spread(
+                        source, nothing, one, 1, W, step, shift(target, margin), apart, lowest, pointer(line, 0)
+                    )
         d = first_inside(depth, size[0], dilation[0], D)
         for u in range(count):
             h = first_inside(height + u * stride[1], size[1], dilation[1], H)
@@ -87,7 +91,7 @@ def max_pool_rows(chunk, worker, x, y, argmax, size, stride, padding, dilation, 
         deliver(pointer(y, row * Q), pointer(values, 0), count * Q, past)
         deliver(pointer(argmax, row * Q), pointer(places, 0), count * Q, past)
         row += count
-    intact(spread_rows), intact(tables), intact(weight), intact(firsts), intact(values), intact(places)
+    intact(spread_rows), intact(tables), intact(weight), intact(firsts), intact(values), intact(places), intact(line)
 
 
 @device_function
@@ -144,19 +148,17 @@ def first_columns(argmax, Q, W, size, step, padding, dilation, more):
 
 
 @device_function
-def largest_at(image, offsets, taps, q, W, size, stride, padding, dilation, lowest, best, where):
-    """One output, whose window may run over the left and right edges."""
+def largest_near(image, depths, heights, columns, H, W, lowest):
+    """The largest number of a window narrower than vectors, the last NaN, and its index; -1 for a window without pixels."""
     value, place = lowest, -1
-    column = q * stride
-    j = 0
-    for t in range(taps):
-        w = column - padding + j * dilation
-        j = j + 1 if j + 1 < size else 0
-        if w >= 0 and w < W:
-            new = image[offsets[t] + column]
-            if place < 0 or new > value or new != new:
-                value, place = new, offsets[t] + column
-    best[q], where[q] = value, place
+    for d in range(depths[0], depths[1]):
+        for h in range(heights[0], heights[1]):
+            for w in range(columns[0], columns[1]):
+                at = (d * H + h) * W + w
+                new = image[at]
+                take = (new > value) | (new != new) | (place < 0)
+                value, place = new if take else value, at if take else place
+    return value, place
 
 
 @kernel(
@@ -178,7 +180,7 @@ def window_max_rows(chunk, worker, x, y, argmax, bounds, rows):
     """Output rows [chunk * rows, (chunk + 1) * rows) of ``window_max``."""
     M, O, P, Q = y.shape
     _, D, H, W = x.shape
-    table = room(D * H * max(W // FEW + 1, FEW - 1), np.int64)  # a window narrower than FEW takes a place a pixel
+    table = room(D * H * (W // FEW + 1), np.int64)
     values, places = room(LANES, x.dtype), room(LANES, np.int64)
     lowest = x.dtype.type(-np.inf)
     for row in range(chunk * rows, min((chunk + 1) * rows, M * O * P)):
@@ -191,7 +193,10 @@ def window_max_rows(chunk, worker, x, y, argmax, bounds, rows):
         for q in range(Q):
             w0, w1 = bounds[t, O + P + q, 0], bounds[t, O + P + q, 1]
             runs, length = (1, (h1 - h0) * W) if w1 - w0 == W else (h1 - h0, w1 - w0)  # whole rows follow one another
-            lanes = LANES if length >= LANES else FEW if length >= FEW else 1
+            if length < FEW:
+                best[q], where[q] = largest_near(image, (d0, d1), (h0, h0 + runs), (w0, w0 + length), H, W, lowest)
+                continue
+            lanes = LANES if length >= LANES else FEW
             taps = 0
             for d in range(d0, d1):
                 for run in range(runs):
@@ -204,10 +209,8 @@ def window_max_rows(chunk, worker, x, y, argmax, bounds, rows):
                 continue
             if lanes == LANES:
                 largest(image, offsets, taps, lane_best, lane_where)
-            elif lanes == FEW:
-                largest_few(image, offsets, taps, lane_best, lane_where)
             else:
-                largest_at(image, offsets, taps, 0, 1, 1, 1, 0, 0, lowest, lane_best, lane_where)
+                largest_few(image, offsets, taps, lane_best, lane_where)
             best[q], where[q] = winning_lane(lane_best, lane_where, lanes)
     intact(table), intact(values), intact(places)
 

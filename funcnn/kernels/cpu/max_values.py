@@ -12,6 +12,7 @@ from funcnn.kernels.cpu.compile import device_function, kernel
 from funcnn.kernels.cpu.parallel import parallel_for
 from funcnn.kernels.cpu.pool_rows import (
     deliver,
+    line_length,
     lines_under,
     margin_of,
     phase_length,
@@ -45,6 +46,7 @@ def max_values_rows(chunk, worker, x, y, size, stride, padding, dilation, rows, 
     margin = margin_of(pointer(x, 0), padding[2])
     apart = phase_length(pointer(x, 0), Q, W, size[2], step, padding[2], dilation[2])
     peaks, tops = filled(BLOCK * step * apart + more, x.dtype, lowest), room(BLOCK * Q + more, x.dtype)
+    line = room(line_length(pointer(x, 0), W, step), x.dtype)
     tables, aligned = room(size[0] * size[1] + size[2], np.int64), to_line(pointer(peaks, 0))
     tap_columns(pointer(tables, size[0] * size[1]), size[2], step, padding[2], dilation[2], margin, apart)
     last = min((chunk + 1) * rows, M * O * P)
@@ -55,9 +57,9 @@ def max_values_rows(chunk, worker, x, y, size, stride, padding, dilation, rows, 
             m, plane_row = divmod(block + u, O * P)
             o, p = divmod(plane_row, P)
             taps = lines_under(lines, o, p, x, size, stride, padding, dilation)
-            image, start = pointer(x, m * D * H * W), aligned + u * step * apart
+            image, row, start = pointer(x, m * D * H * W), pointer(line, 0), aligned + u * step * apart
             if taps > 0:
-                nan |= spread_maxima(image, lines, taps, W, step, pointer(peaks, start + margin), apart, lowest)
+                nan |= spread_maxima(image, lines, taps, W, step, pointer(peaks, start + margin), apart, lowest, row)
             else:
                 peaks[start : start + step * apart] = lowest
         for u in range(count):
@@ -70,7 +72,7 @@ def max_values_rows(chunk, worker, x, y, size, stride, padding, dilation, rows, 
             else:
                 window_peaks(pointer(peaks, aligned + u * step * apart), columns, size[2], Q, pointer(tops, u * Q))
         deliver(pointer(y, block * Q), pointer(tops, 0), count * Q, past)
-    intact(peaks), intact(tops), intact(tables)
+    intact(peaks), intact(tops), intact(tables), intact(line)
 
 
 @device_function

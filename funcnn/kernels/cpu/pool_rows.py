@@ -18,6 +18,7 @@ import numpy as np
 
 from funcnn.kernels.cpu.compile import device_function, intrinsic
 from funcnn.kernels.cpu.lanes import over_taps
+from funcnn.kernels.cpu.pool_phases import part
 from funcnn.kernels.cpu.rows import Row
 from funcnn.kernels.cpu.stream import stream
 from funcnn.kernels.cpu.turn import lanes_of
@@ -203,38 +204,33 @@ spread_half_maxima: Callable = _spread(2, True)
 
 
 @device_function
-def spread(source, offsets, weights, taps, width, step, target, apart, fill):
-    """``spread`` for any step; whether a number is NaN."""
+def spread(source, offsets, weights, taps, width, step, target, apart, fill, line):
+    """``spread`` for any step; whether a number is NaN. line: room for ``line_length`` numbers."""
     if step == 1:
         return spread_whole(source, offsets, weights, taps, width, target, apart, fill)
     if step == 2:
         return spread_halves(source, offsets, weights, taps, width, target, apart, fill)
-    nan = False
-    for w in range(width):
-        value = source[offsets[0] + w] * weights[0]
-        for t in range(1, taps):
-            value += source[offsets[t] + w] * weights[t]
-        nan |= value != value
-        target[w % step * apart + w // step] = value
+    nan = spread_whole(source, offsets, weights, taps, width, line, apart, fill)
+    part(line, width, step, target, apart)
     return nan
 
 
 @device_function
-def spread_maxima(source, offsets, taps, width, step, target, apart, lowest):
+def spread_maxima(source, offsets, taps, width, step, target, apart, lowest, line):
     """The largest of the taps, spread for any step; whether there is NaN, of which the maxima then know nothing."""
     if step == 1:
         return spread_whole_maxima(source, offsets, source, taps, width, target, apart, lowest)
     if step == 2:
         return spread_half_maxima(source, offsets, source, taps, width, target, apart, lowest)
-    nan = False
-    for w in range(width):
-        value = lowest
-        for t in range(taps):
-            new = source[offsets[t] + w]
-            nan |= new != new
-            value = new if new > value else value
-        target[w % step * apart + w // step] = value
+    nan = spread_whole_maxima(source, offsets, source, taps, width, line, apart, lowest)
+    part(line, width, step, target, apart)
     return nan
+
+
+@device_function
+def line_length(p, width, step):
+    """Numbers of a line that is spread in two goes, first as it is: for steps above 2."""
+    return width + slack(p) if step > 2 else 1
 
 
 # ---- where things lie -------------------------------------------------------------------------------------------------
