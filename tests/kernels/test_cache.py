@@ -6,6 +6,7 @@ import errno
 import importlib.util
 import math
 import os
+import pickle
 import subprocess
 import sys
 import warnings
@@ -20,7 +21,7 @@ from funcnn.kernels.cpu import cache, stamp
 from funcnn.kernels.cpu import compile as compiling
 from funcnn.kernels.cpu.compile import Watch, kernel
 from funcnn.kernels.cpu.softmax import softmax_forward
-from tests.plain import compiled_only
+from tests.plain import PLAIN, compiled_only
 
 ROOT = Path(__file__).parents[2]
 
@@ -132,7 +133,6 @@ def stamps(directory, monkeypatch, module=None, old="", new=""):
     return {name: stamp.stamp(getattr(sys.modules["kernels"], name)) for name in ("used", "other", "twisted")}
 
 
-@compiled_only  # without a compiler Numba's functions are plain ones
 @pytest.mark.parametrize("edit", EDITS)
 def test_an_edit_changes_what_names_it_and_nothing_else(tmp_path, monkeypatch, edit):
     monkeypatch.setattr(stamp, "BEGAN", math.inf)
@@ -141,7 +141,9 @@ def test_an_edit_changes_what_names_it_and_nothing_else(tmp_path, monkeypatch, e
     module, old, new, changes = EDITS[edit]
     after = stamps(tmp_path, monkeypatch, module, old, new)
     changed = {name for name in before if before[name] != after[name]}
-    assert changed == changes
+    assert (
+        changes <= changed if PLAIN else changes == changed
+    )  # without a compiler Numba's functions are plain: their files count
 
 
 def _step(x):
@@ -261,7 +263,7 @@ def _rest(data):
 DAMAGES = {
     "empty": lambda data: b"", "cut": lambda data: data[: len(data) // 2], "one byte": lambda data: data[:-1],
     "garbled": _rest, "header": lambda data: b"\0" * 64 + data[64:], "mark only": lambda data: data[:16],
-    "a bit": lambda data: data[:500] + bytes([data[500] ^ 1]) + data[501:], "longer": lambda data: data + b"\0",
+    "a bit": lambda data: data[:50] + bytes([data[50] ^ 1]) + data[51:], "longer": lambda data: data + b"\0",
     "another pickle": lambda data: data[:16] + data[16:48] + b"cos\nsystem\n(S'false'\ntR.",
 }  # fmt: skip
 
@@ -291,7 +293,7 @@ def test_a_file_that_another_user_could_have_written_is_not_unpickled(directory,
     (file,) = directory.iterdir()
     for mode in (0o666, 0o664, 0o646):
         file.chmod(mode)
-        monkeypatch.setattr(cache.pickle, "loads", lambda data: pytest.fail("unpickled"))
+        monkeypatch.setattr(pickle, "loads", lambda data: pytest.fail("unpickled"))
         cache._told.clear()
         compiled, warned = run()
         monkeypatch.undo()
@@ -382,3 +384,64 @@ def _with_shy(x):
 def test_what_cannot_be_hashed_is_not_kept():
     with pytest.warns(UserWarning, match="kernel _with_shy is compiled anew in each process: not for you"):
         assert cache._stamp(kernel(_with_shy)) is None
+
+
+class Target:
+    """Stands for Numba's: what a compiled form is asked for, and what a rebuilt one is."""
+
+    def refresh(self):
+        """Nothing is out of date."""
+
+    def codegen(self):
+        return self
+
+    def magic_tuple(self):
+        return ("a machine",)
+
+
+def test_forms_are_kept_by_types_machine_and_hash(directory, monkeypatch):
+    from numba.core.compiler import CompileResult
+
+    monkeypatch.setattr(CompileResult, "_rebuild", lambda target, *parts: parts)
+    missed, target = [], Target()
+    made = SimpleNamespace(
+        codegen=target, lifted=(), library=SimpleNamespace(has_dynamic_globals=False), _reduce=lambda: (1, "two")
+    )
+    held = cache.KernelCache(kernel(_adds), str(directory), missed.append)
+    assert held.load_overload("types", target) is None and missed == ["types"]
+    held.save_overload("types", made)
+    assert held.load_overload("types", target) == (1, "two") and missed == ["types"]
+    assert held.load_overload("other types", target) is None
+    held.save_overload("<function f at 0x7f>", made)  # an address differs in each process
+    (file,) = directory.iterdir()
+    whole = file.read_bytes()
+    for name, damage in DAMAGES.items():
+        cache._told.clear()
+        file.write_bytes(damage(whole))
+        with pytest.warns(UserWarning, match="it is damaged"):
+            assert held.load_overload("types", target) is None, name
+        assert not file.exists()
+    cache._write(str(file), b"not a pickle")
+    with pytest.warns(UserWarning, match="UnpicklingError"):
+        cache._told.clear()
+        assert held.load_overload("types", target) is None
+    made.library.has_dynamic_globals = True
+    with pytest.warns(UserWarning, match="it holds addresses of this process"):
+        held.save_overload("types", made)
+    unkept = cache.KernelCache(kernel(_adds), None, missed.append)
+    unkept.save_overload("types", made)
+    assert unkept.load_overload("types", target) is None and not list(directory.iterdir())
+
+
+def test_files_that_cannot_be_read_or_written_cost_a_warning(directory, monkeypatch):
+    (directory / "folder.code").mkdir()
+    with pytest.warns(UserWarning, match="cannot read compiled kernels"):
+        assert cache._read(str(directory / "folder.code")) is None
+    with pytest.warns(UserWarning, match="cannot keep compiled kernels"):
+        cache._write(str(directory / "absent" / "x.code"), b"")
+    names = {}
+    exec("def typed(x):\n    x[0] += 1\n", names)
+    with pytest.warns(UserWarning, match="stands in no file"):
+        assert cache._stamp(kernel(names["typed"])) is None
+    monkeypatch.setenv("FUNCNN_CACHE_DIR", str(directory / "there"))
+    assert cache.cache_directory.__wrapped__() == str(directory / "there" / "kernels")

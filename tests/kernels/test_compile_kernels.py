@@ -379,3 +379,31 @@ def test_a_users_parallel_loops_follow_set_num_threads_and_python_threads_take_t
     )
     out, _ = python(code, tmp_path, NUMBA_THREADING_LAYER="workqueue", NUMBA_NUM_THREADS=2, FUNCNN_CACHE_DIR=tmp_path)
     assert out.split() == ["1", "True", "workqueue", "True"]
+
+
+def _doubles(x):
+    for i in numba.prange(x.size):
+        x[i] *= 2
+
+
+@pytest.mark.parametrize("layer", ["workqueue", "omp"])
+def test_a_parallel_kernel_runs_on_the_chosen_number_of_threads(monkeypatch, layer):
+    doubling, x = kernel(parallel=True)(_doubles), np.ones(2)
+    monkeypatch.setattr(compiling, "cache_directory", lambda: None)
+    doubling(x)
+    assert x[0] == 2
+    before = numba.get_num_threads()
+    monkeypatch.setattr(numba.config, "DISABLE_JIT", 0)
+    monkeypatch.setattr(numba, "threading_layer", lambda: layer)
+    monkeypatch.setattr(doubling, "compiled", lambda: (numba.get_num_threads(), doubling.turns.locked()))
+    monkeypatch.setattr(compiling.threads, "get_num_threads", lambda: 1)
+    assert doubling() == (1, layer == "workqueue")
+    assert numba.get_num_threads() == before and not doubling.turns.locked()
+
+
+def test_no_compile_decorates_functions():
+    @no_compile()
+    def inside():
+        return bool(Watch.forbidden)
+
+    assert inside() and inside() and not Watch.forbidden

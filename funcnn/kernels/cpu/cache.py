@@ -83,6 +83,7 @@ class KernelCache:
 
     def load_overload(self, signature: Any, target: Any) -> Any:
         """What Numba asks for first: the compiled form of these types, or None."""
+
         from numba.core.compiler import CompileResult
 
         target.refresh()
@@ -111,6 +112,7 @@ class KernelCache:
 
     def _path(self, signature: Any, codegen: Any) -> str | None:
         """The file of these types on this CPU; None where nothing is kept."""
+
         told = repr((self.stamp, signature, codegen.magic_tuple()))
         if self.stamp is None or self.cache_path is None or " at 0x" in told:  # an address differs in each process
             return None
