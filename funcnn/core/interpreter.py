@@ -32,9 +32,29 @@ class BoxTracer(Tracer):
         """That of the value inside."""
         return layout(self.value)
 
-    def replaced(self, new: Tensor) -> BoxTracer:
-        """What a leaf becomes that is written without recording."""
-        raise NotImplementedError(f"{type(self).__name__} has no leaves")
+    def replaced(self, new: Tensor) -> Any:
+        """The value of ``new`` with the history of this one: what it becomes by a write that is not recorded."""
+        return new._v
+
+    def bare(self) -> Any:
+        """The value without any history."""
+        return without_history(self.value)
+
+    def copied(self) -> BoxTracer:
+        """The same for another box, which is no leaf."""
+        return self
+
+
+def without_history(t: Tensor) -> Any:
+    """The value of a box as nothing around it differentiates it."""
+    return t._v.bare() if isinstance(t._v, BoxTracer) else t._v
+
+
+def with_history(old: Tensor, new: Tensor) -> Tensor:
+    """A box with the value of ``new`` and the history of ``old``."""
+    box = wrap(old._v.replaced(new) if isinstance(old._v, BoxTracer) else new._v)
+    box._node, box._slot, box._born = old._node, old._slot, new._born
+    return box
 
 
 class Interpreter:

@@ -10,7 +10,7 @@ from funcnn.core.aval import Missing, Tracer
 from funcnn.core.context import ctx, running
 from funcnn.core.errors import DTypeError, GradientError, ShapeError, TracerError
 from funcnn.core.graph import Node, before_write
-from funcnn.core.interpreter import BoxTracer
+from funcnn.core.interpreter import BoxTracer, without_history
 from funcnn.core.tensor import Cell, Loan, Tensor, refresh, version, wrap
 
 _LEAF = (
@@ -124,15 +124,6 @@ def _is_wanted(t: Tensor) -> bool:
     return t._rg or (isinstance(t._v, BoxTracer) and t._v.leaf)
 
 
-def _refuse_untracked(base: Tensor) -> None:
-    """A write through ``detach()`` keeps no history; of a value that ``fn.grad`` differentiates it would lose some."""
-    if isinstance(base._v, Tracer) and base._v.owner.depth > 0:
-        raise TracerError(
-            f"a detached alias of a tensor of shape {tuple(base._v.shape)} was written in place inside "
-            f"{base._v.owner.name}, where its gradient would be lost; write to the tensor itself, or to a .clone()"
-        )
-
-
 def _preserve(t: Tensor, new: Tensor) -> None:
     """Let the operation that overwrites its own input keep the old value, where its derivative reads inputs.
 
@@ -168,7 +159,7 @@ def _depth(t: Tensor) -> int:
 
 
 def _store(t: Tensor, new: Tensor) -> None:
-    if isinstance(t._v, BoxTracer) and t._v.leaf:  # written without recording: it stays what is differentiated
+    if not ctx.grad and isinstance(t._v, BoxTracer):  # as an array keeps its node
         t._v = t._v.replaced(new)
         return
     if ctx.stage is not None and _depth(new) == 0:
@@ -184,7 +175,15 @@ def _store(t: Tensor, new: Tensor) -> None:
                 t._cell.version += 1  # type: ignore[union-attr]
                 raise
         return
-    t._v = new._v
+    t._v = new._v.copied() if isinstance(new._v, BoxTracer) else new._v
+
+
+def _store_number(base: Tensor, t: Tensor) -> None:
+    """Store the value of ``t``, a detached alias, whose history is none of its base's business."""
+    if isinstance(base._v, BoxTracer):
+        base._v = base._v.replaced(t)
+        return
+    _store(base, wrap(without_history(t)))
 
 
 def _renew(t: Tensor) -> None:
@@ -221,8 +220,7 @@ def _write_back(t: Tensor, history: bool = True) -> None:
     history = history and ctx.grad and not view.detached
     if view.detached:
         if not shared:
-            _refuse_untracked(base)
-            _store(base, t)
+            _store_number(base, t)
     elif not shared or (history and (t._node is not None or base._node is not None)):
         whole = view.prim.unview(base, t, **view.params)
         if not shared:

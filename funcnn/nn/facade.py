@@ -52,7 +52,10 @@ class LayerModule(Module):
         result = layer(params, state, *inputs, training=self.training, key=key, **options)
         output, after = output_and_state(layer, result)
         if after is not state:
-            with running(ctx.top, False):
+            pure = (
+                ctx.top is not None and self._tied is not None
+            )  # then what is differentiated goes on through the state
+            with running(ctx.top, pure and ctx.grad):
                 _store(self, after)
         return output
 

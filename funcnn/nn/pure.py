@@ -11,6 +11,7 @@ import numpy as np
 
 from funcnn.core import tree
 from funcnn.core.context import ctx
+from funcnn.core.interpreter import BoxTracer
 from funcnn.core.tensor import Tensor, current, refresh, version, wrap
 from funcnn.layers.base import Layer
 from funcnn.layers.sequential import Sequential as PureSequential
@@ -78,7 +79,8 @@ def _fresh(t: Any) -> Tensor:
     t = refresh(to_tensor(t))
     if isinstance(t._v, np.ndarray):
         return clone(detach(t))
-    box = wrap(current(t))
+    value = current(t)
+    box = wrap(value.copied() if isinstance(value, BoxTracer) else value)
     box._born = 0 if ctx.top is None else ctx.top.depth
     return box
 

@@ -359,13 +359,13 @@ def stop_gradient(input: Any) -> Tensor:
 def detach(input: Tensor) -> Tensor:
     """The same values (and memory) without the history: ``backward`` and ``grad`` stop here."""
     from funcnn.core.context import ctx
-    from funcnn.core.tensor import alias
+    from funcnn.core.tensor import Loan, alias
 
     view = input._view
     traced = ctx.stage is not None or not isinstance(input._v, np.ndarray)
     saved, ctx.grad = ctx.grad, False
     try:
-        if view is not None and not view.detached and traced:
+        if view is not None and not view.detached and traced and type(view) is not Loan:
             base = view.source()
             assert base is not None, "only a detached alias can lose its base"
             return view.prim(detach(base), **view.params)  # so that writes reach the base

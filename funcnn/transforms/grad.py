@@ -13,7 +13,7 @@ from funcnn.core import composition, tree
 from funcnn.core.context import ctx, running
 from funcnn.core.errors import DTypeError, GradientError, ShapeError
 from funcnn.core.graph import Node
-from funcnn.core.interpreter import BoxTracer, Interpreter
+from funcnn.core.interpreter import BoxTracer, Interpreter, with_history
 from funcnn.core.mutation import assign
 from funcnn.core.tensor import Tensor, refresh_all
 from funcnn.ops.common import to_tensor
@@ -25,26 +25,25 @@ from funcnn.transforms.lending import Loans
 class TapeTracer(BoxTracer):
     """A value that depends on the function's inputs: ``edge`` leads to the node that made it, or is a leaf's own mark."""
 
-    __slots__ = ("edge",)
+    __slots__ = ("edge", "leaf")
     known = True
 
-    def __init__(self, owner: Tape, value: Tensor, edge: Any):
+    def __init__(self, owner: Tape, value: Tensor, edge: Any, leaf: bool = False):
         super().__init__(owner, value, value._v.shape)
-        self.edge = edge
+        self.edge, self.leaf = edge, leaf
 
     @property
     def node(self) -> Node | None:  # type: ignore[override]
-        """The node that made the value, if it is no leaf."""
+        """The node that made the value, if it is no input."""
         return self.edge[0] if isinstance(self.edge, tuple) else None
 
-    @property
-    def leaf(self) -> bool:  # type: ignore[override]
-        """Whether this is an input of the function."""
-        return not isinstance(self.edge, tuple)
-
     def replaced(self, new: Tensor) -> TapeTracer:
-        """The same input with another value."""
-        return TapeTracer(self.owner, self.owner.leave(new), self.edge)
+        """The value of ``new`` with this edge."""
+        return TapeTracer(self.owner, with_history(self.value, self.owner.leave(new)), self.edge, self.leaf)
+
+    def copied(self) -> TapeTracer:
+        """The same for another box, which is no leaf."""
+        return TapeTracer(self.owner, self.value, self.edge) if self.leaf else self
 
 
 class Tape(Interpreter):
@@ -79,7 +78,7 @@ class Tape(Interpreter):
 
     def enter(self, t: Tensor) -> Tensor:
         """An input of the function, as a box of this tape."""
-        return self.box(TapeTracer(self, t, object()))
+        return self.box(TapeTracer(self, t, object(), leaf=True))
 
     def leave(self, t: Any) -> Any:
         """An output's box one level out."""

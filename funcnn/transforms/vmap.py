@@ -13,9 +13,9 @@ from funcnn.core import composition, tree
 from funcnn.core.aval import Aval, Tracer
 from funcnn.core.context import ctx, running
 from funcnn.core.errors import ShapeError
-from funcnn.core.interpreter import BoxTracer, Interpreter
+from funcnn.core.interpreter import BoxTracer, Interpreter, with_history, without_history
 from funcnn.core.mutation import assign
-from funcnn.core.tensor import Tensor, refresh_all
+from funcnn.core.tensor import Tensor, refresh_all, wrap
 from funcnn.ops.creation import as_tensor, zeros
 from funcnn.ops.join import stack
 from funcnn.ops.movement import expand, movedim, select
@@ -34,6 +34,18 @@ class BatchTracer(BoxTracer):
         """That of the first example; of none, as if it were alone."""
         whole = super().layout()
         return whole[0] if len(whole) else Tracer.layout(self)
+
+    def bare(self) -> Any:
+        """The same batch without a history."""
+        return BatchTracer(self.owner, wrap(without_history(self.value)), self.shape)
+
+    def replaced(self, new: Tensor) -> Any:
+        """The value of ``new``, and what differentiates around the batch goes on with the history of this one."""
+        return (
+            BatchTracer(self.owner, with_history(self.value, new._v.value), self.shape)
+            if self.owner.owns(new)
+            else new._v
+        )
 
 
 class Batch(Interpreter):

@@ -198,3 +198,34 @@ def test_a_module_made_pure_inside_a_transformation(make: Any) -> None:
     assert {k: v.tolist() for k, v in module.state_dict().items() if k in buffers} == {
         k: before[k] for k in buffers & {*before}
     }
+
+
+class _Wrapped(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.bn = nn.BatchNorm1d(3)
+        self.register_buffer("total", fn.zeros(3))
+
+    def forward(self, x: Any) -> Any:
+        self.total.mul_(0.5).add_(x.mean(0))
+        return self.bn(x)
+
+
+@eager_and_jit
+def test_the_new_state_is_differentiated_as_that_of_the_layer(compiled: Any) -> None:
+    layer, params, state = nn.pure(_Wrapped())
+
+    def new(state: Any, x: Any) -> Any:
+        after = layer(params, state, x, training=True)[1]
+        return (after["bn"]["running_mean"] + 2 * after["bn"]["running_var"] + after["total"]).sum()
+
+    def of_floats(mean: Any, var: Any, total: Any) -> Any:
+        bn = {**state["bn"], "running_mean": mean, "running_var": var}
+        return new({**state, "bn": bn, "total": total}, X[0])
+
+    floats = state["bn"]["running_mean"], state["bn"]["running_var"], state["total"]
+    for g, slope in zip(compiled(fn.grad(of_floats, argnums=(0, 1, 2)))(*floats), (0.9, 1.8, 0.5), strict=True):
+        np.testing.assert_allclose(g.numpy(), np.full(3, slope), rtol=1e-6)
+    np.testing.assert_allclose(
+        compiled(fn.grad(lambda x: new(state, x)))(X[0]).numpy(), np.full((6, 3), 1 / 6), rtol=1e-6
+    )

@@ -148,6 +148,41 @@ def test_nonzero_inside_grad_and_refused_inside_vmap_and_jit() -> None:
         fn.jit(fn.grad(f))(X)
 
 
+def _silently(x: Any) -> Any:
+    y = x * x
+    with fn.no_grad():
+        y.mul_(2.0)
+    return y * 3
+
+
+def _detached(x: Any) -> Any:
+    y = fn.ones(3)
+    y.detach().copy_(x)
+    z = x * 2
+    z.detach().mul_(3.0)
+    return y + z
+
+
+def _copied_leaf(x: Any) -> Any:
+    y = fn.ones(3)
+    y.copy_(x)
+    return y.mul_(2.0).add_(x)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("f", [_silently, _detached, _copied_leaf])
+def test_writes_that_are_not_recorded_leave_the_history_and_copies_of_an_input_are_no_leaves(
+    f: Any, order: str
+) -> None:
+    np.testing.assert_allclose(ORDERS[order](f)(X).numpy(), by_backward(f).numpy(), rtol=1e-6)
+    if order == "grad":
+        slope = fn.grad(lambda x: (fn.grad(lambda x: (f(x) ** 2).sum())(x)).sum())(X)
+        step = np.float32(0.25)
+        up, down = (fn.grad(lambda x: (f(x) ** 2).sum())(X + s) for s in (step, -step))
+        if f is not _detached and f is not _silently:
+            np.testing.assert_allclose(slope.numpy(), ((up - down) / (2 * step)).numpy(), rtol=1e-4)
+
+
 # ---- arguments that are neither differentiated nor mapped ----------------------------------------------------------------
 def _view_written(x: Any, b: Any) -> Any:
     b[1:].mul_(x[1:])
