@@ -327,7 +327,8 @@ def observed(program: Program, transform: Callable) -> list:
     f = calls.setdefault("f", transform(body))
     for call, givens in enumerate([program.givens[0], *program.givens]):
         args = state.tensors(givens)[: program.arguments]
-        if call == 1 and held and program.rebound is not None:
+        bases = state.everything([])  # whose views would have to stay where they are
+        if call == 1 and held and program.rebound is not None and not any(held[0] is t for t in bases):
             other = state.tensors([program.rebound])[0]
             if other.shape == held[0].shape:
                 held[0].data = other  # type: ignore[attr-defined]
@@ -353,7 +354,7 @@ def observed(program: Program, transform: Callable) -> list:
         seen.append(("memory after writes to the results", [m.copy() for m in state.memory]))
         for t in state.everything(known):
             t.detach_()  # type: ignore[attr-defined]  # eager code leaves the freed history of what was written
-        seen.append(("versions", [0 if t._cell is None else bool(t._cell.version) for t in known]))
+        seen.append(("versions", [t._cell is not None and t._cell.version > 0 for t in known]))
     return seen
 
 
