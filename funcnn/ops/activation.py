@@ -106,13 +106,16 @@ def leaky_relu(input: Any, negative_slope: float = 0.01, inplace: bool = False) 
 def prelu(input: Any, weight: Any) -> Tensor:
     """``x`` above 0, ``weight * x`` below; one weight, or one for each channel (dimension 1)."""
     x, w = to_tensor(input), to_tensor(weight)
+    if w.ndim > 1:
+        raise ShapeError(f"prelu: expected a weight of shape () or (n,), got {tuple(w.shape)}; flatten it")
     if w._v.size != 1:
         if x.ndim < 2 or x._v.shape[1] != w._v.size:
             raise ShapeError(
                 f"prelu: {w._v.size} weights for an input of shape {tuple(x.shape)}; expected one per channel"
             )
         w = reshape(w, (w._v.size, *(1,) * (x.ndim - 2)))
-    return where(gt(x, 0.0), x, mul(x, w))
+    below = where(gt(x, 0.0), 0.0, x)  # of infinity no NaN reaches the weight's derivative
+    return where(gt(x, 0.0), x, mul(below, w))
 
 
 def elu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Tensor:

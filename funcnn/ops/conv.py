@@ -17,7 +17,7 @@ from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.ops import conv_cpu as cpu
 from funcnn.ops.common import all_batched, fold, operand, require_same_dtype, to_tensor, unfold_batch
-from funcnn.ops.movement import movedim, reshape
+from funcnn.ops.movement import movedim, reshape, slice_dim
 from funcnn.ops.pad import pad
 from funcnn.ops.reduce import sum_p
 
@@ -230,27 +230,26 @@ def _transpose(
         raise ShapeError(
             f"{name}: weight of shape {tuple(w.shape)} needs an input with {w._v.shape[0]} channels, got {tuple(x.shape)}"
         )
-    x, extra = _lengthened(x, extra, stride)
     size = tuple(
-        (s - 1) * t - 2 * p + d * (k - 1) + e + 1
-        for s, t, p, d, k, e in zip(x._v.shape[2:], stride, padding, dilation, w._v.shape[2:], extra, strict=True)
+        (t - 1) * s - 2 * p + d * (k - 1) + e + 1
+        for s, t, p, d, k, e in zip(stride, x._v.shape[2:], padding, dilation, w._v.shape[2:], extra, strict=True)
     )
-    if any(s <= 0 for s in size):
+    if any(s < 0 for s in size):
         raise ShapeError(
             f"{name}: padding {padding} leaves an output of {size} for an input of shape {tuple(x.shape)} "
             f"and a kernel of {tuple(w._v.shape[2:])}"
         )
+    x = _lengthened(x, [(e + (not s)) // step for e, s, step in zip(extra, size, stride, strict=True)])
     where: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation, "groups": int(groups)}
-    return _finished(conv_input_grad_p(x, w, *_with_bias(bias), size=size, **where), single)
+    y = conv_input_grad_p(x, w, *_with_bias(bias), size=tuple(s or 1 for s in size), **where)
+    for dim in [dim for dim, s in enumerate(size, 2) if not s]:  # one pixel was made, and none is left
+        y = slice_dim(y, dim, 0, 0)
+    return _finished(y, single)
 
 
-def _lengthened(x: Tensor, extra: tuple, stride: tuple) -> tuple[Tensor, tuple]:
-    """``output_padding`` below the stride: whole strides of it are rows of zeros behind the input."""
-    more = [e // s for e, s in zip(extra, stride, strict=True)]
-    if not any(more):
-        return x, extra
-    rest = tuple(e % s for e, s in zip(extra, stride, strict=True))
-    return pad(x, [width for m in more[::-1] for width in (0, m)]), rest
+def _lengthened(x: Tensor, rows: list) -> Tensor:
+    """x with rows of zeros behind it: each is worth a stride of ``output_padding``."""
+    return pad(x, [width for more in rows[::-1] for width in (0, more)]) if any(rows) else x
 
 
 def conv1d(

@@ -255,7 +255,7 @@ def bernoulli(input: Tensor, p: Any = None, *, generator: Any = None) -> Tensor:
     Raises ``ValueError`` for a probability outside [0, 1].
     """
     t = to_tensor(input)
-    if p is None and t._v.dtype.kind != "f":
+    if p is None and t._v.dtype.kind != "f" and 0 not in t._v.shape:
         raise DTypeError(f"bernoulli: expected floating-point probabilities, got {t.dtype}; convert with .float()")
     chance = detach(t) if p is None else p
     drawn = cast(bernoulli_from(draw_key(generator), chance, tuple(t._v.shape)), t._v.dtype)

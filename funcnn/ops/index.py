@@ -258,12 +258,14 @@ def _fitted(value: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 def index_put(input: Tensor, indices: Any, values: Any, accumulate: bool = False) -> Tensor:
-    """A copy with ``values`` put (or added, repeated indices adding up) at ``indices``, a tuple of integer tensors."""
-    arrays = [(dim, cast(to_tensor(t), dtypes.int64)) for dim, t in enumerate(indices)]
+    """A copy with ``values`` put (or added, repeated indices adding up) at ``indices``, integers or masks."""
+    arrays: list = list(enumerate(part for t in indices for part in _as_index(to_tensor(t))))
     front, broadcasted, _ = _front(to_tensor(input), arrays)
     shape = tuple(broadcasted[0]._v.shape) + tuple(front._v.shape[len(arrays) :])
-    values = _fitted(cast(to_tensor(values), front._v.dtype), shape)
-    return index_put_p(front, values, *broadcasted, accumulate=accumulate)
+    values = cast(to_tensor(values), front._v.dtype)
+    if values.ndim > len(shape):
+        raise ShapeError(f"index_put: a value of shape {tuple(values.shape)} does not broadcast to {shape}")
+    return index_put_p(front, _fitted(values, shape), *broadcasted, accumulate=accumulate)
 
 
 # ---- along one dimension ----------------------------------------------------------------------------------------------

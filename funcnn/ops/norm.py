@@ -166,10 +166,12 @@ def batch_norm(
 ) -> Tensor:  # fmt: skip
     """Batch normalization over all but dimension 1; in training the running statistics, if given, move in place."""
     if not training:
-        if running_mean is None or running_var is None:
-            raise ValueError("batch_norm: evaluation needs running_mean and running_var")
         if eps < 0:
             raise ValueError(f"batch_norm: eps must not be negative, got {eps}; the default is 1e-5")
+        if running_mean is running_var is None and not numel(tuple(input.shape)):
+            return batch_statistics_norm(input, weight, bias, eps or 1.0)[0]  # of nothing, by nothing
+        if running_mean is None or running_var is None:
+            raise ValueError("batch_norm: evaluation needs running_mean and running_var")
         return batch_norm_inference(input, running_mean, running_var, weight, bias, eps)
     y, mean, var, unbiased = batch_statistics_norm(input, weight, bias, eps)
     _move("batch_norm", (running_mean, running_var), (mean, var), momentum, (1.0, unbiased))
@@ -182,6 +184,9 @@ def _move(name: str, held: tuple, batch: tuple, momentum: float, scales: tuple) 
     if not given:
         return
     old, new, scales = zip(*given, strict=True)
+    if any(tuple(o.shape) != tuple(t.shape) for o, t in zip(old, new, strict=True)):
+        wanted, got = tuple(new[0].shape), [tuple(o.shape) for o in old]
+        raise ShapeError(f"{name}: expected running statistics of shape {wanted}, got {', '.join(map(str, got))}")
     with running(ctx.top, False):
         for box, value in zip(
             old,

@@ -62,10 +62,23 @@ def pad(input: Any, pad: Any, mode: str = "constant", value: float | None = None
         raise ValueError(f"pad: value is only for mode 'constant', got mode {mode!r}")
     if mode not in ("reflect", "replicate", "circular"):
         raise ValueError(f"pad: mode must be constant, reflect, replicate or circular, got {mode!r}")
+    if len(pairs) not in (x.ndim - 1, x.ndim - 2) or not pairs:
+        raise ShapeError(
+            f"pad: mode {mode!r} takes widths for all dimensions but channels, or channels and batch, got "
+            f"{tuple(widths)} for an input of shape {tuple(x.shape)}; move other dimensions there"
+        )
     out = x
     for position, (before, after) in enumerate(pairs):
         dim = x.ndim - 1 - position
-        if before or after:
+        if mode == "circular" and min(before, after) < 0:  # what is cropped comes back on no side
+            limit = x._v.shape[dim]
+            if max(before, after) > limit or before + after + limit < 0 or limit + min(before, 0) + min(after, 0) < 1:
+                raise ShapeError(f"pad: circular widths {(before, after)} do not fit dimension {dim} of size {limit}")
+            out = slice_dim(out, dim, max(0, -before), limit - max(0, -after))
+            before, after = max(before, 0), max(after, 0)
+            places = np.arange(-before, out._v.shape[dim] + after) % out._v.shape[dim]
+            out = index_select(out, dim, constant(places))
+        elif before or after:
             out = index_select(out, dim, constant(_sources(mode, x._v.shape[dim], before, after, dim)))
     return apart(out, x)
 

@@ -12,7 +12,7 @@ import numpy as np
 from funcnn.core import dtypes
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.primitive import Implementation, Primitive
-from funcnn.core.tensor import Tensor
+from funcnn.core.tensor import Tensor, constant
 from funcnn.kernels.cpu import reduce as kernels
 from funcnn.ops.common import all_batched, cast, floating, normalize_dim, normalize_dims, numel, to_tensor
 from funcnn.ops.creation import ones_like, require_floating
@@ -370,13 +370,15 @@ def norm(input: Any, p: Any = "fro", dim: Any = None, keepdim: bool = False, dty
     x = require_floating("norm", x if dtype is None else cast(x, dtypes.as_dtype(dtype)))
     if x._v.dtype == dtypes.float16:  # whose powers could overflow
         return cast(norm(cast(x, dtypes.float32), p, dim, keepdim), dtypes.float16)
-    p = 2 if p == "fro" else p
+    p = 2 if p is None or p == "fro" else p
     if not isinstance(p, (int, float)):
         raise DTypeError(f"norm: p must be a number or 'fro', got {p!r}")
     if p in (math.inf, -math.inf):
         return (amax if p > 0 else amin)(abs_(x), dim, keepdim)
     if p == 0:
-        return cast(sum(ne(x, 0.0), dim, keepdim), x._v.dtype)
+        return sum(
+            where(ne(x, 0.0), constant(np.ones((), x._v.dtype)), mul(x, 0.0)), dim, keepdim
+        )  # with a derivative: 0
     if p == 1:
         return sum(abs_(x), dim, keepdim)
     if p == 2:
