@@ -13,7 +13,7 @@ from funcnn.core.aval import Aval
 from funcnn.core.context import ctx, running
 from funcnn.core.errors import DTypeError, FuncnnError, ShapeError
 from funcnn.core.mutation import assign
-from funcnn.core.primitive import Primitive
+from funcnn.core.primitive import Primitive, quietly
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.interrupts import Leaving
 from funcnn.ops.common import cast, size_args, to_tensor
@@ -264,8 +264,7 @@ def bernoulli(input: Tensor, p: Any = None, *, generator: Any = None) -> Tensor:
 
 def _drawable(weights: np.ndarray) -> np.ndarray:
     """For each row, whether it can be drawn from."""
-    with np.errstate(all="ignore"):
-        return ((weights >= 0) & np.isfinite(weights)).all(-1) & (weights.sum(-1) > 0)
+    return ((weights >= 0) & np.isfinite(weights)).all(-1) & (quietly(weights.sum, -1) > 0)
 
 
 weights_p = checked_values("multinomial", "finite weights of at least 0 with a sum above 0", _drawable)
