@@ -215,6 +215,8 @@ def _write_back(t: Tensor, history: bool = True) -> None:
         t._view = None
         return
     shared = isinstance(base._v, np.ndarray) and isinstance(t._v, np.ndarray)
+    if shared and base._cell is not t._cell:
+        return  # the base lies elsewhere since: its .data was rebound
     if shared and ctx.stage is not None:
         return  # boxes from outside: the stage knows what their memory holds, and has refused histories among them
     history = history and ctx.grad and not view.detached

@@ -205,7 +205,7 @@ def refresh(box: Tensor) -> Tensor:
     if ctx.stage is not None and isinstance(box._v, np.ndarray):
         return box  # an outside box is not touched while tracing; the stage knows what its memory holds
     base = view.source()
-    if base is not None:
+    if base is not None and (base._cell is box._cell or not isinstance(box._v, np.ndarray)):  # else .data was rebound
         fresh = view.prim(refresh(base), **view.params)
         box._v = fresh._v
         if not view.detached:

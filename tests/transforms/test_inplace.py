@@ -291,3 +291,17 @@ def test_an_unrecorded_write_leaves_a_view_the_history_of_its_base(wrap: Any, na
     x = leaf(1.0, 1.0)
     wrap(step)(x)
     assert numbers(x.grad) == [33.0, 30.0]
+
+
+@pytest.mark.parametrize("grad", [True, False])
+def test_a_view_stays_where_it_was_when_its_base_is_rebound(grad: bool) -> None:
+    with funcnn.set_grad_enabled(grad):
+        root = const(1.0, 1.0, 1.0, 1.0)
+        x, sibling = root[:], root[:1]
+        base = root.view(4)
+        view = base[1:]
+        sibling.add_(1.0)  # the view lags behind
+        base.data = const(0.0, 0.0, 0.0, 0.0)
+        view.add_(1.0)
+        assert numbers(view) == [2.0] * 3 and numbers(view * 1.0) == [2.0] * 3
+        assert numbers(root) == numbers(x) == [2.0] * 4 and numbers(base) == [0.0] * 4
