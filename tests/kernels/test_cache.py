@@ -445,3 +445,13 @@ def test_files_that_cannot_be_read_or_written_cost_a_warning(directory, monkeypa
         assert cache._stamp(kernel(names["typed"])) is None
     monkeypatch.setenv("FUNCNN_CACHE_DIR", str(directory / "there"))
     assert cache.cache_directory.__wrapped__() == str(directory / "there" / "kernels")
+
+
+def test_small_pieces_of_the_hash():
+    assert stamp._module("no_such_module", {"__package__": "funcnn"}) is None
+    assert stamp._module("core", {"__package__": "funcnn"}).__name__ == "funcnn.core"
+    assert stamp._unwrapped(property(len)) == [len, None] and stamp._unwrapped(staticmethod(len)) == [len]
+    walk = stamp.Walk()
+    assert walk.digest({"a", "b", 1}) == walk.digest({1, "b", "a"}) != walk.digest(frozenset({"a"}))
+    assert walk.digest({1: 2, 3: 4}) == walk.digest({3: 4, 1: 2}) != walk.digest({1: 4, 3: 2})
+    assert walk.digest(-0.0) != walk.digest(0.0) and walk.digest(1) != walk.digest(True)
