@@ -114,8 +114,9 @@ def prelu(input: Any, weight: Any) -> Tensor:
                 f"prelu: {w._v.size} weights for an input of shape {tuple(x.shape)}; expected one per channel"
             )
         w = reshape(w, (w._v.size, *(1,) * (x.ndim - 2)))
-    below = where(gt(x, 0.0), 0.0, x)  # of infinity no NaN reaches the weight's derivative
-    return where(gt(x, 0.0), x, mul(below, w))
+    above = gt(x, 0.0)
+    below = where(above, 0.0, x)  # of infinity no NaN reaches the weight's derivative
+    return where(above, x, mul(below, w))
 
 
 def elu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Tensor:
