@@ -6,8 +6,8 @@ counts there; and a thread that spins for the next call uses up the time that it
 - the caller works through all chunks itself (``parallel.py`` hands them out by counters) and waits only for workers who
   have begun: one that is not scheduled is not waited for;
 - an idle worker spins for ``SPIN``, so that calls that follow each other closely cost no waking, unless it finds that it
-  was kept from its core while it spun: then all workers sleep at once when idle, for the next ``HOLD``, for the scheduler
-  prefers those who slept. The caller, too, spins for a bounded time before it sleeps;
+  was kept from its core while it spun: then all workers sleep at once when idle, for 2 ms, and up to 32 where it happens again
+  and again, for the scheduler prefers those who slept. The caller, too, spins for a bounded time before it sleeps;
 - one call has the pool; who calls meanwhile from another Python thread works alone, with the same result.
 
 The workers are Python's threads that stay in compiled code, which sleep and wake by CPython's own locks, for those need no

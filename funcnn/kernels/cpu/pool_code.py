@@ -10,7 +10,7 @@ it was set. ``$name`` stands for a constant below or an address of the process (
                   write the job, open the gate, wake who sleeps, loop(0), close the gate
                   until DONE is how many had joined: spin, then sleep
     worker:       until QUIT: if the gate is open for a call not seen yet: join, loop(worker), DONE += 1, wake the caller
-                  else spin for SPIN, or not at all if some worker was kept from its core in the last HOLD, then sleep
+                  else spin for SPIN, or not at all if some worker was kept from its core lately, then sleep
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ from __future__ import annotations
 LINE = 8  # words in a line of the cache
 LOCK, GATE, JOB, DONE, SIZE, ASLEEP, HELD, WORKERS = (LINE * i for i in range(8))
 LOOP, BLOCK, LIMIT = JOB, JOB + 1, JOB + 2
+LENGTH = HELD + 1  # how long workers are held
 QUIT, CALLER = SIZE + 1, SIZE + 2  # whether the workers shall end; the caller's lock
 SPIN = 1_000_000  # nanoseconds that an idle worker spins: about the Python between two kernels of a small network
 AWAY = 100_000  # nanoseconds between two looks at the clock (2 us of work) that mean that another process had the core
-HOLD = 20_000_000  # nanoseconds for which workers sleep when idle after that
+HOLD, LONGEST = 2_000_000, 32_000_000  # nanoseconds for which workers sleep when idle after that; doubled each time
+AGAIN = 4  # in which it happens within so many times the last one, since a single interruption is no busy machine
 PATIENCE = 2_000  # pauses before the caller sleeps, 30 to 100 us by processor
 MOST = 255  # workers, as many as a word of the gate counts and no machine of today needs more
 LOOK = 32  # pauses between two looks at the clock
@@ -235,7 +237,18 @@ clock:
   %away = icmp sgt i64 %gone, $AWAY
   br i1 %away, label %contended, label %calm
 contended:
-  %until = add i64 %time, $HOLD
+  %before.until = load atomic i64, i64* %held.p monotonic, align 8
+  %length.p = call i64* @at(i64 $LENGTH)
+  %length = load atomic i64, i64* %length.p monotonic, align 8
+  %double = shl i64 %length, 1
+  %capped = icmp slt i64 %double, $LONGEST
+  %longer = select i1 %capped, i64 %double, i64 $LONGEST
+  %while = mul i64 %length, $AGAIN
+  %near = add i64 %before.until, %while
+  %soon = icmp slt i64 %time, %near
+  %hold.for = select i1 %soon, i64 %longer, i64 $HOLD
+  store atomic i64 %hold.for, i64* %length.p monotonic, align 8
+  %until = add i64 %time, %hold.for
   store atomic i64 %until, i64* %held.p monotonic, align 8
   br label %announce
 calm:
