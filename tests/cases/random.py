@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from funcnn.ops import random
+from funcnn.ops import generator, random
 from funcnn.ops.activation import dropout
 from tests.cases.case import Arr, Case
 
@@ -47,6 +47,10 @@ def _normals(key: Any, count: int, double: bool) -> np.ndarray:
 
 
 ROWS = [
+    Case("probability", random.probability_p, (Arr((3, 4), 0, 1),), lambda p: p),
+    Case("deviation", generator.deviation_p, (Arr((3, 4), 0, 2),), lambda std: std),
+    Case("weights", generator.weights_p, (Arr((3, 4), 0.1, 2),), lambda w: w),
+    Case("flat", generator.flat_p, (Arr((3, 4)),), lambda x: 0 * x),
     Case("random_uniform", lambda k: random.uniform(k, (3, 5), "float32"), (KEY,), lambda k: _units(k, (3, 5), False), grad=False),
     Case("random_uniform_double", lambda k: random.uniform(k, (3, 2), "float64"), (KEY,), lambda k: _units(k, (3, 2), True),
          grad=False),

@@ -29,6 +29,9 @@ REFUSED: dict[str, tuple[Callable, tuple]] = {
     "floor_divide": (lambda i: i // (i - 1), (WIDE,)),
     "remainder": (lambda i: i % (i - 1), (WIDE,)),
     "fmod": (lambda i: fn.fmod(i, i - 1), (WIDE,)),
+    "bernoulli": (lambda x: fn.bernoulli(x * 9), (ROWS,)),
+    "multinomial": (lambda x: fn.multinomial(x - 9, 1), (ROWS,)),
+    "normal": (lambda x: fn.normal(x, x - 9), (ROWS,)),
     "masked_scatter": (lambda x, i: x.masked_scatter(x > 0, i.float()), (ROWS, WIDE)),
 }
 
