@@ -340,16 +340,15 @@ def _last_write(program: Program) -> str:
 
 
 def shorten(torch: Any, fn: Any, program: Program, failure: Failure) -> Program:
-    """Leave out steps, gradients and arguments' use as long as the same kind of failure stays."""
+    """Leave out steps, with what reads them or with their input in their place, as long as the same kind of failure stays."""
     changed = True
     while changed:
         changed = False
-        for at in reversed(range(len(program.steps))):
-            smaller = _without(program, at)
-            if smaller is None:
-                continue
-            found = check(torch, fn, smaller, failure.mode == "jit")
-            if found is not None and found.mode == failure.mode and found.how[:25] == failure.how[:25]:
+        for smaller in (
+            less(program, at) for at in reversed(range(len(program.steps))) for less in (_without, _skipped)
+        ):
+            found = None if smaller is None else check(torch, fn, smaller, failure.mode == "jit")
+            if smaller is not None and found and found.mode == failure.mode and found.how[:25] == failure.how[:25]:
                 program, changed = smaller, True
                 break
     return program
@@ -366,6 +365,17 @@ def _without(program: Program, at: int) -> Program | None:
         alive[i + base] = base + len(steps)
         steps.append(Step(step.op, tuple(alive[a] for a in step.args), step.parameters))
     return Program(program.arrays, program.leaves, steps)
+
+
+def _skipped(program: Program, at: int) -> Program | None:
+    """The program without one step, whose input stands for its result."""
+    gone = at + len(program.arrays)
+    if not program.steps[at].args:
+        return None
+    stand = program.steps[at].args[0]
+    moved = [stand if a == gone else a - (a > gone) for a in range(gone + len(program.steps) - at)]
+    rest = [Step(s.op, tuple(moved[a] for a in s.args), s.parameters) for s in program.steps[at + 1 :]]
+    return Program(program.arrays, program.leaves, [*program.steps[:at], *rest])
 
 
 def fuzz(torch: Any, fn: Any, seeds: range, jit: bool = True) -> dict[str, tuple[int, Program, Failure]]:
