@@ -7,7 +7,10 @@ from itertools import product
 import numpy as np
 import pytest
 
+import funcnn as fn
+import funcnn.nn.functional as F
 from funcnn.kernels.cpu import threads
+from funcnn.kernels.cpu.tiles import RUN
 from funcnn.ops import conv_cpu, conv_direct, conv_gather, conv_pointwise
 from tests.plain import compiled_only, sized
 
@@ -246,3 +249,27 @@ def test_direct_weight_gradients_are_sums_in_float64():
     conv_direct.weight_grad(many, [made], size=w.shape[2:], **where)
     expected = count * naive(x, w, dy, *args)[2]
     np.testing.assert_allclose(made, expected, 2e-7, 5e-7 * abs(expected).max())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("many", [RUN - 1, RUN, RUN + 1, 2 * RUN])
+@pytest.mark.parametrize("taps, stride", [(1, 1), (1, 2), ("all", 1), (3, 1), (3, 2)])
+def test_sums_around_the_end_of_a_run(many, taps, stride, dtype):
+    """One tap of many channels, many taps of one channel, and three taps, whose runs end elsewhere."""
+    channels, taps = (1, many) if taps == "all" else (many, taps)
+    rng = np.random.default_rng(many)
+    w = rng.standard_normal((5, channels, taps))
+    x = rng.standard_normal((2, channels, taps + 6))
+    windows = np.lib.stride_tricks.sliding_window_view(x, taps, 2)[:, :, ::stride]  # (N, C, O, taps)
+    right = np.einsum("ncot,kct->nko", windows, w)
+    atol = 2e-6 if dtype == "float32" else 1e-13
+    dy = rng.standard_normal(right.shape)
+    xs, ws = (fn.tensor(a.astype(dtype)).requires_grad_() for a in (x, w))
+    y = F.conv1d(xs, ws, stride=stride)
+    y.backward(fn.tensor(dy.astype(dtype)))
+    dx = np.zeros_like(x)
+    for o in range(right.shape[2]):
+        dx[:, :, o * stride : o * stride + taps] += np.einsum("nk,kct->nct", dy[:, :, o], w)
+    dw = np.einsum("ncot,nko->kct", windows, dy)
+    for found, expected in ((y.detach(), right), (xs.grad, dx), (ws.grad, dw)):
+        np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=atol * np.abs(expected).max())

@@ -143,16 +143,17 @@ def test_the_whole_process_can_run_in_it():
 
 
 def test_scratch_that_a_kernel_makes_for_itself_is_checked_as_well():
-    """``window_max_rows`` with a table as small as it once was."""
+    """``window_max_rows`` with a table that is too small, as it once was."""
     script = (
         "import inspect, numpy as np\nfrom funcnn.kernels.cpu import max_pool\n"
         "from funcnn.kernels.cpu.compile import Kernel, kernel_from\nfrom funcnn.ops import pool_cpu\n"
         "text = inspect.getsource(max_pool.window_max_rows.function).replace('@device_function', '')\n"
-        "assert 'max(W // FEW + 1, FEW - 1)' in text\nnames = dict(vars(max_pool))\n"
-        "exec(text.replace('max(W // FEW + 1, FEW - 1)', 'W // FEW + 1'), names)\nshort = Kernel(names['window_max_rows'])\n"
+        "assert 'room(D * H * (W // FEW + 1), np.int64)' in text\nnames = dict(vars(max_pool))\n"
+        "exec(text.replace('room(D * H * (W // FEW + 1), np.int64)', 'room(D * H - 1, np.int64)'), names)\n"
+        "short = Kernel(names['window_max_rows'])\n"
         "bad = kernel_from(max_pool.window_max.function, 'short', window_max_rows=short)\n"
-        "x, y = np.ones((6, 1, 7, 3), 'f4'), np.empty((6, 1, 1, 2), 'f4')\nplaces = np.empty(y.shape, np.int64)\n"
-        "bounds = pool_cpu.adaptive_windows((1, 7, 3), (1, 1, 2)).bounds\n"
+        "x, y = np.ones((6, 1, 7, 8), 'f4'), np.empty((6, 1, 1, 2), 'f4')\nplaces = np.empty(y.shape, np.int64)\n"
+        "bounds = pool_cpu.adaptive_windows((1, 7, 8), (1, 1, 2)).bounds\n"
         "max_pool.window_max(x, y, places, bounds, 1, 2)\nassert (y == 1).all()\n"
         "try:\n    bad(x, y, places, bounds, 1, 2)\nexcept RuntimeError as error:\n    print(error)"
     )

@@ -151,5 +151,5 @@ def test_zero_keeps_its_sign(name):
 def test_loops_are_vector_code(name):
     apply(name, np.ones(4, np.float32))
     assembly = "".join(LOOPS[name].inspect_asm().values())
-    assert assembly.count("zmm") > 40
+    assert assembly.count("zmm") + assembly.count("ymm") > 40  # LLVM prefers half as wide vectors on some processors
     assert not any(f"call{suffix}\t{name}" in assembly for suffix in ("", "q"))

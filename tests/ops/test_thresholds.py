@@ -41,14 +41,14 @@ SWEPT = {
     "scan": {"ops.scan": ("LARGE",), "kernels.cpu.scan": ("CHUNK",)},
     "sort": {"ops.sort": ("FEW", "LARGE"), "kernels.cpu.topk": ("CHUNK",)},
     "random": {
-        "ops.random": ("FEW", "MANY"), "kernels.cpu.draw": ("SPAN", "CHUNK"), "kernels.cpu.philox": ("COUNTERS",),
+        "ops.random": ("FEW", "MANY"), "kernels.cpu.draw": ("SPAN", "CHUNK"), "kernels.cpu.philox": ("COUNTERS", "SPAN"),
     },
     "optimizer": {"optim.fused": ("CHUNK",)},
 }  # fmt: skip
 OTHERS = {  # families with sweeps of their own, in tests of their kernels
     "attention", "attention_blocks", "conv", "conv_depthwise", "conv_direct", "conv_gather", "conv_pointwise", "conv_winograd",
     "depthwise_weight", "fold", "grid_sample", "grid_taps", "interpolate", "interpolate_bytes", "lanes", "layer_norm", "lrn",
-    "matmul_cpu", "norm_cpu", "norm_runs", "pool_cpu", "recurrent", "recurrent_weights", "winograd",
+    "matmul_cpu", "norm_cpu", "norm_runs", "pool_cpu", "recurrent", "recurrent_weights", "tiles", "winograd",
 }  # fmt: skip
 NO_SIZES = {  # what is no size of an operation
     ("activation", "SATURATED"), ("check", "BAND"), ("check", "LINE"), ("draw", "SCRATCH"), ("parallel", "SHARES"),

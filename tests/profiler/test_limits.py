@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import warnings
 from dataclasses import FrozenInstanceError, fields
 from itertools import count, cycle
 
@@ -20,9 +19,7 @@ KNOWN = MachineLimits(4, 100.0, 400.0, 50.0, 200.0, 20.0, 40.0, 90.0, 300.0, 1 <
 
 
 def test_the_limits_of_this_machine():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # something else may be using the machine
-        found = fn.profiler.machine_limits()
+    found = fn.profiler.machine_limits()
     assert found is fn.profiler.machine_limits()
     assert all(getattr(found, f.name) > 0 for f in fields(found) if f.name != "spread")
     assert found.threads == threads.available() and 0 <= found.spread < 1
