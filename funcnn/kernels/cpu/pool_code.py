@@ -198,12 +198,12 @@ entry:
   %asleep.p = call i64* @at(i64 %asleep)
   br label %idle
 idle:
-  %seen = phi i64 [ 0, %entry ], [ %seen, %sleep ], [ %seen, %stay ], [ %call, %worked ]
+  %seen = phi i64 [ 0, %entry ], [ %seen, %sleep ], [ %seen, %stay ], [ %call, %work ]
   %start = call i64 @now()
   br label %look
 look:
-  %last = phi i64 [ %start, %idle ], [ %last, %spin ], [ %time, %timed ], [ %last, %join ]
-  %pauses = phi i64 [ 0, %idle ], [ %pauses.next, %spin ], [ 0, %timed ], [ %pauses, %join ]
+  %last = phi i64 [ %start, %idle ], [ %last, %spin ], [ %time, %calm ], [ %last, %join ]
+  %pauses = phi i64 [ 0, %idle ], [ %pauses.next, %spin ], [ 0, %calm ], [ %pauses, %join ]
   %quit = load atomic i64, i64* %quit.p seq_cst, align 8
   %ends = icmp ne i64 %quit, 0
   br i1 %ends, label %end, label %ask
@@ -220,8 +220,6 @@ work:
   call void @run(i64 %worker)
   %before = atomicrmw add i64* %done, i64 1 seq_cst
   %woke = call i64 @woken(i64 $ASLEEP, i64 $CALLER)
-  br label %worked
-worked:
   %call = lshr i64 %word, 32
   br label %idle
 pass:
@@ -257,9 +255,7 @@ calm:
   %spun = sub i64 %time, %start
   %bored = icmp sgt i64 %spun, $SPIN
   %rest = or i1 %hold, %bored
-  br i1 %rest, label %announce, label %timed
-timed:
-  br label %look
+  br i1 %rest, label %announce, label %look
 announce:
   store atomic i64 1, i64* %asleep.p seq_cst, align 8
   %late = call i64 @invited(i64 %worker, i64 %seen)
