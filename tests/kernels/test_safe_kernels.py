@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import pkgutil
 
@@ -9,13 +10,25 @@ import numpy as np
 import pytest
 
 from funcnn.kernels import cpu as kernels_cpu
-from funcnn.kernels.cpu import broadcast, check, elementwise, optim, writes
+from funcnn.kernels.cpu import (
+    attention_blocks,
+    broadcast,
+    check,
+    conv_reference,
+    elementwise,
+    layer_norm,
+    optim,
+    recurrent_weights,
+    room,
+    winograd_touches,
+    writes,
+)
 from funcnn.kernels.cpu.compile import Intrinsic, Kernel, device_function, kernel
 from funcnn.kernels.cpu.parallel import parallel_for
 from funcnn.kernels.cpu.vector import pointer
 from funcnn.optim import fused
 from tests.kernels.test_compile_kernels import python
-from tests.plain import PLAIN, compiled_only
+from tests.plain import PLAIN, compiled_only, plain
 
 
 @device_function
@@ -71,6 +84,40 @@ def test_writes_outside_are_found(dtype, at, where):
         np.testing.assert_array_equal(array, before)
         checked(put_at, array, 4, array.dtype.type(77))
         assert array.tolist() == [*before[:4].tolist(), 77]
+
+
+@pytest.mark.parametrize(("at", "where"), [(8, "behind"), (-1, "before")])
+def test_whatever_writes_outside_is_found(at, where):
+    """Without a compiler: what stands for the kernel reaches over the ends of its array."""
+
+    def reaching(pair, i, number):
+        wide = np.lib.stride_tricks.as_strided(pair[0], (1,), (8,))
+        (ctypes.c_double * 1).from_address(wide.ctypes.data + 8 * i)[0] = number
+
+    x = np.arange(8.0)
+    with pytest.raises(
+        check.CheckError, match=rf"kernel put_at wrote 8 bytes {where} its argument x\[0\] of 8 numbers"
+    ):
+        check.run(put_at, reaching, ((x, x[:0]), at, 1.0))
+    check.run(put_at, reaching, ((x, x[2:4]), 7, 3.0))
+    assert x.tolist() == [*range(7), 3.0]
+
+    def failing(*args):
+        raise RuntimeError("of its own")
+
+    with pytest.raises(check.CheckError, match="kernel put_at: of its own"):
+        check.run(put_at, failing, (x, 0, 1.0))
+
+
+def test_fresh_memory_shows():
+    assert np.isnan(check.fill(np.ones((2, 3), np.float32))).all() and check.fill(np.zeros(2, np.bool_)).all()
+    assert check.fill(np.zeros(2, np.int64))[0] > 1 << 60 and check.fill(np.zeros((0, 2))).size == 0
+    banded = plain(Kernel(room._banded_room))(4, np.dtype(np.float32))
+    assert banded.size == 4 and banded.base.size == 4 + 2 * room.WIDE and np.isnan(banded.base).all()
+    x = np.arange(4.0)
+    elementwise.square.dispatcher()
+    check.around(elementwise.square, (x, x, (), 1))
+    assert x.tolist() == [0, 1, 4, 9]
 
 
 @compiled_only
@@ -189,12 +236,49 @@ def test_read_only_memory_is_read_but_not_written():
     assert not fixed.any()
 
 
-@compiled_only
+@device_function
+def doubled(x, rows):
+    """Writes what it is given, by an operation in place, a method, and a part of a tuple."""
+    x += x
+    first, second = (rows, x)
+    first.fill(0)
+    return second
+
+
+@kernel
+def many_ways(x, rows, total, kept):
+    """Writes x, rows and total; reads kept."""
+    part = doubled(x, rows) if x.size else kept
+    np.add(part, kept, out=total)
+    number = kept[0]
+    number += 1
+
+
 def test_what_a_kernel_writes_is_found_in_its_code():
-    for name, made in (("select", broadcast.select), ("add_strip", broadcast.add_strip), ("put_at", put_at)):
-        done = writes.effects(made.function)
-        names = made.function.__code__.co_varnames
-        assert [names[i] for i in done.written] == ["x" if made is put_at else "out"], name
+    expected = {
+        "x": [put_at], "out": [broadcast.select, broadcast.add_strip, elementwise.sin], "x rows total": [many_ways],
+        "y mean rstd room": [layer_norm.normalize_rows], "panels totals": [recurrent_weights.weights_task],
+    }  # fmt: skip
+    for wanted, kernels in expected.items():
+        for made in kernels:
+            done, names = writes.effects(made.function), made.function.__code__.co_varnames
+            found = [names[i] for i in sorted(done.written | done.added)]
+            assert set(wanted.split()) <= set(found), made.__name__
+            assert made is recurrent_weights.weights_task or wanted.split() == found, made.__name__
+    assert writes.effects(lambda x: __import__("os")) == writes.NOTHING  # other Python is no hindrance
+
+
+def test_a_read_only_argument_is_refused_by_its_type():
+    from numba import types
+
+    fixed, free = types.Array(types.float64, 1, "C", readonly=True), types.Array(types.float64, 1, "C")
+    with pytest.raises(ValueError, match=r"kernel put_at writes into its argument x, which is read-only memory"):
+        writes.refuse_read_only(put_at, (fixed, types.int64, types.float64))
+    writes.refuse_read_only(put_at, (free, types.int64, types.float64))
+    shapes = (types.int64,) * 5
+    writes.refuse_read_only(conv_reference.reference_forward, (fixed, fixed, fixed, free, *shapes))  # as it declares
+    with pytest.raises(ValueError, match="writes into its argument y"):
+        writes.refuse_read_only(conv_reference.reference_forward, (fixed, fixed, fixed, fixed, *shapes))
 
 
 @compiled_only
@@ -243,6 +327,10 @@ def test_every_kernel_declares_what_it_touches():
     kernels = {name: made for name, (made, names) in found.items() if "threads" in names and names[0] != "chunk"}
     assert len(kernels) > 90, sorted(kernels)
     assert [name for name, made in kernels.items() if not (made.facts.touches or made.facts.tables)] == []
+    assert winograd_touches.up(5, 4) == 8
+    shape = np.array([2, 1, 3, 4, 8, 8, 0, 4, 1, 0])  # two heads with masks of 3 x 4, one behind the other
+    assert attention_blocks.mask_end(np.zeros(24), np.array([0, 12]), shape) == 24
+    assert attention_blocks.mask_end(np.zeros(0), np.array([0, 0]), shape) == 0
     for name, (made, names) in found.items():
         for argument, rule in {**made.facts.touches, **made.facts.tables}.items():
             code = rule.__code__
