@@ -8,6 +8,7 @@ import numpy as np
 
 from funcnn.ops import generator, random
 from funcnn.ops.activation import dropout
+from funcnn.ops.common import to_tensor
 from tests.cases.case import Arr, Case
 
 M, W, MASK = (0xD2511F53, 0xCD9E8D57), (0x9E3779B9, 0xBB67AE85), 0xFFFFFFFF
@@ -47,10 +48,10 @@ def _normals(key: Any, count: int, double: bool) -> np.ndarray:
 
 
 ROWS = [
-    Case("probability", random.probability_p, (Arr((3, 4), 0, 1),), lambda p: p),
-    Case("deviation", generator.deviation_p, (Arr((3, 4), 0, 2),), lambda std: std),
-    Case("weights", generator.weights_p, (Arr((3, 4), 0.1, 2),), lambda w: w),
-    Case("flat", generator.flat_p, (Arr((3, 4)),), lambda x: 0 * x),
+    Case("probability", lambda p: random.probability("bernoulli", p), (Arr((3, 4), 0, 1),), lambda p: p),
+    Case("deviation", lambda std: generator.deviation("normal", std), (Arr((3, 4), 0, 2),), lambda std: std),
+    Case("weights", lambda w: generator.weights_p(to_tensor(w)), (Arr((3, 4), 0.1, 2),), lambda w: w),
+    Case("flat", lambda x: generator.flat_p(to_tensor(x)), (Arr((3, 4)),), lambda x: 0 * x),
     Case("random_uniform", lambda k: random.uniform(k, (3, 5), "float32"), (KEY,), lambda k: _units(k, (3, 5), False), grad=False),
     Case("random_uniform_double", lambda k: random.uniform(k, (3, 2), "float64"), (KEY,), lambda k: _units(k, (3, 2), True),
          grad=False),

@@ -40,7 +40,7 @@ FUNCTIONS: dict[str, tuple[Callable, Any]] = {
     "slices": (lambda x: (x[: N // 2] ** 2).sum() + x[1:].exp().sum(), X),
     "indices": (_indexed, X),
     "written": (_written, X),
-    "filled": (lambda x: x * fn.full((N, N), 2.0) + fn.zeros(N, N) - fn.ones_like(x) + fn.empty(N, N) * 0, X),
+    "filled": (lambda x: x * fn.full((N, N), 2.0) + fn.zeros(N, N) - fn.ones_like(x) + fn.empty(N, N).fill_(0.5), X),
     "ranges": (lambda x: x * fn.arange(N * N).reshape(N, N) + fn.arange(0.0, 1.0, 1 / N / N)[: N * N].reshape(N, N), X),
     "identity": (lambda x: x @ fn.eye(N) + nn.init.eye_(fn.empty(N, N)), X),
     "triangles": (lambda x: fn.tril(x) + fn.triu(x, 1), X),
