@@ -309,8 +309,8 @@ op("prod", "num", lambda m, x: m.prod(x))
 op("prod dim", "num", lambda m, x, d, k: m.prod(x, d, k), dim, flag)
 for _name in ("max", "min", "median", "cummax", "cummin"):
     op(f"{_name} dim", "num", lambda m, x, d, _n=_name: getattr(m, _n)(x, d)[0], dim)
-op("kthvalue", "num", lambda m, x, d: m.kthvalue(x, 1, d)[0], dim)
-op("topk", "float", lambda m, x, d: m.topk(x, 1, d)[0], dim)
+op("kthvalue", "num", lambda m, x, d: m.kthvalue(x, 1, d)[0].detach(), dim)  # which of equals, it does not say
+op("topk", "float", lambda m, x, d: m.topk(x, 1, d)[0].detach(), dim)
 op("sort", "num", lambda m, x, d, k: m.sort(x, dim=d, descending=k, stable=True)[0], dim, flag)
 op("argsort", "num", lambda m, x, d: m.argsort(x, dim=d, stable=True), dim)
 for _name in ("argmax", "argmin"):

@@ -21,6 +21,7 @@ from funcnn.ops import random
 from funcnn.ops.common import cast, numel, size_args, to_tensor
 from funcnn.ops.creation import check_device, empty, from_sequence_or_array, full, ones, zeros
 from funcnn.ops.elementwise import add, clone, detach, lt, mul
+from funcnn.ops.inplace import overwrite
 
 
 class device(str):
@@ -252,7 +253,7 @@ def _strides(self: Tensor, dim: int | None = None) -> Any:
 
 def _drawn(name: str, draw: Any) -> Any:
     def method(self: Tensor, *args: Any, generator: Any = None, **kwargs: Any) -> Tensor:
-        return assign(self, cast(draw(self, generators.draw_key(generator), *args, **kwargs), self._v.dtype), name)
+        return overwrite(self, cast(draw(self, generators.draw_key(generator), *args, **kwargs), self._v.dtype), name)
 
     method.__name__, method.__doc__ = name, f"Fill in place with random numbers (``{name}``)."
     return method

@@ -20,7 +20,7 @@ from funcnn.core.tensor import Tensor, constant, refresh
 from funcnn.ops.common import all_batched, broadcast, cast, normalize_dim, stored, to_tensor
 from funcnn.ops.creation import arange, zeros
 from funcnn.ops.elementwise import where
-from funcnn.ops.inplace import write
+from funcnn.ops.inplace import overwrite, write
 from funcnn.ops.movement import expand, movedim, reshape, reshape_p, select, slice_dim, unsqueeze
 
 
@@ -230,7 +230,7 @@ def setitem(x: Tensor, index: Any, value: Any) -> None:
         return
     target, arrays = _basic(x, index)
     if not arrays:
-        write(target, _fitted(value, tuple(target._v.shape)), "index_put_")
+        overwrite(target, _fitted(value, tuple(target._v.shape)), "index_put_")
         return
     front, indices, place = _front(target, arrays)
     rank, k = indices[0].ndim, len(indices)

@@ -17,16 +17,17 @@ from funcnn.ops.windows import covered, windows_p
 
 
 def write(t: Tensor, new: Tensor, name: str) -> Tensor:
-    """Give ``t`` the value and history of ``new``; a leaf that requires grad is reached through a copy of it.
+    """Give ``t`` the value and history of ``new``; a leaf that requires grad is reached through a copy of it."""
+    return assign(t, clone(new) if ctx.grad and new._rg else new, name)
 
-    A tensor with a history that is overwritten by a constant goes on requiring grad, and sends zeros back.
-    """
-    if ctx.grad:
-        if new._rg:
-            new = clone(new)
-        elif t._node is not None and new._node is None and ctx.top is None and t._v.shape == new._v.shape:
+
+def overwrite(t: Tensor, new: Tensor, name: str) -> Tensor:
+    """As ``write``, for a value that need not come from ``t``: it goes on requiring grad, and sends zeros back."""
+    if ctx.grad and t._node is not None and ctx.top is None and t._v.shape == new._v.shape:
+        new = clone(new) if new._rg else refresh(new)
+        if new._node is None or not any(type(edge) is tuple and edge[0] is t._node for edge in new._node.edges):
             new = _replacing(t, new)
-    return assign(t, new, name)
+    return write(t, new, name)
 
 
 def replaced(input: Any, out: Any, name: str) -> Tensor:
@@ -51,7 +52,7 @@ def fill(t: Tensor, number: Tensor, name: str) -> Tensor:
     """Give every element of ``t`` the value of a 0-d tensor, also where elements of ``t`` share their place."""
     view = t._view
     if view is None or not _shares_places(t):
-        return write(t, expand(number, tuple(t._v.shape)), name)
+        return overwrite(t, expand(number, tuple(t._v.shape)), name)
     source = view.source()
     assert source is not None
     if view.prim is windows_p:
@@ -79,5 +80,5 @@ def _replacing(t: Tensor, new: Tensor) -> Tensor:
     shape = tuple(t._v.shape)
     whole = {"starts": (0,) * len(shape), "stops": shape, "steps": (1,) * len(shape)}
     box = wrap(current(new))
-    box._node = Node(slice_put_p, whole, (t, new), (track(t), None))
+    box._node = Node(slice_put_p, whole, (t, new), (track(t), track(new)))
     return box

@@ -29,7 +29,7 @@ from funcnn.ops import (
     windows,
 )
 from funcnn.ops.common import broadcast, cast, stored, to_tensor
-from funcnn.ops.inplace import fill, replaced, write
+from funcnn.ops.inplace import fill, overwrite, replaced
 from funcnn.ops.movement import expand
 
 # Every name is a function whose first argument is the tensor; a trailing "_" asks for the in-place form as well.
@@ -129,7 +129,7 @@ def copy_(self: Tensor, src: Any) -> Tensor:
     source = cast(to_tensor(src), self._v.dtype)
     shape = broadcast("copy_", tuple(source._v.shape), tuple(self._v.shape))
     source = expand(source, shape) if tuple(source._v.shape) != shape else source
-    return write(self, source, "copy_")
+    return overwrite(self, source, "copy_")
 
 
 def _matrix_transpose(self: Tensor) -> Tensor:

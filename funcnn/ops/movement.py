@@ -249,7 +249,7 @@ def _slice_batch(n: int, ins: list, batched: list, starts: tuple, stops: tuple, 
 slice_p = Primitive(
     "slice",
     shape=lambda x, starts, stops, steps: (Aval(_slice_sizes(starts, stops, steps), x.dtype),),
-    view=lambda x, starts, stops, steps: x[_slices(starts, stops, steps)],
+    view=lambda x, starts, stops, steps: x[_slices(starts, stops, steps) or ...],  # an array also of a 0-d one
     unview=lambda base, new, **where: slice_put_p(base, new, **where),
     vjp=lambda g, ins, o, **where: (slice_place(g, ins[0], where),),
     batch=_slice_batch,

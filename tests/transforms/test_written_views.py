@@ -144,6 +144,18 @@ def overwritten_whole(m: Any) -> tuple:
     return (x.grad,)
 
 
+def overwritten_by_another(m: Any) -> tuple:
+    x, s = leaf(m, 3), leaf(m, 1)
+    y, z, w = x * 2.0, x * x, x * 3.0
+    y[:] = s * 3.0
+    z.copy_(s)
+    w[:] = w * 2.0
+    (y.sum() + z.sum() + w.sum()).backward()
+    alone = leaf(m, 3)
+    (alone * 2.0).copy_(s.detach() * leaf(m, 3)).sum().backward()
+    return x.grad, s.grad, alone.grad
+
+
 def overwritten_in_part(m: Any) -> tuple:
     x = leaf(m, 2, 3)
     y = x * 2.0
@@ -164,7 +176,7 @@ def masked_by_a_traced_mask(m: Any) -> tuple:
 PROGRAMS = [
     transposed_square, sibling_keeps_its_shape, every_shape, turned_and_recorded, turned_without_recording, turned_twice,
     expanded_by_one, row_of_expanded, filled_expanded, filled_expanded_and_recorded, written_windows, written_diagonals,
-    overwritten_whole, overwritten_in_part, masked_by_a_traced_mask,
+    overwritten_whole, overwritten_by_another, overwritten_in_part, masked_by_a_traced_mask,
 ]  # fmt: skip
 
 
