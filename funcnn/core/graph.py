@@ -14,7 +14,7 @@ import numpy as np
 from funcnn.core.aval import Missing
 from funcnn.core.context import Scope, ctx
 from funcnn.core.errors import GradientError
-from funcnn.core.tensor import Cell, Tensor, version, wrap
+from funcnn.core.tensor import Cell, Tensor, as_of, version, wrap
 
 _sequence = count()
 
@@ -100,7 +100,7 @@ class Node:
             f"overwritten by an in-place operation (version {version(box)}, expected {seen}); "
             "use the out-of-place form, or .clone() first"
         )
-        return wrap(Missing(message, box._v.shape, box._v.dtype))
+        return wrap(Missing(message, as_of(box, seen)._v.shape, box._v.dtype))
 
     def save(self, cell: Cell) -> None:
         """Copy what is kept of a storage that is about to be written."""

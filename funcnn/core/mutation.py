@@ -64,7 +64,7 @@ def restructure(t: Tensor, view: Callable[[Tensor], Tensor], name: str) -> Tenso
     new = view(old)
     if new is old:
         return t
-    t._past = [*(t._past or ()), old]
+    t._past = [*(t._past or ()), (old, version(old))]
     t._v, t._node, t._slot, t._view = new._v, new._node, new._slot, new._view
     t._cell = old._cell or Cell()
     t._cell.version += 1  # what was recorded with the old shape must notice

@@ -50,7 +50,7 @@ class View:
         """The base box; a detached alias on shared memory does not keep its base (and so its graph) alive."""
         base = self.base() if type(self.base) is weakref.ref else self.base
         past = None if base is None else base._past
-        return base if past is None or self.turn == len(past) else past[self.turn]
+        return base if past is None or self.turn == len(past) else past[self.turn][0]
 
 
 class Loan(View):
@@ -69,7 +69,9 @@ class Tensor:
     _grad: Tensor | None = None
     _cell: Cell | None = None
     _view: View | None = None
-    _past: list[Tensor] | None = None  # what stands for this box as it was before each change of its shape in place
+    _past: list[tuple[Tensor, int]] | None = (
+        None  # what stands for it before each change of shape in place; version then
+    )
     _born: int = 0  # depth of the transformation inside which the box was made
     __array_priority__ = 1000
     __array_ufunc__ = None  # array + tensor is the tensor's business
@@ -188,6 +190,11 @@ def share(box: Tensor) -> Cell:
 def version(box: Tensor) -> int:
     """How many in-place operations the storage has seen."""
     return 0 if box._cell is None else box._cell.version
+
+
+def as_of(box: Tensor, seen: int) -> Tensor:
+    """What stands for a box, whose shape may have been changed in place, as it was at a version."""
+    return next((old for old, at in box._past or () if seen <= at), box)
 
 
 def is_stale(box: Tensor) -> bool:

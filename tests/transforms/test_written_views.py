@@ -80,6 +80,16 @@ def turned_twice(m: Any) -> tuple:
     return x, *views
 
 
+def turned_after_use(m: Any) -> tuple:
+    """Derivatives that read only the shape of what was turned since."""
+    x = leaf(m, 1, 3)
+    y = x * 2.0
+    z = y.kthvalue(1, 1)[0] + y.max(1)[0]
+    y.squeeze_()
+    (z.sum() + y.sum()).backward()
+    return x.grad, y.detach()
+
+
 def expanded_by_one(m: Any) -> tuple:
     x = m.ones(4)
     x.expand(4).zero_()
@@ -174,7 +184,7 @@ def masked_by_a_traced_mask(m: Any) -> tuple:
 
 
 PROGRAMS = [
-    transposed_square, sibling_keeps_its_shape, every_shape, turned_and_recorded, turned_without_recording, turned_twice,
+    transposed_square, sibling_keeps_its_shape, every_shape, turned_and_recorded, turned_without_recording, turned_twice, turned_after_use,
     expanded_by_one, row_of_expanded, filled_expanded, filled_expanded_and_recorded, written_windows, written_diagonals,
     overwritten_whole, overwritten_by_another, overwritten_in_part, masked_by_a_traced_mask,
 ]  # fmt: skip
