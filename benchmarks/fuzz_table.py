@@ -195,7 +195,7 @@ def two_dims(draw: Random, tensors: list) -> tuple:
 for _name in ("add", "sub", "mul"):
     op(_name, "num num:pairs", lambda m, x, y, _n=_name: getattr(m, _n)(x, y))
     op(f"{_name} number", "num", lambda m, x, k, _n=_name: getattr(m, _n)(x, k), number)
-    op(f"{_name}_", "num num:fits", lambda m, x, y, _n=_name: getattr(x, _n + "_")(y))
+    op(f"{_name}_", "num num:fits", lambda m, x, y, _n=_name: getattr(x, _n + "_")(y if y is x else y.clone()))
     op(f"{_name}_ number", "num", lambda m, x, k, _n=_name: getattr(x, _n + "_")(k), number)
 op("add alpha", "num num:pairs", lambda m, x, y, k: m.add(x, y, alpha=k), whole(-2, 300))
 op("div", "num num:pairs", lambda m, x, y: x / y)
@@ -203,7 +203,7 @@ op("div number", "num", lambda m, x, k: x / k, divisor)
 op("div_ number", "float", lambda m, x, k: x.div_(k), divisor)
 op("number div", "num", lambda m, x, k: k / x, number)
 op("div mode", "num", lambda m, x, k, mode: m.div(x, k, rounding_mode=mode), divisor, one_of("floor", "trunc"))
-op("remainder", "num", lambda m, x, k: m.remainder(x, k), divisor)
+op("remainder", "num", lambda m, x, k: m.remainder(x, k) + 0, divisor)  # zeros of one sign
 op("pow number", "float", lambda m, x, k: x**k, one_of(2, 3, 1.0, 2.0, 0))
 for _name in ("eq", "ne", "lt", "le", "gt", "ge"):
     op(_name, "num num:pairs", lambda m, x, y, _n=_name: getattr(m, _n)(x, y))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from funcnn.core.aval import Missing, Tracer
-from funcnn.core.context import ctx
+from funcnn.core.context import ctx, running
 from funcnn.core.errors import DTypeError, GradientError, ShapeError, TracerError, user_line
 from funcnn.core.size import Size
 
@@ -96,7 +96,7 @@ class Tensor:
         """Whether ``backward()`` reaches this tensor."""
         if ctx.stage is not None and isinstance(self._v, np.ndarray):
             ctx.stage.reached(self)  # what the trace does may depend on the answer
-        return self._rg or self._node is not None
+        return self._rg or _settled(self)._node is not None
 
     @requires_grad.setter
     def requires_grad(self, flag: bool) -> None:
@@ -116,12 +116,12 @@ class Tensor:
     @property
     def is_leaf(self) -> bool:
         """True when no recorded operation made this tensor."""
-        return self._node is None
+        return _settled(self)._node is None
 
     @property
     def grad_fn(self) -> Any:
         """The recorded operation that made this tensor, or None."""
-        return self._node
+        return _settled(self)._node
 
     @property
     def grad(self) -> Tensor | None:
@@ -218,6 +218,15 @@ def refresh(box: Tensor) -> Tensor:
         if not view.detached:
             box._node, box._slot = fresh._node, fresh._slot
     view.version = box._cell.version
+    return box
+
+
+def _settled(box: Tensor) -> Tensor:
+    """A box with the history that it has by now: of a view, that of its base, which may have been written since."""
+    view = box._view
+    if view is not None and box._cell is not None and view.version != box._cell.version and ctx.top is None:
+        with running(None, True):
+            refresh(box)
     return box
 
 

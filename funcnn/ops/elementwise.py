@@ -184,7 +184,7 @@ def rdiv(input: Tensor, number: Any) -> Tensor:
     """``number / input``."""
     if type(number) in (int, float) and number and holds(input, number):
         return rescue(number_over_p(input, number=number))
-    return true_divide(number, input)
+    return rescue(true_divide(number, input))
 
 
 _trunc_divide = binary(

@@ -76,8 +76,9 @@ def flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Tensor:
 
 
 def ravel(input: Any) -> Tensor:
-    """All elements in one dimension."""
-    return reshape(input, (-1,)) if to_tensor(input)._v.size else reshape(input, (0,))
+    """All elements in one dimension: a view of what is contiguous, else a copy."""
+    x = to_tensor(input)
+    return reshape(contiguous(x), (x._v.size,))
 
 
 def unflatten(input: Any, dim: int, sizes: Any) -> Tensor:

@@ -118,6 +118,8 @@ TRIVIAL: list[tuple[str, tuple[int, ...], Callable]] = [
     ("flatten of a vector", V, lambda m, x: x.flatten()),
     ("flatten of a transpose", M, lambda m, x: x.t().flatten()),
     ("ravel", V, lambda m, x: x.ravel()),
+    ("ravel of a transpose", M, lambda m, x: x.t().ravel()),
+    ("ravel of a diagonal", M, lambda m, x: x.diagonal().ravel()),
     ("squeeze", (1,), lambda m, x: x.squeeze()),
     ("unsqueeze", V, lambda m, x: x.unsqueeze(0)),
     ("t of a vector", V, lambda m, x: x.t()),

@@ -90,6 +90,16 @@ def turned_after_use(m: Any) -> tuple:
     return x.grad, y.detach()
 
 
+def history_of_the_base(m: Any) -> tuple:
+    """A view made before its base got a history has it, too."""
+    x, y = leaf(m, 2, 3), m.ones(2, 3)
+    view = y.t()
+    y.mul_(x)
+    assert view.requires_grad and not view.is_leaf and view.grad_fn is not None
+    view.sum().backward()
+    return (x.grad,)
+
+
 def expanded_by_one(m: Any) -> tuple:
     x = m.ones(4)
     x.expand(4).zero_()
@@ -184,7 +194,7 @@ def masked_by_a_traced_mask(m: Any) -> tuple:
 
 
 PROGRAMS = [
-    transposed_square, sibling_keeps_its_shape, every_shape, turned_and_recorded, turned_without_recording, turned_twice, turned_after_use,
+    transposed_square, sibling_keeps_its_shape, every_shape, turned_and_recorded, turned_without_recording, turned_twice, turned_after_use, history_of_the_base,
     expanded_by_one, row_of_expanded, filled_expanded, filled_expanded_and_recorded, written_windows, written_diagonals,
     overwritten_whole, overwritten_by_another, overwritten_in_part, masked_by_a_traced_mask,
 ]  # fmt: skip
@@ -241,6 +251,7 @@ def test_several_elements_at_one_place_are_not_written() -> None:
 RESCUED: dict[str, Callable] = {
     "erfinv": lambda m, x: ((h := m.erfinv(x * 0.1)), h),
     "reciprocal": lambda m, x: ((h := x * 1.0), 1 / h),
+    "nothing over": lambda m, x: ((h := x * 1.0), 0.0 / h),
     "quotient": lambda m, x: ((y := 3.0 / (x * 1.0)), y),
     "cross_entropy": lambda m, x: ((h := x * 1.0), m.nn.functional.cross_entropy(h, m.tensor([0, 1]))),
     "attention": lambda m, x: ((y := m.nn.functional.scaled_dot_product_attention(x * 1.0, x * 2.0, x * 3.0)), y),
