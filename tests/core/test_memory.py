@@ -20,6 +20,7 @@ LARGE = (300, 300)
 @pytest.fixture(autouse=True)
 def pool(monkeypatch):
     """A pool of its own for each test."""
+    gc.collect()  # what earlier tests left goes back to the pool that it is from
     fresh = Pool(1 << 24)
     monkeypatch.setattr(memory, "_pool", fresh)
     return fresh
