@@ -40,11 +40,6 @@ class Array(NamedTuple):
         return prod(self.shape)
 
 
-def seen(array: np.ndarray) -> Array:
-    """An array's facts."""
-    return Array(*facts([array]))
-
-
 def facts(arrays: list) -> tuple:
     """Shape, dtype and bytes of the first, of the second and so on, in one plain tuple."""
     found: list = []
