@@ -20,9 +20,9 @@ from __future__ import annotations
 import numpy as np
 
 from funcnn.kernels.cpu.attention_blocks import (
+    REACHED,
     add_mask,
     drop,
-    mask_end,
     pack_groups,
     pack_transposed,
     tile_columns,
@@ -152,18 +152,11 @@ def _forward_chunk(chunk, worker, q, packed, mask, origins, key, o, lse, scratch
 
 @kernel(
     touches={
-        "q": lambda shape: int(shape[0] * shape[2] * shape[4]),
-        "k": lambda shape: int(shape[0] // shape[1] * shape[3] * shape[4]),
-        "v": lambda shape: int(shape[0] // shape[1] * shape[3] * shape[5]),
-        "mask": lambda mask, origins, shape: mask_end(mask, origins, shape),
-        "origins": lambda shape: int(shape[0]),
-        "key": lambda shape: 2 if shape[9] else 0,
+        **REACHED,
         "packed": lambda q, shape: (
             int(shape[0] // shape[1]) * packed_size(int(shape[3]), int(shape[4]), int(shape[5]), q.itemsize)
         ),
         "scratch": lambda q, shape, threads: threads * forward_scratch(int(shape[4]), int(shape[5]), q.itemsize),
-        "o": lambda shape: int(shape[0] * shape[2] * shape[5]),
-        "lse": lambda shape: int(shape[0] * shape[2]),
     }
 )
 def attention_forward(q, k, v, mask, origins, key, packed, scratch, o, lse, shape, chance, threads):

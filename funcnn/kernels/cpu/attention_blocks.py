@@ -119,3 +119,16 @@ def mask_end(mask: Any, origins: Any, shape: Any) -> int:
     """How many numbers of a mask all heads, queries and keys reach."""
     last = (shape[2] - 1) * shape[7] + (shape[3] - 1) * shape[8]
     return int(origins[: shape[0]].max() + last) + 1 if mask.size and shape[0] else 0
+
+
+# What the kernels of both directions reach of the arrays that they share; shape is theirs.
+REACHED = {
+    "q": lambda shape: int(shape[0] * shape[2] * shape[4]),
+    "k": lambda shape: int(shape[0] // shape[1] * shape[3] * shape[4]),
+    "v": lambda shape: int(shape[0] // shape[1] * shape[3] * shape[5]),
+    "mask": mask_end,
+    "origins": lambda shape: int(shape[0]),
+    "key": lambda shape: 2 if shape[9] else 0,
+    "o": lambda shape: int(shape[0] * shape[2] * shape[5]),
+    "lse": lambda shape: int(shape[0] * shape[2]),
+}

@@ -18,9 +18,9 @@ import numpy as np
 
 from funcnn.kernels.cpu.attention_blocks import (
     BLOCK,
+    REACHED,
     add_mask,
     drop,
-    mask_end,
     pack_groups,
     pack_transposed,
     tile_columns,
@@ -209,14 +209,7 @@ def _sum_chunk(chunk, worker, parts, dq, splits, size):
 
 @kernel(
     touches={
-        "q": lambda shape: int(shape[0] * shape[2] * shape[4]),
-        "k": lambda shape: int(shape[0] // shape[1] * shape[3] * shape[4]),
-        "v": lambda shape: int(shape[0] // shape[1] * shape[3] * shape[5]),
-        "mask": lambda mask, origins, shape: mask_end(mask, origins, shape),
-        "origins": lambda shape: int(shape[0]),
-        "key": lambda shape: 2 if shape[9] else 0,
-        "o": lambda shape: int(shape[0] * shape[2] * shape[5]),
-        "lse": lambda shape: int(shape[0] * shape[2]),
+        **REACHED,
         "g": lambda shape: int(shape[0] * shape[2] * shape[5]),
         "parts": lambda shape: int(shape[10] * shape[0] * shape[2] * shape[4]),
         "scratch": lambda q, shape, threads: (
