@@ -14,15 +14,16 @@ FLOORS = {
     "kernels": 0,
     "core": 1,
     "ops": 2,
-    "transforms": 3,
-    "layers": 4,
-    "optim": 5,
-    "data": 5,
-    "io": 5,
-    "profiler": 5,
-    "nn": 6,
+    "compiler": 3,
+    "transforms": 4,
+    "layers": 5,
+    "optim": 6,
+    "data": 6,
+    "io": 6,
+    "profiler": 6,
+    "nn": 7,
 }
-TOP = 7
+TOP = 8
 
 
 def floor(module: str) -> tuple[int, str]:

@@ -15,6 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from funcnn.compiler.conditions import Eager
+from funcnn.compiler.interface import RunEagerly, is_live
+from funcnn.compiler.runtime.reference import Aliased, Plan, Store
+from funcnn.compiler.trace import Stage
 from funcnn.core import dtypes, tree
 from funcnn.core.aval import Missing
 from funcnn.core.context import Scope, ctx
@@ -22,10 +26,6 @@ from funcnn.core.errors import TracerError
 from funcnn.core.precision import get_float32_conv_precision as precision
 from funcnn.core.tensor import Tensor, refresh_all, wrap
 from funcnn.transforms.arguments import Roles, Static
-from funcnn.transforms.conditions import Eager
-from funcnn.transforms.places import RunEagerly, is_live
-from funcnn.transforms.plan import Aliased, Plan, Store
-from funcnn.transforms.staging import Stage
 
 MANY_TRACES = 64
 

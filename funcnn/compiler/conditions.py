@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from funcnn.compiler.interface import Outside, Place
+from funcnn.compiler.memory import mingled, relation
+from funcnn.compiler.trace import Stage
 from funcnn.core.tensor import Tensor
-from funcnn.transforms.memory import mingled, relation
-from funcnn.transforms.places import Outside, Place
-from funcnn.transforms.staging import Stage
 
 _ndarray = np.ndarray
 

@@ -3,7 +3,7 @@
 Boxes from outside (parameters, buffers, optimizer state, the random generator) are never touched while tracing. A read
 lifts the box to an input; a write, or a new ``.grad``, is noted in an overlay and becomes an output. So a trace that
 fails half-way leaves the program's state as it was, and other threads never see a tracer. Boxes that share memory, the
-arguments among them, see one another's writes (``transforms.memory``).
+arguments among them, see one another's writes (``compiler.memory``).
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from funcnn.compiler.interface import Input, Outside, Place, RunEagerly, history_p, refuse_dtypes
+from funcnn.compiler.ir import Equation, StageVar
+from funcnn.compiler.memory import Memory, Spot
 from funcnn.core import dtypes
 from funcnn.core.aval import Aval, Missing, Tracer
 from funcnn.core.context import ctx
@@ -23,9 +26,6 @@ from funcnn.core.errors import ShapeError, TracerError
 from funcnn.core.graph import Node
 from funcnn.core.tensor import Cell, Tensor, is_stale, refresh, wrap
 from funcnn.ops.common import cast_p
-from funcnn.transforms.equation import Equation, StageVar
-from funcnn.transforms.memory import Memory, Spot
-from funcnn.transforms.places import Input, Outside, Place, RunEagerly, history_p, refuse_dtypes
 
 
 class Stage:

@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
+from funcnn.compiler.conditions import Conditions
+from funcnn.compiler.interface import Input, Place
+from funcnn.compiler.ir import Equation
+from funcnn.compiler.trace import Stage
 from funcnn.core.context import ctx
 from funcnn.core.primitive import Primitive, evaluate
 from funcnn.core.tensor import Cell, Tensor, wrap
 from funcnn.core.tree import TreeDef
 from funcnn.ops.elementwise import detach
-from funcnn.transforms.conditions import Conditions
-from funcnn.transforms.equation import Equation
-from funcnn.transforms.places import Input, Place
-from funcnn.transforms.staging import Stage
 
 SMALL = 256  # elements; an equation costs more than to keep so few numbers
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from funcnn.compiler.memory import Spot, stretch
 from funcnn.core.aval import Aval
 from funcnn.core.errors import TracerError
 from funcnn.core.graph import Node
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
-from funcnn.transforms.memory import Spot, stretch
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""A traced function as a program, and what becomes of it."""

@@ -1,0 +1,1 @@
+"""Passes: each takes a program and gives one that computes the same."""
