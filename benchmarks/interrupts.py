@@ -29,11 +29,10 @@ import numpy as np
 import funcnn as fn
 from benchmarks.interrupts_fresh import in_processes
 from funcnn import nn
-from funcnn.core import memory
 from funcnn.core.context import Scope, ctx
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu import compile as compiling
-from funcnn.kernels.cpu import threads
+from funcnn.kernels.cpu import memory, threads
 from funcnn.ops import generator
 
 F = nn.functional

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from funcnn.core.aval import Aval
-from funcnn.core.memory import Block
 from funcnn.core.primitive import Primitive
+from funcnn.kernels.cpu.memory import Block
 
 _ndarray = np.ndarray
 WORK = 10_000  # steps that an exact answer to "do these overlap?" may take; beyond, they are taken to

@@ -13,8 +13,8 @@ from funcnn.core.aval import Missing
 from funcnn.core.context import ctx
 from funcnn.core.errors import GradientError, TracerError
 from funcnn.core.graph import Node, track
-from funcnn.core.memory import empty
 from funcnn.core.tensor import Tensor, alias, refresh, wrap
+from funcnn.kernels.cpu.memory import empty
 
 
 @dataclass(frozen=True)

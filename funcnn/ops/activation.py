@@ -9,11 +9,11 @@ import numpy as np
 
 from funcnn.core import dtypes
 from funcnn.core.errors import DTypeError, ShapeError
-from funcnn.core.memory import fresh
 from funcnn.core.primitive import Implementation, Primitive
 from funcnn.core.tensor import Tensor, constant
 from funcnn.kernels.cpu import activation as kernels
 from funcnn.kernels.cpu import draw
+from funcnn.kernels.cpu.memory import fresh
 from funcnn.kernels.cpu.threads import workers
 from funcnn.ops import random
 from funcnn.ops.common import all_batched, normalize_dim, to_tensor

@@ -20,12 +20,12 @@ from funcnn.core import dtypes
 from funcnn.core.aval import Aval
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.graph import rescue
-from funcnn.core.memory import empty
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor, constant
 from funcnn.kernels.cpu import attention as kernels
 from funcnn.kernels.cpu import attention_grad as grad_kernels
 from funcnn.kernels.cpu import threads
+from funcnn.kernels.cpu.memory import empty
 from funcnn.ops.common import all_batched, broadcast, cast, numel, operand, require_same_dtype, unbroadcast
 from funcnn.ops.creation import tri, zeros_like
 from funcnn.ops.elementwise import add, eq, gt, mul, sub, where

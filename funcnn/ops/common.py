@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from funcnn.core import dtypes, memory
+from funcnn.core import dtypes
 from funcnn.core.aval import Aval
 from funcnn.core.context import ctx
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.primitive import Primitive, quietly
 from funcnn.core.tensor import Tensor, constant
+from funcnn.kernels.cpu import memory
 
 
 def operand(name: str, value: Any) -> Tensor:

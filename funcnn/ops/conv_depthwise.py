@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from funcnn.core.memory import empty
 from funcnn.kernels.cpu import conv_tables as tables
 from funcnn.kernels.cpu import threads
 from funcnn.kernels.cpu.depthwise import ROWS, depthwise
 from funcnn.kernels.cpu.depthwise_weight import TAPS, depthwise_weight_grad
+from funcnn.kernels.cpu.memory import empty
 from funcnn.kernels.cpu.tiles import row_columns
 from funcnn.kernels.cpu.vector import vector_bytes
 

@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from funcnn.core.memory import empty, fresh
 from funcnn.kernels.cpu import conv_tables as tables
 from funcnn.kernels.cpu import threads
 from funcnn.kernels.cpu.conv import SLACK
 from funcnn.kernels.cpu.conv_direct import convolve_direct
 from funcnn.kernels.cpu.conv_direct_weight import direct_weight_grad
 from funcnn.kernels.cpu.direct_tile import longest_run
+from funcnn.kernels.cpu.memory import empty, fresh
 from funcnn.kernels.cpu.tiles import dots_shape
 from funcnn.kernels.cpu.vector import vector_bytes
 from funcnn.ops import conv_reference as reference

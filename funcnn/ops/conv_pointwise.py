@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from funcnn.core.memory import empty
 from funcnn.kernels.cpu import threads
 from funcnn.kernels.cpu.conv_tables import Three, repeated
+from funcnn.kernels.cpu.memory import empty
 from funcnn.kernels.cpu.pointwise import pointwise
 from funcnn.kernels.cpu.pointwise_weight import pointwise_weight_grad
 from funcnn.kernels.cpu.stream import beyond_cache

@@ -10,9 +10,9 @@ from math import prod
 
 import numpy as np
 
-from funcnn.core.memory import empty
 from funcnn.kernels.cpu import threads
 from funcnn.kernels.cpu.conv_reference import reference_forward, reference_input_grad, reference_weight_grad
+from funcnn.kernels.cpu.memory import empty
 from funcnn.ops.conv_volume import bias_of, volume, where_of
 
 TERM_NS = 0.3  # nanoseconds a multiply-add

@@ -16,10 +16,10 @@ import numpy as np
 
 from funcnn.core.aval import Aval
 from funcnn.core.errors import DTypeError
-from funcnn.core.memory import fresh
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.entropy import cross_entropy_pick
+from funcnn.kernels.cpu.memory import fresh
 from funcnn.ops import softmax_cpu
 from funcnn.ops.common import all_batched, cast, fold, unfold_batch
 from funcnn.ops.creation import arange

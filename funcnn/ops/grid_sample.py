@@ -15,12 +15,12 @@ from funcnn.core import dtypes
 from funcnn.core.aval import Aval
 from funcnn.core.composition import pullback
 from funcnn.core.errors import DTypeError, ShapeError
-from funcnn.core.memory import empty
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor, constant
 from funcnn.kernels.cpu import grid_sample as kernels
 from funcnn.kernels.cpu import threads
 from funcnn.kernels.cpu.grid_taps import BLOCK, BORDER, FLOATS, INTS, REFLECTION, SKIPPED, ZEROS
+from funcnn.kernels.cpu.memory import empty
 from funcnn.ops.common import all_batched, cast, fold, numel, operand, require_same_dtype, unfold_batch
 from funcnn.ops.creation import ones, zeros
 from funcnn.ops.elementwise import abs as abs_

@@ -13,11 +13,11 @@ import numpy as np
 from funcnn.core import dtypes
 from funcnn.core.aval import Aval
 from funcnn.core.errors import DTypeError, ShapeError
-from funcnn.core.memory import empty, fresh
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu import interpolate as kernels
 from funcnn.kernels.cpu import threads
+from funcnn.kernels.cpu.memory import empty, fresh
 from funcnn.ops import adaptive_pool
 from funcnn.ops.common import fold, operand, unfold_batch
 from funcnn.ops.interpolate_bytes import resize_bytes_p

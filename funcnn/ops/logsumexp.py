@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from funcnn.core.aval import Aval
-from funcnn.core.memory import fresh
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
+from funcnn.kernels.cpu.memory import fresh
 from funcnn.ops import softmax_cpu
 from funcnn.ops.common import all_batched
 from funcnn.ops.elementwise import mul, neg, sub

@@ -11,11 +11,11 @@ import numpy as np
 
 from funcnn.core import dtypes
 from funcnn.core.errors import DTypeError, ShapeError
-from funcnn.core.memory import empty
 from funcnn.core.primitive import Implementation, Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu import broadcast
 from funcnn.kernels.cpu import elementwise as kernels
+from funcnn.kernels.cpu.memory import empty
 from funcnn.kernels.cpu.threads import WORTHWHILE, workers
 from funcnn.ops.common import all_batched
 

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from funcnn.core.aval import Aval
-from funcnn.core.memory import empty
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu import lrn as kernels
 from funcnn.kernels.cpu import threads
+from funcnn.kernels.cpu.memory import empty
 from funcnn.ops.common import all_batched, fold, numel, operand, unfold_batch
 from funcnn.ops.elementwise import add, mul
 from funcnn.ops.math import pow

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from funcnn.core.memory import empty
 from funcnn.kernels.cpu import threads
 from funcnn.kernels.cpu.epilogue import ACTIVATIONS, LANES, NOTHING, ROWS
 from funcnn.kernels.cpu.matmul import multiply
+from funcnn.kernels.cpu.memory import empty
 from funcnn.kernels.cpu.tiles import strided_shape
 
 WORTHWHILE = (

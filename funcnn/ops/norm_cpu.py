@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from funcnn.core.context import ctx
-from funcnn.core.memory import empty, fresh
 from funcnn.kernels.cpu import threads
 from funcnn.kernels.cpu.layer_norm import normalize_rows, normalize_rows_grad
+from funcnn.kernels.cpu.memory import empty, fresh
 from funcnn.kernels.cpu.norm import normalize, normalize_grad
 from funcnn.kernels.cpu.norm_runs import PIECE
 from funcnn.kernels.cpu.norm_scale import scale_channels

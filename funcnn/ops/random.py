@@ -14,12 +14,12 @@ import numpy as np
 from funcnn.core import dtypes
 from funcnn.core.aval import Aval
 from funcnn.core.errors import DTypeError, ShapeError
-from funcnn.core.memory import fresh
 from funcnn.core.primitive import Implementation, Primitive
 from funcnn.core.tensor import Tensor, constant
 from funcnn.kernels import philox
 from funcnn.kernels.cpu import draw as draw_kernels
 from funcnn.kernels.cpu import philox as philox_kernels
+from funcnn.kernels.cpu.memory import fresh
 from funcnn.kernels.cpu.threads import workers
 from funcnn.ops.common import all_batched, cast, numel, size_args, to_tensor
 from funcnn.ops.elementwise import add, bitwise_right_shift, lt, mul, neg, remainder, where

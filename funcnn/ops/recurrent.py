@@ -22,13 +22,13 @@ import numpy as np
 from funcnn.core.aval import Aval
 from funcnn.core.composition import mapped, pullback
 from funcnn.core.errors import DTypeError, ShapeError
-from funcnn.core.memory import empty
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu import gru as gru_kernels
 from funcnn.kernels.cpu import lstm as lstm_kernels
 from funcnn.kernels.cpu import recurrent as kernels
 from funcnn.kernels.cpu import rnn as rnn_kernels
+from funcnn.kernels.cpu.memory import empty
 from funcnn.kernels.cpu.threads import workers
 from funcnn.ops.common import all_batched, require_same_dtype
 from funcnn.ops.creation import zeros_like

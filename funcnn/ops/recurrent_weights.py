@@ -10,10 +10,10 @@ import numpy as np
 
 from funcnn.core.aval import Aval
 from funcnn.core.composition import pullback
-from funcnn.core.memory import empty, fresh
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu import recurrent_weights as kernels
+from funcnn.kernels.cpu.memory import empty, fresh
 from funcnn.kernels.cpu.threads import workers
 from funcnn.kernels.cpu.tiles import strided_shape
 from funcnn.ops.common import all_batched

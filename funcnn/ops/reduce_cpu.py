@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from funcnn.core.memory import empty, fresh
 from funcnn.core.primitive import Implementation
 from funcnn.kernels.cpu import reduce as kernels
 from funcnn.kernels.cpu import reduce_back
+from funcnn.kernels.cpu.memory import empty, fresh
 from funcnn.kernels.cpu.threads import workers
 
 LARGE = 1 << 11  # numbers; below, NumPy's call costs less

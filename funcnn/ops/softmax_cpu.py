@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from funcnn.core.memory import fresh
 from funcnn.kernels.cpu import entropy, threads
 from funcnn.kernels.cpu import softmax as kernels
+from funcnn.kernels.cpu.memory import fresh
 from funcnn.ops.common import numel
 
 CHUNK = 1 << 15  # numbers in a chunk, about 20 us

@@ -10,9 +10,9 @@ import numpy as np
 from funcnn.core import dtypes
 from funcnn.core.aval import Aval
 from funcnn.core.errors import DTypeError, ShapeError
-from funcnn.core.memory import fresh
 from funcnn.core.primitive import Implementation, Primitive
 from funcnn.core.tensor import Tensor
+from funcnn.kernels.cpu.memory import fresh
 from funcnn.kernels.cpu.threads import workers
 from funcnn.kernels.cpu.topk import top_rows
 from funcnn.ops.common import normalize_dim, to_tensor

@@ -17,11 +17,11 @@ import numpy as np
 
 from funcnn.core import dtypes
 from funcnn.core.errors import DTypeError, ShapeError
-from funcnn.core.memory import fresh
 from funcnn.core.mutation import overwritten
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu import threads
+from funcnn.kernels.cpu.memory import fresh
 from funcnn.ops.common import all_batched, to_tensor
 from funcnn.ops.creation import zeros_like
 from funcnn.optim.fit import Label, Member, kinds, unnamed

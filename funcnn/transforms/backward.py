@@ -10,9 +10,9 @@ from funcnn.core.aval import Tracer
 from funcnn.core.context import Scope, ctx, running
 from funcnn.core.errors import DTypeError, GradientError, ShapeError, TracerError
 from funcnn.core.graph import Node
-from funcnn.core.memory import sole
 from funcnn.core.primitive import apply_vjp
 from funcnn.core.tensor import Tensor, refresh, refresh_all, wrap
+from funcnn.kernels.cpu.memory import sole
 from funcnn.ops.creation import ones_like
 from funcnn.ops.elementwise import add, clone
 

@@ -179,7 +179,7 @@ def test_a_wrong_length_behind_an_address_is_caught():
 
 def test_the_whole_process_can_run_in_it():
     script = (
-        "import numpy as np, funcnn as fn\nfrom funcnn.core import memory\nfrom funcnn.kernels.cpu import elementwise\n"
+        "import numpy as np, funcnn as fn\nfrom funcnn.kernels.cpu import memory\nfrom funcnn.kernels.cpu import elementwise\n"
         "assert np.isnan(memory.empty((3,), np.dtype('f4'))).all() and np.isnan(memory.fresh((2, 3))).all()\n"
         "assert memory.empty((3,), np.dtype('i8'))[0] > 1 << 60 and memory.empty((2,), np.dtype('?')).all()\n"
         "x = fn.ones(20_000)\nassert (fn.where(x > 0, x, 0.0) + x).sum().item() == 40_000\n"

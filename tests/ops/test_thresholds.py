@@ -30,7 +30,7 @@ from tests import helpers as h
 SWEPT = {
     "elementwise": {
         "ops.loops": ("RUN", "FEW", "BLOCK"), "ops.math": ("FEW", "MANY"), "kernels.cpu.elementwise": ("CHUNK",),
-        "core.memory": ("SMALLEST",),
+        "kernels.cpu.memory": ("SMALLEST",),
     },
     "reduction": {
         "ops.reduce_cpu": ("LARGE", "FEW", "SPREAD"), "ops.reduction": ("_BLOCK",), "kernels.cpu.reduce_back": ("SPREAD",),

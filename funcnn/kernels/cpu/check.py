@@ -4,7 +4,7 @@ Copied are inputs, outputs and scratch; arrays that share memory share their cop
 index may be, so what is read outside spoils the results or ends the process, and what is written there is found when the
 kernel returns. What it wrote inside is copied back. Before, each array is compared with what the kernel declares that it
 touches (``facts.py``). Tables of addresses are taken for arrays: the memory behind them is copied, and the kernel gets a
-table of the copies. Fresh memory is filled with NaN, too (``core.memory``), and scratch that kernels make themselves lies
+table of the copies. Fresh memory is filled with NaN, too (``memory.py``), and scratch that kernels make themselves lies
 between bands as well (``room.py``). It costs some microseconds an array and is meant for tests.
 """
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import funcnn as fn
-from funcnn.core import memory
-from funcnn.core.memory import Pool, empty
+from funcnn.kernels.cpu import memory
+from funcnn.kernels.cpu.memory import Pool, empty
 
 F4 = np.dtype(np.float32)
 LARGE = (300, 300)
