@@ -200,11 +200,16 @@ def adam(**options: Any) -> Row:
     return row
 
 
-def interpolate(lib: Any) -> Case:
-    """Twice the height and width, bilinear."""
-    x = leaf(lib, 8, 64, 56, 56)
-    function = lambda: lib.nn.functional.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
-    return differentiable(lib, function, [x], saved=0)
+def interpolate(shape: tuple[int, ...], factor: float, mode: str) -> Row:
+    """Each side of images grows or shrinks by a factor."""
+
+    def row(lib: Any) -> Case:
+        x = leaf(lib, *shape)
+        return differentiable(
+            lib, lambda: lib.nn.functional.interpolate(x, scale_factor=factor, mode=mode), [x], saved=0
+        )
+
+    return row
 
 
 def grid_sample(lib: Any) -> Case:
@@ -345,7 +350,18 @@ EXTRA: dict[str, Row] = {
     "LeNet step, batch 64, eager": training(64),
     "LeNet step, batch 64, jit": training(64, jit=True),
     "64 small CNNs by vmap, Adam step": ensemble,
-    "interpolate bilinear 8x64x56x56 x2": interpolate,
+    "interpolate bilinear 8x64x56x56 x2": interpolate((8, 64, 56, 56), 2, "bilinear"),
+    **{
+        f"interpolate {mode} {'x'.join(map(str, shape))} x{factor}": interpolate(shape, factor, mode)
+        for mode, shape, factor in (
+            ("nearest", (8, 32, 28, 28), 2),
+            ("nearest", (8, 32, 28, 28), 3),
+            ("nearest", (16, 128, 7, 7), 2),
+            ("bilinear", (8, 32, 28, 28), 1.5),
+            ("bilinear", (8, 32, 28, 28), 0.5),
+            ("bicubic", (8, 32, 28, 28), 2),
+        )
+    },
     "grid_sample 8x32x64x64": grid_sample,
     "unfold 16x32x28x28 k3 p1": pool("unfold", (16, 32, 28, 28), 3, 1, 1),
     "fold 16x288x784 -> 28x28 k3 p1": pool("fold", (16, 288, 784), (28, 28), 3, 1, 1),

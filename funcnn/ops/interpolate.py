@@ -21,9 +21,11 @@ from funcnn.kernels.cpu.memory import empty, fresh
 from funcnn.ops import adaptive_pool
 from funcnn.ops.common import fold, operand, unfold_batch
 from funcnn.ops.interpolate_bytes import resize_bytes_p
-from funcnn.ops.resample import Axis, Table, table
+from funcnn.ops.resample import Axis, rows_of, table
 
-TAP_NS = 0.15  # of a weighted addition
+TAP_NS, PLACE_NS = 0.1, 0.5  # of a weighted addition: of neighbours, of numbers anywhere
+APART = 32  # numbers between what two workers write, so that no line of the cache goes to and fro
+NONE = np.zeros(0, np.int64)
 CHUNK = 1 << 17  # bytes of input and output of a chunk
 
 
@@ -32,20 +34,20 @@ def _resized(axes: tuple[Axis, ...], transpose: bool) -> tuple[int, ...]:
     return tuple(axis.n if transpose else axis.m for axis in axes)
 
 
-def _planes(x: np.ndarray, y: np.ndarray, rows: Table | None, columns: Table | None) -> None:
-    """Resample (M, H, W) to (M, P, Q); a table of None leaves its axis alone, H and P then being 1."""
+def _planes(x: np.ndarray, y: np.ndarray, height: tuple | None, width: tuple | None) -> None:
+    """Resample (M, H, W) to (M, P, Q), each axis by the arguments of its ``table``; None leaves it alone."""
     m, h, w = x.shape
     p, q = y.shape[1:]
-    height = rows or Table(np.zeros(1, np.int32), np.ones(1, x.dtype), 1, True, 1)
-    width = columns or Table(np.zeros(1, np.int32), np.ones(1, x.dtype), 0, True, 1)
-    ring = 0 if columns is None or p < h else min(height.span, h)
+    tall, wide = (how and table(*how) for how in (height, width))
+    ring = min(tall.span, h) if tall and wide and p >= h else 0
+    rows = rows_of(*height, q if ring else w, ring) if height else (NONE, NONE, NONE, y[:0, 0, 0], 0)
+    columns = wide.columns if wide else (NONE[:0].astype(np.int32), y[:0, 0, 0], 0, 0)
     size = x.itemsize * (h * w + p * q)
     planes, block = max(1, CHUNK // size), max(1, min(p, CHUNK * p // size))
-    workers = threads.workers(TAP_NS * m * (height.taps * p * q + width.taps * min(h, p) * q * 8))
-    scratch, marks = empty((workers, max(w, ring * q)), x.dtype), fresh((workers, max(1, ring)), np.int64)
+    workers = threads.workers(m * (TAP_NS * rows[4] * p * q + PLACE_NS * columns[2] * min(h, p) * q))
+    scratch, marks = empty((workers, max(w, ring * q) + APART), x.dtype), fresh((workers, ring + APART), np.int64)
     kernels.resize(
-        x.reshape(-1), y.reshape(-1), (height.source, height.weight, height.taps),
-        (width.source, width.weight, width.taps, width.full), (h, w, p, q), scratch, marks,
+        x.reshape(-1), y.reshape(-1), rows, columns, (h, w, p, q), scratch, marks,
         (ring, planes, p if planes > 1 else block), workers,
     )  # fmt: skip
 
@@ -55,7 +57,7 @@ def _run(ins: list, outs: list, axes: tuple, transpose: bool) -> None:
     if not y.size:
         return
     m = x.shape[0] * x.shape[1]
-    *depth, height, width = [None] * (2 - len(axes)) + [table(axis, x.dtype, transpose) for axis in axes]
+    *depth, height, width = [None] * (2 - len(axes)) + [(axis, x.dtype, transpose) for axis in axes]
     before, after = ((1,) * (3 - len(axes)) + tuple(a.shape[2:]) for a in (x, y))
     (d, h, w), (o, p, q) = before, after
     if not depth:

@@ -12,6 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from funcnn.kernels.cpu.table_taps import ABSENT
+from funcnn.ops.tap_tables import padded, widths
+
 CUBIC, CUBIC_ANTIALIAS = -0.75, -0.5  # the parameter of the kernel (Keys, 1981), as PyTorch has it
 
 
@@ -27,15 +30,16 @@ class Axis(NamedTuple):
 
 
 class Table(NamedTuple):
-    """Taps of each output: source element and weight (taps, outputs) flat, -1 being no tap; ``full``: all are there.
+    """Taps of each output: source element and weight, (taps, outputs) flat; an element below 0 is no tap.
 
-    span: the distance of the first to the last input row that an output needs, and 1.
+    columns: the same as ``kernels.cpu.table_taps`` takes it. span: the distance of the first to the last input row that an
+    output needs, and 1.
     """
 
     source: np.ndarray
     weight: np.ndarray
     taps: int
-    full: bool
+    columns: tuple[np.ndarray, np.ndarray, int, int]  # index, weight, taps, pitch
     span: int
 
 
@@ -48,8 +52,18 @@ def table(axis: Axis, dtype: np.dtype, transpose: bool) -> Table:
     real = index >= 0
     low = np.where(real, index, np.iinfo(np.int32).max).min(0)
     span = int(np.where(real.any(0), index.max(0) - low, 0).max(initial=0)) + 1
-    flat = np.ascontiguousarray(index, np.int32).reshape(-1), np.ascontiguousarray(weight, dtype).reshape(-1)
-    return Table(*flat, index.shape[0], bool(real.all()), span)
+    factors = np.where(real, weight, 0).astype(dtype)
+    columns = padded(np.where(real, index, ABSENT)), padded(factors), *widths(index)
+    return Table(np.ascontiguousarray(index, np.int64).reshape(-1), factors.reshape(-1), index.shape[0], columns, span)
+
+
+@lru_cache(maxsize=256)
+def rows_of(axis: Axis, dtype: np.dtype, transpose: bool, width: int, ring: int) -> tuple:
+    """What ``kernels.cpu.interpolate`` wants to know of rows: numbers, places, slots, weights and taps."""
+    known = table(axis, dtype, transpose)
+    slots = known.source % ring if ring else known.source
+    places = np.where(known.source < 0, -1, slots * width)
+    return known.source, places, slots, known.weight, known.taps
 
 
 def taps(axis: Axis, kind: Any) -> tuple[np.ndarray, np.ndarray]:

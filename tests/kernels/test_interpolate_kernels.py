@@ -8,11 +8,16 @@ import numpy as np
 import pytest
 
 from funcnn.kernels.cpu import interpolate
+from funcnn.kernels.cpu.table_taps import ABSENT
+from funcnn.ops.tap_tables import padded, widths
+from tests.plain import sized
+
+NOTHING = np.zeros(0, np.int64)
 
 
 def table(rng, n, m, taps, absent, dtype):
     """A random table of n to m pixels whose rows rise slowly, and the same as a matrix."""
-    index = np.minimum(np.arange(m) * n // m + np.arange(taps)[:, None], n - 1).astype(np.int32)
+    index = np.minimum(np.arange(m) * n // m + np.arange(taps)[:, None], n - 1)
     if absent:
         index[rng.integers(1, taps + 1, m)[None] <= np.arange(taps)[:, None]] = -1
     weight = rng.normal(size=(taps, m)).astype(dtype)
@@ -20,34 +25,78 @@ def table(rng, n, m, taps, absent, dtype):
     for t, p in product(range(taps), range(m)):
         if index[t, p] >= 0:
             matrix[p, index[t, p]] += weight[t, p]
-    return index.ravel(), weight.ravel(), matrix
+    return index, weight, matrix
+
+
+def as_rows(index, weight, width, ring):
+    slots = index % ring if ring else index
+    places = np.where(index < 0, -1, slots * width)
+    return index.ravel(), places.ravel(), slots.ravel(), weight.ravel(), len(index)
+
+
+def as_columns(index, weight):
+    return padded(np.where(index < 0, ABSENT, index)), padded(weight), *widths(index)
+
+
+ORDERS = pytest.mark.parametrize(
+    ("order", "plan"),
+    [
+        ("rows", (2, 9)),
+        ("rows", (1, 2)),
+        ("columns", (3, 9)),
+        ("columns", (1, 3)),
+        ("alone", (1, 2)),
+        ("along", (2, 6)),
+    ],
+)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("taps", [(1, 1), (2, 2), (4, 4), (3, 4), (4, 3)])
 @pytest.mark.parametrize("absent", [False, True])
-@pytest.mark.parametrize(
-    ("order", "plan"), [("rows", (2, 9)), ("rows", (1, 2)), ("columns", (3, 9)), ("columns", (1, 3)), ("alone", (1, 2))]
-)
-def test_resize(taps, absent, order, plan, dtype):
+@pytest.mark.parametrize("width", sized([(5, 7), (3, 16), (16, 9), (20, 37), (1, 1)], [(5, 7), (17, 18)]))
+@ORDERS
+def test_resize(taps, absent, order, plan, width, dtype):
     rng = np.random.default_rng(0)
-    m, h, w, p = 4, 6, 5, 9
-    q = w if order == "alone" else 7
-    rows, rw, left = table(rng, h, p, taps[0], absent, dtype)
-    columns, cw, right = table(rng, w, q, taps[1], absent, dtype)
-    if order == "alone":
-        right = np.eye(w)
+    m, h, p = 4, 6, 6 if order == "along" else 9
+    w, q = (width[0], width[0]) if order == "alone" else width
     ring = 4 if order == "columns" else 0
+    *rows, left = table(rng, h, p, taps[0], absent, dtype)
+    *columns, right = table(rng, w, q, taps[1], absent, dtype)
+    rows, columns = as_rows(*rows, q if ring else w, ring), as_columns(*columns)
+    nothing = np.zeros(0, dtype)
+    if order == "alone":
+        right, columns = np.eye(w), (NOTHING.astype(np.int32), nothing, 0, 0)
+    if order == "along":
+        left, rows = np.eye(h), (NOTHING, NOTHING, NOTHING, nothing, 0)
     x = rng.normal(size=(m, h, w)).astype(dtype)
     results = []
     for threads in (1, 2):
         y = np.full((m, p, q), np.nan, dtype)
-        scratch, marks = np.empty((threads, 4 * 7), dtype), np.empty((threads, 4), np.int64)
-        width = (columns, cw, 0 if order == "alone" else taps[1], bool((columns >= 0).all()))
-        interpolate.resize(
-            x.ravel(), y.ravel(), (rows, rw, taps[0]), width, (h, w, p, q), scratch, marks, (ring, *plan), threads
-        )
+        scratch, marks = np.empty((threads, 4 * max(w, q)), dtype), np.empty((threads, 4), np.int64)
+        sizes = h, w, p, q
+        interpolate.resize(x.ravel(), y.ravel(), rows, columns, sizes, scratch, marks, (ring, *plan), threads)
         results.append(y)
     tolerance = 1e-4 if dtype == "float32" else 1e-12
     np.testing.assert_allclose(results[0], left @ x @ right.T, tolerance, tolerance)
     assert results[0].tobytes() == results[1].tobytes()
+
+
+def test_what_is_absent_is_not_nan_times_zero():
+    """Numbers that a table does not name do not matter, not even where its filler points."""
+    x = np.array([[np.nan, 1.0, 2.0]], np.float32)
+    columns = as_columns(np.array([[1, 2], [-1, 1]]), np.ones((2, 2), np.float32))
+    y = np.empty((1, 2), np.float32)
+    none = (NOTHING, NOTHING, NOTHING, np.zeros(0, np.float32), 0)
+    interpolate.resize(
+        x.ravel(),
+        y.ravel(),
+        none,
+        columns,
+        (1, 3, 1, 2),
+        np.empty((1, 3), np.float32),
+        np.empty((1, 1), np.int64),
+        (0, 1, 1),
+        1,
+    )
+    assert y.tolist() == [[1.0, 3.0]]

@@ -113,3 +113,19 @@ def test_layers(text):
     x = np.random.default_rng(0).normal(size=(2, 3, 5, 4))
     np.testing.assert_allclose(mine(fn.tensor(x)).numpy(), theirs(torch.tensor(x)).numpy(), 1e-12)
     np.testing.assert_array_equal(pure({}, {}, fn.tensor(x))[0].numpy(), mine(fn.tensor(x)).numpy())
+
+
+def test_workers_write_lines_of_their_own(monkeypatch):
+    """What two workers write beside the output lies further apart than a line of the cache: sharing one cost ten times."""
+    from funcnn.kernels.cpu import interpolate as kernels
+
+    seen, resize = [], kernels.resize
+    monkeypatch.setattr(kernels, "resize", lambda *args: (seen.append(args), resize(*args)))
+    for mode, n in (("nearest", 2), ("bilinear", 2), ("bicubic", 2), ("linear", 1), ("trilinear", 3)):
+        for factor in (2, 0.5):
+            F.interpolate(fn.randn(4, 32, *(16,) * n), scale_factor=factor, mode=mode)
+    assert seen
+    for args in seen:
+        (_, w, _, q), (scratch, marks), (ring, _, _) = args[4], args[5:7], args[7]
+        assert (scratch.shape[1] - max(ring * q, w)) * scratch.itemsize >= 64
+        assert (marks.shape[1] - ring) * marks.itemsize >= 64

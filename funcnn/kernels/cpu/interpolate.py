@@ -1,86 +1,41 @@
 """Resampling of planes by tables: every output row is a weighted sum of input rows, every output column of columns.
 
-The caller gives, for each axis, ``index`` and ``weight`` tap-major, (taps, outputs) flat; an index of -1 is an absent tap.
-Nearest, linear, cubic and antialiased interpolation are such tables, and so are their transposes, the gradients.
+Nearest, linear, cubic and antialiased interpolation are such tables, and so are their transposes, the gradients. Columns
+have tables as ``table_taps.py`` describes; rows have one (taps, outputs) of where each source row lies and one of weights.
 
-The sum over rows runs along a row and vectorises; the sum over columns gathers. So columns are done on the fewer rows: when
+The sum over rows runs along a row; the sum over columns takes numbers one by one. So columns are done on the fewer rows: when
 the number of rows grows, input rows are widened once each into a ring of the few rows that one output row needs (first
 level cache), then combined; when it shrinks, rows are combined first. x and y are passed once. A chunk is a run of planes, or
-of output rows in a large plane; ``taps`` of 0 leaves the columns as they are.
+of output rows in a large plane; ``taps`` of 0 leave an axis as it is. Rows get pointers, no arrays: the count of who holds
+an array is shared by all threads, and for each of many short rows they would wait for one another.
 """
 
 from __future__ import annotations
 
 from funcnn.kernels.cpu.compile import device_function, kernel
 from funcnn.kernels.cpu.parallel import parallel_for
+from funcnn.kernels.cpu.table_taps import weighted_rows, weighted_taps
 from funcnn.kernels.cpu.vector import pointer, shift
 
 
 @device_function
-def add_rows(source, ring, pitch, index, weight, taps, rows, p, out, width):
-    """out = the weighted sum of the rows that row p is made of; row r of the source is in slot ``r % ring``."""
-    if taps == 1 and index[p] >= 0:
-        a, u = shift(source, index[p] % ring * pitch), weight[p]
-        for i in range(width):
-            out[i] = u * a[i]
-    elif taps == 2 and index[p] >= 0 and index[rows + p] >= 0:
-        a, u = shift(source, index[p] % ring * pitch), weight[p]
-        b, v = shift(source, index[rows + p] % ring * pitch), weight[rows + p]
-        for i in range(width):
-            out[i] = u * a[i] + v * b[i]
-    elif taps == 4 and index[p] >= 0 and index[3 * rows + p] >= 0:  # taps fill up from the first
-        a, u = shift(source, index[p] % ring * pitch), weight[p]
-        b, v = shift(source, index[rows + p] % ring * pitch), weight[rows + p]
-        c, w = shift(source, index[2 * rows + p] % ring * pitch), weight[2 * rows + p]
-        d, z = shift(source, index[3 * rows + p] % ring * pitch), weight[3 * rows + p]
-        for i in range(width):
-            out[i] = (u * a[i] + v * b[i]) + (w * c[i] + z * d[i])
-    else:
-        zero = weight.dtype.type(0)
-        for i in range(width):
-            out[i] = zero
-        for t in range(taps):
-            r = index[t * rows + p]
-            if r >= 0:
-                a, u = shift(source, r % ring * pitch), weight[t * rows + p]
-                for i in range(width):
-                    out[i] += u * a[i]
-
-
-@device_function
-def add_columns(source, index, weight, taps, full, out, width):
-    """out[q] = the weighted sum of the numbers of a row that column q is made of; ``full``: no tap is absent."""
-    i, u = pointer(index, 0), pointer(weight, 0)
-    if full and taps == 1:
-        for q in range(width):
-            out[q] = u[q] * source[i[q]]
-    elif full and taps == 2:
-        j, v = pointer(index, width), pointer(weight, width)
-        for q in range(width):
-            out[q] = u[q] * source[i[q]] + v[q] * source[j[q]]
-    elif full and taps == 4:
-        j, v = pointer(index, width), pointer(weight, width)
-        k, w = pointer(index, 2 * width), pointer(weight, 2 * width)
-        m, z = pointer(index, 3 * width), pointer(weight, 3 * width)
-        for q in range(width):
-            out[q] = (u[q] * source[i[q]] + v[q] * source[j[q]]) + (w[q] * source[k[q]] + z[q] * source[m[q]])
-    else:
-        zero = weight.dtype.type(0)
-        for q in range(width):
-            out[q] = zero
-        for t in range(taps):
-            i, u = pointer(index, t * width), pointer(weight, t * width)
-            for q in range(width):
-                out[q] += u[q] * source[i[q]] if i[q] >= 0 else zero
+def widened(image, numbers, slots, ring, P, p, taps, W, columns, weights, column_taps, pitch, Q, room, mark):
+    """Have the rows that output row p is made of in their slots of the ring, ``numbers[t * P + p]`` being one of them."""
+    for t in range(taps):
+        r, slot = numbers[t * P + p], slots[t * P + p]
+        if r >= 0 and mark[slot] != r:
+            mark[slot] = r
+            weighted_taps(shift(image, r * W), columns, weights, column_taps, pitch, Q, shift(room, slot * Q))
 
 
 @device_function
 def resize_chunk(chunk, worker, x, y, rows, columns, sizes, scratch, marks, plan):
     """Some planes, or some rows of one plane."""
-    row_index, row_weight, row_taps = rows
-    column_index, column_weight, column_taps, full = columns
     H, W, P, Q = sizes
     ring, planes, block = plan
+    numbers, places, slots = pointer(rows[0], 0), pointer(rows[1], 0), pointer(rows[2], 0)
+    row_weight, row_taps = pointer(rows[3], 0), rows[4]
+    index, weight, taps, pitch = pointer(columns[0], 0), pointer(columns[1], 0), columns[2], columns[3]
     blocks = -(-P // block)
     first, p0 = chunk // blocks * planes, chunk % blocks * block
     p1 = min(p0 + block, P)
@@ -91,20 +46,17 @@ def resize_chunk(chunk, worker, x, y, rows, columns, sizes, scratch, marks, plan
         for s in range(ring):
             mark[s] = -1
         for p in range(p0, p1):
-            out = shift(result, p * Q)
-            if column_taps == 0:
-                add_rows(image, H, W, row_index, row_weight, row_taps, P, p, out, W)
+            out, at, by = shift(result, p * Q), shift(places, p), shift(row_weight, p)
+            if taps == 0:
+                weighted_rows(image, at, by, row_taps, P, W, out)
+            elif row_taps == 0:
+                weighted_taps(shift(image, p * W), index, weight, taps, pitch, Q, out)
             elif ring == 0:
-                add_rows(image, H, W, row_index, row_weight, row_taps, P, p, room, W)
-                add_columns(room, column_index, column_weight, column_taps, full, out, Q)
+                weighted_rows(image, at, by, row_taps, P, W, room)
+                weighted_taps(room, index, weight, taps, pitch, Q, out)
             else:
-                for t in range(row_taps):
-                    r = row_index[t * P + p]
-                    if r >= 0 and mark[r % ring] != r:
-                        mark[r % ring] = r
-                        wide = shift(room, r % ring * Q)
-                        add_columns(shift(image, r * W), column_index, column_weight, column_taps, full, wide, Q)
-                add_rows(room, ring, Q, row_index, row_weight, row_taps, P, p, out, Q)
+                widened(image, numbers, slots, ring, P, p, row_taps, W, index, weight, taps, pitch, Q, room, mark)
+                weighted_rows(room, at, by, row_taps, P, Q, out)
 
 
 @kernel(
@@ -119,7 +71,9 @@ def resize_chunk(chunk, worker, x, y, rows, columns, sizes, scratch, marks, plan
 def resize(x, y, rows, columns, sizes, scratch, marks, plan, threads):
     """y = the planes of x (M, H, W) resampled to (M, P, Q); both flat.
 
-    rows: (index, weight, taps) of axis H to P; columns: the same of W to Q, and whether no tap is absent.
+    rows: (numbers, places, slots, weights, taps) of axis H to P, (taps, P) flat: the source row of each tap, below 0 where
+    there is none; where it begins in the plane or, with a ring, in that; its slot of the ring.
+    columns: (index, weight, taps, pitch) of W to Q, a table.
     plan: (ring, planes, block): rows kept of one plane, 0 for combining rows first; planes, or rows of a plane, a chunk.
     scratch (threads, ring * Q, or W) and marks (threads, ring): room for each worker.
     """
