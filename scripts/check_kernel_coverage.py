@@ -30,7 +30,7 @@ def table(data: str) -> list[tuple[str, int, list[int]]]:
     found = Coverage(data_file=data, config_file=str(ROOT / "pyproject.toml"))
     found.load()
     rows = []
-    for path in sorted((ROOT / "funcnn" / "kernels" / "cpu").glob("*.py")):
+    for path in sorted((ROOT / "funcnn" / "kernels" / "cpu").rglob("*.py")):
         _, counted, _, missed, _ = found.analysis2(str(path))
         rows.append((path.name, len(counted), missed))
     return rows

@@ -15,8 +15,8 @@ from funcnn.core import primitive, tree
 from funcnn.core.interpreter import Interpreter
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
+from funcnn.ops.arithmetic import add, mul
 from funcnn.ops.creation import as_tensor
-from funcnn.ops.elementwise import add, mul
 from funcnn.ops.reduce import sum as sum_
 from funcnn.transforms.grad import vjp
 from tests.cases.case import Case
@@ -165,7 +165,7 @@ class Witness(Interpreter):
 def all_primitives() -> dict[Primitive, str]:
     """Every primitive that a module of ``funcnn.ops`` holds, directly or as ``function.primitive``, with its place."""
     found: dict[Primitive, str] = {}
-    for info in pkgutil.iter_modules(funcnn.ops.__path__, "funcnn.ops."):
+    for info in pkgutil.walk_packages(funcnn.ops.__path__, "funcnn.ops."):
         module = importlib.import_module(info.name)
         for attribute, value in vars(module).items():
             held = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else [value]

@@ -72,7 +72,7 @@ def helpers(kernel: Kernel, into: set[Kernel]) -> set[Kernel]:
 
 @compiled_only
 def test_programs_reach_every_kernel(forms: Forms) -> None:
-    modules = [importlib.import_module(f"{cpu.__name__}.{m.name}") for m in pkgutil.iter_modules(cpu.__path__)]
+    modules = [importlib.import_module(m.name) for m in pkgutil.walk_packages(cpu.__path__, f"{cpu.__name__}.")]
     every = {
         value: f"{m.__name__}.{name}" for m in modules for name, value in vars(m).items() if isinstance(value, Kernel)
     }

@@ -25,7 +25,7 @@ from funcnn.core.context import ctx
 from funcnn.core.errors import ShapeError, TracerError
 from funcnn.core.graph import Node
 from funcnn.core.tensor import Cell, Tensor, is_stale, refresh, wrap
-from funcnn.ops.common import cast_p
+from funcnn.ops.base.structure import cast_p
 
 
 class Stage:

@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 from funcnn.core.tensor import Tensor
 from funcnn.layers.base import Layer, arg, bounded, float_dtype, frozen_set, positive
 from funcnn.layers.linear import Linear
-from funcnn.ops.common import to_tensor
+from funcnn.ops.arithmetic import mul
+from funcnn.ops.base.promote import to_tensor
 from funcnn.ops.creation import zeros
-from funcnn.ops.elementwise import mul
 from funcnn.ops.movement import select, transpose
 from funcnn.ops.multihead import multi_head_attention_forward
 from funcnn.ops.random import normal_from, split

@@ -10,10 +10,11 @@ import numpy as np
 from funcnn.core.errors import ShapeError
 from funcnn.core.tensor import Tensor, constant
 from funcnn.layers.base import Layer, arg, float_dtype, frozen_set
-from funcnn.ops.common import to_tensor
-from funcnn.ops.elementwise import detach, where
+from funcnn.ops.base.promote import to_tensor
 from funcnn.ops.embedding import embedding, padding_row
+from funcnn.ops.movement import detach
 from funcnn.ops.random import normal_from
+from funcnn.ops.select import where
 
 
 @dataclass(frozen=True, repr=False, eq=False)

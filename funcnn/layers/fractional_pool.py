@@ -9,7 +9,7 @@ from funcnn.core.tensor import Tensor
 from funcnn.layers.base import Layer, arg, frozen_set, ntuple
 from funcnn.layers.pool import for_dims
 from funcnn.ops import fractional_pool
-from funcnn.ops.common import to_tensor
+from funcnn.ops.base.promote import to_tensor
 
 
 @dataclass(frozen=True, repr=False)

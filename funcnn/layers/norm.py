@@ -12,9 +12,9 @@ from funcnn.core.errors import ShapeError
 from funcnn.core.tensor import Tensor, constant
 from funcnn.layers.base import Layer, arg, float_dtype, frozen_set
 from funcnn.ops import norm
+from funcnn.ops.arithmetic import add, mul, sub, true_divide
 from funcnn.ops.creation import ones, zeros
-from funcnn.ops.elementwise import add, mul, stop_gradient, sub, true_divide
-from funcnn.ops.movement import squeeze, unsqueeze
+from funcnn.ops.movement import squeeze, stop_gradient, unsqueeze
 
 
 def affine_params(shape: tuple, weight: bool, bias: bool, dtype: Any) -> dict:

@@ -17,9 +17,9 @@ from funcnn.core.tensor import Tensor, wrap
 from funcnn.layers.base import Layer, LayerList, output_and_state
 from funcnn.nn.module import Module
 from funcnn.nn.parameter import Parameter
-from funcnn.ops.common import to_tensor
-from funcnn.ops.elementwise import clone, detach
+from funcnn.ops.base.promote import to_tensor
 from funcnn.ops.generator import next_key
+from funcnn.ops.movement import clone, detach
 
 
 class LayerModule(Module):

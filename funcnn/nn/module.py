@@ -24,9 +24,9 @@ from funcnn.nn.hooks import Hooks
 from funcnn.nn.parameter import Buffer, Parameter
 from funcnn.nn.state import Stateful
 from funcnn.nn.traversal import Traversal
-from funcnn.ops.common import cast
+from funcnn.ops.base.structure import cast
 from funcnn.ops.creation import check_device, zeros_like
-from funcnn.ops.elementwise import detach
+from funcnn.ops.movement import detach
 
 _HOOK_TABLES = (
     "_forward_pre_hooks", "_forward_hooks", "_state_dict_pre_hooks", "_state_dict_hooks",

@@ -9,9 +9,9 @@ import numpy as np
 from funcnn.core.context import ctx
 from funcnn.core.errors import DTypeError
 from funcnn.core.tensor import Cell, Tensor, current, refresh, wrap
-from funcnn.ops.common import to_tensor
+from funcnn.ops.base.promote import to_tensor
 from funcnn.ops.creation import empty
-from funcnn.ops.elementwise import clone, detach
+from funcnn.ops.movement import clone, detach
 
 
 def _leaf(cls: type, data: Any, requires_grad: bool) -> Tensor:

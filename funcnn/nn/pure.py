@@ -18,9 +18,9 @@ from funcnn.layers.sequential import Sequential as PureSequential
 from funcnn.nn.containers import Sequential
 from funcnn.nn.facade import LayerModule, owned, slices
 from funcnn.nn.module import Module
-from funcnn.ops.common import to_tensor
-from funcnn.ops.elementwise import clone, detach
+from funcnn.ops.base.promote import to_tensor
 from funcnn.ops.generator import use_key
+from funcnn.ops.movement import clone, detach
 
 
 @dataclass(frozen=True, eq=False, repr=False)

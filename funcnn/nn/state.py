@@ -16,9 +16,9 @@ from funcnn.core.context import ctx, running
 from funcnn.core.tensor import Tensor
 from funcnn.nn.hooks import RemovableHandle, add_hook
 from funcnn.nn.parameter import Parameter
-from funcnn.ops.common import cast, to_tensor
-from funcnn.ops.elementwise import detach
-from funcnn.ops.movement import select
+from funcnn.ops.base.promote import to_tensor
+from funcnn.ops.base.structure import cast
+from funcnn.ops.movement import detach, select
 
 EXTRA = "_extra_state"
 

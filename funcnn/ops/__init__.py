@@ -7,19 +7,24 @@ from typing import Any
 
 from funcnn.ops import (
     activation,
+    along,
+    arithmetic,
     attention,
+    bounds,
     closeness,
+    comparison,
     conv,
     convert,
     creation,
-    elementwise,
     embedding,
+    extrema,
     fold,
     generator,
     grid_sample,
     index,
     interpolate,
     join,
+    logsumexp,
     loss,
     math,
     matmul,
@@ -38,6 +43,7 @@ from funcnn.ops import (
     softmax,
     sort,
     triangle,
+    vector_norm,
     windows,
 )
 
@@ -47,25 +53,28 @@ PUBLIC: dict[ModuleType, str] = {
         arange linspace logspace eye""",
     generator: """Generator default_generator manual_seed initial_seed get_rng_state set_rng_state rand randn randint
         randperm rand_like randn_like randint_like normal bernoulli multinomial""",
-    elementwise: """add sub mul div floor_divide remainder fmod maximum minimum fmax fmin neg abs sign positive square
-        reciprocal eq ne lt le gt ge logical_and logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor
-        bitwise_not bitwise_left_shift bitwise_right_shift isnan isinf isfinite where clamp clip clone detach
-        stop_gradient true_divide""",
+    arithmetic: """add sub mul div floor_divide remainder fmod neg abs sign positive square reciprocal true_divide""",
+    bounds: "maximum minimum fmax fmin clamp clip",
+    comparison: """eq ne lt le gt ge logical_and logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor
+        bitwise_not bitwise_left_shift bitwise_right_shift isnan isinf isfinite""",
     closeness: "isclose allclose equal",
     math: """ceil floor trunc round frac fix exp exp2 expm1 log log2 log10 log1p sqrt rsqrt pow logaddexp hypot sin cos tan
         asin acos atan atan2 sinh cosh tanh asinh acosh atanh erf erfc erfinv sigmoid relu
         lerp""",
-    reduce: """sum mean prod max min amax amin argmax argmin any all logsumexp norm count_nonzero
-        nansum nanmean median aminmax trace""",
+    reduce: "sum mean any all count_nonzero nansum nanmean",
+    extrema: "max min amax amin argmax argmin median aminmax",
+    logsumexp: "logsumexp",
+    vector_norm: "norm",
     moments: "var std var_mean std_mean",
-    scan: "cumsum cumprod cummax cummin logcumsumexp",
+    scan: "prod cumsum cumprod cummax cummin logcumsumexp",
     movement: """reshape flatten unflatten squeeze unsqueeze transpose t permute movedim swapaxes narrow select
-        broadcast_to ravel""",
-    join: """cat concat stack hstack vstack split chunk tensor_split unbind tile repeat_interleave flip fliplr flipud roll
+        broadcast_to ravel clone detach stop_gradient""",
+    join: """cat concat stack hstack vstack split chunk tensor_split unbind tile flip fliplr flipud roll
         rot90 meshgrid""",
-    index: "gather index_select index_put take take_along_dim masked_fill masked_select nonzero",
-    scatter: "scatter scatter_add index_add index_copy index_fill masked_scatter",
-    triangle: "tril triu diag diag_embed diagonal",
+    along: "gather take_along_dim scatter scatter_add",
+    index: "index_select index_put take masked_fill masked_select nonzero repeat_interleave where",
+    scatter: "index_add index_copy index_fill masked_scatter",
+    triangle: "tril triu diag diag_embed diagonal trace",
     matmul: "matmul mm bmm mv dot outer inner addmm baddbmm einsum tensordot",
     sort: "sort argsort topk kthvalue",
     shuffle: "pixel_shuffle pixel_unshuffle channel_shuffle",
@@ -94,6 +103,6 @@ FAMILIES = (
 
 def public() -> dict[str, Any]:
     """Every top-level function by name."""
-    extra = {"absolute": elementwise.abs, "negative": elementwise.neg, "multiply": elementwise.mul,
-             "subtract": elementwise.sub, "divide": elementwise.div, "swapdims": movement.swapaxes}  # fmt: skip
+    extra = {"absolute": arithmetic.abs, "negative": arithmetic.neg, "multiply": arithmetic.mul,
+             "subtract": arithmetic.sub, "divide": arithmetic.div, "swapdims": movement.swapaxes}  # fmt: skip
     return {name: getattr(module, name) for module, names in PUBLIC.items() for name in names.split()} | extra

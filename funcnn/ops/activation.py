@@ -16,15 +16,19 @@ from funcnn.kernels.cpu import draw
 from funcnn.kernels.cpu.memory import fresh
 from funcnn.kernels.cpu.threads import workers
 from funcnn.ops import random
-from funcnn.ops.common import all_batched, normalize_dim, to_tensor
-from funcnn.ops.elementwise import abs as abs_
-from funcnn.ops.elementwise import add, ge, gt, le, lt, mul, neg, sub, true_divide, where
+from funcnn.ops.arithmetic import abs as abs_
+from funcnn.ops.arithmetic import add, mul, neg, sub, true_divide
+from funcnn.ops.base.batching import all_batched
+from funcnn.ops.base.dims import normalize_dim
+from funcnn.ops.base.promote import to_tensor
+from funcnn.ops.comparison import ge, gt, le, lt
+from funcnn.ops.curves import activation
 from funcnn.ops.generator import next_key
 from funcnn.ops.inplace import replaced
-from funcnn.ops.loops import activation
 from funcnn.ops.math import exp, sigmoid, tanh
 from funcnn.ops.math import relu as _relu
 from funcnn.ops.movement import reshape, slice_dim
+from funcnn.ops.select import where
 
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805  # Klambauer et al., arXiv:1706.02515, equation 14
 SATURATED = 50.0  # log(1 + exp(x)) - x is below 2e-22 from here on, far under float64's rounding of x

@@ -26,15 +26,20 @@ from funcnn.kernels.cpu import attention as kernels
 from funcnn.kernels.cpu import attention_grad as grad_kernels
 from funcnn.kernels.cpu import threads
 from funcnn.kernels.cpu.memory import empty
-from funcnn.ops.common import all_batched, broadcast, cast, numel, operand, require_same_dtype, unbroadcast
+from funcnn.ops.arithmetic import add, mul, sub
+from funcnn.ops.base.batching import all_batched
+from funcnn.ops.base.dims import broadcast, numel
+from funcnn.ops.base.promote import operand, require_same_dtype
+from funcnn.ops.base.structure import cast, unbroadcast
+from funcnn.ops.comparison import eq, gt
 from funcnn.ops.creation import tri, zeros_like
-from funcnn.ops.elementwise import add, eq, gt, mul, sub, where
+from funcnn.ops.extrema import amax
 from funcnn.ops.generator import next_key
 from funcnn.ops.matmul import matmul
 from funcnn.ops.movement import expand, reshape, slice_dim, transpose
 from funcnn.ops.random import unit_p
-from funcnn.ops.reduce import amax
 from funcnn.ops.reduce import sum as sum_
+from funcnn.ops.select import where
 from funcnn.ops.softmax import softmax
 
 NAME = "scaled_dot_product_attention"

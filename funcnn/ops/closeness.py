@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from funcnn.core.tensor import Tensor
-from funcnn.ops.common import floating, promoted, require_same_dtype, to_tensor
-from funcnn.ops.elementwise import abs as abs_
-from funcnn.ops.elementwise import add, eq, isfinite, isnan, le, logical_and, logical_or, mul, sub
+from funcnn.ops.arithmetic import abs as abs_
+from funcnn.ops.arithmetic import add, mul, sub
+from funcnn.ops.base.promote import floating, promoted, require_same_dtype, to_tensor
+from funcnn.ops.comparison import eq, isfinite, isnan, le, logical_and, logical_or
 from funcnn.ops.reduce import all as all_
 
 

@@ -16,10 +16,11 @@ from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.ops import conv_cpu as cpu
-from funcnn.ops.common import all_batched, fold, operand, require_same_dtype, to_tensor, unfold_batch
+from funcnn.ops.base.batching import all_batched, fold, unfold_batch
+from funcnn.ops.base.promote import operand, require_same_dtype, to_tensor
+from funcnn.ops.base.structure import sum_p
 from funcnn.ops.movement import movedim, reshape, slice_dim
 from funcnn.ops.pad import pad
-from funcnn.ops.reduce import sum_p
 
 
 def out_sizes(space: tuple, kernel: tuple, stride: tuple, padding: tuple, dilation: tuple) -> tuple[int, ...]:

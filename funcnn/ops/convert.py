@@ -18,10 +18,14 @@ from funcnn.core.size import Size
 from funcnn.core.tensor import Cell, Tensor, concrete, constant, share, version, wrap
 from funcnn.ops import generator as generators
 from funcnn.ops import random
-from funcnn.ops.common import cast, numel, size_args, to_tensor
+from funcnn.ops.arithmetic import add, mul
+from funcnn.ops.base.dims import numel, size_args
+from funcnn.ops.base.promote import to_tensor
+from funcnn.ops.base.structure import cast
+from funcnn.ops.comparison import lt
 from funcnn.ops.creation import check_device, empty, from_sequence_or_array, full, ones, zeros
-from funcnn.ops.elementwise import add, clone, detach, lt, mul
 from funcnn.ops.inplace import overwrite
+from funcnn.ops.movement import clone, detach
 
 
 class device(str):

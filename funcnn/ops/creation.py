@@ -20,14 +20,12 @@ from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.primitive import Primitive, quietly
 from funcnn.core.tensor import Tensor, constant, share, wrap
 from funcnn.kernels.cpu import memory
-from funcnn.ops.common import cast, from_sequence, to_tensor
+from funcnn.ops.base.promote import from_sequence, to_tensor
+from funcnn.ops.base.structure import cast, full_p, inside
+from funcnn.ops.comparison import ge
+from funcnn.ops.movement import clone, detach, expand, reshape
 
 # ---- primitives -------------------------------------------------------------------------------------------------------
-full_p = Primitive(
-    "full",
-    lambda shape, value, dtype: (Aval(shape, dtype),),
-    cpu=lambda ins, outs, shape, value, dtype: outs[0].fill(value),
-)
 
 
 def _range(size: int, start: Any, step: Any) -> np.ndarray:
@@ -49,10 +47,6 @@ def _eye(ins: list, outs: list, n: int, m: int, dtype: np.dtype) -> None:
 
 
 eye_p = Primitive("eye", lambda n, m, dtype: (Aval((n, m), dtype),), cpu=_eye)
-
-
-def _inside() -> bool:
-    return ctx.stage is not None or ctx.top is not None
 
 
 def _applied(prim: Primitive, device: Any, requires_grad: bool, **params: Any) -> Tensor:
@@ -80,8 +74,6 @@ def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
 def from_sequence_or_array(data: Any, dtype: np.dtype | None = None) -> Tensor:
     """A fresh copy of any data as a tensor."""
     if isinstance(data, Tensor):
-        from funcnn.ops.elementwise import clone, detach
-
         copy = clone(detach(data))
         return copy if dtype is None else cast(copy, dtype)
     if isinstance(data, Sequence) and not isinstance(data, (str, bytes)):
@@ -149,7 +141,7 @@ def _float(dtype: Any) -> np.dtype:
 def zeros(*sizes: Any, size: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Zeros of this shape, given as ints or as one tuple."""
     shape, dtype = _sizes("zeros", sizes if size is None else (size,)), _float(dtype)
-    if _inside():
+    if inside():
         return _applied(full_p, device, requires_grad, shape=shape, value=0, dtype=dtype)
     return _new(memory.filled(shape, dtype, 0), device, requires_grad)
 
@@ -157,7 +149,7 @@ def zeros(*sizes: Any, size: Any = None, dtype: Any = None, device: Any = None, 
 def ones(*sizes: Any, size: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Ones of this shape, given as ints or as one tuple."""
     shape, dtype = _sizes("ones", sizes if size is None else (size,)), _float(dtype)
-    if _inside():
+    if inside():
         return _applied(full_p, device, requires_grad, shape=shape, value=1, dtype=dtype)
     return _new(memory.filled(shape, dtype, 1), device, requires_grad)
 
@@ -165,7 +157,7 @@ def ones(*sizes: Any, size: Any = None, dtype: Any = None, device: Any = None, r
 def empty(*sizes: Any, size: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Uninitialised memory of this shape, given as ints or as one tuple."""
     shape, dtype = _sizes("empty", sizes if size is None else (size,)), _float(dtype)
-    if _inside():
+    if inside():
         return _applied(full_p, device, requires_grad, shape=shape, value=0, dtype=dtype)
     return _new(memory.empty(shape, dtype), device, requires_grad)
 
@@ -177,16 +169,13 @@ def full(size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, r
         return _filled(shape, fill_value, dtype, device, requires_grad)
     dtype = dtypes.scalar_dtype(fill_value) if dtype is None else dtypes.as_dtype(dtype)
     number = dtypes.number("full", fill_value, dtype)
-    if _inside():
+    if inside():
         return _applied(full_p, device, requires_grad, shape=shape, value=number.item(), dtype=dtype)
     return _new(memory.filled(shape, dtype, number), device, requires_grad)
 
 
 def _filled(shape: tuple, value: Tensor, dtype: Any, device: Any, requires_grad: bool) -> Tensor:
     """``value``, which may be traced, in memory of its own."""
-    from funcnn.ops.elementwise import clone
-    from funcnn.ops.movement import expand, reshape
-
     check_device(device)
     if value._v.size != 1:
         raise ShapeError(f"full: fill_value must be a single number, got a tensor of shape {tuple(value.shape)}")
@@ -246,7 +235,7 @@ def arange(
     dtype = (dtypes.int64 if whole else dtypes.default_float()) if dtype is None else dtypes.as_dtype(dtype)
     count = -((start - end) // step) if whole else math.ceil((end - start) / step)
     start, step = (start, step) if whole else (float(start), float(step))
-    if _inside():
+    if inside():
         return _applied(iota_p, device, requires_grad, size=count, start=start, step=step, dtype=dtype)
     return _new(memory.copied(_range(count, start, step), dtype), device, requires_grad)
 
@@ -279,7 +268,7 @@ def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = None, 
     if n < 0 or (m is not None and m < 0):
         raise ShapeError(f"eye: sizes must not be negative, got {(n, m)}")
     dtype = _float(dtype)
-    if _inside():
+    if inside():
         return _applied(eye_p, device, requires_grad, n=n, m=n if m is None else m, dtype=dtype)
     array = memory.filled((n, n if m is None else m), dtype, 0)
     np.fill_diagonal(array[:n], 1)
@@ -288,16 +277,6 @@ def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = None, 
 
 def tri(rows: int, cols: int, diagonal: int = 0) -> Tensor:
     """The mask of the lower triangle of a matrix, up to the ``diagonal``-th."""
-    if not _inside():
+    if not inside():
         return wrap(np.tri(rows, cols, diagonal, bool))
-    from funcnn.ops.elementwise import ge
-    from funcnn.ops.movement import reshape
-
     return ge(reshape(arange(diagonal, diagonal + rows), (rows, 1)), arange(cols))
-
-
-def require_floating(name: str, t: Tensor) -> Tensor:
-    """``t``, which must be floating-point. Raises ``DTypeError``."""
-    if t._v.dtype.kind != "f":
-        raise DTypeError(f"{name}: expected a floating-point tensor, got {t.dtype}; convert with .float()")
-    return t

@@ -19,12 +19,16 @@ from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu import embedding as kernels
 from funcnn.kernels.cpu import threads
-from funcnn.ops.common import all_batched, cast, operand
+from funcnn.ops.arithmetic import add, mul, reciprocal, true_divide
+from funcnn.ops.base.batching import all_batched
+from funcnn.ops.base.promote import operand
+from funcnn.ops.base.structure import cast
+from funcnn.ops.comparison import eq, gt, lt
 from funcnn.ops.creation import arange, ones
-from funcnn.ops.elementwise import add, eq, gt, lt, mul, reciprocal, stop_gradient, true_divide, where
 from funcnn.ops.index import index_put_p
-from funcnn.ops.movement import movedim, reshape, unsqueeze
-from funcnn.ops.reduce import norm
+from funcnn.ops.movement import movedim, reshape, stop_gradient, unsqueeze
+from funcnn.ops.select import where
+from funcnn.ops.vector_norm import norm
 
 CHUNK = 1 << 15  # bytes of output of a chunk of copied rows
 COPY_NS = 0.15  # a byte read and written, out of the cache

@@ -21,9 +21,11 @@ from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.entropy import cross_entropy_pick
 from funcnn.kernels.cpu.memory import fresh
 from funcnn.ops import softmax_cpu
-from funcnn.ops.common import all_batched, cast, fold, unfold_batch
+from funcnn.ops.arithmetic import add, mul, neg, sub, true_divide
+from funcnn.ops.base.batching import all_batched, fold, unfold_batch
+from funcnn.ops.base.structure import cast
+from funcnn.ops.comparison import eq, ne
 from funcnn.ops.creation import arange
-from funcnn.ops.elementwise import add, eq, mul, ne, neg, sub, true_divide
 from funcnn.ops.math import exp
 from funcnn.ops.movement import expand, reshape, unsqueeze
 from funcnn.ops.reduce import sum as sum_

@@ -12,8 +12,9 @@ from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu import fold as kernels
 from funcnn.kernels.cpu import threads
-from funcnn.ops.common import fold as merge
-from funcnn.ops.common import operand, unfold_batch
+from funcnn.ops.base.batching import fold as merge
+from funcnn.ops.base.batching import unfold_batch
+from funcnn.ops.base.promote import operand
 from funcnn.ops.conv import per_dim
 from funcnn.ops.movement import reshape
 

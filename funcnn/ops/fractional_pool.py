@@ -12,7 +12,8 @@ from funcnn.core.errors import ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.ops import pool_cpu
-from funcnn.ops.common import numel, operand
+from funcnn.ops.base.dims import numel
+from funcnn.ops.base.promote import operand
 from funcnn.ops.conv import per_dim
 from funcnn.ops.generator import draw_key
 from funcnn.ops.pool import folded, images_of, index_dtype, named, pooled_with_indices, scatter_vjp

@@ -16,12 +16,19 @@ from funcnn.core.mutation import assign
 from funcnn.core.primitive import Primitive, quietly
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.interrupts import Leaving
-from funcnn.ops.common import cast, size_args, to_tensor
+from funcnn.ops.arithmetic import add, mul
+from funcnn.ops.base.dims import size_args
+from funcnn.ops.base.promote import to_tensor
+from funcnn.ops.base.structure import cast
+from funcnn.ops.comparison import lt
 from funcnn.ops.creation import check_device
-from funcnn.ops.elementwise import add, clone, detach, lt, mul
-from funcnn.ops.movement import select
+from funcnn.ops.math import log
+from funcnn.ops.movement import clone, detach, select, unsqueeze
 from funcnn.ops.random import bernoulli as bernoulli_from
 from funcnn.ops.random import checked_values, fold_in, key, normal_from, permutation, randint_from, split, uniform_from
+from funcnn.ops.reduce import sum as sum_
+from funcnn.ops.scan import cumsum
+from funcnn.ops.sort import topk
 
 
 class NoKey(FuncnnError, ValueError):
@@ -289,12 +296,6 @@ def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *, g
 
     Raises ``ValueError`` for weights that are negative or not finite, and for rows whose sum is 0.
     """
-    from funcnn.ops.math import log
-    from funcnn.ops.movement import unsqueeze
-    from funcnn.ops.reduce import sum as sum_
-    from funcnn.ops.scan import cumsum
-    from funcnn.ops.sort import topk
-
     input = _sampled(input, num_samples)
     shape, dtype = tuple(input._v.shape), input._v.dtype
     if replacement:

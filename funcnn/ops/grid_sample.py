@@ -21,15 +21,21 @@ from funcnn.kernels.cpu import grid_sample as kernels
 from funcnn.kernels.cpu import threads
 from funcnn.kernels.cpu.grid_taps import BLOCK, BORDER, FLOATS, INTS, REFLECTION, SKIPPED, ZEROS
 from funcnn.kernels.cpu.memory import empty
-from funcnn.ops.common import all_batched, cast, fold, numel, operand, require_same_dtype, unfold_batch
+from funcnn.ops.along import gather
+from funcnn.ops.arithmetic import abs as abs_
+from funcnn.ops.arithmetic import add, mul, remainder, sub
+from funcnn.ops.base.batching import all_batched, fold, unfold_batch
+from funcnn.ops.base.dims import numel
+from funcnn.ops.base.promote import operand, require_same_dtype
+from funcnn.ops.base.structure import cast
+from funcnn.ops.bounds import clamp
+from funcnn.ops.comparison import eq, ge, le, logical_and
 from funcnn.ops.creation import ones, zeros
-from funcnn.ops.elementwise import abs as abs_
-from funcnn.ops.elementwise import add, clamp, eq, ge, le, logical_and, mul, remainder, stop_gradient, sub, where
-from funcnn.ops.index import gather
 from funcnn.ops.join import stack
 from funcnn.ops.math import floor
 from funcnn.ops.matmul import matmul
-from funcnn.ops.movement import expand, reshape, select, transpose, unsqueeze
+from funcnn.ops.movement import expand, reshape, select, stop_gradient, transpose, unsqueeze
+from funcnn.ops.select import where
 
 PLACE_NS, TAP_NS = 10.0, 0.15  # of the tables of a place; of a number that is read
 TAPS = {"nearest": 1, "bilinear": 2, "bicubic": 4}

@@ -1,4 +1,4 @@
-"""Indexing: ``x[...]`` with every kind of index, gather, index_select.
+"""Indexing: ``x[...]`` with every kind of index, index_select, masks and what they hold.
 
 Basic indices (ints, slices, None, Ellipsis) are views. Integer tensors, lists and masks go through one primitive that
 indexes the leading dimensions; permuting them to the front and the result back gives PyTorch's placement.
@@ -12,16 +12,19 @@ import numpy as np
 
 from funcnn.core import dtypes
 from funcnn.core.aval import Aval
-from funcnn.core.errors import DTypeError, ShapeError, TracerError
-from funcnn.core.graph import rescue
+from funcnn.core.errors import ShapeError, TracerError
 from funcnn.core.interpreter import numbers
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor, constant, refresh
-from funcnn.ops.common import all_batched, broadcast, cast, normalize_dim, stored, to_tensor
+from funcnn.ops.along import one_dim
+from funcnn.ops.base.batching import all_batched
+from funcnn.ops.base.dims import broadcast, normalize_dim
+from funcnn.ops.base.promote import stored, to_tensor
+from funcnn.ops.base.structure import cast, reshape_p
 from funcnn.ops.creation import arange, zeros
-from funcnn.ops.elementwise import where
 from funcnn.ops.inplace import overwrite, write
-from funcnn.ops.movement import expand, movedim, reshape, reshape_p, select, slice_dim, unsqueeze
+from funcnn.ops.movement import apart, expand, movedim, reshape, select, slice_dim, unsqueeze
+from funcnn.ops.select import where as choose
 
 
 # ---- primitives on the leading dimensions -----------------------------------------------------------------------------
@@ -269,77 +272,6 @@ def index_put(input: Tensor, indices: Any, values: Any, accumulate: bool = False
 
 
 # ---- along one dimension ----------------------------------------------------------------------------------------------
-def _gather_shape(x: Any, index: Any, dim: int) -> tuple:
-    if len(index.shape) != len(x.shape) or any(
-        i > s for d, (i, s) in enumerate(zip(index.shape, x.shape, strict=True)) if d != dim
-    ):
-        raise ShapeError(
-            f"gather: index of shape {tuple(index.shape)} must have the rank of {tuple(x.shape)} and be no larger "
-            f"except in dimension {dim}"
-        )
-    if index.dtype.kind not in "iu":
-        raise DTypeError(f"gather: index must be an integer tensor, got {index.dtype}")
-    return (Aval(tuple(index.shape), x.dtype),)
-
-
-def mesh(index: np.ndarray, dim: int) -> tuple:
-    """The NumPy index that addresses, at each point of ``index``, that point with coordinate ``dim`` replaced."""
-    grid: list = list(np.ogrid[tuple(slice(0, s) for s in index.shape)])
-    grid[dim] = index
-    return tuple(grid)
-
-
-def _gather(ins: list, outs: list, dim: int) -> None:
-    outs[0][...] = ins[0][mesh(ins[1], dim)]
-
-
-def _gather_vjp(g: Tensor, ins: list, o: Tensor, dim: int) -> tuple:
-    from funcnn.ops.scatter import scatter_p
-
-    x, index = ins
-    return lambda: scatter_p(zeros(tuple(x._v.shape), dtype=x._v.dtype), index, g, dim=dim, mode="add"), None
-
-
-gather_p = Primitive(
-    "gather",
-    _gather_shape,
-    cpu=_gather,
-    vjp=_gather_vjp,
-    batch=lambda n, ins, batched, dim: gather_p(*all_batched(n, ins, batched), dim=dim + 1),
-    check=lambda ins, dim: in_positive_range("gather", ins[1], ins[0].shape[dim], dim),
-)
-
-
-def in_positive_range(name: str, index: np.ndarray, size: int, dim: int) -> None:
-    """Raise ``IndexError`` unless every index is in [0, size)."""
-    if index.size and (index.min() < 0 or index.max() >= size):
-        bad = index[(index < 0) | (index >= size)].flat[0]
-        raise IndexError(f"{name}: index {bad} is out of range for dimension {dim} of size {size}")
-
-
-def gather(input: Any, dim: int, index: Any) -> Tensor:
-    """``out[i][j] = input[index[i][j]][j]`` (for dim 0): at each point of ``index``, coordinate ``dim`` replaced by it."""
-    x, index = to_tensor(input), to_tensor(index)
-    dim = normalize_dim("gather", dim, x.ndim)
-    if x.ndim and index.ndim:
-        return gather_p(x, index, dim=dim)
-    return reshape(gather_p(one_dim(x), one_dim(index), dim=dim), tuple(index._v.shape))
-
-
-def one_dim(t: Tensor) -> Tensor:
-    """A 0-d tensor as a vector of one element, others as they are: along a dimension PyTorch takes the one for the other."""
-    return t if t.ndim else reshape(t, (1,))
-
-
-def take_along_dim(input: Any, indices: Any, dim: int | None = None) -> Tensor:
-    """As ``gather``, broadcasting the other dimensions; without ``dim`` on the flattened tensor."""
-    x, index = to_tensor(input), to_tensor(indices)
-    if dim is None:
-        return rescue(gather(reshape(x, (x._v.size,)), 0, reshape(index, (index._v.size,))))
-    dim = normalize_dim("take_along_dim", dim, x.ndim)
-    rest = broadcast("take_along_dim", *[(*t._v.shape[:dim], 1, *t._v.shape[dim + 1 :]) for t in (x, index)])
-    wide = [expand(t, (*rest[:dim], t._v.shape[dim], *rest[dim + 1 :])) for t in (x, index)]
-    return rescue(gather(wide[0], dim, wide[1]))
 
 
 def index_select(input: Any, dim: int, index: Any) -> Tensor:
@@ -371,7 +303,7 @@ def masked_fill(input: Any, mask: Any, value: Any) -> Tensor:
         raise ShapeError(
             f"masked_fill: value must be a number or a 0-d tensor, got shape {tuple(value.shape)}; use where"
         )
-    return where(mask, value, x)
+    return choose(mask, value, x)
 
 
 def masked_select(input: Any, mask: Any) -> Tensor:
@@ -379,6 +311,13 @@ def masked_select(input: Any, mask: Any) -> Tensor:
     x, m = to_tensor(input), to_tensor(mask)
     shape = broadcast("masked_select", tuple(x._v.shape), tuple(m._v.shape))
     return getitem(expand(x, shape), expand(m, shape))
+
+
+def where(condition: Any, input: Any = None, other: Any = None) -> Any:
+    """``input`` where ``condition`` holds, else ``other``; all broadcast. With the condition alone: its indices."""
+    if input is None and other is None:
+        return nonzero(condition, as_tuple=True)
+    return choose(condition, input, other)
 
 
 def nonzero(input: Any, *, as_tuple: bool = False) -> Any:
@@ -398,3 +337,18 @@ def nonzero(input: Any, *, as_tuple: bool = False) -> Any:
     if x.ndim == 0:
         return constant(np.zeros((int(bool(value)), 0), np.int64))
     return constant(np.stack(found, axis=1))
+
+
+# ---- repeating --------------------------------------------------------------------------------------------------------
+def repeat_interleave(input: Any, repeats: Any, dim: int | None = None) -> Tensor:
+    """Each element (along ``dim``, or of the flattened tensor) ``repeats`` times in a row; repeats may be a tensor."""
+    x = to_tensor(input)
+    if dim is None:
+        x, dim = reshape(x, (x._v.size,)), 0
+    dim = normalize_dim("repeat_interleave", dim, x.ndim)
+    if isinstance(repeats, int):
+        shape = tuple(x._v.shape)
+        wide = expand(unsqueeze(x, dim + 1), (*shape[: dim + 1], repeats, *shape[dim + 1 :]))
+        return apart(reshape(wide, (*shape[:dim], shape[dim] * repeats, *shape[dim + 1 :])), x)
+    counts = to_tensor(repeats).numpy()  # type: ignore[attr-defined]
+    return index_select(x, dim, to_tensor(np.repeat(np.arange(x._v.shape[dim]), counts)))

@@ -10,9 +10,10 @@ from funcnn.core.errors import DTypeError
 from funcnn.core.graph import Node, track
 from funcnn.core.mutation import assign
 from funcnn.core.tensor import Tensor, constant, current, refresh, wrap
-from funcnn.ops.common import cast, to_tensor
-from funcnn.ops.elementwise import clone, where
-from funcnn.ops.movement import expand, expand_p, permute_p, reshape_p, slice_put_p
+from funcnn.ops.base.promote import to_tensor
+from funcnn.ops.base.structure import cast, expand_p, permute_p, reshape_p, slice_put_p
+from funcnn.ops.movement import clone, expand
+from funcnn.ops.select import where
 from funcnn.ops.windows import covered, windows_p
 
 

@@ -19,7 +19,8 @@ from funcnn.kernels.cpu import interpolate as kernels
 from funcnn.kernels.cpu import threads
 from funcnn.kernels.cpu.memory import empty, fresh
 from funcnn.ops import adaptive_pool
-from funcnn.ops.common import fold, operand, unfold_batch
+from funcnn.ops.base.batching import fold, unfold_batch
+from funcnn.ops.base.promote import operand
 from funcnn.ops.interpolate_bytes import resize_bytes_p
 from funcnn.ops.resample import Axis, rows_of, table
 

@@ -12,9 +12,11 @@ from funcnn.core.aval import Aval
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
-from funcnn.ops.common import all_batched, cast, normalize_dim, normalize_dims, size_args, to_tensor
-from funcnn.ops.elementwise import apart
-from funcnn.ops.movement import expand, movedim, reshape, select, slice_dim, unsqueeze
+from funcnn.ops.base.batching import all_batched
+from funcnn.ops.base.dims import normalize_dim, normalize_dims, size_args
+from funcnn.ops.base.promote import to_tensor
+from funcnn.ops.base.structure import cast
+from funcnn.ops.movement import apart, expand, movedim, reshape, select, slice_dim, unsqueeze
 
 
 # ---- joining ----------------------------------------------------------------------------------------------------------
@@ -157,22 +159,6 @@ def tile(input: Any, *dims: Any) -> Tensor:
     """As ``repeat``, with missing leading counts taken as 1."""
     x, times = to_tensor(input), size_args(dims)
     return repeat(x, (1,) * (x.ndim - len(times)) + times)
-
-
-def repeat_interleave(input: Any, repeats: Any, dim: int | None = None) -> Tensor:
-    """Each element (along ``dim``, or of the flattened tensor) ``repeats`` times in a row; repeats may be a tensor."""
-    x = to_tensor(input)
-    if dim is None:
-        x, dim = reshape(x, (x._v.size,)), 0
-    dim = normalize_dim("repeat_interleave", dim, x.ndim)
-    if isinstance(repeats, int):
-        shape = tuple(x._v.shape)
-        wide = expand(unsqueeze(x, dim + 1), (*shape[: dim + 1], repeats, *shape[dim + 1 :]))
-        return apart(reshape(wide, (*shape[:dim], shape[dim] * repeats, *shape[dim + 1 :])), x)
-    from funcnn.ops.index import index_select
-
-    counts = to_tensor(repeats).numpy()  # type: ignore[attr-defined]
-    return index_select(x, dim, to_tensor(np.repeat(np.arange(x._v.shape[dim]), counts)))
 
 
 # ---- reversing and rotating -------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The primitive behind logsumexp: ``log(sum(exp(x)))`` along one dimension, which is dropped, and its gradient."""
+"""logsumexp: ``log(sum(exp(x)))``; its primitive runs along one dimension, which is dropped."""
 
 from __future__ import annotations
 
@@ -6,14 +6,19 @@ from typing import Any
 
 import numpy as np
 
+from funcnn.core import dtypes
 from funcnn.core.aval import Aval
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.memory import fresh
 from funcnn.ops import softmax_cpu
-from funcnn.ops.common import all_batched
-from funcnn.ops.elementwise import mul, neg, sub
-from funcnn.ops.math import exp
+from funcnn.ops.arithmetic import mul, neg, sub
+from funcnn.ops.base.batching import all_batched
+from funcnn.ops.base.dims import count_over, normalize_dims
+from funcnn.ops.base.promote import floating
+from funcnn.ops.base.reduction import kept
+from funcnn.ops.base.structure import cast, permute_p, reduce, reshape_p, sum_p
+from funcnn.ops.math import exp, log
 from funcnn.ops.movement import unsqueeze
 
 
@@ -48,8 +53,6 @@ def _grad_run(ins: list, outs: list, dim: int) -> None:
 
 def _grad_vjp(u: Tensor, ins: list, o: Tensor, dim: int) -> tuple:
     """The derivatives of ``g * exp(x - y)``."""
-    from funcnn.ops.reduce import sum_p
-
     g, x, y = ins
     share = mul(u, exp(sub(x, unsqueeze(y, dim))))
     return (
@@ -67,3 +70,24 @@ logsumexp_grad_p = Primitive(
     "logsumexp_grad", lambda g, x, y, dim: (Aval(tuple(x.shape), x.dtype),), _grad_run, vjp=_grad_vjp,
     batch=lambda n, ins, batched, dim: logsumexp_grad_p(*all_batched(n, ins, batched), dim=dim + 1),
 )  # fmt: skip
+
+
+def logsumexp(input: Any, dim: Any = None, keepdim: bool = False) -> Tensor:
+    """``log(sum(exp(input)))`` over ``dim`` without overflow."""
+    x = floating(input)
+    axes = normalize_dims("logsumexp", dim, x.ndim)
+    if not axes:
+        return mul(x, 1.0)
+    if not count_over(x, axes, "logsumexp"):
+        return log(reduce(sum_p, x, axes, keepdim))
+    half = x._v.dtype.itemsize < 4
+    wide = cast(x, dtypes.float32) if half else x
+    kept_axes = tuple(axis for axis in range(x.ndim) if axis not in axes)
+    first = axes[0]
+    if axes[-1] - first >= len(axes):  # not side by side
+        wide, first = permute_p(wide, dims=(*kept_axes, *axes)), len(kept_axes)
+    shape = tuple(wide._v.shape)
+    rows = (*shape[:first], count_over(x, axes, "logsumexp"), *shape[first + len(axes) :])
+    out = logsumexp_p(wide if len(axes) == 1 else reshape_p(wide, shape=rows), dim=first)
+    out = cast(out, x._v.dtype) if half else out
+    return reshape_p(out, shape=kept(tuple(x._v.shape), axes)) if keepdim else out

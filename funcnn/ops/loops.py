@@ -1,4 +1,4 @@
-"""Elementwise kernels as implementations of primitives, and activations whose forward and gradient are one loop each."""
+"""Elementwise kernels as implementations of primitives."""
 
 from __future__ import annotations
 
@@ -11,13 +11,11 @@ import numpy as np
 
 from funcnn.core import dtypes
 from funcnn.core.errors import DTypeError, ShapeError
-from funcnn.core.primitive import Implementation, Primitive
-from funcnn.core.tensor import Tensor
+from funcnn.core.primitive import Implementation
 from funcnn.kernels.cpu import broadcast
 from funcnn.kernels.cpu import elementwise as kernels
 from funcnn.kernels.cpu.memory import empty
 from funcnn.kernels.cpu.threads import WORTHWHILE, workers
-from funcnn.ops.common import all_batched
 
 RUN = 16  # numbers at least that meet one number, or a whole vector, where shapes differ
 FEW, SELECT_NS = 1 << 13, 0.15  # elements from which a kernel chooses, nanoseconds an element
@@ -159,53 +157,3 @@ def fast(name: str, cost: float, numpy: str = "", least: float | None = None) ->
     """Implementations of an elementwise function: its kernel for large inputs, NumPy's function for the others."""
     function = getattr(np, numpy or name)
     return with_kernel(getattr(kernels, name), cost, lambda ins, outs: function(ins[0], outs[0]), least)
-
-
-def gradient(name: str, cpu: Any, curve: Callable | None) -> Primitive:
-    """The primitive ``g f'(k)`` of a cotangent g and what it is a function of, k: an input or an output.
-
-    curve: ``curve(k, **params)``, the derivative of f' in terms of operations, or None where it is 0.
-    """
-
-    def shape(g: Any, k: Any, **params: Any) -> tuple:
-        if tuple(g.shape) != tuple(k.shape) or g.dtype != k.dtype:
-            raise ShapeError(
-                f"{name}: expected a cotangent like the value, {k.dtype}{tuple(k.shape)}, got {g.dtype}{tuple(g.shape)}"
-            )
-        return (k,)
-
-    def vjp(c: Tensor, ins: list, o: Tensor, **params: Any) -> tuple:
-        from funcnn.ops.creation import zeros_like
-        from funcnn.ops.elementwise import mul
-
-        g, k = ins
-        bent = (lambda: zeros_like(k)) if curve is None else (lambda: mul(mul(c, g), curve(k, **params)))
-        return lambda: prim(c, k, **params), bent
-
-    prim = Primitive(
-        name,
-        shape,
-        cpu=cpu,
-        vjp=vjp,
-        batch=lambda n, ins, batched, **params: prim(*all_batched(n, ins, batched), **params),
-    )
-    return prim
-
-
-def activation(name: str, kernel: Any, grad_kernel: Any, cost: float, curve: Callable | None) -> Primitive:
-    """A primitive of one floating-point input and number parameters, with one loop forward and one backward."""
-    grad = gradient(name + "_grad", looped(grad_kernel, 1.4 * cost), curve)
-
-    def shape(x: Any, **params: Any) -> tuple:
-        if x.dtype.kind != "f":
-            raise DTypeError(f"{name}: expected a floating-point input, got {x.dtype}; convert with .float()")
-        return (x,)
-
-    prim = Primitive(
-        name,
-        shape,
-        cpu=looped(kernel, cost),
-        vjp=lambda g, ins, o, **params: (grad(g, ins[0], **params),),
-        batch=lambda n, ins, batched, **params: prim(ins[0], **params),
-    )
-    return prim

@@ -13,15 +13,22 @@ from funcnn.core.graph import rescue
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.ops.activation import SATURATED, softplus
-from funcnn.ops.common import all_batched, cast, numel, operand, require_same_dtype, to_tensor
-from funcnn.ops.elementwise import abs as abs_
-from funcnn.ops.elementwise import add, clamp, eq, ge, mul, ne, neg, square, sub, true_divide, where
+from funcnn.ops.along import gather
+from funcnn.ops.arithmetic import abs as abs_
+from funcnn.ops.arithmetic import add, mul, neg, square, sub, true_divide
+from funcnn.ops.base.batching import all_batched
+from funcnn.ops.base.dims import numel
+from funcnn.ops.base.promote import operand, require_same_dtype, to_tensor
+from funcnn.ops.base.structure import cast
+from funcnn.ops.bounds import clamp
+from funcnn.ops.comparison import eq, ge, ne
 from funcnn.ops.entropy import entropy_p, in_classes
-from funcnn.ops.index import gather, index_p
+from funcnn.ops.index import index_p
 from funcnn.ops.math import exp, log
 from funcnn.ops.movement import reshape, unsqueeze
 from funcnn.ops.reduce import mean
 from funcnn.ops.reduce import sum as sum_
+from funcnn.ops.select import where
 from funcnn.ops.softmax import log_softmax
 
 

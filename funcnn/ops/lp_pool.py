@@ -7,10 +7,10 @@ from typing import Any
 
 from funcnn.core.tensor import Tensor
 from funcnn.ops import pool as pools
-from funcnn.ops.common import numel
+from funcnn.ops.arithmetic import abs as abs_
+from funcnn.ops.arithmetic import mul, sign
+from funcnn.ops.base.dims import numel
 from funcnn.ops.conv import per_dim
-from funcnn.ops.elementwise import abs as abs_
-from funcnn.ops.elementwise import mul, sign
 from funcnn.ops.math import pow as pow_
 from funcnn.ops.math import relu
 from funcnn.ops.pool import images_of, named, without_batch

@@ -12,8 +12,10 @@ from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu import lrn as kernels
 from funcnn.kernels.cpu import threads
 from funcnn.kernels.cpu.memory import empty
-from funcnn.ops.common import all_batched, fold, numel, operand, unfold_batch
-from funcnn.ops.elementwise import add, mul
+from funcnn.ops.arithmetic import add, mul
+from funcnn.ops.base.batching import all_batched, fold, unfold_batch
+from funcnn.ops.base.dims import numel
+from funcnn.ops.base.promote import operand
 from funcnn.ops.math import pow
 from funcnn.ops.movement import narrow, reshape
 from funcnn.ops.normalize import checked

@@ -14,11 +14,16 @@ from funcnn.core.primitive import Implementation, Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu import activation as activation_kernels
 from funcnn.kernels.cpu import elementwise as kernels
-from funcnn.ops.common import batch_elementwise, broadcast, promoted, require_same_dtype, to_tensor, unbroadcast
-from funcnn.ops.creation import require_floating
-from funcnn.ops.declare import binary, flat_slope, unary
-from funcnn.ops.elementwise import add, div, eq, ge, logical_and, mul, neg, sub, where
-from funcnn.ops.loops import fast, gradient, looped, pairwise, with_kernel
+from funcnn.ops.arithmetic import add, div, mul, neg, sub
+from funcnn.ops.base.batching import batch_elementwise
+from funcnn.ops.base.declare import binary, flat_slope, unary
+from funcnn.ops.base.dims import broadcast
+from funcnn.ops.base.promote import promoted, require_floating, require_same_dtype, to_tensor
+from funcnn.ops.base.structure import unbroadcast
+from funcnn.ops.comparison import eq, ge, logical_and
+from funcnn.ops.curves import gradient
+from funcnn.ops.loops import fast, looped, pairwise, with_kernel
+from funcnn.ops.select import where
 
 _TWO_OVER_ROOT_PI = 2.0 / math.sqrt(math.pi)
 _LN2, _LN10 = math.log(2.0), math.log(10.0)

@@ -10,22 +10,15 @@ from funcnn.core.graph import rescue
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.ops import matmul_cpu as cpu
-from funcnn.ops.common import (
-    aligned,
-    all_batched,
-    broadcast,
-    normalize_dim,
-    numel,
-    operand,
-    require_same_dtype,
-    to_tensor,
-    unbroadcast,
-)
-from funcnn.ops.elementwise import add, mul
+from funcnn.ops.arithmetic import add, mul
+from funcnn.ops.base.batching import aligned, all_batched
+from funcnn.ops.base.dims import broadcast, normalize_dim, numel
+from funcnn.ops.base.promote import operand, require_same_dtype, to_tensor
+from funcnn.ops.base.structure import unbroadcast
 from funcnn.ops.movement import expand, permute, reshape, transpose, unsqueeze
 from funcnn.ops.reduce import sum as sum_
-from funcnn.ops.reduce import trace as trace
 from funcnn.ops.triangle import diagonal
+from funcnn.ops.triangle import trace as trace
 
 
 def _matmul_shape(x: Any, y: Any) -> tuple:

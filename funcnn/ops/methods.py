@@ -12,10 +12,15 @@ from funcnn.core.errors import ShapeError
 from funcnn.core.mutation import restructure
 from funcnn.core.tensor import Tensor
 from funcnn.ops import (
+    along,
+    arithmetic,
+    bounds,
     closeness,
-    elementwise,
+    comparison,
+    extrema,
     index,
     join,
+    logsumexp,
     math,
     matmul,
     moments,
@@ -26,34 +31,41 @@ from funcnn.ops import (
     softmax,
     sort,
     triangle,
+    vector_norm,
     windows,
 )
-from funcnn.ops.common import broadcast, cast, stored, to_tensor
+from funcnn.ops.base.dims import broadcast
+from funcnn.ops.base.promote import stored, to_tensor
+from funcnn.ops.base.structure import cast
 from funcnn.ops.inplace import fill, overwrite, replaced
 from funcnn.ops.movement import expand
 
 # Every name is a function whose first argument is the tensor; a trailing "_" asks for the in-place form as well.
 METHODS: dict[Any, str] = {
-    elementwise: """add_ sub_ mul_ div_ floor_divide_ remainder_ fmod_ maximum minimum fmax fmin neg_ abs_ sign_ positive
-        square_ reciprocal_ eq ne lt le gt ge logical_and_ logical_or_ logical_xor_ logical_not_ bitwise_and_ bitwise_or_
-        bitwise_xor_ bitwise_not_ bitwise_left_shift_ bitwise_right_shift_ isnan isinf isfinite clamp_ clip_ clone
-        detach""",
+    arithmetic: """add_ sub_ mul_ div_ floor_divide_ remainder_ fmod_ neg_ abs_ sign_ positive square_ reciprocal_""",
+    bounds: "maximum minimum fmax fmin clamp_ clip_",
+    comparison: """eq ne lt le gt ge logical_and_ logical_or_ logical_xor_ logical_not_ bitwise_and_ bitwise_or_ bitwise_xor_
+        bitwise_not_ bitwise_left_shift_ bitwise_right_shift_ isnan isinf isfinite""",
     closeness: "isclose allclose equal",
     math: """ceil_ floor_ trunc_ round_ frac_ fix_ exp_ exp2_ expm1_ log_ log2_ log10_ log1p_ sqrt_ rsqrt_ pow_ logaddexp
         hypot_ sin_ cos_ tan_ asin_ acos_ atan_ atan2_ sinh_ cosh_ tanh_ asinh_ acosh_ atanh_ erf_ erfc_ erfinv_ sigmoid_
         relu_ lerp_""",
-    reduce: """sum mean prod max min amax amin argmax argmin any all logsumexp norm count_nonzero nansum nanmean
-        median aminmax""",
+    reduce: "sum mean any all count_nonzero nansum nanmean",
+    extrema: "max min amax amin argmax argmin median aminmax",
+    logsumexp: "logsumexp",
+    vector_norm: "norm",
     moments: "var std",
-    scan: "cumsum_ cumprod_ cummax cummin logcumsumexp",
+    scan: "prod cumsum_ cumprod_ cummax cummin logcumsumexp",
     movement: """reshape view flatten unflatten squeeze unsqueeze transpose t permute movedim swapaxes expand expand_as
-        broadcast_to select narrow ravel contiguous""",
-    join: """split chunk tensor_split unbind repeat tile repeat_interleave flip fliplr flipud roll rot90""",
-    index: "gather index_select index_put_ take take_along_dim masked_select nonzero",
-    scatter: "scatter_ scatter_add_ index_add_ index_copy_ index_fill_ masked_fill_ masked_scatter_",
-    triangle: "tril_ triu_ diag diag_embed diagonal",
+        broadcast_to select narrow ravel contiguous
+        clone detach""",
+    join: """split chunk tensor_split unbind repeat tile flip fliplr flipud roll rot90""",
+    along: "gather take_along_dim scatter_ scatter_add_",
+    index: "index_select index_put_ take masked_fill_ masked_select nonzero repeat_interleave",
+    scatter: "index_add_ index_copy_ index_fill_ masked_scatter_",
+    triangle: "tril_ triu_ diag diag_embed diagonal trace",
     windows: "unfold",
-    matmul: "matmul mm bmm mv dot outer addmm_ baddbmm_ inner trace",
+    matmul: "matmul mm bmm mv dot outer addmm_ baddbmm_ inner",
     softmax: "softmax log_softmax",
     sort: "sort argsort topk kthvalue",
 }
@@ -104,10 +116,10 @@ def compared(f: Callable, name: str) -> Callable:
 
 
 _OPERATORS = {
-    "add": elementwise.add, "sub": elementwise.sub, "mul": elementwise.mul, "truediv": elementwise.true_divide,
-    "floordiv": elementwise.floor_divide, "mod": elementwise.remainder, "pow": math.pow, "matmul": matmul.matmul,
-    "and": elementwise.bitwise_and, "or": elementwise.bitwise_or, "xor": elementwise.bitwise_xor,
-    "lshift": elementwise.bitwise_left_shift, "rshift": elementwise.bitwise_right_shift,
+    "add": arithmetic.add, "sub": arithmetic.sub, "mul": arithmetic.mul, "truediv": arithmetic.true_divide,
+    "floordiv": arithmetic.floor_divide, "mod": arithmetic.remainder, "pow": math.pow, "matmul": matmul.matmul,
+    "and": comparison.bitwise_and, "or": comparison.bitwise_or, "xor": comparison.bitwise_xor,
+    "lshift": comparison.bitwise_left_shift, "rshift": comparison.bitwise_right_shift,
 }  # fmt: skip
 
 
@@ -154,15 +166,15 @@ def _attach() -> None:
         setattr(Tensor, f"__{name}__", f)
         setattr(Tensor, f"__r{name}__", reflected(f, f"__r{name}__"))
         setattr(Tensor, f"__i{name}__", inplace(f, f"{name}_"))
-    Tensor.__rtruediv__ = elementwise.rdiv  # type: ignore[attr-defined]
+    Tensor.__rtruediv__ = arithmetic.rdiv  # type: ignore[attr-defined]
     for name in ("eq", "ne", "lt", "le", "gt", "ge"):
-        setattr(Tensor, f"__{name}__", compared(getattr(elementwise, name), f"__{name}__"))
-        setattr(Tensor, f"{name}_", inplace(getattr(elementwise, name), f"{name}_"))
+        setattr(Tensor, f"__{name}__", compared(getattr(comparison, name), f"__{name}__"))
+        setattr(Tensor, f"{name}_", inplace(getattr(comparison, name), f"{name}_"))
     single: dict[str, Any] = {
-        "__neg__": elementwise.neg, "__pos__": elementwise.positive, "__abs__": elementwise.abs,
-        "__invert__": elementwise.bitwise_not, "__getitem__": index.getitem, "__setitem__": index.setitem,
-        "negative": elementwise.neg, "absolute": elementwise.abs, "multiply": elementwise.mul, "subtract": elementwise.sub,
-        "divide": elementwise.div, "true_divide": elementwise.true_divide, "swapdims": movement.swapaxes,
+        "__neg__": arithmetic.neg, "__pos__": arithmetic.positive, "__abs__": arithmetic.abs,
+        "__invert__": comparison.bitwise_not, "__getitem__": index.getitem, "__setitem__": index.setitem,
+        "negative": arithmetic.neg, "absolute": arithmetic.abs, "multiply": arithmetic.mul, "subtract": arithmetic.sub,
+        "divide": arithmetic.div, "true_divide": arithmetic.true_divide, "swapdims": movement.swapaxes,
         "concat": join.cat, "fill_": fill_, "zero_": zero_, "copy_": copy_,
     }  # fmt: skip
     for name, f in single.items():

@@ -8,7 +8,6 @@ Sums are taken in float64, so a mean much larger than the deviations costs no di
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable
 from typing import Any
 
 from funcnn.core import dtypes
@@ -16,12 +15,12 @@ from funcnn.core.aval import Aval
 from funcnn.core.primitive import Implementation, Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.ops import reduce_cpu
-from funcnn.ops.common import cast, normalize_dims, numel, to_tensor
-from funcnn.ops.creation import require_floating
-from funcnn.ops.elementwise import add, eq, mul, sub, true_divide, where
+from funcnn.ops.arithmetic import add, mul, sub, true_divide, zero_safe
+from funcnn.ops.base.dims import normalize_dims, numel
+from funcnn.ops.base.promote import require_floating, to_tensor
+from funcnn.ops.base.reduction import dropped, kept
+from funcnn.ops.base.structure import cast, reshape_p, spread
 from funcnn.ops.math import sqrt
-from funcnn.ops.movement import reshape_p
-from funcnn.ops.reduction import dropped, kept, spread
 
 
 def _shape(x: Any, axes: tuple, freedom: int) -> tuple:
@@ -57,12 +56,6 @@ moments_p = Primitive(
     keeps="io",
     multiple=True,
 )
-
-
-def zero_safe(f: Callable, x: Tensor, at_zero: float = 0.0) -> Tensor:
-    """``f`` of x >= 0 with ``f(0) = at_zero`` and the derivative 0 there, where that of ``f`` is infinite."""
-    zero = eq(x, 0.0)
-    return where(zero, at_zero, f(where(zero, 1.0, x)))
 
 
 def var(

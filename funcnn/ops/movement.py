@@ -1,8 +1,4 @@
-"""Movement: the same elements under another shape, mostly without copying.
-
-The four primitives (reshape, permute, expand, slice) are views: they share memory, and say by ``unview`` how a write to
-the view changes its base. Everything else here is made of them.
-"""
+"""Movement: the same elements under another shape, mostly without copying; clone and detach. Made of ``base.structure``."""
 
 from __future__ import annotations
 
@@ -10,30 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from funcnn.core.aval import Aval
+from funcnn.core.context import ctx
 from funcnn.core.errors import ShapeError
-from funcnn.core.primitive import Primitive, layout
-from funcnn.core.tensor import Tensor
-from funcnn.ops.common import normalize_dim, numel, size_args, to_tensor, unbroadcast
-
+from funcnn.core.primitive import layout
+from funcnn.core.tensor import Loan, Tensor, alias
+from funcnn.ops.base.dims import normalize_dim, numel, size_args
+from funcnn.ops.base.promote import to_tensor
+from funcnn.ops.base.structure import clone_p, expand_p, permute_p, reshape_p, slice_p, stop_gradient_p
 
 # ---- reshape ----------------------------------------------------------------------------------------------------------
-def _reshape_shape(x: Any, shape: tuple) -> tuple:
-    if numel(tuple(x.shape)) != numel(shape):
-        raise ShapeError(f"reshape: shape {shape} does not fit the {x.size} elements of shape {tuple(x.shape)}")
-    return (Aval(shape, x.dtype),)
-
-
-reshape_p = Primitive(
-    "reshape",
-    _reshape_shape,
-    view=lambda x, shape: x.reshape(shape),
-    unview=lambda base, new, shape: reshape(new, base._v.shape),
-    vjp=lambda g, ins, o, shape: (reshape(g, ins[0]._v.shape),),
-    batch=lambda n, ins, batched, shape: reshape_p(ins[0], shape=(n, *shape)),
-    keeps="",
-    may_copy=True,
-)
 
 
 def reshape(input: Any, *shape: Any) -> Tensor:
@@ -113,19 +94,6 @@ def unsqueeze(input: Any, dim: int) -> Tensor:
 
 
 # ---- permute ----------------------------------------------------------------------------------------------------------
-def _inverse(dims: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(sorted(range(len(dims)), key=dims.__getitem__))
-
-
-permute_p = Primitive(
-    "permute",
-    shape=lambda x, dims: (Aval(tuple(x.shape[d] for d in dims), x.dtype),),
-    view=lambda x, dims: x.transpose(dims),
-    unview=lambda base, new, dims: permute_p(new, dims=_inverse(dims)),
-    vjp=lambda g, ins, o, dims: (permute_p(g, dims=_inverse(dims)),),
-    batch=lambda n, ins, batched, dims: permute_p(ins[0], dims=(0, *(d + 1 for d in dims))),
-    keeps="",
-)
 
 
 def permute(input: Any, *dims: Any) -> Tensor:
@@ -178,40 +146,6 @@ def movedim(input: Any, source: Any, destination: Any) -> Tensor:
 
 
 # ---- expand -----------------------------------------------------------------------------------------------------------
-def _expand_shape(x: Any, shape: tuple) -> tuple:
-    lead = len(shape) - x.ndim
-    if lead < 0 or any(d not in (1, s) for d, s in zip(x.shape, shape[lead:], strict=True)):
-        raise ShapeError(f"expand: shape {tuple(x.shape)} cannot be expanded to {shape}; only sizes of 1 can grow")
-    return (Aval(shape, x.dtype),)
-
-
-def _expanded(x: np.ndarray, shape: tuple) -> np.ndarray:
-    """Read-only where elements are shared; with only leading sizes of 1 added it may be written."""
-    return x.reshape(shape) if x.size == numel(shape) else np.broadcast_to(x, shape)
-
-
-def _expand_unview(base: Tensor, new: Tensor, shape: tuple) -> Tensor:
-    if base._v.size == new._v.size:
-        return reshape(new, base._v.shape)
-    raise ShapeError(f"an expanded tensor of shape {shape} shares elements and cannot be written in place; .clone() it")
-
-
-def _expand_batch(n: int, ins: list, batched: list, shape: tuple) -> Tensor:
-    x = ins[0]
-    lead = len(shape) - (x.ndim - 1)
-    own = tuple(x._v.shape)
-    return expand_p(reshape(x, (own[0], *(1,) * lead, *own[1:])), shape=(n, *shape))
-
-
-expand_p = Primitive(
-    "expand",
-    _expand_shape,
-    view=_expanded,
-    unview=_expand_unview,
-    vjp=lambda g, ins, o, shape: (unbroadcast(g, ins[0]._v.shape),),
-    batch=_expand_batch,
-    keeps="",
-)
 
 
 def expand(input: Any, *sizes: Any) -> Tensor:
@@ -235,82 +169,6 @@ def broadcast_to(input: Any, size: Any) -> Tensor:
 
 
 # ---- slice ------------------------------------------------------------------------------------------------------------
-def _slices(starts: tuple, stops: tuple, steps: tuple) -> tuple:
-    return tuple(slice(a, b, c) for a, b, c in zip(starts, stops, steps, strict=True))
-
-
-def _slice_sizes(starts: tuple, stops: tuple, steps: tuple) -> tuple[int, ...]:
-    return tuple(max(0, -(-(b - a) // c)) for a, b, c in zip(starts, stops, steps, strict=True))
-
-
-def _slice_batch(n: int, ins: list, batched: list, starts: tuple, stops: tuple, steps: tuple) -> Tensor:
-    return slice_p(ins[0], starts=(0, *starts), stops=(n, *stops), steps=(1, *steps))
-
-
-slice_p = Primitive(
-    "slice",
-    shape=lambda x, starts, stops, steps: (Aval(_slice_sizes(starts, stops, steps), x.dtype),),
-    view=lambda x, starts, stops, steps: x[_slices(starts, stops, steps) or ...],  # an array also of a 0-d one
-    unview=lambda base, new, **where: slice_put_p(base, new, **where),
-    vjp=lambda g, ins, o, **where: (slice_place(g, ins[0], where),),
-    batch=_slice_batch,
-    keeps="",
-)
-
-
-def slice_place(g: Tensor, like: Tensor, where: dict) -> Tensor:
-    """``g`` at the slice's place in zeros of the shape of ``like``."""
-    return slice_place_p(g, shape=tuple(like._v.shape), **where)
-
-
-def _slice_place(ins: list, outs: list, shape: tuple, **where: Any) -> None:
-    outs[0].fill(0)
-    outs[0][_slices(**where)] = ins[0]
-
-
-def _slice_place_batch(
-    n: int, ins: list, batched: list, shape: tuple, starts: tuple, stops: tuple, steps: tuple
-) -> Tensor:
-    return slice_place_p(ins[0], shape=(n, *shape), starts=(0, *starts), stops=(n, *stops), steps=(1, *steps))
-
-
-slice_place_p = Primitive(
-    "slice_place",
-    lambda new, shape, starts, stops, steps: (Aval(shape, new.dtype),),
-    cpu=_slice_place,
-    vjp=lambda g, ins, o, shape, **where: (slice_p(g, **where),),
-    batch=_slice_place_batch,
-    keeps="",
-)
-
-
-def _slice_put(ins: list, outs: list, starts: tuple, stops: tuple, steps: tuple) -> None:
-    np.copyto(outs[0], ins[0])
-    outs[0][_slices(starts, stops, steps)] = ins[1]
-
-
-def _slice_put_shape(base: Any, new: Any, starts: tuple, stops: tuple, steps: tuple) -> tuple:
-    if tuple(new.shape) != _slice_sizes(starts, stops, steps) or new.dtype != base.dtype:
-        raise ShapeError(f"slice: a value {tuple(new.shape)} does not fit {_slice_sizes(starts, stops, steps)}")
-    return (base,)
-
-
-def _slice_put_vjp(g: Tensor, ins: list, o: Tensor, **where: Any) -> tuple:
-    from funcnn.ops.creation import zeros
-
-    new = ins[1]
-    hole = zeros(tuple(new._v.shape), dtype=new._v.dtype)
-    return lambda: slice_put_p(g, hole, **where), lambda: slice_p(g, **where)
-
-
-def _slice_put_batch(n: int, ins: list, batched: list, starts: tuple, stops: tuple, steps: tuple) -> Tensor:
-    base, new = (x if b else expand(x, (n, *x._v.shape)) for x, b in zip(ins, batched, strict=True))
-    return slice_put_p(base, new, starts=(0, *starts), stops=(n, *stops), steps=(1, *steps))
-
-
-slice_put_p = Primitive(
-    "slice_put", _slice_put_shape, cpu=_slice_put, vjp=_slice_put_vjp, batch=_slice_put_batch, keeps=""
-)
 
 
 def slice_dim(x: Tensor, dim: int, start: int, stop: int, step: int = 1) -> Tensor:
@@ -377,6 +235,42 @@ def contiguous(input: Tensor) -> Tensor:
     """The tensor itself where its memory is in row-major order, else a copy that is."""
     if layout(input).flags.c_contiguous:
         return input
-    from funcnn.ops.elementwise import clone
-
     return clone(input)
+
+
+# ---- clone and detach -------------------------------------------------------------------------------------------------
+def clone(input: Tensor) -> Tensor:
+    """A copy with its own memory; gradients pass."""
+    return clone_p(to_tensor(input))
+
+
+def apart(out: Tensor, input: Tensor) -> Tensor:
+    """``out``, or a copy of it where it shares the memory of ``input``: the result of an operation that promises a copy."""
+    return clone(out) if _root(out) is _root(input) else out
+
+
+def _root(t: Tensor) -> Tensor:
+    while t._view is not None and (base := t._view.source()) is not None:
+        t = base
+    return t
+
+
+def stop_gradient(input: Any) -> Tensor:
+    """``input``, as a constant for every gradient."""
+    return detach(to_tensor(input))
+
+
+def detach(input: Tensor) -> Tensor:
+    """The same values (and memory) without the history: ``backward`` and ``grad`` stop here."""
+    view = input._view
+    traced = ctx.stage is not None or not isinstance(input._v, np.ndarray)
+    saved, ctx.grad = ctx.grad, False
+    try:
+        if view is not None and not view.detached and traced and type(view) is not Loan:
+            base = view.source()
+            assert base is not None, "only a detached alias can lose its base"
+            return view.prim(detach(base), **view.params)  # so that writes reach the base
+        out = stop_gradient_p(input)
+    finally:
+        ctx.grad = saved
+    return alias(out, input, stop_gradient_p, {}, detached=True)

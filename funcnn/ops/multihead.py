@@ -12,15 +12,16 @@ from funcnn.core import dtypes
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.tensor import Tensor
 from funcnn.ops.activation import dropout
+from funcnn.ops.arithmetic import add, mul
 from funcnn.ops.attention import key_decides, scaled_dot_product_attention
-from funcnn.ops.common import operand
+from funcnn.ops.base.promote import operand
 from funcnn.ops.creation import zeros
-from funcnn.ops.elementwise import add, mul, where
 from funcnn.ops.join import cat, chunk
 from funcnn.ops.matmul import linear, matmul
 from funcnn.ops.movement import expand, reshape, slice_dim, squeeze, transpose, unsqueeze
 from funcnn.ops.pad import pad
 from funcnn.ops.reduce import mean
+from funcnn.ops.select import where
 from funcnn.ops.softmax import softmax
 
 NAME = "multi_head_attention_forward"

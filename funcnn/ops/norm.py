@@ -11,9 +11,12 @@ from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.mutation import assign
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
-from funcnn.ops.common import all_batched, cast, fold, numel, operand, require_same_dtype, to_tensor
+from funcnn.ops.arithmetic import add, mul, neg, square, sub
+from funcnn.ops.base.batching import all_batched, fold
+from funcnn.ops.base.dims import numel
+from funcnn.ops.base.promote import operand, require_same_dtype, to_tensor
+from funcnn.ops.base.structure import cast, sum_p
 from funcnn.ops.creation import ones
-from funcnn.ops.elementwise import add, mul, neg, square, sub
 from funcnn.ops.math import rsqrt
 from funcnn.ops.movement import reshape
 from funcnn.ops.norm_cpu import run_scale
@@ -27,7 +30,6 @@ from funcnn.ops.normalize import (
     to_channels,
 )
 from funcnn.ops.reduce import mean as mean_
-from funcnn.ops.reduce import sum_p
 
 
 # ---- evaluation: given statistics ---------------------------------------------------------------------------------------

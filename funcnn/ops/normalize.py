@@ -21,10 +21,12 @@ from funcnn.core.errors import DTypeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.ops import norm_cpu
-from funcnn.ops.common import all_batched, fold, numel, require_same_dtype, unfold_batch
-from funcnn.ops.elementwise import add, mul, neg, square, sub
+from funcnn.ops.arithmetic import add, mul, neg, square, sub
+from funcnn.ops.base.batching import all_batched, fold, unfold_batch
+from funcnn.ops.base.dims import numel
+from funcnn.ops.base.promote import require_same_dtype
+from funcnn.ops.base.structure import sum_p
 from funcnn.ops.movement import expand, movedim, reshape
-from funcnn.ops.reduce import sum_p
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from funcnn.core.aval import Aval
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor, concrete
-from funcnn.ops.common import numel, to_tensor
+from funcnn.ops.base.dims import numel
+from funcnn.ops.base.promote import to_tensor
 
 
 def _one_hot(ins: list, outs: list, classes: int) -> None:

@@ -10,10 +10,10 @@ from funcnn.core.aval import Aval
 from funcnn.core.errors import ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor, constant
-from funcnn.ops.common import to_tensor
-from funcnn.ops.elementwise import apart
+from funcnn.ops.base.promote import to_tensor
+from funcnn.ops.base.structure import slice_p
 from funcnn.ops.index import index_select
-from funcnn.ops.movement import slice_dim
+from funcnn.ops.movement import apart, slice_dim
 
 
 def _inside(shape: tuple, widths: tuple) -> tuple:
@@ -26,8 +26,6 @@ def _pad(ins: list, outs: list, widths: tuple, value: float) -> None:
 
 
 def _pad_vjp(g: Tensor, ins: list, o: Tensor, widths: tuple, value: float) -> tuple:
-    from funcnn.ops.movement import slice_p
-
     shape = tuple(ins[0]._v.shape)
     starts = tuple(before for before, _ in widths)
     stops = tuple(a + s for a, s in zip(starts, shape, strict=True))

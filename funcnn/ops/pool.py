@@ -12,7 +12,10 @@ from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.primitive import Implementation, Primitive
 from funcnn.core.tensor import Tensor, refresh
 from funcnn.ops import pool_cpu, pool_integers
-from funcnn.ops.common import all_batched, cast, fold, numel, operand, unfold_batch
+from funcnn.ops.base.batching import all_batched, fold, unfold_batch
+from funcnn.ops.base.dims import numel
+from funcnn.ops.base.promote import operand
+from funcnn.ops.base.structure import cast
 from funcnn.ops.conv import per_dim
 from funcnn.ops.movement import reshape
 

@@ -21,9 +21,16 @@ from funcnn.kernels.cpu import draw as draw_kernels
 from funcnn.kernels.cpu import philox as philox_kernels
 from funcnn.kernels.cpu.memory import fresh
 from funcnn.kernels.cpu.threads import workers
-from funcnn.ops.common import all_batched, cast, numel, size_args, to_tensor
-from funcnn.ops.elementwise import add, bitwise_right_shift, lt, mul, neg, remainder, where
+from funcnn.ops.arithmetic import add, mul, neg, remainder
+from funcnn.ops.base.batching import all_batched
+from funcnn.ops.base.dims import numel, size_args
+from funcnn.ops.base.promote import to_tensor
+from funcnn.ops.base.structure import cast
+from funcnn.ops.comparison import bitwise_right_shift, lt
+from funcnn.ops.index import index_select
 from funcnn.ops.movement import reshape, slice_dim
+from funcnn.ops.select import where
+from funcnn.ops.sort import argsort
 
 BITS, CHILDREN, FOLD = 0, 1, 2  # streams
 FEW, MANY = 64, 1 << 14  # words: up to FEW in Python integers, from MANY on in the compiled kernel
@@ -320,9 +327,6 @@ def bernoulli(key: Any, p: Any = 0.5, shape: Any = None) -> Tensor:
 
 def permutation(key: Any, n: Any) -> Tensor:
     """0..n-1 in random order, or the rows of a tensor in random order."""
-    from funcnn.ops.index import index_select
-    from funcnn.ops.sort import argsort
-
     if isinstance(n, (int, np.integer)):
         return argsort(randint_from(key, _shape(n), 0, 1 << 62))
     t = to_tensor(n)

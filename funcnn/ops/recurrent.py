@@ -30,9 +30,10 @@ from funcnn.kernels.cpu import recurrent as kernels
 from funcnn.kernels.cpu import rnn as rnn_kernels
 from funcnn.kernels.cpu.memory import empty
 from funcnn.kernels.cpu.threads import workers
-from funcnn.ops.common import all_batched, require_same_dtype
+from funcnn.ops.arithmetic import add, mul, sub
+from funcnn.ops.base.batching import all_batched
+from funcnn.ops.base.promote import require_same_dtype
 from funcnn.ops.creation import zeros_like
-from funcnn.ops.elementwise import add, mul, sub
 from funcnn.ops.join import chunk, stack
 from funcnn.ops.math import relu as relu_
 from funcnn.ops.math import sigmoid, tanh

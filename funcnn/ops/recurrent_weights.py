@@ -16,12 +16,12 @@ from funcnn.kernels.cpu import recurrent_weights as kernels
 from funcnn.kernels.cpu.memory import empty, fresh
 from funcnn.kernels.cpu.threads import workers
 from funcnn.kernels.cpu.tiles import strided_shape
-from funcnn.ops.common import all_batched
+from funcnn.ops.base.batching import all_batched
+from funcnn.ops.base.structure import sum_p
 from funcnn.ops.creation import zeros_like
 from funcnn.ops.join import cat
 from funcnn.ops.matmul import matmul_p
 from funcnn.ops.movement import reshape, slice_dim, transpose
-from funcnn.ops.reduce import sum_p
 
 FLOP_NS = 0.01  # nanoseconds a flop on one core
 

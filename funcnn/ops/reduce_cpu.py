@@ -169,3 +169,24 @@ def plain_extremum(ins: list, outs: list, axes: tuple, spoilt: bool) -> None:
     count = np.add.reduce(tells, axes, np.float64, keepdims=True)
     np.multiply(tells, (np.expand_dims(g, axes) / count).astype(x.dtype), out=outs[0])
     _spoil(top, outs[0], axes, spoilt)
+
+
+_BLOCK = 256  # rows added one after another; the rounding error grows with it, the number of partial sums shrinks
+
+
+def blocked_sum(x: np.ndarray, axes: tuple, out: np.ndarray) -> None:
+    """Add up in blocks along a strided axis: NumPy adds pairwise only along contiguous memory, one by one elsewhere."""
+    if x.size <= 2 * _BLOCK and x.dtype != np.float16:
+        np.add.reduce(x, axes, out=out)
+        return
+    if x.dtype == np.float16:  # its running sums would stop growing at 2048
+        out[...] = np.sum(x, axis=axes, dtype=np.float32)
+        return
+    axis = max(axes, key=x.shape.__getitem__, default=None)
+    if axis is not None and x.dtype == np.float32 and x.shape[axis] > 2 * _BLOCK and x.strides[axis] != x.itemsize:
+        blocks = x.shape[axis] // _BLOCK
+        head, tail = np.split(x, [blocks * _BLOCK], axis)
+        parts = head.reshape(*x.shape[:axis], blocks, _BLOCK, *x.shape[axis + 1 :]).sum(axis + 1)
+        blocked_sum(np.concatenate([parts, tail.sum(axis, keepdims=True)], axis), axes, out)
+        return
+    np.add.reduce(x, axes, out=out)

@@ -11,9 +11,9 @@ import numpy as np
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.tensor import Tensor
 from funcnn.ops.activation import dropout as dropout_
-from funcnn.ops.common import to_tensor
+from funcnn.ops.arithmetic import add
+from funcnn.ops.base.promote import to_tensor
 from funcnn.ops.creation import zeros
-from funcnn.ops.elementwise import add
 from funcnn.ops.join import cat, stack
 from funcnn.ops.matmul import linear
 from funcnn.ops.movement import reshape, select, transpose

@@ -1,4 +1,4 @@
-"""Running reductions along one dimension: cumulative sums, products, extrema and log-sums of exponentials."""
+"""Running reductions along one dimension: cumulative sums, products, extrema and log-sums of exponentials; and products."""
 
 from __future__ import annotations
 
@@ -11,17 +11,23 @@ from funcnn.core import dtypes
 from funcnn.core.aval import Aval
 from funcnn.core.primitive import Implementation, Primitive
 from funcnn.core.tensor import Tensor
+from funcnn.kernels.cpu import reduce as reduce_kernels
 from funcnn.kernels.cpu import scan as kernels
 from funcnn.kernels.cpu.threads import workers
-from funcnn.ops.common import all_batched, cast, floating, normalize_dim, numel, to_tensor
+from funcnn.ops.along import gather
+from funcnn.ops.arithmetic import mul, sub
+from funcnn.ops.base.batching import all_batched
+from funcnn.ops.base.dims import normalize_dim, numel
+from funcnn.ops.base.promote import floating, to_tensor
+from funcnn.ops.base.reduction import ValuesIndices, dropped, reduction
+from funcnn.ops.base.structure import cast, permute_p, reduce, reshape_p
+from funcnn.ops.comparison import eq
 from funcnn.ops.creation import ones_like, zeros_like
-from funcnn.ops.elementwise import clone, eq, mul, sub, where
-from funcnn.ops.index import gather
-from funcnn.ops.join import cat, flip_p
+from funcnn.ops.join import cat, flip, flip_p
 from funcnn.ops.math import exp
-from funcnn.ops.movement import reshape_p, slice_dim
-from funcnn.ops.reduce import ValuesIndices
-from funcnn.ops.reduce_cpu import flat
+from funcnn.ops.movement import clone, slice_dim
+from funcnn.ops.reduce_cpu import by_kernel, flat
+from funcnn.ops.select import where
 
 LARGE = 1 << 12  # numbers; below, NumPy's call costs less
 COST = 0.4  # nanoseconds a number
@@ -198,3 +204,45 @@ def cummax(input: Any, dim: int) -> ValuesIndices:
 def cummin(input: Any, dim: int) -> ValuesIndices:
     """``(values, indices)`` of the smallest so far along ``dim``; the latest of equals; NaN wins."""
     return _running(cummin_index_p, input, dim)
+
+
+# ---- the product ------------------------------------------------------------------------------------------------------
+def _prod_vjp(g: Tensor, ins: list, o: Tensor, axes: tuple) -> tuple:
+    """The product of all other elements: products from the left times products from the right, right also at zeros."""
+    x = ins[0]
+    shape = tuple(x._v.shape)
+    rest = dropped(shape, axes)
+    lead = tuple(i for i in range(len(shape)) if i not in axes)
+    order = (*lead, *axes)
+    count = numel(tuple(shape[a] for a in axes))
+    rows = reshape_p(permute_p(x, dims=order), shape=(*rest, count))
+    if count == 0:
+        return (x,)
+    last = len(rest)
+    edge = ones_like(slice_dim(rows, last, 0, 1))
+    left = cat([edge, slice_dim(cumprod(rows, last), last, 0, count - 1)], last)
+    back = flip(rows, (last,))
+    right = flip(cat([edge, slice_dim(cumprod(back, last), last, 0, count - 1)], last), (last,))
+    others = mul(mul(left, right), reshape_p(g, shape=(*rest, 1)))
+    wide = reshape_p(others, shape=tuple(shape[d] for d in order))
+    inverse = tuple(sorted(range(len(order)), key=order.__getitem__))
+    return (permute_p(wide, dims=inverse),)
+
+
+prod_p = reduction(
+    "prod",
+    lambda x, axes, out: np.prod(x, axis=axes, out=out),
+    _prod_vjp,
+    keeps="i",
+    fast=by_kernel(reduce_kernels.products),
+)
+
+
+def prod(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
+    """The product over ``dim``; bools and integers multiply as int64."""
+    x = to_tensor(input)
+    if dtype is not None:
+        x = cast(x, dtypes.as_dtype(dtype))
+    elif x._v.dtype.kind != "f":
+        x = cast(x, dtypes.int64)
+    return reduce(prod_p, x, dim, keepdim)

@@ -11,85 +11,19 @@ from funcnn.core.aval import Aval
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
-from funcnn.ops.common import all_batched, broadcast, cast, normalize_dim, numel, stored, to_tensor
+from funcnn.ops.along import gather_p, one_dim, scatter_p
+from funcnn.ops.arithmetic import mul, sub
+from funcnn.ops.base.batching import all_batched
+from funcnn.ops.base.dims import broadcast, normalize_dim, numel
+from funcnn.ops.base.promote import stored, to_tensor
+from funcnn.ops.base.structure import cast
+from funcnn.ops.bounds import clamp
 from funcnn.ops.creation import zeros, zeros_like
-from funcnn.ops.elementwise import clamp, mul, sub, true_divide, where
-from funcnn.ops.index import gather_p, in_positive_range, index_put_p, mesh, one_dim
+from funcnn.ops.index import index_put_p
 from funcnn.ops.index import masked_fill as masked_fill
-from funcnn.ops.movement import expand, movedim, reshape, slice_dim
+from funcnn.ops.movement import expand, movedim, reshape
 from funcnn.ops.scan import cumsum
-
-
-def _scatter_shape(base: Any, index: Any, src: Any, dim: int, mode: str) -> tuple:
-    small = all(i <= s for d, (i, s) in enumerate(zip(index.shape, base.shape, strict=False)) if d != dim)
-    if len(index.shape) != len(base.shape) or tuple(src.shape) != tuple(index.shape) or not small:
-        raise ShapeError(
-            f"scatter: index {tuple(index.shape)} and src {tuple(src.shape)} must agree, have the rank of "
-            f"{tuple(base.shape)} and be no larger except in dimension {dim}"
-        )
-    if src.dtype != base.dtype or index.dtype.kind not in "iu":
-        raise DTypeError(f"scatter: src {src.dtype} for {base.dtype}, index {index.dtype}; convert with .to(dtype)")
-    return (base,)
-
-
-def _scatter(ins: list, outs: list, dim: int, mode: str) -> None:
-    base, index, src = ins
-    np.copyto(outs[0], base)
-    where_ = mesh(index, dim)
-    if mode == "set":
-        outs[0][where_] = src
-    else:
-        (np.add if mode == "add" else np.multiply).at(outs[0], where_, src)
-
-
-def _scatter_vjp(g: Tensor, ins: list, o: Tensor, dim: int, mode: str) -> tuple:
-    base, index, src = ins
-    if mode == "add":
-        return g, None, lambda: gather_p(g, index, dim=dim)
-    if mode == "set":
-        hole = zeros(tuple(src._v.shape), dtype=src._v.dtype)
-        return lambda: scatter_p(g, index, hole, dim=dim, mode="set"), None, lambda: gather_p(g, index, dim=dim)
-    ratio = mul(g, o)  # the product without one factor; like PyTorch's, defined where the factors are not zero
-    return (
-        lambda: true_divide(ratio, where(base == 0.0, 1.0, base)),
-        None,
-        lambda: true_divide(gather_p(ratio, index, dim=dim), src),
-    )
-
-
-scatter_p = Primitive(
-    "scatter",
-    _scatter_shape,
-    cpu=_scatter,
-    vjp=_scatter_vjp,
-    batch=lambda n, ins, batched, dim, mode: scatter_p(*all_batched(n, ins, batched), dim=dim + 1, mode=mode),
-    keeps="io",
-    check=lambda ins, dim, mode: in_positive_range("scatter", ins[1], ins[0].shape[dim], dim),
-)
-
-
-def scatter(
-    input: Any, dim: int, index: Any, src: Any = None, *, value: Any = None, reduce: str | None = None
-) -> Tensor:
-    """A copy with ``out[index[i][j]][j] = src[i][j]`` (for dim 0); ``reduce`` "add" or "multiply" combines instead."""
-    x, index = to_tensor(input), to_tensor(index)
-    if reduce not in (None, "add", "multiply"):
-        raise ValueError(f"scatter: reduce must be None, 'add' or 'multiply', got {reduce!r}")
-    source = stored("scatter", value if src is None else src, x._v.dtype) if not isinstance(src, Tensor) else src
-    dim, shape = normalize_dim("scatter", dim, x.ndim), tuple(x._v.shape)
-    x, index = one_dim(x), one_dim(index)
-    source = expand(cast(source, x._v.dtype), tuple(index._v.shape)) if source.ndim == 0 else source
-    if source.ndim == index.ndim:
-        for d, size in enumerate(index._v.shape):
-            if source._v.shape[d] > size:
-                source = slice_dim(source, d, 0, size)
-    out = scatter_p(x, index, source, dim=dim, mode=reduce or "set")
-    return out if shape else reshape(out, ())
-
-
-def scatter_add(input: Any, dim: int, index: Any, src: Any) -> Tensor:
-    """A copy with ``out[index[i][j]][j] += src[i][j]`` (for dim 0)."""
-    return scatter(input, dim, index, src, reduce="add")
+from funcnn.ops.select import where
 
 
 def _along(input: Any, dim: int, index: Any, source: Any, accumulate: bool, name: str) -> Tensor:

@@ -8,9 +8,8 @@ import numpy as np
 
 from funcnn.core.errors import ShapeError
 from funcnn.core.tensor import Tensor
-from funcnn.ops.common import operand
-from funcnn.ops.elementwise import apart
-from funcnn.ops.movement import permute, reshape, transpose
+from funcnn.ops.base.promote import operand
+from funcnn.ops.movement import apart, permute, reshape, transpose
 
 
 def _prepared(name: str, input: Any, what: str, factor: Any, least: int) -> tuple[Tensor, int]:

@@ -11,11 +11,13 @@ from funcnn.core.errors import DTypeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.ops import softmax_cpu
-from funcnn.ops.common import all_batched, cast, normalize_dim, operand
-from funcnn.ops.elementwise import mul, neg, sub
+from funcnn.ops.arithmetic import mul, neg, sub
+from funcnn.ops.base.batching import all_batched
+from funcnn.ops.base.dims import normalize_dim
+from funcnn.ops.base.promote import operand
+from funcnn.ops.base.reduction import kept
+from funcnn.ops.base.structure import cast, reshape_p, sum_p
 from funcnn.ops.math import exp
-from funcnn.ops.movement import reshape_p
-from funcnn.ops.reduce import kept, sum_p
 
 
 def _along(name: str, logarithm: bool) -> Primitive:

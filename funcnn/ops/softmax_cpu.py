@@ -7,7 +7,7 @@ import numpy as np
 from funcnn.kernels.cpu import entropy, threads
 from funcnn.kernels.cpu import softmax as kernels
 from funcnn.kernels.cpu.memory import fresh
-from funcnn.ops.common import numel
+from funcnn.ops.base.dims import numel
 
 CHUNK = 1 << 15  # numbers in a chunk, about 20 us
 WIDTH = 256  # columns that go through the passes together

@@ -15,12 +15,12 @@ from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.memory import fresh
 from funcnn.kernels.cpu.threads import workers
 from funcnn.kernels.cpu.topk import top_rows
-from funcnn.ops.common import normalize_dim, to_tensor
+from funcnn.ops.along import gather
+from funcnn.ops.base.dims import normalize_dim
+from funcnn.ops.base.promote import to_tensor
+from funcnn.ops.base.reduction import ValuesIndices, dropped
 from funcnn.ops.creation import zeros
-from funcnn.ops.elementwise import clone
-from funcnn.ops.index import gather
-from funcnn.ops.movement import reshape, slice_dim
-from funcnn.ops.reduce import ValuesIndices, dropped
+from funcnn.ops.movement import clone, reshape, slice_dim
 from funcnn.ops.reduce_cpu import flat
 
 FEW = 64  # the first of a row that are kept in order by insertion

@@ -1,4 +1,4 @@
-"""Triangles and diagonals of matrices."""
+"""Triangles, diagonals and traces of matrices."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from funcnn.core.aval import Aval
 from funcnn.core.errors import ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
-from funcnn.ops.common import all_batched, normalize_dim, to_tensor
+from funcnn.ops.base.batching import all_batched
+from funcnn.ops.base.dims import normalize_dim
+from funcnn.ops.base.promote import to_tensor
 from funcnn.ops.creation import tri, zeros
-from funcnn.ops.elementwise import clone, where
-from funcnn.ops.movement import movedim
+from funcnn.ops.movement import clone, movedim
+from funcnn.ops.reduce import sum as sum_
+from funcnn.ops.select import where
 
 
 # ---- diagonals --------------------------------------------------------------------------------------------------------
@@ -116,3 +119,11 @@ def diag(input: Any, diagonal: int = 0) -> Tensor:
     if x.ndim not in (1, 2):
         raise ShapeError(f"diag: expected a vector or a matrix, got shape {tuple(x.shape)}")
     return diag_embed(x, diagonal) if x.ndim == 1 else clone(diagonal_p(x, offset=int(diagonal)))
+
+
+def trace(input: Any) -> Tensor:
+    """The sum of a matrix's diagonal. Raises ``ShapeError`` for other than two dimensions."""
+    x = to_tensor(input)
+    if x.ndim != 2:
+        raise ShapeError(f"trace: expected a matrix, got shape {tuple(x.shape)}; use diagonal(...).sum(-1) for batches")
+    return sum_(diagonal(x))

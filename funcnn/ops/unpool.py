@@ -11,7 +11,9 @@ from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.ops import pool_cpu
-from funcnn.ops.common import cast, numel, operand
+from funcnn.ops.base.dims import numel
+from funcnn.ops.base.promote import operand
+from funcnn.ops.base.structure import cast
 from funcnn.ops.conv import per_dim
 from funcnn.ops.pool import folded, images_of, index_dtype, named, pool_gather_p, without_batch
 

@@ -10,9 +10,10 @@ from funcnn.core.aval import Aval
 from funcnn.core.errors import ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor, constant
-from funcnn.ops.common import normalize_dim, to_tensor
-from funcnn.ops.elementwise import where
+from funcnn.ops.base.dims import normalize_dim
+from funcnn.ops.base.promote import to_tensor
 from funcnn.ops.movement import reshape
+from funcnn.ops.select import where
 
 
 def _windowed(shape: tuple, dim: int, size: int, step: int) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ import numpy as np
 from funcnn.core import tree
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.tensor import Tensor
-from funcnn.ops.common import to_tensor
+from funcnn.ops.base.promote import to_tensor
 from funcnn.optim import fused
 from funcnn.optim.fit import ORDER
 from funcnn.optim.rules import ADAM, ADAMW, SGD, Rule, Slots

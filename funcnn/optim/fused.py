@@ -22,7 +22,8 @@ from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu import threads
 from funcnn.kernels.cpu.memory import fresh
-from funcnn.ops.common import all_batched, to_tensor
+from funcnn.ops.base.batching import all_batched
+from funcnn.ops.base.promote import to_tensor
 from funcnn.ops.creation import zeros_like
 from funcnn.optim.fit import Label, Member, kinds, unnamed
 from funcnn.optim.rules import Hyper, Rule

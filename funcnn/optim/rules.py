@@ -15,10 +15,13 @@ import numpy as np
 from funcnn.core import dtypes
 from funcnn.core.tensor import Tensor, constant
 from funcnn.kernels.cpu import optim as kernels
-from funcnn.ops.common import cast
+from funcnn.ops.arithmetic import add, mul, neg, sub, true_divide
+from funcnn.ops.base.structure import cast
+from funcnn.ops.bounds import maximum
+from funcnn.ops.comparison import eq
 from funcnn.ops.creation import zeros_like
-from funcnn.ops.elementwise import add, eq, maximum, mul, neg, sub, true_divide, where
 from funcnn.ops.math import pow, sqrt
+from funcnn.ops.select import where
 
 Hyper = dict[str, Any]
 Slots = dict[str, Tensor]

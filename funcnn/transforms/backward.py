@@ -13,8 +13,9 @@ from funcnn.core.graph import Node
 from funcnn.core.primitive import apply_vjp
 from funcnn.core.tensor import Tensor, refresh, refresh_all, wrap
 from funcnn.kernels.cpu.memory import sole
+from funcnn.ops.arithmetic import add
 from funcnn.ops.creation import ones_like
-from funcnn.ops.elementwise import add, clone
+from funcnn.ops.movement import clone
 
 
 class _Walk:

@@ -16,7 +16,7 @@ from funcnn.core.graph import Node
 from funcnn.core.interpreter import BoxTracer, Interpreter, with_history
 from funcnn.core.mutation import assign
 from funcnn.core.tensor import Tensor, refresh_all
-from funcnn.ops.common import to_tensor
+from funcnn.ops.base.promote import to_tensor
 from funcnn.ops.creation import as_tensor, ones_like, zeros_like
 from funcnn.transforms.backward import walk
 from funcnn.transforms.lending import Loans

@@ -13,7 +13,7 @@ from funcnn.core.context import ctx
 from funcnn.core.interpreter import BoxTracer, Interpreter
 from funcnn.core.mutation import assign
 from funcnn.core.tensor import Loan, Tensor, alias, refresh, wrap
-from funcnn.ops.movement import permute_p
+from funcnn.ops.base.structure import permute_p
 
 _AS_IT_IS = [{"dims": tuple(range(ndim))} for ndim in range(65)]  # NumPy's arrays have up to 64 dimensions
 

@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 
+import funcnn as fn
 from funcnn.core import dtypes
-from funcnn.ops import closeness, common, elementwise
+from funcnn.ops import closeness
 from funcnn.ops import math as fmath
+from funcnn.ops.base import structure
 from tests.cases.case import Arr, Case
 
 _S = (2, 3)
@@ -33,7 +35,7 @@ def torch_function(name: str, **kwargs: Any) -> Callable:
 
 
 def _function(name: str) -> Callable:
-    return getattr(elementwise, name, None) or getattr(fmath, name)
+    return getattr(fn, name, None) or getattr(fmath, name)
 
 
 def _erfinv(y: float) -> float:
@@ -171,11 +173,9 @@ def _comparisons() -> list[Case]:
         rows.append(Case(name, _function(name), (odd,), ref, torch_function(name), grad=False))
     flags = (Arr(_S, dtype="bool"),)
     rows += [
-        Case(
-            "logical_not", elementwise.logical_not, (_SMALL,), np.logical_not, torch_function("logical_not"), **_WHOLE
-        ),
-        Case("bitwise_not", elementwise.bitwise_not, (_SMALL,), np.invert, torch_function("bitwise_not"), **_WHOLE),
-        Case("bitwise_not-bool", elementwise.bitwise_not, flags, np.invert, torch_function("bitwise_not"), **_WHOLE),
+        Case("logical_not", fn.logical_not, (_SMALL,), np.logical_not, torch_function("logical_not"), **_WHOLE),
+        Case("bitwise_not", fn.bitwise_not, (_SMALL,), np.invert, torch_function("bitwise_not"), **_WHOLE),
+        Case("bitwise_not-bool", fn.bitwise_not, flags, np.invert, torch_function("bitwise_not"), **_WHOLE),
     ]
     return rows
 
@@ -187,9 +187,7 @@ def _integers() -> list[Case]:
         rows.append(Case(f"{name}-int", _function(name), pair, _BINARY[name][2], torch_function(name), **_WHOLE))
     pair = (Arr(_S, -4, 4, "int64"), Arr(_S, 0, 4, "int64"))
     rows.append(Case("pow-int", fmath.pow, pair, np.power, torch_function("pow"), **_WHOLE))
-    rows.append(
-        Case("div-int", elementwise.div, (_SMALL, Arr(_S, 1, 5, "int64")), np.divide, torch_function("div"), **_WHOLE)
-    )
+    rows.append(Case("div-int", fn.div, (_SMALL, Arr(_S, 1, 5, "int64")), np.divide, torch_function("div"), **_WHOLE))
     for name in ("neg", "abs", "sign", "square", "relu", "exp", "sqrt"):
         low = 0 if name == "sqrt" else -4
         ref = (lambda x: np.maximum(x, 0)) if name == "relu" else _UNARY[name][2]
@@ -206,7 +204,7 @@ def _torch_clamp(x: Any, low: Any = None, high: Any = None) -> Any:
 
 
 def _selection() -> list[Case]:
-    e = elementwise
+    e = fn
     flags, two = Arr((3, 1), dtype="bool"), (Arr((3, 1)), Arr((1, 4)))
     return [
         Case("where", e.where, (flags, *two), np.where, torch_function("where")),
@@ -243,9 +241,9 @@ def _selection() -> list[Case]:
         Case("stop_gradient", e.stop_gradient, (Arr(_S),), np.copy, grad=False),
         Case("isclose", lambda x: closeness.isclose(x, e.add(x, np.array([0.0, 1e-9, 1e-2]))), (Arr(_S),),
              lambda x: np.isclose(x, x + np.array([0.0, 1e-9, 1e-2])), grad=False, dtypes=("float64",)),
-        Case("cast-half-and-back", lambda x: common.cast(common.cast(x, dtypes.float32), dtypes.float64), (Arr(_S),),
+        Case("cast-half-and-back", lambda x: structure.cast(structure.cast(x, dtypes.float32), dtypes.float64), (Arr(_S),),
              lambda x: x.astype(np.float32).astype(np.float64), grad=False, dtypes=("float64",)),
-        Case("cast", lambda x: common.cast(e.square(common.cast(x, dtypes.float64)), dtypes.float64), (Arr(_S),),
+        Case("cast", lambda x: structure.cast(e.square(structure.cast(x, dtypes.float64)), dtypes.float64), (Arr(_S),),
              np.square, dtypes=("float64",)),
     ]  # fmt: skip
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from funcnn.ops import generator, random
 from funcnn.ops.activation import dropout
-from funcnn.ops.common import to_tensor
+from funcnn.ops.base.promote import to_tensor
 from tests.cases.case import Arr, Case
 
 M, W, MASK = (0xD2511F53, 0xCD9E8D57), (0x9E3779B9, 0xBB67AE85), 0xFFFFFFFF

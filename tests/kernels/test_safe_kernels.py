@@ -319,8 +319,8 @@ def test_bounds_are_checked_where_numba_is_asked_to_also_after_a_kernel_was_cach
 
 def test_every_kernel_declares_what_it_touches():
     found = {}
-    for info in pkgutil.iter_modules(kernels_cpu.__path__):
-        for made in vars(importlib.import_module(f"{kernels_cpu.__name__}.{info.name}")).values():
+    for info in pkgutil.walk_packages(kernels_cpu.__path__, f"{kernels_cpu.__name__}."):
+        for made in vars(importlib.import_module(info.name)).values():
             if isinstance(made, Kernel) and not isinstance(made, Intrinsic):
                 code = made.function.__code__
                 found[made.__name__] = made, code.co_varnames[: code.co_argcount]

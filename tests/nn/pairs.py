@@ -11,7 +11,7 @@ import funcnn  # noqa: F401  (attaches the methods of Tensor)
 from funcnn.nn.module import Module
 from funcnn.nn.parameter import Buffer, Parameter
 from funcnn.ops import creation
-from funcnn.ops.elementwise import add, mul
+from funcnn.ops.arithmetic import add, mul
 
 OURS = SimpleNamespace(Module=Module, Parameter=Parameter, Buffer=Buffer, tensor=creation.tensor, ones=creation.ones)
 

@@ -13,7 +13,7 @@ from funcnn.nn import containers
 from funcnn.nn.module import Module
 from funcnn.nn.parameter import Parameter
 from funcnn.ops import creation
-from funcnn.ops.elementwise import add
+from funcnn.ops.arithmetic import add
 
 OURS = SimpleNamespace(
     Module=Module, Parameter=Parameter, ones=creation.ones,

@@ -13,7 +13,7 @@ from funcnn.core.mutation import assign
 from funcnn.nn.module import Module
 from funcnn.nn.parameter import Parameter
 from funcnn.ops import creation
-from funcnn.ops.elementwise import mul
+from funcnn.ops.arithmetic import mul
 from funcnn.transforms.jit import jit
 from tests.nn.pairs import OURS, Net, Scale, agree, build, numbers
 

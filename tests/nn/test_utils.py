@@ -10,7 +10,7 @@ from funcnn.core.errors import GradientError, ShapeError
 from funcnn.nn import utils
 from funcnn.nn.parameter import Parameter
 from funcnn.ops import creation
-from funcnn.ops.elementwise import mul
+from funcnn.ops.arithmetic import mul
 from funcnn.transforms.jit import jit
 
 SHAPES = ((3, 2), (4,), ())

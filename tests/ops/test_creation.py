@@ -13,7 +13,7 @@ from funcnn.core import dtypes
 from funcnn.core.errors import DTypeError, ShapeError, TracerError
 from funcnn.core.tensor import Tensor
 from funcnn.ops import creation as c
-from funcnn.ops.elementwise import add, mul
+from funcnn.ops.arithmetic import add, mul
 from funcnn.transforms.grad import grad
 from funcnn.transforms.jit import jit
 from funcnn.transforms.vmap import vmap

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+import funcnn as fn
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.tensor import Tensor
 from funcnn.ops import closeness
-from funcnn.ops import elementwise as e
 from funcnn.ops import math as m
 from funcnn.ops.activation import leaky_relu
 from funcnn.ops.creation import as_tensor
@@ -41,7 +41,7 @@ def _quiet() -> Any:
 
 def ours(name: str) -> Callable:
     """The function of this name, from whichever of the two files has it."""
-    return getattr(e, name, None) or getattr(m, name)
+    return getattr(fn, name, None) or getattr(m, name)
 
 
 def numbers(t: Tensor) -> np.ndarray:
@@ -88,7 +88,7 @@ def test_promotion_matrix(name: str) -> None:
 
 
 def _call(name: str, x: Any, y: Any) -> Tensor:
-    return e.where(as_tensor(np.array(True)), x, y) if name == "where" else ours(name)(x, y)
+    return fn.where(as_tensor(np.array(True)), x, y) if name == "where" else ours(name)(x, y)
 
 
 def _theirs(torch: Any, name: str, x: Any, y: Any) -> Any:
@@ -116,13 +116,15 @@ def test_scalars_are_weak_in_value_and_gradient(dtype: str, number: Any) -> None
             out, pullback = vjp(lambda x, f=f, args=args: f(*args(x)), x)
             assert out.dtype == dtype, name
             assert pullback(as_tensor(np.ones(2, dtype)))[0].dtype == dtype, name
-    clamped, pullback = vjp(lambda x: e.clamp(e.where(e.gt(x, 1), x, number), -3.0, 3), x)
+    clamped, pullback = vjp(lambda x: fn.clamp(fn.where(fn.gt(x, 1), x, number), -3.0, 3), x)
     assert clamped.dtype == pullback(clamped)[0].dtype == dtype
 
 
 def test_integers_become_the_default_float() -> None:
     x = as_tensor(np.array([1, 2]))
-    assert m.exp(x).dtype == e.div(x, x).dtype == e.add(x, 0.5).dtype == e.mul(x, np.float64(0.5)).dtype == np.float32
+    assert (
+        m.exp(x).dtype == fn.div(x, x).dtype == fn.add(x, 0.5).dtype == fn.mul(x, np.float64(0.5)).dtype == np.float32
+    )
 
 
 # ---- special values -------------------------------------------------------------------------------------------------
@@ -161,12 +163,17 @@ def test_special_values_in_selection(dtype: str) -> None:
     x = np.array(SPECIAL, dtype)
     t, theirs = as_tensor(x), torch.from_numpy(x)
     for low, high in ((-1.0, 1.0), (0.0, None), (None, -0.5), (1.0, -1.0)):
-        same(numbers(e.clamp(t, low, high)), torch.clamp(theirs, low, high).numpy(), f"clamp {low} {high}", 0)
+        same(numbers(fn.clamp(t, low, high)), torch.clamp(theirs, low, high).numpy(), f"clamp {low} {high}", 0)
     bounds = np.array([np.nan] * len(x), dtype)
     same(
-        numbers(e.clamp(t, as_tensor(bounds))), torch.clamp(theirs, torch.from_numpy(bounds)).numpy(), "clamp to NaN", 0
+        numbers(fn.clamp(t, as_tensor(bounds))),
+        torch.clamp(theirs, torch.from_numpy(bounds)).numpy(),
+        "clamp to NaN",
+        0,
     )
-    same(numbers(e.where(as_tensor(np.isnan(x)), 0.0, t)), torch.where(theirs.isnan(), 0.0, theirs).numpy(), "where", 0)
+    same(
+        numbers(fn.where(as_tensor(np.isnan(x)), 0.0, t)), torch.where(theirs.isnan(), 0.0, theirs).numpy(), "where", 0
+    )
     assert numbers(closeness.isclose(t, t)).tolist() == torch.isclose(theirs, theirs).tolist()
     assert (
         numbers(closeness.isclose(t, t, equal_nan=True)).tolist()
@@ -211,11 +218,11 @@ def _near(got: Any, expected: Any) -> bool:
 
 def test_steps_have_no_slope_whatever_the_cotangent() -> None:
     x = as_tensor(np.array([0.0, 1.5, -2.0, np.nan]))
-    for f in (m.floor, m.round, e.sign, lambda x: e.floor_divide(x, 0.7), lambda x: e.floor_divide(2.0, x)):
+    for f in (m.floor, m.round, fn.sign, lambda x: fn.floor_divide(x, 0.7), lambda x: fn.floor_divide(2.0, x)):
         got = numbers(vjp(f, x)[1](as_tensor(np.array([1.0, np.inf, np.nan, 4.0])))[0])
         np.testing.assert_array_equal(got, 0.0)
-    np.testing.assert_array_equal(numbers(e.sign(x)), [0.0, 1.0, -1.0, 0.0])  # PyTorch's sign of NaN
-    assert np.isnan(numbers(vjp(e.abs, x)[1](x)[0])[3])
+    np.testing.assert_array_equal(numbers(fn.sign(x)), [0.0, 1.0, -1.0, 0.0])  # PyTorch's sign of NaN
+    assert np.isnan(numbers(vjp(fn.abs, x)[1](x)[0])[3])
 
 
 def test_gradients_of_powers_of_zero_by_a_number() -> None:
@@ -231,7 +238,7 @@ def test_gradients_of_powers_of_zero_by_a_number() -> None:
         np.testing.assert_allclose(got, expected)
 
 
-@pytest.mark.parametrize("f", [m.relu, leaky_relu, lambda x: e.clamp(x, -1.0)])
+@pytest.mark.parametrize("f", [m.relu, leaky_relu, lambda x: fn.clamp(x, -1.0)])
 def test_straight_lines_have_no_second_derivative_even_at_infinity(f: Callable) -> None:
     x = as_tensor(np.array([-np.inf, -2.0, 3.0, np.inf, np.nan]))
     _, pullback = vjp(lambda x: vjp(f, x)[1](as_tensor(np.ones(5)))[0], x)
@@ -242,18 +249,18 @@ def test_gradients_of_clamp_at_its_bounds() -> None:
     torch = pytest.importorskip("torch")
     x = np.array([-2.0, -1.0, 0.0, 1.0, 2.0])
     for low, high in ((-1.0, 1.0), (None, 1.0), (-1.0, None)):
-        f, theirs = lambda x, a=low, b=high: e.clamp(x, a, b), lambda x, a=low, b=high: torch.clamp(x, a, b)
+        f, theirs = lambda x, a=low, b=high: fn.clamp(x, a, b), lambda x, a=low, b=high: torch.clamp(x, a, b)
         ((got, expected),) = _both_gradients(f, theirs, x)
         np.testing.assert_array_equal(got, expected)
     x = np.array([-2.0, -1.0, 0.0, 1.0, 2.0, np.nan, np.inf, 1.0, 1.0])
     low, high = np.array([-1.0] * 7 + [np.nan, -1.0]), np.array([1.0] * 8 + [np.nan])
-    for got, expected in _both_gradients(e.clamp, torch.clamp, x, low, high):
+    for got, expected in _both_gradients(fn.clamp, torch.clamp, x, low, high):
         np.testing.assert_array_equal(got, expected)
 
 
 def test_masked_nan_does_not_poison_the_gradient_of_where() -> None:
     x = as_tensor(np.array([np.nan, 1.0, np.inf]))
-    _, pullback = vjp(lambda x: e.where(e.isfinite(x), x, 0.0), x)
+    _, pullback = vjp(lambda x: fn.where(fn.isfinite(x), x, 0.0), x)
     np.testing.assert_array_equal(numbers(pullback(as_tensor(np.array([2.0, 3.0, 4.0])))[0]), [0.0, 3.0, 0.0])
 
 
@@ -268,7 +275,7 @@ def test_shapes_that_do_not_broadcast(name: str) -> None:
     with pytest.raises(ShapeError, match=rf"{name}: shapes \(2, 3\) and \(4, 3\) do not broadcast"):
         ours(name)(x, y)
     with pytest.raises(ValueError, match="where: shapes"):
-        e.where(e.gt(x, 0), x, y)
+        fn.where(fn.gt(x, 0), x, y)
 
 
 @pytest.mark.parametrize(
@@ -276,7 +283,7 @@ def test_shapes_that_do_not_broadcast(name: str) -> None:
 )
 def test_dtypes_that_do_not_promote(one: str, two: str) -> None:
     with pytest.raises(DTypeError, match=f"add: .*{one}.*{two}.*convert one"):
-        e.add(_t(1, dtype=one), _t(1, dtype=two))
+        fn.add(_t(1, dtype=one), _t(1, dtype=two))
 
 
 @pytest.mark.parametrize("name", ["floor_divide", "remainder", "fmod"])
@@ -286,7 +293,7 @@ def test_integer_division_by_zero(name: str) -> None:
     with pytest.raises(ZeroDivisionError):
         ours(name)(_t(1, 2, dtype="int64"), 0)
     with pytest.raises(ZeroDivisionError):
-        e.div(_t(1, dtype="int64"), 0, rounding_mode="trunc")
+        fn.div(_t(1, dtype="int64"), 0, rounding_mode="trunc")
 
 
 def test_operations_that_bools_do_not_have() -> None:
@@ -305,22 +312,22 @@ def test_operations_that_floats_do_not_have() -> None:
         with pytest.raises(DTypeError, match=f"{name}: not defined for float64"):
             ours(name)(x, x)
     with pytest.raises(DTypeError, match="bitwise_not: not defined for float64"):
-        e.bitwise_not(x)
+        fn.bitwise_not(x)
 
 
 def test_arguments_that_make_no_sense() -> None:
     x = as_tensor(np.ones(2))
     with pytest.raises(DTypeError, match="where: condition must be bool, got float64"):
-        e.where(x, x, x)
+        fn.where(x, x, x)
     with pytest.raises(ValueError, match="clamp: at least one of min and max"):
-        e.clamp(x)
+        fn.clamp(x)
     with pytest.raises(ValueError, match="div: rounding_mode must be"):
-        e.div(x, x, rounding_mode="up")
+        fn.div(x, x, rounding_mode="up")
     with pytest.raises(ValueError, match="pow: integers cannot be raised to negative"):
         m.pow(_t(2, dtype="int64"), -1)
     for wrong in ("1", None, [1.0, 2.0], object()):
         with pytest.raises(DTypeError, match=r"add: expected a (number or a tensor|tensor or a number), got"):
-            e.add(x, wrong)
+            fn.add(x, wrong)
 
 
 # ---- kernels beside NumPy ---------------------------------------------------------------------------------------------
@@ -340,7 +347,7 @@ def implementations(function: Callable, arrays: list) -> list:
 def test_unary_kernels_agree_with_numpy(name: str, dtype: str) -> None:
     x = np.random.default_rng(0).uniform(-3, 3, (1000, 700)).astype(dtype)
     x[0, :4] = [np.nan, np.inf, -np.inf, 0]
-    function = getattr(e, name, None) or getattr(m, name)
+    function = getattr(fn, name, None) or getattr(m, name)
     kernel, plain = implementations(function, [x])
     np.testing.assert_allclose(kernel, plain, 1e-6 if dtype == "float32" else 1e-14)
     np.testing.assert_array_equal(implementations(function, [x.T])[0], kernel.T)
@@ -352,7 +359,7 @@ def test_unary_kernels_agree_with_numpy(name: str, dtype: str) -> None:
 def test_binary_kernels_agree_with_numpy(name: str, dtype: str) -> None:
     x, y = np.random.default_rng(0).uniform(-3, 3, (2, 1000, 700)).astype(dtype)
     x[0, :4], y[0, 1:5] = [np.nan, np.inf, -np.inf, 0], [np.nan, np.inf, 1, 2]
-    function, two = getattr(e, name, None) or getattr(m, name), np.array(2, dtype)
+    function, two = getattr(fn, name, None) or getattr(m, name), np.array(2, dtype)
     for pair in ([x, y], [x, two], [two, y]):
         *kernels, plain = implementations(function, pair)
         tolerance = 1e-6 if dtype == "float32" else 1e-14

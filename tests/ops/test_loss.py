@@ -11,8 +11,8 @@ import pytest
 
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.ops import loss
+from funcnn.ops.arithmetic import mul
 from funcnn.ops.creation import as_tensor
-from funcnn.ops.elementwise import mul
 from funcnn.ops.reduce import sum as sum_
 from funcnn.transforms.grad import grad
 from funcnn.transforms.jit import jit

@@ -13,8 +13,8 @@ import funcnn.nn
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.layers.norm import GroupNorm, InstanceNorm2d
 from funcnn.ops import norm
+from funcnn.ops.arithmetic import mul
 from funcnn.ops.creation import as_tensor
-from funcnn.ops.elementwise import mul
 from funcnn.ops.lrn import local_response_norm
 from funcnn.ops.reduce import sum as sum_
 from funcnn.transforms.grad import grad, vjp

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+import funcnn as fn
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.compile import no_compile
-from funcnn.ops import moments, scan
+from funcnn.ops import extrema, moments, scan, vector_norm
 from funcnn.ops import reduce as r
+from funcnn.ops.base import structure
 from funcnn.ops.creation import as_tensor
 from funcnn.transforms.grad import vjp
 from funcnn.transforms.vmap import vmap
@@ -42,8 +44,8 @@ def agree(got: Any, theirs: Any, what: str, rtol: float = 1e-12) -> None:
 
 
 def ours(name: str) -> Callable:
-    """The function of this name, from whichever of the three files has it."""
-    return next(getattr(home, name) for home in (r, scan, moments) if hasattr(home, name))
+    """The function of this name."""
+    return getattr(fn, name)
 
 
 def gradient(f: Callable, x: np.ndarray, g: Any = None) -> np.ndarray:
@@ -67,9 +69,9 @@ def test_dtypes_of_results(name: str, dtype: str) -> None:
 
 def test_a_dtype_asked_for() -> None:
     x = as_tensor(np.array([200, 100], np.uint8))
-    for f in (r.sum, r.mean, r.prod, r.nansum, lambda x, dtype: scan.cumsum(x, 0, dtype=dtype)):
+    for f in (r.sum, r.mean, fn.prod, r.nansum, lambda x, dtype: scan.cumsum(x, 0, dtype=dtype)):
         assert f(x, dtype="float32").dtype == np.float32
-    assert r.sum(x, dtype="uint8")._v == 300 - 256 and r.norm(r.mean(x, dtype="float32"), dtype="float64")._v == 150.0
+    assert r.sum(x, dtype="uint8")._v == 300 - 256 and fn.norm(r.mean(x, dtype="float32"), dtype="float64")._v == 150.0
 
 
 def test_half_precision_neither_saturates_nor_overflows() -> None:
@@ -79,7 +81,7 @@ def test_half_precision_neither_saturates_nor_overflows() -> None:
     assert r.mean(large).dtype == np.float16 and r.mean(large)._v == np.float16(6e4)
     assert [float(t._v) for t in moments.var_mean(large)] == [0.0, float(np.float16(6e4))]
     assert scan.cumsum(ones, 0)._v[-1].tolist() == [3000.0, 3000.0]
-    assert r.norm(as_tensor(np.full(4, 3e4, np.float16)))._v == np.float16(6e4)
+    assert fn.norm(as_tensor(np.full(4, 3e4, np.float16)))._v == np.float16(6e4)
 
 
 # ---- accuracy -------------------------------------------------------------------------------------------------------
@@ -108,13 +110,19 @@ def test_the_mean_of_ones_is_one() -> None:
 # ---- no elements, no dimensions -------------------------------------------------------------------------------------
 def test_reductions_of_nothing() -> None:
     x = as_tensor(EMPTY)
-    assert (r.sum(x)._v, r.prod(x)._v, r.any(x)._v, r.all(x)._v, r.logsumexp(x, (0, 1))._v) == (0, 1, False, True, -inf)
-    assert np.isnan(r.mean(x)._v) and np.isnan(moments.var(x, 0)._v).all() and r.norm(x, 3)._v == 0.0
-    assert r.sum(x, 1).shape == r.amax(x, 1).shape == r.argmax(x, 1).shape == r.max(x, 1).values.shape == (0,)
+    assert (r.sum(x)._v, fn.prod(x)._v, r.any(x)._v, r.all(x)._v, fn.logsumexp(x, (0, 1))._v) == (
+        0,
+        1,
+        False,
+        True,
+        -inf,
+    )
+    assert np.isnan(r.mean(x)._v) and np.isnan(moments.var(x, 0)._v).all() and fn.norm(x, 3)._v == 0.0
+    assert r.sum(x, 1).shape == fn.amax(x, 1).shape == fn.argmax(x, 1).shape == fn.max(x, 1).values.shape == (0,)
     for name in SCANS:
         assert arrays(ours(name)(x, 0))[0].shape == (0, 3)
         assert gradient(lambda x, f=ours(name): getattr(f(x, 0), "values", f(x, 0)), EMPTY).shape == (0, 3)
-    for f in (r.sum, r.prod, lambda x: r.logsumexp(x, 0), r.mean, lambda x: r.amax(x, 1)):
+    for f in (r.sum, fn.prod, lambda x: fn.logsumexp(x, 0), r.mean, lambda x: fn.amax(x, 1)):
         assert gradient(f, EMPTY).shape == (0, 3)
 
 
@@ -124,7 +132,7 @@ def test_extrema_of_nothing_are_refused(name: str) -> None:
         with pytest.raises(IndexError, match="there is no element"):
             ours(name)(as_tensor(EMPTY), *dim)
     with pytest.raises(IndexError, match="not defined for no elements"):
-        r.norm(as_tensor(EMPTY), -1)
+        fn.norm(as_tensor(EMPTY), -1)
 
 
 def test_a_number_has_one_dimension() -> None:
@@ -163,13 +171,13 @@ def test_special_values(name: str, x: np.ndarray) -> None:
 def test_indices_of_the_median_lead_to_it() -> None:
     for x in (NANS, TIES):
         for dim in (0, 1):
-            found = r.median(as_tensor(x), dim, keepdim=True)
+            found = fn.median(as_tensor(x), dim, keepdim=True)
             np.testing.assert_array_equal(np.take_along_axis(x, found.indices._v, dim), found.values._v)
 
 
 def test_logsumexp_of_infinities() -> None:
     x = as_tensor(np.array([[-inf, -inf], [-inf, 0.0], [inf, 1.0], [nan, 1.0]]))
-    np.testing.assert_array_equal(r.logsumexp(x, 1)._v, [-inf, 0.0, inf, nan])
+    np.testing.assert_array_equal(fn.logsumexp(x, 1)._v, [-inf, 0.0, inf, nan])
 
 
 @pytest.mark.parametrize("name", ["max", "min", "median", "amax", "amin"])
@@ -193,23 +201,23 @@ def test_ties_give_the_gradient_to_the_index(name: str) -> None:
 
 
 def test_the_gradient_of_an_extremum_that_is_nan_goes_to_the_nan() -> None:
-    np.testing.assert_allclose(gradient(r.max, NANS), np.isnan(NANS) / 3.0)
-    np.testing.assert_allclose(gradient(r.median, NANS), np.isnan(NANS) / 3.0)
+    np.testing.assert_allclose(gradient(fn.max, NANS), np.isnan(NANS) / 3.0)
+    np.testing.assert_allclose(gradient(fn.median, NANS), np.isnan(NANS) / 3.0)
     np.testing.assert_array_equal(gradient(lambda x: r.nansum(x, 1), NANS), ~np.isnan(NANS))
 
 
 def test_roots_have_the_gradient_zero_at_zero() -> None:
     zeros = np.zeros((2, 3))
     for f in (
-        r.norm,
+        fn.norm,
         moments.std,
         lambda x: moments.std(x, 1),
-        *[lambda x, p=p: r.norm(x, p, 1) for p in (0.5, 1.5, 3, inf, -1)],
+        *[lambda x, p=p: fn.norm(x, p, 1) for p in (0.5, 1.5, 3, inf, -1)],
     ):
         np.testing.assert_array_equal(gradient(f, zeros), zeros)
     x = np.array([3.0, 0.0, 4.0])
-    np.testing.assert_allclose(gradient(r.norm, x), x / 5.0)
-    np.testing.assert_allclose(gradient(lambda x: r.norm(x, 0.5), x)[1], 0.0)
+    np.testing.assert_allclose(gradient(fn.norm, x), x / 5.0)
+    np.testing.assert_allclose(gradient(lambda x: fn.norm(x, 0.5), x)[1], 0.0)
 
 
 def test_moments_without_freedom() -> None:
@@ -270,7 +278,7 @@ def test_memory_layout_does_not_matter(name: str) -> None:
 
 def test_vmap_over_no_examples() -> None:
     x = as_tensor(np.zeros((0, 3)))
-    for f in (r.sum, r.max, r.median, lambda x: scan.cumprod(x, 0), lambda x: scan.cummax(x, 0).values):
+    for f in (r.sum, fn.max, fn.median, lambda x: scan.cumprod(x, 0), lambda x: scan.cummax(x, 0).values):
         assert vmap(f)(x).shape[0] == 0
 
 
@@ -294,14 +302,14 @@ def test_large_reductions_in_every_layout(shape: tuple, axes: tuple, dtype: str)
     for one in (x, permuted, swapped, wide):
         t = as_tensor(one)
         for prim, wanted in (
-            (r.sum_p, exact.sum(axes)),
-            (r.amax_p, x.max(axes)),
-            (r.amin_p, x.min(axes)),
+            (structure.sum_p, exact.sum(axes)),
+            (extrema.amax_p, x.max(axes)),
+            (extrema.amin_p, x.min(axes)),
         ):
             got = prim(t, axes=axes)._v
             assert got.dtype == dtype
             np.testing.assert_allclose(got, wanted, close)
-        np.testing.assert_allclose(r.sum_of_squares_p(t, axes=axes)._v, np.square(exact).sum(axes), close)
+        np.testing.assert_allclose(vector_norm.sum_of_squares_p(t, axes=axes)._v, np.square(exact).sum(axes), close)
         variance, mean = moments.moments_p(t, axes=axes, freedom=9)
         np.testing.assert_allclose(mean._v, exact.mean(axes), close)
         np.testing.assert_allclose(variance._v, exact.var(axes) * (x.size // mean._v.size) / 9, close)
@@ -311,7 +319,7 @@ def test_read_only_arrays_compile_nothing_new() -> None:
     x = np.random.default_rng(0).random((64, 128))
     fixed = x.copy()
     fixed.flags.writeable = False
-    functions = (r.sum, r.amax, r.norm, moments.var, lambda t: scan.cumsum(t, 1))
+    functions = (r.sum, fn.amax, fn.norm, moments.var, lambda t: scan.cumsum(t, 1))
     expected = [f(as_tensor(x))._v for f in functions]
     with no_compile():
         for f, wanted in zip(functions, expected, strict=True):
@@ -320,7 +328,7 @@ def test_read_only_arrays_compile_nothing_new() -> None:
 
 def test_a_large_expanded_number_adds_up() -> None:
     x = np.broadcast_to(np.float32(0.5), (100, 300))
-    assert r.sum(as_tensor(x))._v == 15_000.0 and r.amax(as_tensor(x))._v == 0.5
+    assert r.sum(as_tensor(x))._v == 15_000.0 and fn.amax(as_tensor(x))._v == 0.5
     assert (r.sum(as_tensor(x), 0)._v == 50.0).all() and moments.var(as_tensor(x))._v == 0.0
 
 
@@ -342,12 +350,12 @@ def test_large_extrema_share_their_gradient(shape: tuple, axes: tuple) -> None:
     x[(0,) * x.ndim] = nan
     top = x.max(axes, keepdims=True)
     tells = (x == top) | np.isnan(x)
-    g = np.random.default_rng(9).random(r.amax(as_tensor(x), axes).shape)
+    g = np.random.default_rng(9).random(fn.amax(as_tensor(x), axes).shape)
     wanted = tells / tells.sum(axes, keepdims=True) * np.expand_dims(g, axes)
     wanted = np.where(np.isnan(top), nan, wanted)  # as in PyTorch, where no element equals NaN
-    np.testing.assert_allclose(gradient(lambda t: r.amax(t, axes), x, g), wanted)
-    np.testing.assert_allclose(gradient(lambda t: r.amin(t, axes), -x, g), wanted)
-    assert r.amin(as_tensor(x), axes)._v.dtype == np.float64
+    np.testing.assert_allclose(gradient(lambda t: fn.amax(t, axes), x, g), wanted)
+    np.testing.assert_allclose(gradient(lambda t: fn.amin(t, axes), -x, g), wanted)
+    assert fn.amin(as_tensor(x), axes)._v.dtype == np.float64
 
 
 @pytest.mark.parametrize("n", [300, 30_000])
@@ -391,9 +399,9 @@ def test_dimensions_that_do_not_fit() -> None:
     with pytest.raises(ShapeError, match="sum: a dimension appears twice"):
         r.sum(x, (0, -2))
     with pytest.raises(DTypeError, match="dim must be an int"):
-        r.max(x, 0.5)
+        fn.max(x, 0.5)
     with pytest.raises(DTypeError, match="norm: p must be a number or 'fro', got 'nuc'"):
-        r.norm(x, "nuc")
+        fn.norm(x, "nuc")
     for shape in ((3,), (2, 3, 4)):
         with pytest.raises(ShapeError, match="trace: expected a matrix"):
-            r.trace(as_tensor(np.ones(shape)))
+            fn.trace(as_tensor(np.ones(shape)))

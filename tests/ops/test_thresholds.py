@@ -33,7 +33,7 @@ SWEPT = {
         "kernels.cpu.memory": ("SMALLEST",),
     },
     "reduction": {
-        "ops.reduce_cpu": ("LARGE", "FEW", "SPREAD"), "ops.reduction": ("_BLOCK",), "kernels.cpu.reduce_back": ("SPREAD",),
+        "ops.reduce_cpu": ("LARGE", "FEW", "SPREAD", "_BLOCK"), "kernels.cpu.reduce_back": ("SPREAD",),
         "kernels.cpu.reduce": ("RUN", "ROWS", "WIDTH", "LANES", "CHUNK"), "ops.softmax_cpu": ("CHUNK", "WIDTH"),
         "kernels.cpu.softmax": ("PIECE",),
     },
@@ -58,15 +58,15 @@ NO_SIZES = {  # what is no size of an operation
 
 def constants(package: Any) -> Iterator[tuple[str, str]]:
     """The whole numbers above 15 and up to 2^20 that modules of a package assign to names in capitals."""
-    for info in pkgutil.iter_modules(package.__path__):
-        module = importlib.import_module(f"{package.__name__}.{info.name}")
+    for info in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        module = importlib.import_module(info.name)
         for node in ast.parse(inspect.getsource(module)).body:
             for target in node.targets if isinstance(node, ast.Assign) else ():
                 for one in target.elts if isinstance(target, ast.Tuple) else [target]:
                     if isinstance(one, ast.Name) and one.id.strip("_").isupper():
                         value = getattr(module, one.id)
                         if type(value) in (int, float) and 16 <= value <= 1 << 20:
-                            yield info.name, one.id
+                            yield info.name.rpartition(".")[2], one.id
 
 
 def test_every_threshold_in_the_code_is_in_a_sweep() -> None:

@@ -9,7 +9,6 @@ import funcnn as fn
 from funcnn import no_grad
 from funcnn.core.errors import DTypeError, GradientError, ShapeError
 from funcnn.core.tensor import Tensor
-from funcnn.ops import elementwise as e
 from funcnn.ops import math as m
 from funcnn.ops import movement
 from funcnn.ops.creation import as_tensor
@@ -216,8 +215,8 @@ def test_wrong_gradients() -> None:
 def test_integers_have_no_gradients() -> None:
     with pytest.raises(DTypeError, match="only floating-point tensors can have gradients, got int64"):
         as_tensor(np.array([1, 2])).requires_grad_()
-    whole = e.floor_divide(as_tensor(np.array([5, 7])), 2)
-    assert not whole.requires_grad and not e.gt(leaf(1.0), 0.0).requires_grad
+    whole = fn.floor_divide(as_tensor(np.array([5, 7])), 2)
+    assert not whole.requires_grad and not fn.gt(leaf(1.0), 0.0).requires_grad
 
 
 def test_requires_grad_of_a_result_cannot_be_turned_off() -> None:
@@ -237,7 +236,7 @@ def test_wrong_grad_is_refused() -> None:
 # ---- constants ------------------------------------------------------------------------------------------------------
 def test_detach_and_stop_gradient_are_constants() -> None:
     x = leaf(3.0)
-    (x * x.detach() + e.stop_gradient(x * x)).backward()
+    (x * x.detach() + fn.stop_gradient(x * x)).backward()
     assert numbers(x.grad) == [3.0]
     assert not x.detach().requires_grad and x.detach()._v is x._v
 

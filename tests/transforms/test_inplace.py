@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import funcnn
+import funcnn as fn
 from funcnn import no_grad
 from funcnn.core.errors import GradientError
-from funcnn.ops import elementwise as e
 from funcnn.ops import index, movement
 from funcnn.ops import math as m
 from funcnn.ops.creation import as_tensor
@@ -178,7 +178,7 @@ def test_graphs_are_freed_without_the_collector() -> None:
         lambda: m.exp(x) * x,
         lambda: m.sigmoid(m.tanh(x)),
         lambda: movement.reshape(x * 2.0, (2, 1))[0],
-        lambda: e.where(e.gt(x, 1.0), x, m.exp(x)),
+        lambda: fn.where(fn.gt(x, 1.0), x, m.exp(x)),
         lambda: index.getitem(x * x, 0),
     ):
         y = build()

@@ -13,7 +13,7 @@ import funcnn as fn
 from funcnn.core import tree
 from funcnn.core.errors import GradientError, TracerError
 from funcnn.core.tensor import Tensor
-from funcnn.ops import elementwise, math, matmul, reduce
+from funcnn.ops import math, matmul, reduce
 from funcnn.ops.creation import as_tensor, zeros_like
 from funcnn.transforms.grad import grad, value_and_grad, vjp
 from funcnn.transforms.jit import jit
@@ -326,9 +326,9 @@ def test_jacobian_and_hessian_by_batching_cotangents() -> None:
 
 def test_stop_gradient_under_every_transformation() -> None:
     def f(x: Tensor) -> Tensor:
-        return elementwise.stop_gradient(x * x) * x
+        return fn.stop_gradient(x * x) * x
 
     for g in (grad(f), jit(grad(f)), grad(jit(f)), lambda x: vmap(grad(f))(x.reshape(1))[0]):
         assert g(_scalar(3.0))._v == 9.0
     assert grad(grad(f))(_scalar(3.0))._v == 0.0
-    assert zeros_like(_scalar(1.0))._v == tree.leaves(grad(lambda x: elementwise.stop_gradient(x))(_scalar(3.0)))[0]._v
+    assert zeros_like(_scalar(1.0))._v == tree.leaves(grad(lambda x: fn.stop_gradient(x))(_scalar(3.0)))[0]._v

@@ -16,7 +16,7 @@ from funcnn.core.context import ctx
 from funcnn.core.primitive import Primitive, evaluate
 from funcnn.core.tensor import Cell, Tensor, wrap
 from funcnn.core.tree import TreeDef
-from funcnn.ops.elementwise import detach
+from funcnn.ops.movement import detach
 
 SMALL = 256  # elements; an equation costs more than to keep so few numbers
 

@@ -15,23 +15,16 @@ from funcnn.core.aval import Aval, Tracer
 from funcnn.core.errors import DTypeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor, constant
-from funcnn.ops.common import (
-    aligned,
-    broadcast,
-    floating,
-    operand,
-    promoted,
-    require_same_dtype,
-    unbroadcast,
-)
+from funcnn.ops.base.batching import aligned
+from funcnn.ops.base.dims import broadcast
+from funcnn.ops.base.promote import floating, operand, promoted, require_same_dtype
+from funcnn.ops.base.structure import unbroadcast, zeros_like
 
 _NUMBERS = frozenset((int, float))
 
 
 def flat_slope(g: Tensor) -> Tensor:
     """The gradient of a step: zeros, also where the cotangent is infinite or NaN."""
-    from funcnn.ops.creation import zeros_like
-
     return zeros_like(g)
 
 

@@ -1,0 +1,1 @@
+"""What every family of operations stands on: dimensions, promotion, batching, declarations, structure."""

@@ -1,0 +1,125 @@
+"""What families of operations share: promotion, broadcasting and its transpose, alignment of batched inputs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from funcnn.core import dtypes
+from funcnn.core.context import ctx
+from funcnn.core.errors import DTypeError, ShapeError
+from funcnn.core.primitive import quietly
+from funcnn.core.tensor import Tensor, constant
+from funcnn.kernels.cpu import memory
+from funcnn.ops.base.structure import cast
+
+
+def operand(name: str, value: Any) -> Tensor:
+    """``value`` as a tensor, for the operation ``name``. Raises ``DTypeError`` naming it."""
+    if isinstance(value, Tensor):
+        return value
+    try:
+        return to_tensor(value)
+    except DTypeError as error:
+        raise DTypeError(f"{name}: {error}") from None
+
+
+def to_tensor(value: Any, dtype: np.dtype | None = None) -> Tensor:
+    """A tensor, an array (sharing memory), a number or a nested list as a tensor; a given dtype is cast to."""
+    if isinstance(value, Tensor):
+        return value if dtype is None else cast(value, dtype)
+    if isinstance(value, np.ndarray):
+        known = dtypes.as_dtype(value.dtype)
+        array = value.astype(known.newbyteorder("=") if dtype is None else dtype, copy=False)
+        return constant(array.copy() if ctx.stage is not None else array)
+    if isinstance(value, (list, tuple)):
+        return from_sequence(value, dtype)
+    if isinstance(value, np.generic):
+        return constant(np.asarray(value, dtypes.as_dtype(value.dtype) if dtype is None else dtype))
+    # A number beyond the dtype becomes infinite, as in PyTorch.
+    array = quietly(dtypes.wrapped, value, dtypes.scalar_dtype(value) if dtype is None else dtype)
+    return constant(array)
+
+
+def from_sequence(value: list | tuple, dtype: np.dtype | None = None) -> Tensor:
+    """A nested sequence of numbers, arrays or tensors as a fresh tensor; Python floats become the default float.
+
+    Raises ``OverflowError`` for a Python number beyond an integer dtype.
+    """
+    if any(isinstance(item, Tensor) for item in value):
+        value = [item.numpy() if isinstance(item, Tensor) else item for item in value]
+    try:
+        array = np.array(value)
+    except ValueError as error:
+        raise ShapeError(f"tensor: nested sequences must have equal lengths ({error})") from None
+    if dtype is None:
+        from_python = array.dtype == np.float64 and not _has_array(value)
+        dtype = dtypes.default_float() if from_python or array.size == 0 else dtypes.as_dtype(array.dtype)
+    elif dtype.kind in "iu" and array.size and not _has_array(value):
+        for extreme in (array.min(), array.max()):
+            dtypes.number("tensor", extreme, dtype)
+    return constant(memory.copied(array, dtype))
+
+
+def _has_array(value: Any) -> bool:
+    while isinstance(value, (list, tuple)) and value:
+        value = value[0]
+    return isinstance(value, (np.ndarray, np.generic))
+
+
+def promoted(name: str, *args: Any, to_float: bool = False, exact: bool = False) -> list[Tensor]:
+    """The operands as tensors of their common dtype (see ``core.dtypes``). Raises ``DTypeError`` where there is none.
+
+    to_float: in the default float where that is no float. exact: a Python number beyond the dtype raises, else it wraps.
+    """
+    try:
+        dtype = dtypes.result_type([_ranked(arg) for arg in args])
+    except DTypeError as error:
+        raise DTypeError(f"{name}: {error}") from None
+    if to_float and dtype.kind != "f":
+        dtype = dtypes.default_float()
+    return [stored(name, arg, dtype) if exact else to_tensor(arg, dtype) for arg in args]
+
+
+def stored(name: str, value: Any, dtype: np.dtype) -> Tensor:
+    """``value`` as a tensor of ``dtype``, a Python number without a detour through another dtype.
+
+    Raises ``OverflowError`` for a number that the dtype does not hold.
+    """
+    if isinstance(value, (int, float, np.generic)):
+        return constant(dtypes.number(name, value, dtype))
+    return to_tensor(value, dtype)
+
+
+def _ranked(arg: Any) -> tuple[np.dtype, int]:
+    if isinstance(arg, (Tensor, np.ndarray)):
+        value = arg._v if isinstance(arg, Tensor) else arg
+        if getattr(value, "weak", False):
+            return (dtypes.default_float() if value.dtype.kind == "f" else value.dtype), 0
+        return dtypes.as_dtype(value.dtype), 2 if value.ndim else 1
+    if isinstance(arg, (list, tuple)):
+        raise DTypeError(f"expected a tensor or a number, got a {type(arg).__name__}; use tensor(...)")
+    return dtypes.scalar_dtype(arg), 0
+
+
+def floating(x: Any) -> Tensor:
+    """``x`` as a tensor of a floating dtype; integers become the default float."""
+    t = x if isinstance(x, Tensor) else to_tensor(x)
+    return t if t._v.dtype.kind == "f" else cast(t, dtypes.default_float())
+
+
+def require_same_dtype(name: str, *tensors: Any) -> None:
+    """Raise ``DTypeError`` unless all have one dtype (operations that do not promote: products, convolutions)."""
+    dtype = tensors[0].dtype
+    for t in tensors:
+        if t.dtype is not dtype and t.dtype != dtype:
+            listed = ", ".join([str(given.dtype) for given in tensors])
+            raise DTypeError(f"{name}: expected operands of one dtype, got {listed}; convert with .to(dtype)")
+
+
+def require_floating(name: str, t: Tensor) -> Tensor:
+    """``t``, which must be floating-point. Raises ``DTypeError``."""
+    if t._v.dtype.kind != "f":
+        raise DTypeError(f"{name}: expected a floating-point tensor, got {t.dtype}; convert with .float()")
+    return t

@@ -1,0 +1,277 @@
+"""The structural primitives: the same elements under another shape, dtype or owner, and their sum.
+
+They are closed under their own derivatives: expand and sum, slice and slice_place, reshape, permute, cast, clone. So they need
+no other operation, and every family may use them. reshape, permute, expand, slice and detach are views: they share memory,
+and say by ``unview`` how a write to the view changes its base.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from funcnn.core.aval import Aval
+from funcnn.core.context import ctx
+from funcnn.core.errors import ShapeError
+from funcnn.core.primitive import Primitive
+from funcnn.core.tensor import Tensor, wrap
+from funcnn.kernels.cpu import memory
+from funcnn.kernels.cpu import reduce as kernels
+from funcnn.ops.base.dims import normalize_dims, numel
+from funcnn.ops.base.reduction import kept, reduction
+from funcnn.ops.copies import copies
+from funcnn.ops.reduce_cpu import blocked_sum, by_kernel
+
+
+# ---- reshape and permute ----------------------------------------------------------------------------------------------
+def _reshape_shape(x: Any, shape: tuple) -> tuple:
+    if numel(tuple(x.shape)) != numel(shape):
+        raise ShapeError(f"reshape: shape {shape} does not fit the {x.size} elements of shape {tuple(x.shape)}")
+    return (Aval(shape, x.dtype),)
+
+
+reshape_p = Primitive(
+    "reshape",
+    _reshape_shape,
+    view=lambda x, shape: x.reshape(shape),
+    unview=lambda base, new, shape: reshape_p(new, shape=base._v.shape),
+    vjp=lambda g, ins, o, shape: (reshape_p(g, shape=ins[0]._v.shape),),
+    batch=lambda n, ins, batched, shape: reshape_p(ins[0], shape=(n, *shape)),
+    keeps="",
+    may_copy=True,
+)
+
+
+def _inverse(dims: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(sorted(range(len(dims)), key=dims.__getitem__))
+
+
+permute_p = Primitive(
+    "permute",
+    shape=lambda x, dims: (Aval(tuple(x.shape[d] for d in dims), x.dtype),),
+    view=lambda x, dims: x.transpose(dims),
+    unview=lambda base, new, dims: permute_p(new, dims=_inverse(dims)),
+    vjp=lambda g, ins, o, dims: (permute_p(g, dims=_inverse(dims)),),
+    batch=lambda n, ins, batched, dims: permute_p(ins[0], dims=(0, *(d + 1 for d in dims))),
+    keeps="",
+)
+
+
+# ---- expand and sum ---------------------------------------------------------------------------------------------------
+def _expand_shape(x: Any, shape: tuple) -> tuple:
+    lead = len(shape) - x.ndim
+    if lead < 0 or any(d not in (1, s) for d, s in zip(x.shape, shape[lead:], strict=True)):
+        raise ShapeError(f"expand: shape {tuple(x.shape)} cannot be expanded to {shape}; only sizes of 1 can grow")
+    return (Aval(shape, x.dtype),)
+
+
+def _expanded(x: np.ndarray, shape: tuple) -> np.ndarray:
+    """Read-only where elements are shared; with only leading sizes of 1 added it may be written."""
+    return x.reshape(shape) if x.size == numel(shape) else np.broadcast_to(x, shape)
+
+
+def _expand_unview(base: Tensor, new: Tensor, shape: tuple) -> Tensor:
+    if base._v.size == new._v.size:
+        return reshape_p(new, shape=base._v.shape)
+    raise ShapeError(f"an expanded tensor of shape {shape} shares elements and cannot be written in place; .clone() it")
+
+
+def _expand_batch(n: int, ins: list, batched: list, shape: tuple) -> Tensor:
+    x = ins[0]
+    lead = len(shape) - (x.ndim - 1)
+    own = tuple(x._v.shape)
+    return expand_p(reshape_p(x, shape=(own[0], *(1,) * lead, *own[1:])), shape=(n, *shape))
+
+
+expand_p = Primitive(
+    "expand",
+    _expand_shape,
+    view=_expanded,
+    unview=_expand_unview,
+    vjp=lambda g, ins, o, shape: (unbroadcast(g, ins[0]._v.shape),),
+    batch=_expand_batch,
+    keeps="",
+)
+
+
+sum_p = reduction(
+    "sum",
+    blocked_sum,
+    lambda g, ins, o, axes: (spread(g, ins[0]._v.shape, axes),),
+    keeps="",
+    fast=by_kernel(kernels.sums),
+)
+
+
+def spread(g: Tensor, shape: tuple[int, ...], axes: tuple[int, ...]) -> Tensor:
+    """A reduced value repeated over the axes it was reduced from: the transpose of a sum."""
+    return expand_p(reshape_p(g, shape=kept(shape, axes)), shape=tuple(shape))
+
+
+def reduce(prim: Primitive, x: Tensor, dim: Any, keepdim: bool) -> Tensor:
+    """Apply a reduction primitive in PyTorch's terms."""
+    shape = x._v.shape
+    axes = normalize_dims(prim.name, dim, len(shape))
+    out = prim(x, axes=axes)
+    return reshape_p(out, shape=kept(shape, axes)) if keepdim and axes else out
+
+
+def unbroadcast(g: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Sum a cotangent over the axes along which an input of ``shape`` was broadcast: the transpose of broadcasting."""
+    have = tuple(g._v.shape)
+    shape = tuple(shape)
+    if have == shape:
+        return g
+    lead = len(have) - len(shape)
+    axes = tuple(range(lead)) + tuple(lead + i for i, d in enumerate(shape) if d == 1 and have[lead + i] != 1)
+    summed = sum_p(g, axes=axes) if axes else g
+    return summed if tuple(summed._v.shape) == shape else reshape_p(summed, shape=shape)
+
+
+# ---- slice ------------------------------------------------------------------------------------------------------------
+def _slices(starts: tuple, stops: tuple, steps: tuple) -> tuple:
+    return tuple(slice(a, b, c) for a, b, c in zip(starts, stops, steps, strict=True))
+
+
+def _slice_sizes(starts: tuple, stops: tuple, steps: tuple) -> tuple[int, ...]:
+    return tuple(max(0, -(-(b - a) // c)) for a, b, c in zip(starts, stops, steps, strict=True))
+
+
+def _slice_batch(n: int, ins: list, batched: list, starts: tuple, stops: tuple, steps: tuple) -> Tensor:
+    return slice_p(ins[0], starts=(0, *starts), stops=(n, *stops), steps=(1, *steps))
+
+
+slice_p = Primitive(
+    "slice",
+    shape=lambda x, starts, stops, steps: (Aval(_slice_sizes(starts, stops, steps), x.dtype),),
+    view=lambda x, starts, stops, steps: x[_slices(starts, stops, steps) or ...],  # an array also of a 0-d one
+    unview=lambda base, new, **where: slice_put_p(base, new, **where),
+    vjp=lambda g, ins, o, **where: (slice_place(g, ins[0], where),),
+    batch=_slice_batch,
+    keeps="",
+)
+
+
+def slice_place(g: Tensor, like: Tensor, where: dict) -> Tensor:
+    """``g`` at the slice's place in zeros of the shape of ``like``."""
+    return slice_place_p(g, shape=tuple(like._v.shape), **where)
+
+
+def _slice_place(ins: list, outs: list, shape: tuple, **where: Any) -> None:
+    outs[0].fill(0)
+    outs[0][_slices(**where)] = ins[0]
+
+
+def _slice_place_batch(
+    n: int, ins: list, batched: list, shape: tuple, starts: tuple, stops: tuple, steps: tuple
+) -> Tensor:
+    return slice_place_p(ins[0], shape=(n, *shape), starts=(0, *starts), stops=(n, *stops), steps=(1, *steps))
+
+
+slice_place_p = Primitive(
+    "slice_place",
+    lambda new, shape, starts, stops, steps: (Aval(shape, new.dtype),),
+    cpu=_slice_place,
+    vjp=lambda g, ins, o, shape, **where: (slice_p(g, **where),),
+    batch=_slice_place_batch,
+    keeps="",
+)
+
+
+def _slice_put(ins: list, outs: list, starts: tuple, stops: tuple, steps: tuple) -> None:
+    np.copyto(outs[0], ins[0])
+    outs[0][_slices(starts, stops, steps)] = ins[1]
+
+
+def _slice_put_shape(base: Any, new: Any, starts: tuple, stops: tuple, steps: tuple) -> tuple:
+    if tuple(new.shape) != _slice_sizes(starts, stops, steps) or new.dtype != base.dtype:
+        raise ShapeError(f"slice: a value {tuple(new.shape)} does not fit {_slice_sizes(starts, stops, steps)}")
+    return (base,)
+
+
+def _slice_put_vjp(g: Tensor, ins: list, o: Tensor, **where: Any) -> tuple:
+    hole = zeros_like(ins[1])
+    return lambda: slice_put_p(g, hole, **where), lambda: slice_p(g, **where)
+
+
+def _slice_put_batch(n: int, ins: list, batched: list, starts: tuple, stops: tuple, steps: tuple) -> Tensor:
+    base, new = (x if b else expand_p(x, shape=(n, *x._v.shape)) for x, b in zip(ins, batched, strict=True))
+    return slice_put_p(base, new, starts=(0, *starts), stops=(n, *stops), steps=(1, *steps))
+
+
+slice_put_p = Primitive(
+    "slice_put", _slice_put_shape, cpu=_slice_put, vjp=_slice_put_vjp, batch=_slice_put_batch, keeps=""
+)
+
+
+# ---- copies -----------------------------------------------------------------------------------------------------------
+def _cast(ins: list, outs: list, dtype: np.dtype) -> None:
+    np.copyto(outs[0], ins[0], casting="unsafe")
+
+
+def _cast_shape(x: Any, dtype: np.dtype) -> tuple:
+    return (Aval(x.shape, dtype),)
+
+
+cast_p = Primitive(
+    "to",
+    shape=_cast_shape,
+    cpu=_cast,
+    vjp=lambda g, ins, y, dtype: (cast(g, ins[0].dtype),),
+    batch=lambda n, ins, batched, dtype: cast_p(ins[0], dtype=dtype),
+    keeps="",
+)
+
+
+def cast(x: Tensor, dtype: np.dtype) -> Tensor:
+    """A copy in another dtype; the tensor itself where it has that dtype already."""
+    if x._v.dtype == dtype:
+        return x if ctx.stage is None else ctx.stage.exact(x)
+    return cast_p(x, dtype=dtype)
+
+
+clone_p = Primitive(
+    "clone",
+    shape=lambda x: (x,),
+    cpu=copies,
+    vjp=lambda g, ins, o: (g,),
+    batch=lambda n, ins, batched: clone_p(ins[0]),
+    keeps="",
+)
+
+
+stop_gradient_p = Primitive(
+    "detach",
+    shape=lambda x: (x,),
+    view=lambda x: x,
+    unview=lambda base, new: new,
+    vjp=lambda g, ins, o: (None,),
+    batch=lambda n, ins, batched: stop_gradient_p(ins[0]),
+    keeps="",
+)
+
+
+# ---- filled -----------------------------------------------------------------------------------------------------------
+full_p = Primitive(
+    "full",
+    lambda shape, value, dtype: (Aval(shape, dtype),),
+    cpu=lambda ins, outs, shape, value, dtype: outs[0].fill(value),
+)
+
+
+def inside() -> bool:
+    """Whether a transformation runs, in which a new tensor is what a primitive gives."""
+    return ctx.stage is not None or ctx.top is not None
+
+
+def filled(shape: tuple[int, ...], value: Any, dtype: np.dtype) -> Tensor:
+    """One number everywhere: a box of its own, or inside a transformation what ``full_p`` gives."""
+    if inside():
+        return full_p(shape=shape, value=value, dtype=dtype)
+    return wrap(memory.filled(shape, dtype, value))
+
+
+def zeros_like(t: Tensor) -> Tensor:
+    """Zeros of the shape and dtype of ``t``."""
+    return filled(tuple(t._v.shape), 0, t._v.dtype)
