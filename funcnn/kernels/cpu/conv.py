@@ -22,7 +22,8 @@ from __future__ import annotations
 
 from funcnn.kernels.cpu.compile import device_function, kernel
 from funcnn.kernels.cpu.parallel import parallel_for
-from funcnn.kernels.cpu.rows import add_row, clear_row, copy_row
+from funcnn.kernels.cpu.rows import add_row, clear_row
+from funcnn.kernels.cpu.split import split_row
 from funcnn.kernels.cpu.tiles import FEW, RUN, tile_few, tile_gather
 from funcnn.kernels.cpu.vector import pointer, shift
 
@@ -31,39 +32,22 @@ SLACK = 128  # numbers beyond an image that a tile may read
 
 # ---- the padded, phase-split image --------------------------------------------------------------------------------------
 @device_function
-def spread_row(source, target, first, last, shifted, phases, pitch):
-    """target[w'] = source[w' * phases + shifted] for w' from ``first`` to ``last``, zero around, ``pitch`` numbers."""
-    clear_row(target, first)
-    if phases == 1:
-        copy_row(shift(target, first), shift(source, first + shifted), last - first)
-    else:
-        for w in range(first, last):
-            target[w] = source[w * phases + shifted]
-    clear_row(shift(target, last), pitch - last)
-
-
-@device_function
 def copy_plane(x, plane, image, place, layout):
     """x[plane] (D, H, W) to image (Dp, sh, sw, Hs, Ws), slices of ``slice_size`` numbers, from ``place`` on."""
     (D, H, W), before, (Dp, Hs, Ws), (sh, sw), slice_size = layout
-    for b in range(sw):
-        shifted = b - before[2]
-        first = max(0, -(shifted // sw))  # the smallest w' that is not left of the row
-        last = max(first, min(Ws, (W - 1 - shifted) // sw + 1))
-        for d in range(Dp):
-            at = d - before[0]
-            for a in range(sh):
-                for h in range(Hs):
-                    row = h * sh + a - before[1]
-                    target = pointer(image, place + d * slice_size + ((a * sw + b) * Hs + h) * Ws)
-                    if 0 <= at < D and 0 <= row < H:
-                        source = pointer(x, ((plane * D + at) * H + row) * W)
-                        spread_row(source, target, first, last, shifted, sw, Ws)
-                    else:
-                        clear_row(target, Ws)
+    used = sh * sw * Hs * Ws
     for d in range(Dp):
-        used = sh * sw * Hs * Ws
-        clear_row(pointer(image, place + d * slice_size + used), slice_size - used)
+        at, slice_place = d - before[0], place + d * slice_size
+        for a in range(sh):
+            for h in range(Hs):
+                row = h * sh + a - before[1]
+                target = pointer(image, slice_place + (a * sw * Hs + h) * Ws)
+                if 0 <= at < D and 0 <= row < H:
+                    split_row(pointer(x, ((plane * D + at) * H + row) * W), before[2], W, target, Hs * Ws, Ws, sw)
+                else:
+                    for b in range(sw):
+                        clear_row(shift(target, b * Hs * Ws), Ws)
+        clear_row(pointer(image, slice_place + used), slice_size - used)
 
 
 @device_function
