@@ -8,6 +8,7 @@ import numpy as np
 
 from funcnn.core.primitive import Implementation
 from funcnn.kernels.cpu import conv_tables as tables
+from funcnn.ops import conv_channels as channels
 from funcnn.ops import conv_depthwise as depthwise
 from funcnn.ops import conv_direct as direct
 from funcnn.ops import conv_gather as gather
@@ -111,6 +112,7 @@ def _winograd_for_weight_grad(ins: list, groups: int, size: tuple, **where: Any)
 
 
 FORWARD = (
+    Implementation(channels.forward, channels.applies),
     Implementation(_depthwise_forward, _depthwise_for),
     Implementation(pointwise.forward, pointwise.applies),
     Implementation(_winograd_forward, _winograd_for),
@@ -119,6 +121,7 @@ FORWARD = (
     Implementation(reference.forward),
 )
 INPUT_GRAD = (
+    Implementation(channels.input_grad, channels.applies_to_input_grad),
     Implementation(_depthwise_input_grad, _depthwise_for_input_grad),
     Implementation(pointwise.input_grad, pointwise.applies),
     Implementation(_winograd_input_grad, _winograd_for_input_grad),
@@ -127,6 +130,7 @@ INPUT_GRAD = (
     Implementation(reference.input_grad),
 )
 WEIGHT_GRAD = (
+    Implementation(channels.weight_grad, channels.applies_to_weight_grad),
     Implementation(_depthwise_weight_grad, _depthwise_for_weight_grad),
     Implementation(pointwise.weight_grad, pointwise.applies_to_weights),
     Implementation(_winograd_weight_grad, _winograd_for_weight_grad),
