@@ -11,6 +11,7 @@ from funcnn.kernels.cpu import conv_tables as tables
 from funcnn.ops import conv_channels as channels
 from funcnn.ops import conv_depthwise as depthwise
 from funcnn.ops import conv_direct as direct
+from funcnn.ops import conv_few as few
 from funcnn.ops import conv_gather as gather
 from funcnn.ops import conv_pointwise as pointwise
 from funcnn.ops import conv_reference as reference
@@ -113,6 +114,7 @@ def _winograd_for_weight_grad(ins: list, groups: int, size: tuple, **where: Any)
 
 FORWARD = (
     Implementation(channels.forward, channels.applies),
+    Implementation(few.forward, few.applies),
     Implementation(_depthwise_forward, _depthwise_for),
     Implementation(pointwise.forward, pointwise.applies),
     Implementation(_winograd_forward, _winograd_for),
@@ -122,6 +124,7 @@ FORWARD = (
 )
 INPUT_GRAD = (
     Implementation(channels.input_grad, channels.applies_to_input_grad),
+    Implementation(few.input_grad, few.applies_to_input_grad),
     Implementation(_depthwise_input_grad, _depthwise_for_input_grad),
     Implementation(pointwise.input_grad, pointwise.applies),
     Implementation(_winograd_input_grad, _winograd_for_input_grad),
@@ -131,6 +134,7 @@ INPUT_GRAD = (
 )
 WEIGHT_GRAD = (
     Implementation(channels.weight_grad, channels.applies_to_weight_grad),
+    Implementation(few.weight_grad, few.applies_to_weight_grad),
     Implementation(_depthwise_weight_grad, _depthwise_for_weight_grad),
     Implementation(pointwise.weight_grad, pointwise.applies_to_weights),
     Implementation(_winograd_weight_grad, _winograd_for_weight_grad),

@@ -11,7 +11,7 @@ import funcnn as fn
 import funcnn.nn.functional as F
 from funcnn.kernels.cpu import threads
 from funcnn.kernels.cpu.tiles import RUN
-from funcnn.ops import conv_cpu, conv_direct, conv_gather, conv_pointwise
+from funcnn.ops import conv_channels, conv_cpu, conv_direct, conv_few, conv_gather, conv_pointwise
 from tests.plain import compiled_only, sized
 
 # x (N, C, D, H, W), output channels, kernel, stride, padding, dilation, groups
@@ -38,6 +38,18 @@ CASES = {
     "depthwise, many images": ((35, 8, 5, 6), 8, (3, 3), (1, 1), (1, 1), (1, 1), 8),
     "depthwise, large planes": ((2, 8, 45, 61), 8, (5, 5), (1, 1), (2, 2), (1, 1), 8),
     "depthwise over the edge": ((2, 8, 3, 4), 16, (3, 3), (1, 1), (4, 3), (2, 2), 8),
+    "depthwise, strided, in bands": ((2, 9, 60, 40), 9, (3, 5), (2, 3), (1, 2), (1, 2), 9),
+    "depthwise of one tap, strided": ((3, 8, 7, 6), 8, (1, 1), (2, 3), (0, 0), (1, 1), 8),
+    "depthwise, small planes": ((4, 24, 3, 5), 48, (5, 3), (1, 1), (2, 1), (1, 1), 24),
+    "depthwise, single pixels": ((2, 17, 2, 1), 17, (3, 3), (1, 1), (1, 1), (1, 1), 17),
+    "depthwise, long in a row": ((2, 9, 300), 9, (3,), (1,), (1,), (1,), 9),
+    "depthwise, many taps": ((1, 16, 17, 16), 16, (17, 16), (1, 1), (1, 1), (1, 1), 16),
+    "depthwise, steps over the kernel": ((3, 6, 11, 14), 6, (2, 3), (3, 5), (0, 1), (1, 1), 6),
+    "few pixels": ((1, 64, 4, 5), 67, (3, 3), (1, 1), (1, 1), (1, 1), 1),
+    "few pixels, strided": ((2, 130, 9), 131, (3,), (2,), (1,), (2,), 1),
+    "few pixels in depth": ((1, 43, 2, 3, 4), 52, (2, 3, 2), (1, 1, 2), (1, 1, 0), (1, 1, 1), 1),
+    "few pixels of one tap": ((3, 150, 2, 3), 111, (1, 1), (1, 1), (0, 0), (1, 1), 1),
+    "strides of six and eight": ((2, 2, 13, 24), 3, (6, 8), (6, 8), (3, 0), (1, 1), 1),
     "winograd": ((2, 16, 9, 11), 17, (3, 3), (1, 1), (1, 0), (1, 1), 1),
     "winograd in groups": ((9, 36, 4, 5), 40, (3, 3), (1, 1), (2, 1), (1, 1), 2),
     "winograd of small patches": ((40, 16, 4, 4), 16, (3, 3), (1, 1), (0, 0), (1, 1), 1),
@@ -101,7 +113,11 @@ SAME = [
     "four phases in a row",
     "direct, many channels",
     "winograd, many channels",
+    "depthwise, strided, in bands",
+    "depthwise, small planes",
+    "few pixels",
 ]
+TURNED = "depthwise, small", "depthwise, single", "depthwise, steps", "depthwise, strided, in", "few pixels"
 DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])
 
 
@@ -187,8 +203,17 @@ def test_one_tap_past_the_cache_is_the_same(case, dtype, monkeypatch):
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize(
     "case",
-    sized(["winograd", "winograd, dilated", "depthwise 3 x 3", "direct", "direct, not padded"], [])
-    + ["several tiles", "3d", "depthwise, tall", "one tap", "one tap, strided", "direct 1 x 1"],
+    sized(["winograd", "winograd, dilated", "depthwise 3 x 3", "direct", "direct, not padded", "few pixels"], [])
+    + [
+        "depthwise, small planes",
+        "depthwise, steps over the kernel",
+        "several tiles",
+        "3d",
+        "depthwise, tall",
+        "one tap",
+        "one tap, strided",
+        "direct 1 x 1",
+    ],
 )
 def test_nan_and_inf_go_where_they_belong(dtype, bad, case):
     for poisoned, place in enumerate((163, 5, 170)):  # read by the first tile where it is longer than the second
@@ -238,6 +263,19 @@ def test_direct_is_chosen(case):
     plain = max(where["stride"]) == 1
     assert conv_direct.applies_to_input_grad([dy, w], size=x.shape[2:], **where) == plain
     assert conv_direct.applies_to_weight_grad([x, dy], size=w.shape[2:], **where)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("case", [name for name in CASES if name.startswith(TURNED)])
+def test_channels_and_few_pixels_are_chosen(case, dtype):
+    x, w, dy, args = setup(CASES[case], dtype)
+    where = dict(zip(("stride", "padding", "dilation", "groups"), args, strict=True))
+    ways = conv_few if case.startswith("few") else conv_channels
+    chosen = lambda ways, ins, **size: next(i.run for i in ways if i.when is None or i.when(ins, **where, **size))
+    assert chosen(conv_cpu.FORWARD, [x, w]) is ways.forward
+    assert chosen(conv_cpu.WEIGHT_GRAD, [x, dy], size=w.shape[2:]) is ways.weight_grad
+    if dy.shape[1] == x.shape[1] or ways is conv_few:
+        assert chosen(conv_cpu.INPUT_GRAD, [dy, w], size=x.shape[2:]) is ways.input_grad
 
 
 def test_direct_weight_gradients_are_sums_in_float64():
