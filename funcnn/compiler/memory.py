@@ -5,7 +5,7 @@ memory that an outside box covers (a ``Spot``) has its variable, and spots that 
 what was written to it. A spot that another write touched is read out of the whole region: one more input, the numbers
 between the region's ends, into which the writes are put in order. Most spots are alone and cost nothing.
 
-``relation`` says which arrays share memory and how; a plan that stores anything holds for calls with the same relation.
+``relation`` says which arrays share memory and how; a step that stores anything holds for calls with the same relation.
 """
 
 from __future__ import annotations

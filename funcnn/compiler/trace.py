@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from funcnn.compiler.interface import Input, Outside, Place, RunEagerly, history_p, refuse_dtypes
-from funcnn.compiler.ir import Equation, StageVar
+from funcnn.compiler.interface import Input, Outside, Place, RunEagerly, StageVar, history_p, refuse_dtypes
+from funcnn.compiler.ir import Constant, Equation, Var
 from funcnn.compiler.memory import Memory, Spot
 from funcnn.core import dtypes
-from funcnn.core.aval import Aval, Missing, Tracer
+from funcnn.core.aval import Missing, Tracer
 from funcnn.core.context import ctx
-from funcnn.core.errors import ShapeError, TracerError
+from funcnn.core.errors import ShapeError, TracerError, user_line
 from funcnn.core.graph import Node
 from funcnn.core.tensor import Cell, Tensor, is_stale, refresh, wrap
 from funcnn.ops.base.structure import cast_p
@@ -36,9 +36,10 @@ class Stage:
 
     def __init__(self) -> None:
         self.equations: list[Equation] = []
-        self.avals: list[Aval] = []
-        self.constants: dict[int, np.ndarray] = {}
+        self.count = 0  # of variables
+        self.constants: list[Constant] = []
         self.inputs: list[Input] = []
+        self.lifted: dict[Var, tuple[Spot, int | None]] = {}
         self.memory = Memory(self._equation, self._input, refuse_dtypes)
         self.outside: dict[int, Outside] = {}  # by the id of the box, as are all of these
         self.places: dict[int, Place] = {}
@@ -64,8 +65,8 @@ class Stage:
     # ---- variables ----------------------------------------------------------------------------------------------------
     def variable(self, shape: tuple, dtype: np.dtype, weak: bool = False) -> StageVar:
         """A new variable."""
-        self.avals.append(Aval(tuple(shape), dtype))
-        return StageVar(self, len(self.avals) - 1, shape, dtype, weak)
+        self.count += 1
+        return StageVar(self, Var(self.count - 1, tuple(shape), dtype, weak), weak)
 
     def emit(self, prim: Any, ins: tuple, params: dict) -> list[StageVar]:
         """Write one equation down; its outputs' shapes come from the shape rule.
@@ -82,13 +83,12 @@ class Stage:
         value = t._v
         if not isinstance(value, StageVar) or not value.weak:
             return t
-        return wrap(StageVar(self, value.index, value.shape, value.dtype))
+        return wrap(StageVar(self, value.var))
 
     def _equations(self, prim: Any, values: Sequence[StageVar], params: dict) -> list[StageVar]:
         outs = [self.variable(aval.shape, aval.dtype) for aval in prim.shape(*values, **params)]
-        indices = tuple(v.index for v in values)
-        results = tuple(v.index for v in outs)
-        self.equations.append(Equation(prim, indices, results, params, ctx.path, ctx.backward))
+        ins, made = tuple([v.var for v in values]), tuple([v.var for v in outs])
+        self.equations.append(Equation(prim, ins, made, params, None, ctx.path, ctx.backward, user_line()))
         return outs
 
     def _equation(self, prim: Any, values: Sequence[StageVar], params: dict) -> StageVar:
@@ -96,13 +96,14 @@ class Stage:
 
     def _input(self, spot: Spot, count: int | None) -> StageVar:
         var = self.variable(spot.array.shape if count is None else (count,), spot.array.dtype)
-        self.inputs.append(Input(var.index, self.avals[var.index], spot.place, count=count))
+        self.inputs.append(Input(var.var, spot.place, count=count))
+        self.lifted[var.var] = spot, count
         return var
 
     def constant(self, array: np.ndarray) -> StageVar:
         """Numbers made while tracing, embedded in the program."""
         var = self.variable(array.shape, array.dtype)
-        self.constants[var.index] = np.array(array)
+        self.constants.append(Constant(var.var, np.array(array, order="C")))
         return var
 
     def argument(self, t: Tensor, position: int, weak: bool, data: bool) -> Tensor:
@@ -110,7 +111,7 @@ class Stage:
         self.given = self.arguments = position + 1
         if weak:  # a Python number
             var = self.variable(t._v.shape, t._v.dtype, weak)
-            self.inputs.append(Input(var.index, self.avals[var.index], Place(None, position)))
+            self.inputs.append(Input(var.var, Place(None, position)))
             return wrap(var)
         box = self._stand(t, Place(None, position))
         self.outside[id(box)].data = data
@@ -149,7 +150,7 @@ class Stage:
     def number(self, key: Any, read: Callable[[], float]) -> Tensor:
         """A Python number that may differ at each call (a learning rate), as a weak 0-d tensor."""
         var = self.variable((), np.dtype(np.float64), weak=True)
-        self.inputs.append(Input(var.index, self.avals[var.index], number=read))
+        self.inputs.append(Input(var.var, number=read))
         return wrap(var)
 
     def guard(self, key: Any, read: Callable[[], Any]) -> None:
@@ -232,7 +233,7 @@ class Stage:
         return real if real._cell is None else real._cell
 
     def restructure(self, t: Tensor) -> None:
-        """A box from outside may not change its shape in place within a plan: the function runs eagerly."""
+        """A box from outside may not change its shape in place within a program: the function runs eagerly."""
         if id(t) in self.outside or isinstance(t._v, np.ndarray):
             raise RunEagerly
 
@@ -253,7 +254,7 @@ class Stage:
                 self.histories += [(thing, name, getattr(thing, name)) for name in names]
 
     def layout(self, t: Tensor) -> np.ndarray | None:
-        """An array that lies in memory as an outside box does (from now on a condition of the plan); None for others."""
+        """An array that lies in memory as an outside box does (from now on a condition of the step); None for others."""
         entry = self.outside.get(id(t))
         if entry is None:
             if not isinstance(t._v, np.ndarray):

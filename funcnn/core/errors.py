@@ -49,9 +49,18 @@ def locate(error: Exception, name: str, what: object, input: object = None, befo
     error.args = (f"{message} [in layer {path}: {inner}]" if path else message,)
 
 
+_inside: dict[str, bool] = {}  # by the name of a source file: whether it is one of this package
+
+
 def user_line() -> str:
     """``file:line`` of the innermost frame outside this package: where the user's code asked for what failed."""
     frame = sys._getframe(1)
-    while frame is not None and os.path.abspath(frame.f_code.co_filename).startswith(_PACKAGE):
+    while frame is not None:
+        name = frame.f_code.co_filename
+        inside = _inside.get(name)
+        if inside is None:
+            inside = _inside[name] = os.path.abspath(name).startswith(_PACKAGE + os.sep)
+        if not inside:
+            return f"{name}:{frame.f_lineno}"
         frame = frame.f_back  # type: ignore[assignment]
-    return "an unknown line" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
+    return "an unknown line"

@@ -39,6 +39,10 @@ class Primitive:
     view: ``(array, **params) -> array`` sharing memory, in place of ``cpu``; ``unview(base, new, **params)`` writes back.
     may_copy: whether ``view`` shares memory only for some strides of its input.
     check: ``(ins, **params)`` raises on bad values (an index out of range) before a kernel runs.
+    effect: whether running it does something besides computing its outputs (a call back into Python): then a compiler
+        keeps each application, in their order.
+    unused: ``(used, params) -> (primitive, params) | None``: what computes only the outputs whose ``used`` is True, as a
+        compiler asks when nobody reads the others; None: nothing is saved.
     flops, bytes: what one application costs, for the profiler: ``(ins, outs, params) -> number``, where each of ``ins`` and
         ``outs`` has ``shape``, ``dtype``, ``size`` and ``nbytes``. None: a flop for each number of the first output, and
         each input read and each output written once.
@@ -56,6 +60,8 @@ class Primitive:
     unview: Callable | None = None
     may_copy: bool = False
     check: Callable | None = None
+    effect: bool = False
+    unused: Callable | None = None
     flops: Callable | None = None
     bytes: Callable | None = None
 
@@ -115,14 +121,17 @@ def quietly(make: Callable, *args: Any) -> Any:
 def evaluate(prim: Primitive, values: list, params: dict, where: Any = None, plain: bool = False) -> list:
     """Compute on arrays: check, allocate the outputs by the shape rule, run the first implementation that applies.
 
-    where: the traced equation that is run, for who stands around; ``plain``: leave out what stands around.
+    where: the traced equation that is run, which knows its outputs' types; ``plain``: leave out what stands around.
     """
     if _around is not None and not plain:
         return _around(prim, values, params, where)
-    for value in values:
-        if type(value) is not _ndarray:
-            raise TracerError(_unreadable(prim, value))
-    avals = prim.shape(*values, **params)
+    if where is None:
+        for value in values:
+            if type(value) is not _ndarray:
+                raise TracerError(_unreadable(prim, value))
+        avals = prim.shape(*values, **params)
+    else:
+        avals = where.outs
     if prim.check is not None:
         prim.check(values, **params)
     if prim.view is not None:

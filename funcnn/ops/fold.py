@@ -58,7 +58,7 @@ def _unfold_shape(x: Any, size: tuple, **where: Any) -> tuple:
 
 
 unfold_p = Primitive(
-    "unfold",
+    "im2col",
     _unfold_shape,
     cpu=_unfold,
     vjp=lambda g, ins, out, **where: (fold_p(g, space=tuple(ins[0]._v.shape[2:]), **where),),

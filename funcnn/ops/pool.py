@@ -85,6 +85,7 @@ max_pool_p = Primitive(
     batch=lambda n, ins, batched, **where: folded(max_pool_p, n, ins, batched, **where),
     keeps="o",
     multiple=True,
+    unused=lambda used, params: (max_pool_p, {**params, "indices": False}) if used == (True, False) else None,
 )
 pool_scatter_p = Primitive(
     "pool_scatter",

@@ -188,7 +188,8 @@ FLOPS: dict[str, Rule] = {
     **{name: _each(flops) for name, flops in FUNCTIONS.items()},
     **dict.fromkeys(
         ("reshape", "permute", "expand", "slice", "slice_put", "cat", "flip", "pad", "index", "index_put", "gather", "clone",
-         "detach", "to", "embedding", "one_hot", "where", "positive", "unfold", "max_unpool", "random_split", "random_fold_in"),
+         "detach", "to", "embedding", "one_hot", "where", "positive", "unfold", "im2col", "max_unpool", "random_split",
+         "random_fold_in"),
         _none,
     ),
     **dict.fromkeys(("sum", "mean", "prod", "amax", "amin", "argmax", "argmin", "all", "any", "median", "cumsum", "cumprod",

@@ -1,6 +1,6 @@
-"""``jit``: trace a function once for each kind of input, then run its plan.
+"""``jit``: trace a function once for each kind of input, then run its program.
 
-Pure functions and imperative steps alike: boxes that the function reads are inputs of the plan, boxes that it writes are
+Pure functions and imperative steps alike: boxes that the function reads are inputs of the program, boxes that it writes are
 outputs, the random generator included. Met under another transformation, a jitted function is simply called, so that the
 outermost jit sees everything.
 """
@@ -15,9 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from funcnn.compiler.conditions import Eager
-from funcnn.compiler.interface import RunEagerly, is_live
-from funcnn.compiler.runtime.reference import Aliased, Plan, Store
+from funcnn.compiler.interface import Eager, Kept, RunEagerly, is_live
+from funcnn.compiler.step import CompiledStep, Fresh, Leaving, Results
 from funcnn.compiler.trace import Stage
 from funcnn.core import dtypes, tree
 from funcnn.core.aval import Missing
@@ -31,12 +30,12 @@ MANY_TRACES = 64
 
 
 class Jitted:
-    """A function that is traced and planned at its first call, and at each call with a new kind of input."""
+    """A function that is traced and compiled at its first call, and at each call with a new kind of input."""
 
     def __init__(self, f: Callable, roles: Roles):
         update_wrapper(self, f)
         self.f, self.roles = f, roles
-        self.plans: dict[Any, list[Plan | Eager | None]] = {}
+        self.steps: dict[Any, list[CompiledStep | Eager | None]] = {}
         self.traces = 0
         self.lock = threading.RLock()
 
@@ -44,8 +43,8 @@ class Jitted:
         if ctx.top is not None or ctx.stage is not None:
             return self.f(*args, **kwargs)
         call = _Call(self, args, kwargs)
-        plan = self._plan(call)
-        result = self.f(*args, **kwargs) if plan is None else plan.run(call.boxes, call.donated)
+        step = self._step(call)
+        result = self.f(*args, **kwargs) if step is None else step.run(call.boxes, call.donated)
         for box in call.donated:
             box._v = Missing(f"{self.roles.name}: this tensor was donated to jit and may not be read again",
                              box._v.shape, box._v.dtype)  # fmt: skip
@@ -56,22 +55,22 @@ class Jitted:
 
     def program(self, *args: Any, **kwargs: Any) -> str:
         """The traced equations for these arguments, as text."""
-        plan = self._plan(_Call(self, args, kwargs))
+        step = self._step(_Call(self, args, kwargs))
         return (
-            "runs eagerly: gradients leave it, or go through memory that arguments share" if plan is None else str(plan)
+            "runs eagerly: gradients leave it, or go through memory that arguments share" if step is None else str(step)
         )
 
-    def _plan(self, call: _Call) -> Plan | None:
-        """A plan that fits, traced if need be; None for a function whose outputs carry gradients to the outside."""
+    def _step(self, call: _Call) -> CompiledStep | None:
+        """A step that fits, traced if need be; None for a function whose outputs carry gradients to the outside."""
         with self.lock:
-            known = self.plans.setdefault(call.key, [])
-            for position, plan in enumerate(known):
-                boxes = call.boxes if plan is None else plan.fits(call.boxes)
+            known = self.steps.setdefault(call.key, [])
+            for position, step in enumerate(known):
+                boxes = call.boxes if step is None else step.fits(call.boxes)
                 if boxes is not None:
                     if position:
                         known.insert(0, known.pop(position))
                     call.boxes = boxes
-                    return _compiled(plan)
+                    return _compiled(step)
             self.traces += 1
             if self.traces == MANY_TRACES:
                 warnings.warn(
@@ -79,10 +78,10 @@ class Jitted:
                     "each call. Pass changing numbers as tensors, keep shapes fixed",
                     stacklevel=3,
                 )
-            plan = _trace(self.f, call)
-            known.insert(0, plan)
-            call.boxes = call.boxes if plan is None else plan.found(call.boxes) or call.boxes
-            return _compiled(plan)
+            step = _trace(self.f, call)
+            known.insert(0, step)
+            call.boxes = call.boxes if step is None else step.found(call.boxes) or call.boxes
+            return _compiled(step)
 
 
 class _Method:
@@ -140,11 +139,11 @@ def _repeats(boxes: list[Tensor]) -> tuple | None:
     return None if len(set(ids)) == len(ids) else tuple([ids.index(i) for i in ids])
 
 
-def _compiled(plan: Plan | Eager | None) -> Plan | None:
-    return plan if isinstance(plan, Plan) else None
+def _compiled(step: CompiledStep | Eager | None) -> CompiledStep | None:
+    return step if isinstance(step, CompiledStep) else None
 
 
-def _trace(f: Callable, call: _Call) -> Plan | Eager | None:
+def _trace(f: Callable, call: _Call) -> CompiledStep | Eager | None:
     stage = Stage()
     boxes = iter(call.boxes)
     arguments = []
@@ -174,53 +173,24 @@ def _trace(f: Callable, call: _Call) -> Plan | Eager | None:
         stage.close()
 
 
-def _finish(stage: Stage, result: Any, fresh: list[Tensor]) -> Plan | None:
+def _finish(stage: Stage, result: Any, fresh: list[Tensor]) -> CompiledStep | None:
     leaves, treedef = tree.flatten(result)
     refresh_all(leaves)
     regraded = [stage.grads[key] for key in stage.regraded]
     seen = [t for t in (*leaves, *stage.written.values(), *fresh, *regraded) if isinstance(t, Tensor)]
     if any(is_live(t) for t in seen):
         return None
-    leaving = _Leaving(stage)
-    outputs = [leaving.recipe(leaf) if isinstance(leaf, Tensor) else Static(leaf) for leaf in leaves]
-    stores = [
-        Store(place, None if stage.grads[key] is None else leaving.recipe(stage.grads[key]), fresh=True)  # type: ignore[arg-type]
+    leaving = Leaving(stage)
+    items = [leaving.recipe(leaf) if isinstance(leaf, Tensor) else Static(leaf) for leaf in leaves]
+    gradients = [
+        Fresh(place, None if stage.grads[key] is None else leaving.recipe(stage.grads[key]))  # type: ignore[arg-type]
         for key, place in stage.regraded.items()
     ]
+    stores = []
     for box in stage.written.values():
         entry = stage.outside[id(box)]
-        into = entry.spot.region.holders() > 1
-        stores.append(Store(entry.place, stage.read(box).index, into=into))
-    return Plan(stage, outputs, treedef, stores, leaving.recipes)
-
-
-class _Leaving:
-    """The recipes of the boxes that leave a trace: what they are, or of what they are a view."""
-
-    def __init__(self, stage: Stage):
-        self.stage = stage
-        self.recipes: list = []
-        self.known: dict[int, int] = {}
-        self.held: list[Tensor] = []  # keeps ids from being reused
-
-    def recipe(self, box: Tensor) -> int:
-        """The number of a box's recipe, the same for the same box."""
-        if id(box) not in self.known:
-            made = self._made(box)
-            self.held.append(box)
-            self.recipes.append(made)
-            self.known[id(box)] = len(self.recipes) - 1
-        return self.known[id(box)]
-
-    def _made(self, box: Tensor) -> Any:
-        place = self.stage.kept(box)
-        if place is not None:
-            return place
-        view = box._view
-        source = None if view is None else view.source()
-        if view is None or source is None:
-            return self.stage.read(box).index
-        return Aliased(self.recipe(source), view.prim, view.params, view.detached)
+        stores.append((Kept(entry.place, entry.spot.region.holders() > 1), stage.read(box).var))
+    return CompiledStep(stage, Results(leaving.recipes, items, treedef, stores, gradients))
 
 
 def jit(

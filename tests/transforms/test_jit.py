@@ -245,7 +245,7 @@ def test_several_threads_may_call_it() -> None:
 
 def test_the_program_can_be_read() -> None:
     text = fn.jit(lambda x: (x * 2.0 + 1.0).sum()).program(fn.ones(3))
-    assert text.splitlines()[0] == "inputs v0:float32[3]" and [w for w in ("mul", "add", "sum") if w in text] == [
+    assert text.splitlines()[0] == "program(%0:float32[3]) {" and [w for w in ("mul", "add", "sum") if w in text] == [
         "mul",
         "add",
         "sum",

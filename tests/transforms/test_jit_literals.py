@@ -22,7 +22,7 @@ DEEP = fn.tensor(RNG.normal(size=(2, 2, 16, 16)).astype(np.float32))
 
 def kept(f: Any) -> list[np.ndarray]:
     """The constants of a compiled function's programs."""
-    return [array for plans in f.plans.values() for plan in plans for array in plan.constants.values()]
+    return [constant.array for steps in f.steps.values() for step in steps for constant in step.program.constants]
 
 
 def _indexed(x: Any) -> Any:

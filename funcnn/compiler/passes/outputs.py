@@ -1,0 +1,26 @@
+"""Unused outputs: a primitive that can leave some of its outputs out (``Primitive.unused``) does so where nobody reads them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from funcnn.compiler.ir import Equation, Program
+
+
+def outputs(program: Program) -> Program:
+    """The program whose equations make what is used, as far as their primitives can: a pool without its indices."""
+    read = {var for eq in program.equations for var in eq.ins} | set(program.leaving)
+    equations = []
+    for eq in program.equations:
+        used = tuple([out in read for out in eq.outs])
+        equations.append(eq if eq.prim.unused is None or all(used) else _narrowed(eq, used))
+    return replace(program, equations=tuple(equations))
+
+
+def _narrowed(eq: Equation, used: tuple[bool, ...]) -> Equation:
+    narrower = eq.prim.unused(used, eq.params)  # type: ignore[misc]
+    if narrower is None:
+        return eq
+    prim, params = narrower
+    outs = tuple([out for out, is_used in zip(eq.outs, used, strict=True) if is_used])
+    return replace(eq, prim=prim, params=params, outs=outs)
