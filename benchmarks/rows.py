@@ -373,6 +373,14 @@ EXTRA: dict[str, Row] = {
     "max_pool1d 8x64x1024 k8 s8": pool("max_pool1d", (8, 64, 1024), 8, 8),
     "avg_pool1d 8x64x1024 k4 s4": pool("avg_pool1d", (8, 64, 1024), 4, 4),
     "max_pool2d 16x512x7x7 k2 s2": pool("max_pool2d", (16, 512, 7, 7), 2, 2),
+    "max_pool2d 16x512x7x7 k7": pool("max_pool2d", (16, 512, 7, 7), 7),
+    "max_pool2d 16x64x7x7 k3 s3": pool("max_pool2d", (16, 64, 7, 7), 3, 3),
+    "avg_pool2d 16x64x7x7 k3 s3": pool("avg_pool2d", (16, 64, 7, 7), 3, 3),
+    "avg_pool2d 16x64x7x7 k2 s2": pool("avg_pool2d", (16, 64, 7, 7), 2, 2),
+    "avg_pool2d 8x64x64x64 k8 s8": pool("avg_pool2d", (8, 64, 64, 64), 8, 8),
+    "avg_pool1d 8x64x1024 k8 s8": pool("avg_pool1d", (8, 64, 1024), 8, 8),
+    "adaptive_avg_pool2d 16x64x7x7 -> 3": pool("adaptive_avg_pool2d", (16, 64, 7, 7), 3),
+    "adaptive_max_pool2d 16x64x28x28 -> 5": pool("adaptive_max_pool2d", (16, 64, 28, 28), 5),
     "dropout 4M": elementwise("dropout", 1 << 22, p=0.5),
     **{
         f"{name} {'x'.join(map(str, shape))} over {str(dim).replace(' ', '')}": reduction(name, shape, dim)

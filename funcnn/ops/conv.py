@@ -152,6 +152,8 @@ conv_weight_grad_p = Primitive(
 # ---- public -------------------------------------------------------------------------------------------------------------
 def per_dim(name: str, what: str, value: Any, n: int, least: int = 1) -> tuple[int, ...]:
     """An int or ``n`` ints as a tuple, each at least ``least``. Raises ``ValueError``."""
+    if type(value) is int and value >= least:
+        return (value,) * n
     listed = tuple(value) if isinstance(value, (tuple, list)) else (value,) * n
     listed = listed * n if len(listed) == 1 else listed
     if len(listed) != n or any(not isinstance(v, (int, np.integer)) or v < least for v in listed):

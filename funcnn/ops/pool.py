@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from funcnn.core import dtypes
@@ -20,6 +21,7 @@ from funcnn.ops.conv import per_dim
 from funcnn.ops.movement import reshape
 
 
+@lru_cache(maxsize=256)
 def pooled_sizes(
     space: tuple, size: tuple, stride: tuple, padding: tuple, dilation: tuple, ceil_mode: bool
 ) -> tuple[int, ...]:
@@ -56,7 +58,7 @@ def _places_wanted(x: Tensor) -> bool:
 
 
 def _require_outputs(name: str, x: Any, space: tuple, size: tuple) -> None:
-    if any(s <= 0 for s in space):
+    if min(space) <= 0:
         raise ShapeError(
             f"{name}: a window of {size} does not fit an input of shape {tuple(x.shape)}: output would be {space}"
         )
@@ -172,7 +174,7 @@ def _prepared(
     size = per_dim(name, "kernel_size", kernel_size, n)
     step = size if stride is None or stride == () else per_dim(name, "stride", stride, n)
     border = per_dim(name, "padding", padding, n, least=0)
-    if any(2 * p > k for p, k in zip(border, size, strict=True)):
+    if any(border) and any(2 * p > k for p, k in zip(border, size, strict=True)):
         raise ShapeError(f"{name}: padding {border} must be at most half of kernel_size {size}")
     return x, size, step, border, single
 

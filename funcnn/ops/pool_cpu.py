@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +13,8 @@ from funcnn.kernels.cpu import max_values as max_value_kernels
 from funcnn.kernels.cpu import threads
 from funcnn.kernels.cpu.lanes import FEW
 from funcnn.kernels.cpu.stream import beyond_cache
+from funcnn.ops import pool_planes as planes
+from funcnn.ops.pool_windows import Windows, adaptive_windows, is_whole, three, windows, windows_of
 
 CHUNK = 1 << 14  # numbers that one chunk reads or writes: some 10 us
 TAPS = 1 << 18  # taps of windows that one chunk takes in vector registers: some 30 us, which its tables are worth
@@ -21,15 +22,11 @@ NUMBER_NS = 0.25  # nanoseconds on one thread for a number that a kernel reads, 
 SCALAR_NS = 1.0  # ... for a number that a kernel handles alone
 
 
-def three(value: tuple, fill: int) -> Any:
-    """One number for each of the three dimensions that kernels know."""
-    return (fill,) * (3 - len(value)) + tuple(value)
-
-
 def images(array: np.ndarray) -> np.ndarray:
     """(N, C, *S) as contiguous (N * C, D, H, W)."""
     n, c, *space = array.shape
-    return np.ascontiguousarray(array).reshape(n * c, *three(tuple(space), 1))
+    whole = array if array.flags.c_contiguous else np.ascontiguousarray(array)
+    return whole.reshape(n * c, *(1,) * (3 - len(space)), *space)
 
 
 def rows_of(array: np.ndarray) -> np.ndarray:
@@ -48,64 +45,21 @@ def _blocks(rows: int, taps: int) -> int:
     return max(1, min(TAPS // max(taps, 1), rows // 16))
 
 
-# ---- windows ----------------------------------------------------------------------------------------------------------
-class Windows(NamedTuple):
-    """Tables over D, H and W one after another; see ``kernels.cpu.avg_pool``."""
-
-    bounds: np.ndarray  # (1, outputs, 2): start and end of each window in the input
-    covers: np.ndarray  # (inputs, 2): the first window over each pixel, and the last plus 1
-    extents: np.ndarray  # (outputs,): factors of the divisor
-
-
-def _windows(space: tuple, starts: list, ends: list, extents: list) -> Windows:
-    covers = [
-        np.stack([np.searchsorted(end, np.arange(s), "right"), np.searchsorted(start, np.arange(s), "right")], 1)
-        for s, start, end in zip(space, starts, ends, strict=True)
-    ]
-    bounds = np.stack([np.concatenate(starts), np.concatenate(ends)], 1)
-    return Windows(bounds[None].astype(np.int64), np.concatenate(covers).astype(np.int64), np.concatenate(extents))
-
-
-@lru_cache(maxsize=256)
-def windows(
-    space: tuple, out: tuple, size: tuple, stride: tuple, padding: tuple, include: bool, divisor: int
-) -> Windows:
-    """Windows of one size; ``divisor`` (0: none) replaces the extents, which count padding where ``include`` says so."""
-    starts, ends, extents = [], [], []
-    for s, o, k, t, p in zip(space, out, size, stride, padding, strict=True):
-        start = np.arange(o) * t - p
-        end = np.minimum(start + k, s + p)
-        inside = np.clip(start, 0, s), np.clip(end, 0, s)
-        starts.append(inside[0])
-        ends.append(inside[1])
-        extents.append(np.maximum(end - start if include else inside[1] - inside[0], 1))
-    if divisor:
-        extents = [np.full(o, divisor if axis == 0 else 1) for axis, o in enumerate(out)]
-    return _windows(space, starts, ends, extents)
-
-
-@lru_cache(maxsize=256)
-def adaptive_windows(space: tuple, out: tuple) -> Windows:
-    """Window i of o over s pixels: floor(i s / o) to ceil((i + 1) s / o)."""
-    starts = [np.arange(o) * s // o for s, o in zip(space, out, strict=True)]
-    ends = [-(-np.arange(1, o + 1) * s // o) for s, o in zip(space, out, strict=True)]
-    return _windows(space, starts, ends, [end - start for start, end in zip(starts, ends, strict=True)])
-
-
 # ---- largest ----------------------------------------------------------------------------------------------------------
 def max_pool(ins: list, outs: list, size: tuple, stride: tuple, padding: tuple, dilation: tuple, **_: Any) -> None:
     """``outs`` = values, and flat indices if they are wanted."""
-    if not outs[0].size:
+    near = max(dilation) == 1
+    if not outs[0].size or (near and planes.maxima(ins[0], outs, (size, stride, padding, True, 0))):
         return
-    if len(outs) == 1:
-        _max_values(
-            images(ins[0]), images(outs[0]), three(size, 1), three(stride, 1), three(padding, 0), three(dilation, 1)
-        )
-        return
-    x, y, argmax = images(ins[0]), images(outs[0]), images(outs[1])
+    x, y = images(ins[0]), images(outs[0])
     size, stride, padding, dilation = three(size, 1), three(stride, 1), three(padding, 0), three(dilation, 1)
-    if y.shape[3] < FEW and dilation == (1, 1, 1):
-        window_max(x, y, argmax, windows(x.shape[1:], y.shape[1:], size, stride, padding, True, 0).bounds, prod(size))
+    if len(outs) == 1:
+        _max_values(x, y, size, stride, padding, dilation)
+        return
+    argmax = images(outs[1])
+    if near and y.shape[3] < FEW:
+        bounds = windows(x.shape[1:], y.shape[1:], size, stride, padding, True, 0).bounds
+        window_max(x, y, argmax, bounds, prod(size))
         return
     taps = prod(size)
     workers = threads.workers(NUMBER_NS * taps * y.size)
@@ -129,7 +83,7 @@ def window_max(x: np.ndarray, y: np.ndarray, argmax: np.ndarray, bounds: np.ndar
 
 def adaptive_max_pool(ins: list, outs: list, out: tuple) -> None:
     """``outs`` = values and flat indices."""
-    if outs[0].size:
+    if outs[0].size and not planes.maxima(ins[0], outs, ()):
         x, y, argmax = images(ins[0]), images(outs[0]), images(outs[1])
         window_max(x, y, argmax, adaptive_windows(x.shape[1:], y.shape[1:]).bounds, -(-x.size // y.size))
 
@@ -165,19 +119,18 @@ def avg_pool(
     ins: list, outs: list, size: tuple, stride: tuple, padding: tuple, ceil_mode: bool, include: bool, divisor: int
 ) -> None:
     """``outs[0]`` = the means."""
-    if not outs[0].size:
+    how = size, stride, padding, include, divisor
+    if not outs[0].size or planes.means(ins[0], outs[0], how):
         return
     x, y = images(ins[0]), images(outs[0])
-    size, stride, padding = three(size, 1), three(stride, 1), three(padding, 0)
-    table = windows(x.shape[1:], y.shape[1:], size, stride, padding, include, divisor)
+    table, taps = windows_of(ins[0].shape[2:], outs[0].shape[2:], how), prod(size)
     if y.shape[3] < FEW:
-        _window_mean(x, y, table, divisor == 0 and size == x.shape[1:] and not any(padding))
+        _window_mean(x, y, table, is_whole(ins[0].shape[2:], outs[0].shape[2:], how))
         return
-    taps = prod(size)
     workers = threads.workers(NUMBER_NS * taps * y.size)
-    past = beyond_cache(x.nbytes + y.nbytes)
-    rows = _blocks(y.size // y.shape[3], y.shape[3] * taps)
-    avg_kernels.avg_pool(x, y, table.extents, size, stride, padding, rows, past, workers)
+    rows, past = _blocks(y.size // y.shape[3], y.shape[3] * taps), beyond_cache(x.nbytes + y.nbytes)
+    where = three(size, 1), three(stride, 1), three(padding, 0)
+    avg_kernels.avg_pool(x, y, table.extents, *where, rows, past, workers)
 
 
 def _window_mean(x: np.ndarray, y: np.ndarray, table: Windows, whole: bool) -> None:
@@ -193,7 +146,7 @@ def _window_mean(x: np.ndarray, y: np.ndarray, table: Windows, whole: bool) -> N
 
 def adaptive_avg_pool(ins: list, outs: list, out: tuple) -> None:
     """``outs[0]`` = the means."""
-    if outs[0].size:
+    if outs[0].size and not planes.means(ins[0], outs[0], ()):
         x, y = images(ins[0]), images(outs[0])
         _window_mean(x, y, adaptive_windows(x.shape[1:], y.shape[1:]), prod(out) == 1)
 
@@ -203,28 +156,26 @@ def avg_pool_grad(
     divisor: int,
 ) -> None:  # fmt: skip
     """dx of dy."""
-    if not outs[0].size:
-        return
-    dy, dx = images(ins[0]), images(outs[0])
-    size, stride, padding = three(size, 1), three(stride, 1), three(padding, 0)
-    table = windows(dx.shape[1:], dy.shape[1:], size, stride, padding, include, divisor)
-    whole = dy.shape[1:] == (1, 1, 1) and divisor == 0 and size == dx.shape[1:] and not any(padding)
-    step = stride[2] if stride[2] == 1 or (stride[2] == 2 and size[2] > 1) else 0
-    _window_mean_grad(dy, dx, table, whole, (size[2], step, padding[2]))
-
-
-def _window_mean_grad(dy: np.ndarray, dx: np.ndarray, table: Windows, whole: bool, columns: tuple) -> None:
-    workers = threads.workers(2 * NUMBER_NS * dx.size)
-    if whole:
-        n = dx.size // dy.size
-        avg_kernels.spread_rows(dy.reshape(dy.size), dx.reshape(dy.size, n), _chunk(n), workers)
-        return
-    rows, past = _blocks(dx.size // dx.shape[3], 3 * dx.shape[3]), beyond_cache(dy.nbytes + dx.nbytes)
-    avg_kernels.avg_pool_grad(dy, dx, table.covers, table.extents, *columns, rows, past, workers)
+    step = stride[-1] if stride[-1] == 1 or (stride[-1] == 2 and size[-1] > 1) else 0
+    _mean_grad(ins[0], outs[0], (size, stride, padding, include, divisor), (size[-1], step, padding[-1]))
 
 
 def adaptive_avg_pool_grad(ins: list, outs: list, space: tuple, out: tuple) -> None:
     """dx of dy."""
-    if outs[0].size:
-        dy, dx = images(ins[0]), images(outs[0])
-        _window_mean_grad(dy, dx, adaptive_windows(dx.shape[1:], dy.shape[1:]), prod(out) == 1, (1, 0, 0))
+    _mean_grad(ins[0], outs[0], (), (1, 0, 0))
+
+
+def _mean_grad(dy: np.ndarray, dx: np.ndarray, how: tuple, steps: tuple) -> None:
+    """steps: size, stride and padding along the last dimension, as the kernel of rows takes them."""
+    if not dx.size or planes.mean_grads(dy, dx, how):
+        return
+    space, out = dx.shape[2:], dy.shape[2:]
+    dy, dx = images(dy), images(dx)
+    workers = threads.workers(2 * NUMBER_NS * dx.size)
+    if is_whole(space, out, how):
+        n = dx.size // dy.size
+        avg_kernels.spread_rows(dy.reshape(dy.size), dx.reshape(dy.size, n), _chunk(n), workers)
+        return
+    rows, past = _blocks(dx.size // dx.shape[3], 3 * dx.shape[3]), beyond_cache(dy.nbytes + dx.nbytes)
+    table, over = windows_of(space, out, how), planes.columns(space, out, how, dx.dtype)
+    avg_kernels.avg_pool_grad(dy, dx, table.covers, table.extents, over, *steps, rows, past, workers)

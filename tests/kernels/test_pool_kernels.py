@@ -9,7 +9,7 @@ import pytest
 
 from funcnn.kernels.cpu import avg_pool, max_pool, max_values
 from funcnn.kernels.cpu.room import banded
-from funcnn.ops import pool_cpu
+from funcnn.ops import pool_cpu, pool_planes
 from tests.plain import plain
 
 DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -86,7 +86,8 @@ def run_max(x, out, where, past=False):
 def run_avg(x, dy, where, include, override):
     """The means and the gradient, by the kernels of windows of one size and by those of any bounds."""
     kernel, stride, padding = where
-    table = pool_cpu.windows(x.shape[1:], dy.shape[1:], kernel, stride, padding, include, override)
+    where = x.shape[1:], dy.shape[1:], kernel, stride, padding, include, override
+    table, over = pool_cpu.windows(*where), pool_planes.columns(*where[:2], where[2:], x.dtype)
     step = stride[2] if stride[2] == 1 or (stride[2] == 2 and kernel[2] > 1) else 0
     y, dx, any_y, any_dx = (
         np.full_like(dy, np.nan),
@@ -95,9 +96,9 @@ def run_avg(x, dy, where, include, override):
         np.full_like(x, np.nan),
     )
     avg_pool.avg_pool(x, y, table.extents, kernel, stride, padding, 2, False, 1)
-    avg_pool.avg_pool_grad(dy, dx, table.covers, table.extents, kernel[2], step, padding[2], 2, False, 1)
+    avg_pool.avg_pool_grad(dy, dx, table.covers, table.extents, over, kernel[2], step, padding[2], 2, False, 1)
     avg_pool.window_mean(x, any_y, table.bounds[0], table.extents, 2, 1)
-    avg_pool.avg_pool_grad(dy, any_dx, table.covers, table.extents, 1, 0, 0, 2, False, 1)
+    avg_pool.avg_pool_grad(dy, any_dx, table.covers, table.extents, over, 1, 0, 0, 2, False, 1)
     return (y, dx), (any_y, any_dx)
 
 
@@ -203,6 +204,7 @@ def ways(x, dy, threads):
     (_, _, H, W), (M, _, P, Q) = x.shape, dy.shape
     where = ((1, 3, 3), (1, 2, 2), (0, 1, 1))
     table = pool_cpu.windows((1, H, W), (1, P, Q), *where, False, 0)
+    over = pool_planes.columns((1, H, W), (1, P, Q), (*where, False, 0), x.dtype)
     y, any_y, dx, any_dx = np.empty_like(dy), np.empty_like(dy), np.empty_like(x), np.empty_like(x)
     best, places, again, found = (
         np.empty_like(dy),
@@ -225,8 +227,8 @@ def ways(x, dy, threads):
     max_pool.max_unpool(*flat, placed, 2, threads)
     avg_pool.avg_pool(x, y, table.extents, *where, 7, True, threads)
     avg_pool.window_mean(x, any_y, table.bounds[0], table.extents, 7, threads)
-    avg_pool.avg_pool_grad(dy, dx, table.covers, table.extents, 3, 2, 1, 7, True, threads)
-    avg_pool.avg_pool_grad(dy, any_dx, table.covers, table.extents, 1, 0, 0, 7, False, threads)
+    avg_pool.avg_pool_grad(dy, dx, table.covers, table.extents, over, 3, 2, 1, 7, True, threads)
+    avg_pool.avg_pool_grad(dy, any_dx, table.covers, table.extents, over, 1, 0, 0, 7, False, threads)
     avg_pool.mean_rows(x.reshape(-1, W), means, 7, threads)
     avg_pool.spread_rows(means, spread, 7, threads)
     return best, places, again, found, scattered, gathered, placed, y, any_y, dx, any_dx, means, spread, values

@@ -26,6 +26,7 @@ from funcnn.kernels.cpu.pool_taps import paired_totals, scale_row, totals, windo
 from funcnn.kernels.cpu.room import filled, intact, room
 from funcnn.kernels.cpu.rows import clear_row, copy_row
 from funcnn.kernels.cpu.stream import to_line
+from funcnn.kernels.cpu.table_taps import weighted_taps
 from funcnn.kernels.cpu.vector import pointer, shift
 
 BLOCK = 4  # rows
@@ -161,18 +162,20 @@ def spread_over_rows(chunk, worker, dy, dx, rows):
         "extents": lambda dy: sum(dy.shape[1:]),
     }
 )
-def avg_pool_grad(dy, dx, covers, extents, size, stride, padding, rows, past, threads):
+def avg_pool_grad(dy, dx, covers, extents, columns, size, stride, padding, rows, past, threads):
     """dx = the transpose of the pooling: each dy is shared out over its window. ``rows`` rows of dx make a chunk.
 
-    stride: 1 or 2 (then size > 1) where windows have one size, ``size``, along W; 0 where ``covers`` says all.
+    stride: 1 or 2 (then size > 1) where windows have one size, ``size``, along W; else 0, and ``columns`` (index, weight,
+    taps, pitch) is a table (``table_taps.py``) of the windows over each column, 1 by the extent being the weight.
     """
     M, D, H, _ = dx.shape
     chunks = (M * D * H + rows - 1) // rows
-    parallel_for(avg_pool_grad_rows, chunks, threads, (dy, dx, covers, extents, size, stride, padding, rows, past))
+    where = (dy, dx, covers, extents, columns, size, stride, padding, rows, past)
+    parallel_for(avg_pool_grad_rows, chunks, threads, where)
 
 
 @device_function
-def avg_pool_grad_rows(chunk, worker, dy, dx, covers, extents, size, stride, padding, rows, past):
+def avg_pool_grad_rows(chunk, worker, dy, dx, covers, extents, columns, size, stride, padding, rows, past):
     """Rows [chunk * rows, (chunk + 1) * rows) of dx, counted over images, depths and heights; ``BLOCK`` at a time."""
     M, O, P, Q = dy.shape
     _, D, H, W = dx.shape
@@ -189,7 +192,7 @@ def avg_pool_grad_rows(chunk, worker, dy, dx, covers, extents, size, stride, pad
     for block in range(first, last, BLOCK):
         count = min(BLOCK, last - block)
         lines, offsets, again = pointer(tables, 0), pointer(tables, O * P), pointer(tables, O * P + 2 * size)
-        deep, high, over = pointer(covers, 0), pointer(covers, 2 * D), pointer(covers, 2 * (D + H))
+        deep, high = pointer(covers, 0), pointer(covers, 2 * D)
         for u in range(count):
             m, plane_row = divmod(block + u, D * H)
             d, h = divmod(plane_row, H)
@@ -206,7 +209,8 @@ def avg_pool_grad_rows(chunk, worker, dy, dx, covers, extents, size, stride, pad
                 clear_row(summed, Q)
             else:
                 spread(pointer(dy, m * O * P * Q), lines, pointer(weights, 0), taps, Q, 1, summed, 0, zero, summed)
-                scale_row(summed, pointer(shares, O + P), Q)
+                if stride > 0:
+                    scale_row(summed, pointer(shares, O + P), Q)
         for u in range(count):
             source, out = pointer(sums, aligned + u * apart), pointer(slopes, u * W)
             if again[u]:
@@ -216,11 +220,8 @@ def avg_pool_grad_rows(chunk, worker, dy, dx, covers, extents, size, stride, pad
             elif stride == 2:
                 paired_totals(source, offsets, evens, shift(offsets, evens), size - evens, (W + 1) // 2, out)
             else:
-                for w in range(W):
-                    value = zero
-                    for q in range(over[2 * w], over[2 * w + 1]):
-                        value += source[margin + q]
-                    out[w] = value
+                over, weight = pointer(columns[0], 0), pointer(columns[1], 0)
+                weighted_taps(shift(source, margin), over, weight, columns[2], columns[3], W, out)
         deliver(pointer(dx, block * W), pointer(slopes, 0), count * W, past)
     intact(sums), intact(shares), intact(tables), intact(weights), intact(slopes)
 
