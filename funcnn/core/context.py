@@ -26,6 +26,11 @@ class Context(threading.local):
 ctx = Context()
 
 
+def recordable() -> bool:
+    """Whether more than the value may be asked of what is computed now: a gradient, or what a transformation needs."""
+    return ctx.grad or ctx.top is not None or ctx.stage is not None
+
+
 class Scope(Leaving):
     """``with Scope(path, module)``: the module (None: a pure layer) at a dotted path runs."""
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from funcnn.core.context import ctx, running
+from funcnn.core.context import ctx, recordable, running
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.mutation import assign
 from funcnn.core.primitive import Primitive
@@ -227,7 +227,8 @@ def _rows(prim: Primitive, x: Tensor, shape: tuple, weight: Any, bias: Any, eps:
     """Layer or RMS norm of x over its last dimensions, of ``shape``."""
     size = numel(shape)
     rows = reshape(x, (x._v.size // size if size else 0, 1, size))
-    return reshape(prim(rows, *_affine(x, weight, bias, (size,)), eps=float(eps))[0], x._v.shape)
+    given = _affine(x, weight, bias, (size,))
+    return reshape(prim(rows, *given, eps=float(eps), residuals=recordable())[0], x._v.shape)
 
 
 def group_norm(input: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Tensor:
@@ -238,7 +239,7 @@ def group_norm(input: Any, num_groups: int, weight: Any = None, bias: Any = None
         raise ShapeError(f"group_norm: {c} channels are not divisible into {num_groups} groups")
     _require_several("group_norm", x, n * (c // num_groups) * s)  # over the batch, as torch counts
     affine = _affine(x, weight, bias, (c,))
-    return group_norm_p(x, *affine, eps=float(eps), groups=int(num_groups))[0]
+    return group_norm_p(x, *affine, eps=float(eps), groups=int(num_groups), residuals=recordable())[0]
 
 
 def instance_norm(

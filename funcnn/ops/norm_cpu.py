@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from funcnn.core.context import ctx
 from funcnn.kernels.cpu import threads
 from funcnn.kernels.cpu.layer_norm import normalize_rows, normalize_rows_grad
 from funcnn.kernels.cpu.memory import empty, fresh
@@ -76,14 +75,15 @@ def _room(work: int, dtype: Any) -> np.ndarray:
     return fresh(work * PIECE, dtype)
 
 
-def _past(x: np.ndarray) -> bool:
-    """Whether to write y past the cache. Where a gradient may be taken, dy and dx will pass through it before x is read again,
-    and y, which is kept, has got memory that is not in the cache; else y is the memory of an output before."""
-    return beyond_cache((4 if ctx.grad else 2) * x.nbytes)
+def _past(x: np.ndarray, residuals: bool) -> bool:
+    """Whether to write y past the cache. Where there are residuals a gradient may be taken: dy and dx will pass through the
+    cache before x is read again, and y, which is kept, has got memory that is not in it. Else y has that of an output before.
+    """
+    return beyond_cache((4 if residuals else 2) * x.nbytes)
 
 
-def run_units(ins: list, outs: list, eps: float, groups: int) -> None:
-    """y, mean, rstd and var of batch norm (``groups`` 0) and group norm."""
+def run_units(ins: list, outs: list, eps: float, groups: int, residuals: bool = True) -> None:
+    """y, and with residuals mean, rstd and var, of batch norm (``groups`` 0) and group norm."""
     if not ins[0].size:
         for stat in outs[1:]:
             stat.fill(np.nan)
@@ -93,11 +93,11 @@ def run_units(ins: list, outs: list, eps: float, groups: int) -> None:
     x = _channels_first(x) if short else x
     target = empty(x.shape, x.dtype) if short else y
     how = plan(x.shape, groups, len(ins) > 1, len(ins) > 2)
-    stats = [out.reshape(-1) for out in outs[1:]]
+    stats = [out.reshape(-1) for out in outs[1:]] if residuals else [*fresh((3, how.units), x.dtype)]
     work, parts = threads.workers(FORWARD_NS * x.size), fresh((how.parts, 3))
     normalize(
         x, target, *_affine(ins[1:], x.dtype), *stats, parts, _room(work, x.dtype), how.numbers, eps,
-        _past(x), work,
+        _past(x, residuals), work,
     )  # fmt: skip
     if short:
         _batch_first(y, target)
@@ -142,8 +142,8 @@ def run_scale(ins: list, outs: list, eps: float) -> None:
 
 
 # ---- rows -----------------------------------------------------------------------------------------------------------
-def run_rows(ins: list, outs: list, eps: float, centred: bool) -> None:
-    """y, mean and rstd of layer norm and RMS norm, for x (N, G, K) and weights (G K)."""
+def run_rows(ins: list, outs: list, eps: float, centred: bool, residuals: bool = True) -> None:
+    """y, and with residuals mean and rstd, of layer norm and RMS norm, for x (N, G, K) and weights (G K)."""
     x, y = np.ascontiguousarray(ins[0]), outs[0]
     if not x.size:
         for stat in outs[1:]:
@@ -152,10 +152,11 @@ def run_rows(ins: list, outs: list, eps: float, centred: bool) -> None:
     n, g, k = x.shape
     weight = np.ascontiguousarray(ins[1]) if len(ins) > 1 else np.ones(g * k, x.dtype)
     bias = np.ascontiguousarray(ins[2]) if len(ins) > 2 else np.zeros(g * k, x.dtype)
+    stats = [out.reshape(-1) for out in outs[1:]] if residuals else [*fresh((2, n * g), x.dtype)]
     work = threads.workers(FORWARD_NS * x.size)
     normalize_rows(
-        x.reshape(n * g, k), y.reshape(n * g, k), weight, bias, outs[1].reshape(-1),
-        outs[2].reshape(-1), max(1, CHUNK // k), g, eps, centred, _room(work, x.dtype), _past(x), work,
+        x.reshape(n * g, k), y.reshape(n * g, k), weight, bias, *stats, max(1, CHUNK // k), g, eps, centred,
+        _room(work, x.dtype), _past(x, residuals), work,
     )  # fmt: skip
 
 

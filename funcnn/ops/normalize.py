@@ -1,7 +1,8 @@
 """The primitives of normalization: forward with weight and bias inside, and the whole gradient in one.
 
-Inputs are x, then none, a weight, or a weight and a bias; outputs y, mean, rstd and, for batch and group norm, the biased
-variance. The gradient takes dy, x, mean, rstd and the weight if there is one, and gives dx (and dweight, dbias):
+Inputs are x, then none, a weight, or a weight and a bias; outputs y and, unless ``residuals`` is False, mean, rstd and, for
+batch and group norm, the biased variance. The gradient takes dy, x, mean, rstd and the weight if there is one, and gives dx
+(and dweight, dbias):
 
     dx = rstd * (dy * weight - mean(dy * weight) - xhat * mean(dy * weight * xhat)),  xhat = (x - mean) * rstd
 
@@ -115,6 +116,7 @@ class Family:
             self.name, self._shape, self.run, keeps="io", multiple=True,
             vjp=lambda *args, **where: self._vjp(grad, *args, **where),
             batch=lambda *args, **where: self._batch(forward, *args, **where),
+            unused=lambda used, params: None if any(used[1:]) else (forward, {**params, "residuals": False}),
         )  # fmt: skip
         return forward, grad
 
@@ -123,17 +125,19 @@ class Family:
         view = self.view(shape, **where)
         return view.stat_shape[:2] if view.stat_axes[0] else view.stat_shape[1:2]
 
-    def _shape(self, x: Any, *affine: Any, eps: float, **where: int) -> tuple:
+    def _shape(self, x: Any, *affine: Any, eps: float, residuals: bool = True, **where: int) -> tuple:
         checked(self.name, x, *affine)
         stat = Aval(self.stat_shape(tuple(x.shape), **where), x.dtype)
-        return (Aval(tuple(x.shape), x.dtype), *[stat] * self.stats)
+        return (Aval(tuple(x.shape), x.dtype), *[stat] * self.stats * residuals)
 
     def _grad_shape(self, dy: Any, x: Any, mean: Any, rstd: Any, *weight: Any, **where: int) -> tuple:
         checked(f"{self.name}_grad", dy, x, mean, rstd, *weight)
         return (Aval(tuple(x.shape), x.dtype), *[Aval(tuple(w.shape), x.dtype) for w in weight for _ in range(2)])
 
     # ---- derivatives --------------------------------------------------------------------------------------------------
-    def _vjp(self, grad: Primitive, g: list, ins: list, outs: list, eps: float, **where: int) -> tuple:
+    def _vjp(
+        self, grad: Primitive, g: list, ins: list, outs: list, eps: float, residuals: bool = True, **where: int
+    ) -> tuple:
         x, *affine = ins
         mean, rstd = outs[1:3]
         parts, dweights = [], [None, None]
@@ -195,11 +199,14 @@ class Family:
         return sub(t, view.mean(t)) if self.centred else t
 
     # ---- batching: examples become channels, with statistics and weights of their own -----------------------------------
-    def _batch(self, forward: Primitive, n: int, ins: list, batched: list, eps: float, **where: int) -> list:
+    def _batch(
+        self, forward: Primitive, n: int, ins: list, batched: list, eps: float, residuals: bool = True, **where: int
+    ) -> list:
+        setting: dict = {"eps": eps, "residuals": residuals}
         if where != {"groups": 0} and not any(batched[1:]):  # shared weights: examples join the batch
-            return [unfold_batch(out, n) for out in forward(fold(ins[0]), *ins[1:], eps=eps, **where)]
+            return [unfold_batch(out, n) for out in forward(fold(ins[0]), *ins[1:], **setting, **where)]
         x, *affine = all_batched(n, ins, batched)
-        y, *stats = forward(to_channels(x), *[fold(t) for t in affine], eps=eps, **_times(where, n))
+        y, *stats = forward(to_channels(x), *[fold(t) for t in affine], **setting, **_times(where, n))
         return [from_channels(y, n), *[self._split(stat, n) for stat in stats]]
 
     def _grad_batch(self, grad: Primitive, n: int, ins: list, batched: list, **where: int) -> list:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dis
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -22,6 +23,7 @@ from funcnn.compiler.text import parse, show
 from funcnn.compiler.verify import verify, verify_pass
 from funcnn.core.aval import Aval
 from funcnn.core.primitive import Primitive
+from tests import helpers as h
 
 fuzz = pytest.importorskip("benchmarks.fuzz_passes")
 
@@ -287,3 +289,61 @@ def test_pools_without_indices() -> None:
     x = fn.rand(1, 2, 4, 4)
     assert "indices=False" in _program(lambda t: F.max_pool2d(t, 2), x)
     assert "indices=True" in _program(fn.grad(lambda t: F.max_pool2d(t, 2).sum()), x)
+
+
+NORMS = {
+    "layer_norm": lambda t: F.layer_norm(t, (4,)),
+    "rms_norm": lambda t: F.rms_norm(t, (4,)),
+    "group_norm": lambda t: F.group_norm(t, 1),
+    "instance_norm": F.instance_norm,
+    "batch_norm": lambda t: F.batch_norm(t, None, None, training=True),
+}
+
+
+@pytest.mark.parametrize("name", NORMS)
+def test_norms_without_residuals(name: str) -> None:
+    f, x = NORMS[name], fn.rand(2, 3, 4, 4)
+    assert "residuals=False" in _program(f, x)
+    assert "residuals=False" not in _program(fn.grad(lambda t: (f(t) ** 2).sum()), x)
+    with fn.no_grad():
+        eager = f(x).numpy()
+    assert f(x).numpy().tobytes() == eager.tobytes() == fn.jit(f)(x).numpy().tobytes()
+
+
+# ---- what a run may depend on ---------------------------------------------------------------------------------------------
+def _names(f: Any, seen: set) -> set[str]:
+    """The global names that a function uses, and those of the functions of funcnn that it calls."""
+    f = getattr(f, "func", f)  # of a partial
+    code, scope = getattr(f, "__code__", None), getattr(f, "__globals__", {})
+    if code is None or code in seen or not str(scope.get("__name__", "")).startswith("funcnn.ops"):
+        return set()
+    seen.add(code)
+    codes = [code, *(const for const in code.co_consts if hasattr(const, "co_names"))]
+    found = {step.argval for each in codes for step in dis.get_instructions(each) if step.opname == "LOAD_GLOBAL"}
+    cells = [cell.cell_contents for cell in f.__closure__ or ()]
+    return found.union(*[_names(value, seen) for value in (*(scope.get(name) for name in found), *cells)])
+
+
+def test_no_implementation_reads_whether_gradients_are_recorded() -> None:
+    """At a replay it would be the caller's business, not the trace's."""
+    for prim in h.all_primitives():
+        for implementation in prim.cpu:
+            assert not _names(implementation.run, set()) & {"ctx", "recordable"}, prim.name
+            assert not _names(implementation.when, set()) & {"ctx", "recordable"}, prim.name
+
+
+def test_a_replay_runs_no_shape_rule() -> None:
+    count = [0]
+
+    def shape(x: Any) -> tuple:
+        count[0] += 1
+        return (Aval(tuple(x.shape), x.dtype),)
+
+    twice_p = Primitive("twice", shape, cpu=lambda ins, outs: np.multiply(ins[0], 2, outs[0]))
+    run = fn.jit(lambda x: twice_p(x) + 1)
+    before = pipeline.after_each(None)
+    try:
+        run(fn.ones(2))
+        assert count == [1] and run(fn.ones(2)).tolist() == [3.0, 3.0] and count == [1]
+    finally:
+        pipeline.after_each(before)
