@@ -8,7 +8,7 @@ order of ``Program.stores``, so a program that fails has written nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -142,18 +142,20 @@ class Program:
         return owners
 
 
-def substituted(program: Program, equations: Iterable[Equation], known: dict[Var, Var]) -> Program:
-    """The program with these equations, where other variables (``known``) stand for some."""
+def substituted(program: Program, known: dict[Var, Var]) -> Program:
+    """The program where other variables (``known``) stand for some."""
 
-    def of(group: tuple) -> tuple:
+    def of(group: tuple[Var, ...]) -> tuple[Var, ...]:
         return tuple([known.get(var, var) for var in group])
 
     return replace(
         program,
-        equations=tuple([replace(eq, ins=of(eq.ins)) for eq in equations]) if known else tuple(equations),
+        equations=tuple([
+            eq if known.keys().isdisjoint(eq.ins) else replace(eq, ins=of(eq.ins)) for eq in program.equations
+        ]),
         outputs=of(program.outputs),
         stores=tuple([Store(known.get(store.var, store.var), store.into) for store in program.stores]),
-    )
+    )  # fmt: skip
 
 
 # ---- a check by itself, and a call: the equation that holds a program ---

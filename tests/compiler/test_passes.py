@@ -254,7 +254,8 @@ def test_a_pass_that_is_wrong_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
         if len(last.outs) != 1 or not last.ins or last.effects:
             return program
         one, two = last.ins[0], last.outs[0]
-        return replace(program, equations=tuple(rest)) if one[1:] != two[1:] else substituted(program, rest, {two: one})
+        shorter = replace(program, equations=tuple(rest))
+        return shorter if one[1:] != two[1:] else substituted(shorter, {two: one})
 
     monkeypatch.setattr(fuzz, "PASSES", (wrong,))
     found = 0

@@ -29,6 +29,6 @@ def constants(program: Program) -> Program:
 
 def _is_constant(eq: Equation, known: dict[Var, np.ndarray]) -> bool:
     """A view is none: it costs nothing, and its layout is one that new memory does not have."""
-    if eq.effects or eq.programs or eq.prim.view is not None:
+    if not known.keys() >= {*eq.ins} or eq.prim.view is not None or eq.effects or eq.programs:
         return False
-    return all(var in known for var in eq.ins) and sum(var.size for var in eq.outs) <= SMALL_ELEMENTS
+    return sum(var.size for var in eq.outs) <= SMALL_ELEMENTS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from operator import itemgetter
 from typing import Any
 
 from funcnn.compiler.ir import Equation, Program, Var, substituted
@@ -14,7 +15,7 @@ def cse(program: Program) -> Program:
     first: dict[Any, tuple[Var, ...]] = {}
     kept = []
     for eq in program.equations:
-        if known:
+        if known and not known.keys().isdisjoint(eq.ins):
             eq = replace(eq, ins=tuple([known.get(var, var) for var in eq.ins]))
         key = _key(eq)
         if key in first:
@@ -23,14 +24,16 @@ def cse(program: Program) -> Program:
         if key is not None:
             first[key] = eq.outs
         kept.append(eq)
-    return substituted(program, kept, known) if known or len(kept) < len(program.equations) else program
+    return (
+        program if len(kept) == len(program.equations) else substituted(replace(program, equations=tuple(kept)), known)
+    )
 
 
 def _key(eq: Equation) -> Any:
     """Equal for equations that compute the same; None for one that stands for itself."""
-    if "python" in eq.effects:
+    if eq.prim.effect:
         return None
-    key = (eq.prim, eq.ins, tuple(sorted(eq.setting().items(), key=lambda item: item[0])))
+    key = (eq.prim, eq.ins, tuple(sorted(eq.setting().items(), key=itemgetter(0))))
     try:
         hash(key)
     except TypeError:  # a parameter of a user's that cannot be compared, or a program

@@ -12,7 +12,7 @@ def dead(program: Program) -> Program:
     wanted = set(program.leaving)
     kept = []
     for eq in reversed(program.equations):
-        if not any(out in wanted for out in eq.outs):
+        if wanted.isdisjoint(eq.outs):
             if not eq.effects:
                 continue
             eq = _effect_of(eq)

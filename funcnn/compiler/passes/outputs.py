@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from funcnn.compiler.ir import Equation, Program
+from funcnn.compiler.ir import Equation, Program, Var
 
 
 def outputs(program: Program) -> Program:
     """The program whose equations make what is used, as far as their primitives can: a pool without its indices."""
     read = {var for eq in program.equations for var in eq.ins} | set(program.leaving)
-    equations = []
-    for eq in program.equations:
-        used = tuple([out in read for out in eq.outs])
-        equations.append(eq if eq.prim.unused is None or all(used) else _narrowed(eq, used))
-    return replace(program, equations=tuple(equations))
+    return replace(
+        program,
+        equations=tuple([eq if eq.prim.unused is None else _narrowed(eq, read) for eq in program.equations]),
+    )
 
 
-def _narrowed(eq: Equation, used: tuple[bool, ...]) -> Equation:
-    narrower = eq.prim.unused(used, eq.params)  # type: ignore[misc]
+def _narrowed(eq: Equation, read: set[Var]) -> Equation:
+    used = tuple([out in read for out in eq.outs])
+    narrower = None if all(used) else eq.prim.unused(used, eq.params)  # type: ignore[misc]
     if narrower is None:
         return eq
     prim, params = narrower
