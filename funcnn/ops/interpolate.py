@@ -6,7 +6,9 @@ Its transpose is the same primitive with the transposed tables, so it is closed 
 from __future__ import annotations
 
 import math
-from typing import Any
+from functools import lru_cache
+from types import NoneType
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,7 +28,8 @@ from funcnn.ops.resample import Axis, rows_of, table
 
 TAP_NS, PLACE_NS = 0.1, 0.5  # of a weighted addition: of neighbours, of numbers anywhere
 APART = 32  # numbers between what two workers write, so that no line of the cache goes to and fro
-NONE = np.zeros(0, np.int64)
+ROW_NS, READ_NS = 10.0, 0.15  # of a row of outputs beside its numbers; of an input number
+NONE, NOWHERE = np.zeros(0, np.int64), np.zeros((1, 0), np.int64)
 CHUNK = 1 << 17  # bytes of input and output of a chunk
 
 
@@ -35,42 +38,64 @@ def _resized(axes: tuple[Axis, ...], transpose: bool) -> tuple[int, ...]:
     return tuple(axis.n if transpose else axis.m for axis in axes)
 
 
-def _planes(x: np.ndarray, y: np.ndarray, height: tuple | None, width: tuple | None) -> None:
-    """Resample (M, H, W) to (M, P, Q), each axis by the arguments of its ``table``; None leaves it alone."""
-    m, h, w = x.shape
-    p, q = y.shape[1:]
+class Pass(NamedTuple):
+    """The arguments of the kernel for one pass over planes, and what the number of planes decides."""
+
+    rows: tuple
+    columns: tuple
+    sizes: tuple[int, int, int, int]
+    plan: tuple[int, int, int]
+    room: int  # numbers of scratch that a worker needs
+    nothing: np.ndarray  # the scratch of those that need none
+    work: float  # nanoseconds a plane
+
+
+@lru_cache(maxsize=256)
+def _pass(height: tuple | None, width: tuple | None, dtype: np.dtype, sizes: tuple) -> Pass:
+    """Resampling of (H, W) to (P, Q), each axis by the arguments of its ``table``; None leaves it alone."""
+    h, w, p, q = sizes
     tall, wide = (how and table(*how) for how in (height, width))
     ring = min(tall.span, h) if tall and wide and p >= h else 0
-    rows = rows_of(*height, q if ring else w, ring) if height else (NONE, NONE, NONE, y[:0, 0, 0], 0)
-    columns = wide.columns if wide else (NONE[:0].astype(np.int32), y[:0, 0, 0], 0, 0)
-    size = x.itemsize * (h * w + p * q)
+    if tall and wide and tall.taps == 1 and (tall.source >= 0).all() and (tall.weight == 1).all():
+        ring = -1
+    nothing = np.zeros(0, dtype)
+    rows = rows_of(*height, q if ring > 0 else w, max(ring, 0)) if height else (NONE, NONE, NONE, nothing, 0)
+    columns = wide.columns if wide else (NONE.astype(np.int32), nothing, 0, 0)
+    size = dtype.itemsize * (h * w + p * q)
     planes, block = max(1, CHUNK // size), max(1, min(p, CHUNK * p // size))
-    workers = threads.workers(m * (TAP_NS * rows[4] * p * q + PLACE_NS * columns[2] * min(h, p) * q))
-    scratch, marks = empty((workers, max(w, ring * q) + APART), x.dtype), fresh((workers, ring + APART), np.int64)
-    kernels.resize(
-        x.reshape(-1), y.reshape(-1), rows, columns, (h, w, p, q), scratch, marks,
-        (ring, planes, p if planes > 1 else block), workers,
-    )  # fmt: skip
+    room = 0 if ring < 0 or not (height and width) else ring * q or w
+    work = ROW_NS * p + min(h, p) * (READ_NS * w + PLACE_NS * columns[2] * q) + TAP_NS * rows[4] * p * q
+    return Pass(rows, columns, sizes, (ring, planes, p if planes > 1 else block), room, nothing.reshape(1, 0), work)
+
+
+def _planes(x: np.ndarray, y: np.ndarray, how: Pass) -> None:
+    """Resample flat x to flat y."""
+    rows, columns, sizes, plan, room, nothing, work = how
+    workers = threads.workers(work * (x.size // (sizes[0] * sizes[1])))
+    scratch = empty((workers, room + APART), x.dtype) if room else nothing
+    marks = fresh((workers, plan[0] + APART), np.int64) if plan[0] > 0 else NOWHERE
+    kernels.resize(x, y, rows, columns, sizes, scratch, marks, plan, workers)
 
 
 def _run(ins: list, outs: list, axes: tuple, transpose: bool) -> None:
-    x, y = np.ascontiguousarray(ins[0]), outs[0]
+    x, y = ins[0], outs[0]
     if not y.size:
         return
+    flat, result = np.ascontiguousarray(x).reshape(-1), y.reshape(-1)
+    *deep, height, width = [None] * (2 - len(axes)) + [(axis, x.dtype, transpose) for axis in axes]
+    (d, h, w), (o, p, q) = ((1,) * (3 - len(axes)) + tuple(a.shape[2:]) for a in (x, y))
+    if not deep:
+        _planes(flat, result, _pass(height, width, x.dtype, (h, w, p, q)))
+        return
     m = x.shape[0] * x.shape[1]
-    *depth, height, width = [None] * (2 - len(axes)) + [(axis, x.dtype, transpose) for axis in axes]
-    before, after = ((1,) * (3 - len(axes)) + tuple(a.shape[2:]) for a in (x, y))
-    (d, h, w), (o, p, q) = before, after
-    if not depth:
-        _planes(x.reshape(m, h, w), y.reshape(m, p, q), height, width)
-    elif o >= d:
-        middle = empty((m * d, p, q), x.dtype)
-        _planes(x.reshape(m * d, h, w), middle, height, width)
-        _planes(middle.reshape(m, d, p * q), y.reshape(m, o, p * q), depth[0], None)
+    if o >= d:
+        middle = empty((m * d * p * q,), x.dtype)
+        _planes(flat, middle, _pass(height, width, x.dtype, (h, w, p, q)))
+        _planes(middle, result, _pass(deep[0], None, x.dtype, (d, p * q, o, p * q)))
     else:
-        middle = empty((m, o, h * w), x.dtype)
-        _planes(x.reshape(m, d, h * w), middle, depth[0], None)
-        _planes(middle.reshape(m * o, h, w), y.reshape(m * o, p, q), height, width)
+        middle = empty((m * o * h * w,), x.dtype)
+        _planes(flat, middle, _pass(deep[0], None, x.dtype, (d, h * w, o, h * w)))
+        _planes(middle, result, _pass(height, width, x.dtype, (h, w, p, q)))
 
 
 resize_p = Primitive(
@@ -139,6 +164,18 @@ def _sizes(space: tuple, size: Any, scale_factor: Any, again: bool | None) -> tu
     return wanted, [0.0] * n if again else factors
 
 
+def _axes(
+    kind: str, space: tuple, size: Any, scale_factor: Any, again: bool | None, align_corners: bool, antialias: bool
+) -> tuple[Axis, ...]:
+    wanted, factors = _sizes(space, size, scale_factor, again)
+    options = align_corners, antialias
+    return tuple(Axis(kind, s, m, f, *options) for s, m, f in zip(space, wanted, factors, strict=True))
+
+
+NUMBERS = (int, float, NoneType)
+_known_axes = lru_cache(maxsize=256)(_axes)
+
+
 def interpolate(
     input: Any, size: Any = None, scale_factor: Any = None, mode: str = "nearest", align_corners: bool | None = None,
     recompute_scale_factor: bool | None = None, antialias: bool = False,
@@ -152,12 +189,12 @@ def interpolate(
     x = operand("interpolate", input)
     n = _checked(x, mode, align_corners, antialias)
     space = tuple(x._v.shape[2:])
-    wanted, factors = _sizes(space, size, scale_factor, recompute_scale_factor)
     kind = KINDS[mode][0]
-    if kind == "area":
-        return getattr(adaptive_pool, f"adaptive_avg_pool{n}d")(x, tuple(wanted))
+    plain = type(size) in NUMBERS and type(scale_factor) in NUMBERS
     options = bool(align_corners), bool(antialias)
-    axes = tuple(Axis(kind, s, m, f, *options) for s, m, f in zip(space, wanted, factors, strict=True))
+    axes = (_known_axes if plain else _axes)(kind, space, size, scale_factor, recompute_scale_factor, *options)
+    if kind == "area":
+        return getattr(adaptive_pool, f"adaptive_avg_pool{n}d")(x, tuple(axis.m for axis in axes))
     if x._v.dtype == dtypes.uint8:
         return resize_bytes_p(x, axes=axes)
     return resize_p(x, axes=axes, transpose=False)

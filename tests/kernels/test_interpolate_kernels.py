@@ -100,3 +100,18 @@ def test_what_is_absent_is_not_nan_times_zero():
         1,
     )
     assert y.tolist() == [[1.0, 3.0]]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_rows_that_are_input_rows(dtype):
+    """Of nearest pixels no row is combined: each comes from its input row, or the output row before it."""
+    rng = np.random.default_rng(2)
+    x, picked = rng.normal(size=(3, 4, 19)).astype(dtype), np.array([0, 0, 1, 3, 3, 3])
+    index, weight, right = table(rng, 19, 23, 1, False, dtype)
+    rows = as_rows(picked[None], np.ones((1, 6), dtype), 19, 0)
+    for threads, plan in ((1, (-1, 2, 6)), (2, (-1, 1, 4))):
+        y, nothing = np.full((3, 6, 23), np.nan, dtype), np.zeros((1, 0), dtype)
+        marks = np.zeros((1, 0), np.int64)
+        sizes = 4, 19, 6, 23
+        interpolate.resize(x.ravel(), y.ravel(), rows, as_columns(index, weight), sizes, nothing, marks, plan, threads)
+        np.testing.assert_allclose(y, x[:, picked] @ right.T, 1e-5)

@@ -5,7 +5,7 @@ have tables as ``table_taps.py`` describes; rows have one (taps, outputs) of whe
 
 The sum over rows runs along a row; the sum over columns takes numbers one by one. So columns are done on the fewer rows: when
 the number of rows grows, input rows are widened once each into a ring of the few rows that one output row needs (first
-level cache), then combined; when it shrinks, rows are combined first. x and y are passed once. A chunk is a run of planes, or
+level cache), then combined; when it shrinks, rows are combined first; nearest pixels need no combining. x and y are passed once. A chunk is a run of planes, or
 of output rows in a large plane; ``taps`` of 0 leave an axis as it is. Rows get pointers, no arrays: the count of who holds
 an array is shared by all threads, and for each of many short rows they would wait for one another.
 """
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from funcnn.kernels.cpu.compile import device_function, kernel
 from funcnn.kernels.cpu.parallel import parallel_for
+from funcnn.kernels.cpu.rows import copy_row
 from funcnn.kernels.cpu.table_taps import weighted_rows, weighted_taps
 from funcnn.kernels.cpu.vector import pointer, shift
 
@@ -51,6 +52,10 @@ def resize_chunk(chunk, worker, x, y, rows, columns, sizes, scratch, marks, plan
                 weighted_rows(image, at, by, row_taps, P, W, out)
             elif row_taps == 0:
                 weighted_taps(shift(image, p * W), index, weight, taps, pitch, Q, out)
+            elif ring < 0 and p > p0 and places[p] == places[p - 1]:
+                copy_row(out, shift(result, (p - 1) * Q), Q)
+            elif ring < 0:
+                weighted_taps(shift(image, places[p]), index, weight, taps, pitch, Q, out)
             elif ring == 0:
                 weighted_rows(image, at, by, row_taps, P, W, room)
                 weighted_taps(room, index, weight, taps, pitch, Q, out)
@@ -62,10 +67,10 @@ def resize_chunk(chunk, worker, x, y, rows, columns, sizes, scratch, marks, plan
 @kernel(
     touches={
         "y": lambda x, sizes: x.size // (sizes[0] * sizes[1]) * sizes[2] * sizes[3],
-        "scratch": lambda columns, sizes, plan, threads: (
-            threads * max(plan[0] * sizes[3], 0 if plan[0] or columns[2] == 0 else sizes[1])
+        "scratch": lambda rows, columns, sizes, plan, threads: (
+            threads * max(plan[0] * sizes[3], sizes[1] if plan[0] == 0 and rows[4] and columns[2] else 0)
         ),
-        "marks": lambda plan, threads: threads * plan[0],
+        "marks": lambda plan, threads: threads * max(plan[0], 0),
     }
 )
 def resize(x, y, rows, columns, sizes, scratch, marks, plan, threads):
@@ -74,7 +79,8 @@ def resize(x, y, rows, columns, sizes, scratch, marks, plan, threads):
     rows: (numbers, places, slots, weights, taps) of axis H to P, (taps, P) flat: the source row of each tap, below 0 where
     there is none; where it begins in the plane or, with a ring, in that; its slot of the ring.
     columns: (index, weight, taps, pitch) of W to Q, a table.
-    plan: (ring, planes, block): rows kept of one plane, 0 for combining rows first; planes, or rows of a plane, a chunk.
+    plan: (ring, planes, block): rows kept of one plane, 0 for combining rows first, below 0 where each row is an input row,
+    as it is; planes, or rows of a plane, a chunk.
     scratch (threads, ring * Q, or W) and marks (threads, ring): room for each worker.
     """
     H, W = sizes[:2]
