@@ -1,12 +1,14 @@
 """Imports go downward only: a file imports from floors below its own, never from above or from a sibling floor.
 
-Within a floor, imports at module level must not form a cycle. Imports for type checkers only are free.
+No import stands inside a function, where it would hide a circle: there only what others wrote is imported, for it may be
+missing or slow to load. No circle is left, functions included. Imports for type checkers only are free.
 """
 
 from __future__ import annotations
 
 import ast
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 # Higher numbers stand on lower ones; floors of one number do not know each other.
@@ -33,20 +35,25 @@ def floor(module: str) -> tuple[int, str]:
     return (FLOORS[name], name) if name in FLOORS else (TOP, "")
 
 
-def imports(tree: ast.AST, package: str, within: bool = True) -> list[str]:
-    """The package's modules that a file imports; ``within``: inside functions as well."""
-    found: list[str] = []
+def imports(tree: ast.AST, files: Iterable[str], package: str) -> set[str]:
+    """The package's modules that a file imports, inside functions as well: the module that a name is, or else stands in."""
+    found: set[str] = set()
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
             continue
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)) and not within:
-            continue
         if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names if alias.name.split(".")[0] == package]
+            found |= {alias.name for alias in node.names if alias.name.split(".")[0] == package}
         elif isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == package:
-            found += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        found += imports(node, package, within)
+            named = [f"{node.module}.{alias.name}" for alias in node.names]
+            found |= {name if name in files else node.module for name in named}
+        found |= imports(node, files, package)
     return found
+
+
+def late(tree: ast.AST, files: Iterable[str], package: str) -> set[str]:
+    """The package's modules that functions of a file import when they run."""
+    functions = [node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    return set().union(*(imports(function, files, package) for function in functions))
 
 
 def check(root: Path) -> list[str]:
@@ -58,13 +65,13 @@ def check(root: Path) -> list[str]:
     for module, path in files.items():
         tree = ast.parse(path.read_text())
         height, own = floor(module)
-        for name in imports(tree, package):
-            if name in files:
-                other, theirs = floor(name)
-                if other > height or (other == height and theirs != own):
-                    problems.append(f"{module} imports {name}, which is not below it")
-        known = {name for name in imports(tree, package, within=False) if name in files and name != module}
-        graph[module] = {name for name in known if floor(name) == floor(module) and path.name != "__init__.py"}
+        known = {name for name in imports(tree, files, package) if name in files and name != module}
+        for name in sorted(known):
+            other, theirs = floor(name)
+            if other > height or (other == height and theirs != own):
+                problems.append(f"{module} imports {name}, which is not below it")
+        problems += [f"{module} imports {name} inside a function" for name in sorted(late(tree, files, package))]
+        graph[module] = known
     return problems + [f"import cycle: {' -> '.join(cycle)}" for cycle in cycles(graph)]
 
 

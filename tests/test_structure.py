@@ -55,6 +55,15 @@ def test_a_cycle_is_found_and_a_type_checking_import_is_free(tmp_path: Path) -> 
     assert found == ["import cycle: funcnn.ops.a -> funcnn.ops.b -> funcnn.ops.a"]
 
 
+def test_an_import_inside_a_function_is_found_and_counts_for_cycles(tmp_path: Path) -> None:
+    late = "def f():\n    import numpy\n    from funcnn.ops import b\n"
+    found = _script("check_imports").check(_package(tmp_path, ops__a=late, ops__b="from funcnn.ops.a import f\n"))
+    assert found == [
+        "funcnn.ops.a imports funcnn.ops.b inside a function",
+        "import cycle: funcnn.ops.a -> funcnn.ops.b -> funcnn.ops.a",
+    ]
+
+
 def test_a_long_function_is_found_unless_a_reason_stands_above(tmp_path: Path) -> None:
     body = "def f():\n" + "    x = 1\n" * 50
     package = _package(tmp_path, ops__long=body, ops__told=f'"""Why.\n\nSize: a table.\n"""\n{body}')

@@ -18,6 +18,7 @@ import sys
 import threading
 from collections.abc import Callable
 from functools import cache
+from importlib import import_module
 from io import IOBase
 from typing import Any
 
@@ -98,8 +99,6 @@ def whole(package: str, *parts: str) -> None:
 
 
 def _whole(package: str, parts: tuple[str, ...]) -> None:
-    from importlib import import_module
-
     for part in parts:
         setattr(sys.modules[package], part, import_module(f"{package}.{part}"))
 

@@ -88,6 +88,10 @@ class Layer:
             raise KeyRequired(f"{self!r} draws random numbers in training; call it with key=fn.random.key(...)")
         return key
 
+    def as_module(self, params: dict, state: dict) -> Any:
+        """The module that this layer stands for, with these trees, where it was made of one; None for any other layer."""
+        return None
+
     def upgrade(self, numbers: dict, prefix: str, version: int | None, state: dict) -> None:
         """Bring the layer's entries of a ``state_dict`` that an older ``version`` wrote (None: unknown) up to date, in place.
 

@@ -15,6 +15,8 @@ from funcnn.core.context import ctx, running
 from funcnn.core.mutation import assign
 from funcnn.core.tensor import Tensor, wrap
 from funcnn.layers.base import Layer, LayerList, output_and_state
+from funcnn.layers.sequential import Sequential as PureSequential
+from funcnn.nn.containers import ModuleList, Sequential
 from funcnn.nn.module import Module
 from funcnn.nn.parameter import Parameter
 from funcnn.ops.base.promote import to_tensor
@@ -177,12 +179,9 @@ def module(layer: Any, params: dict, state: dict) -> Module:
 
     For the layer that ``pure`` made of a module: a copy of that module.
     """
-    from funcnn.layers import Sequential as PureSequential
-    from funcnn.nn.containers import ModuleList, Sequential
-    from funcnn.nn.pure import ModuleLayer
-
-    if isinstance(layer, ModuleLayer):
-        return layer.restored(params, state)
+    stands_for = layer.as_module(params, state)
+    if stands_for is not None:
+        return stands_for
     if isinstance(layer, (PureSequential, LayerList)):
         out: Module = Sequential() if isinstance(layer, PureSequential) else ModuleList()
         for name, part in layer.layers:

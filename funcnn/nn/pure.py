@@ -54,7 +54,7 @@ class ModuleLayer(Layer):
         """Whether a generated layer inside draws random numbers (a hand-written forward may draw, too)."""
         return any(isinstance(m, LayerModule) and m._layer.random for m in self.module.modules())
 
-    def restored(self, params: dict, state: dict) -> Module:
+    def as_module(self, params: dict, state: dict) -> Module:
         """A copy of the module that owns copies of these parameters and state."""
         held = dict(chain(self.module.named_parameters(), self.module.named_buffers()))
         made = [

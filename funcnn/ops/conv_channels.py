@@ -13,8 +13,8 @@ from funcnn.kernels.cpu import threads
 from funcnn.kernels.cpu.channel_tile import channel_run
 from funcnn.kernels.cpu.channels import convolve_channels
 from funcnn.kernels.cpu.channels_weight import channels_weight_grad
+from funcnn.kernels.cpu.machine import vector_bytes
 from funcnn.kernels.cpu.memory import empty, fresh
-from funcnn.kernels.cpu.vector import vector_bytes
 from funcnn.ops import conv_gather as gather
 from funcnn.ops import conv_reference as reference
 from funcnn.ops.conv_volume import bias_of, three, volume, where_of

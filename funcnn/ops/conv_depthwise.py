@@ -8,9 +8,9 @@ from funcnn.kernels.cpu import conv_tables as tables
 from funcnn.kernels.cpu import threads
 from funcnn.kernels.cpu.depthwise import ROWS, depthwise
 from funcnn.kernels.cpu.depthwise_weight import TAPS, depthwise_weight_grad
+from funcnn.kernels.cpu.machine import vector_bytes
 from funcnn.kernels.cpu.memory import empty
 from funcnn.kernels.cpu.tiles import row_columns
-from funcnn.kernels.cpu.vector import vector_bytes
 
 TAP_NS = 0.1  # a multiply-add
 IMAGES = 16  # groups of images that a weight gradient has sums for, at most

@@ -18,9 +18,9 @@ from funcnn.kernels.cpu.conv import SLACK
 from funcnn.kernels.cpu.conv_direct import convolve_direct
 from funcnn.kernels.cpu.conv_direct_weight import direct_weight_grad
 from funcnn.kernels.cpu.direct_tile import longest_run
+from funcnn.kernels.cpu.machine import vector_bytes
 from funcnn.kernels.cpu.memory import empty, fresh
 from funcnn.kernels.cpu.tiles import dots_shape
-from funcnn.kernels.cpu.vector import vector_bytes
 from funcnn.ops import conv_reference as reference
 from funcnn.ops.conv_gather import ENOUGH, FLOP_NS, SMALL, tile_of
 from funcnn.ops.conv_volume import bias_of, three, where_of

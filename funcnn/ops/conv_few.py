@@ -11,9 +11,9 @@ import numpy as np
 from funcnn.kernels.cpu import conv_tables as tables
 from funcnn.kernels.cpu import threads
 from funcnn.kernels.cpu.conv_few import convolve_few, few_input_grad, few_weight_grad
+from funcnn.kernels.cpu.machine import vector_bytes
 from funcnn.kernels.cpu.memory import empty
 from funcnn.kernels.cpu.tiles import dots_shape, strided_shape
-from funcnn.kernels.cpu.vector import vector_bytes
 from funcnn.ops import conv_reference as reference
 from funcnn.ops.conv_gather import FLOP_NS
 from funcnn.ops.conv_volume import bias_of, three, volume, where_of

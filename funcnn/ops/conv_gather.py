@@ -12,9 +12,9 @@ from funcnn.kernels.cpu import threads
 from funcnn.kernels.cpu.conv import SLACK, convolve, convolve_images, pack_weights, spread
 from funcnn.kernels.cpu.conv_phases import convolve_phases
 from funcnn.kernels.cpu.conv_weight import convolve_weight_grad, image_weight_grad
+from funcnn.kernels.cpu.machine import tile_shape, vector_bytes
 from funcnn.kernels.cpu.memory import empty, fresh
 from funcnn.kernels.cpu.tiles import FEW, dots_shape, few_shape
-from funcnn.kernels.cpu.vector import tile_shape, vector_bytes
 from funcnn.ops import conv_reference as reference
 from funcnn.ops.conv_volume import bias_of, volume, where_of
 

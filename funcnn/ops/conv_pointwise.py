@@ -8,12 +8,11 @@ import numpy as np
 
 from funcnn.kernels.cpu import threads
 from funcnn.kernels.cpu.conv_tables import Three, repeated
+from funcnn.kernels.cpu.machine import beyond_cache, tile_shape
 from funcnn.kernels.cpu.memory import empty
 from funcnn.kernels.cpu.pointwise import pointwise
 from funcnn.kernels.cpu.pointwise_weight import pointwise_weight_grad
-from funcnn.kernels.cpu.stream import beyond_cache
 from funcnn.kernels.cpu.tiles import strided_shape
-from funcnn.kernels.cpu.vector import tile_shape
 from funcnn.ops.conv_gather import FLOP_NS, packed_weights
 from funcnn.ops.conv_volume import bias_of, volume, where_of
 

@@ -9,9 +9,9 @@ import numpy as np
 
 from funcnn.core.precision import get_float32_conv_precision
 from funcnn.kernels.cpu import threads
+from funcnn.kernels.cpu.machine import vector_bytes
 from funcnn.kernels.cpu.memory import empty
 from funcnn.kernels.cpu.tiles import strided_shape
-from funcnn.kernels.cpu.vector import vector_bytes
 from funcnn.kernels.cpu.winograd import GAP, winograd_forward, winograd_weight_grad, winograd_weights
 from funcnn.ops.conv_gather import packed_weights
 

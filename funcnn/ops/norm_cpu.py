@@ -9,11 +9,11 @@ import numpy as np
 
 from funcnn.kernels.cpu import threads
 from funcnn.kernels.cpu.layer_norm import normalize_rows, normalize_rows_grad
+from funcnn.kernels.cpu.machine import beyond_cache
 from funcnn.kernels.cpu.memory import empty, fresh
 from funcnn.kernels.cpu.norm import normalize, normalize_grad
 from funcnn.kernels.cpu.norm_runs import PIECE
 from funcnn.kernels.cpu.norm_scale import scale_channels
-from funcnn.kernels.cpu.stream import beyond_cache
 
 CHUNK = 1 << 16  # numbers in a chunk, about 20 us
 SPLIT = 1 << 18  # numbers of a unit that no longer stays in the second-level cache

@@ -12,7 +12,7 @@ from funcnn.kernels.cpu import max_pool as max_kernels
 from funcnn.kernels.cpu import max_values as max_value_kernels
 from funcnn.kernels.cpu import threads
 from funcnn.kernels.cpu.lanes import FEW
-from funcnn.kernels.cpu.stream import beyond_cache
+from funcnn.kernels.cpu.machine import beyond_cache
 from funcnn.ops import pool_planes as planes
 from funcnn.ops.pool_windows import Windows, adaptive_windows, is_whole, three, windows, windows_of
 

@@ -12,12 +12,14 @@ import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 
+from funcnn.kernels.cpu.cache import cache_directory
+from funcnn.kernels.cpu.compile import Watch
+from funcnn.kernels.cpu.threads import available
+from funcnn.warmup.programs import DTYPES, PROGRAMS
+
 
 def compile_one(task: tuple[str, str]) -> tuple[str, str, int]:
     """Run a program in one precision; its name, the precision, and how many kernels were compiled for it."""
-    from funcnn.kernels.cpu.compile import Watch
-    from funcnn.warmup.programs import PROGRAMS
-
     before = Watch.count
     PROGRAMS[task[0]](task[1])
     return (*task, Watch.count - before)
@@ -42,10 +44,6 @@ def progress(results: Iterable, total: int, quiet: bool) -> Iterator:
 
 def main(arguments: list[str] | None = None) -> None:
     """Compile everything and say how much it was."""
-    from funcnn.kernels.cpu.compile import cache_directory
-    from funcnn.kernels.cpu.threads import available
-    from funcnn.warmup.programs import DTYPES, PROGRAMS
-
     parser = argparse.ArgumentParser(
         prog="python -m funcnn.warmup", description="Compile every CPU kernel into the cache."
     )

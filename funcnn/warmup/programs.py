@@ -14,7 +14,7 @@ import funcnn as fn
 import funcnn.nn.functional as F
 from funcnn import nn, optim
 from funcnn.kernels.cpu import limits
-from funcnn.kernels.cpu.vector import tile_shape
+from funcnn.kernels.cpu.machine import tile_shape
 
 DTYPES = ("float32", "float64")
 

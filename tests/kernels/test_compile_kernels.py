@@ -19,8 +19,8 @@ import funcnn as fn
 from funcnn.kernels.cpu import activation, cache, elementwise
 from funcnn.kernels.cpu import compile as compiling
 from funcnn.kernels.cpu.compile import Watch, device_function, intrinsic, kernel, no_compile
+from funcnn.kernels.cpu.machine import vector_bytes
 from funcnn.kernels.cpu.parts import part, uncollected
-from funcnn.kernels.cpu.vector import vector_bytes
 from funcnn.warmup.programs import PROGRAMS
 from tests.plain import compiled_only
 

@@ -15,7 +15,7 @@ import pytest
 from funcnn.kernels.cpu import limits
 from funcnn.kernels.cpu.compile import kernel
 from funcnn.kernels.cpu.inspection import Inspection, assembly, inspect, read, short
-from funcnn.kernels.cpu.vector import tile_shape, vector_bytes
+from funcnn.kernels.cpu.machine import tile_shape, vector_bytes
 from tests.plain import PLAIN, compiled_only
 
 ROOT = Path(__file__).parents[2]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from funcnn.kernels.cpu import limits as kernels
-from funcnn.kernels.cpu.vector import tile_shape
+from funcnn.kernels.cpu.machine import tile_shape
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from funcnn.kernels.cpu.compile import kernel
-from funcnn.kernels.cpu.stream import beyond_cache, last_cache, stream, stream_sum
+from funcnn.kernels.cpu.machine import beyond_cache, last_cache
+from funcnn.kernels.cpu.stream import stream, stream_sum
 from funcnn.kernels.cpu.vector import pointer
 
 

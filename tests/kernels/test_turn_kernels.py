@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from funcnn.kernels.cpu.compile import kernel
+from funcnn.kernels.cpu.machine import vector_bytes
 from funcnn.kernels.cpu.turn import turn, turn_tile
-from funcnn.kernels.cpu.vector import pointer, vector_bytes
+from funcnn.kernels.cpu.vector import pointer
 
 
 @kernel

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from funcnn.kernels.cpu import vmath
-from funcnn.kernels.cpu.vector import pointer, vector_bytes
+from funcnn.kernels.cpu.machine import vector_bytes
+from funcnn.kernels.cpu.vector import pointer
 from tests.plain import compiled_only, sized
 
 EXACT = {

@@ -11,7 +11,7 @@ import pytest
 
 import funcnn as fn
 from funcnn.kernels.cpu import threads
-from funcnn.kernels.cpu.stream import last_cache
+from funcnn.kernels.cpu.machine import last_cache
 from funcnn.profiler import limits
 from funcnn.profiler.limits import MachineLimits
 

@@ -30,8 +30,9 @@ from funcnn.kernels.cpu.attention_blocks import (
 )
 from funcnn.kernels.cpu.bits import pick
 from funcnn.kernels.cpu.compile import device_function, kernel
+from funcnn.kernels.cpu.machine import tile_shape
 from funcnn.kernels.cpu.parallel import parallel_for
-from funcnn.kernels.cpu.vector import pointer, shift, tile_product, tile_shape
+from funcnn.kernels.cpu.vector import pointer, shift, tile_product
 from funcnn.kernels.cpu.vmath import exp, log
 
 KEYS = (

@@ -12,8 +12,9 @@ import numpy as np
 
 from funcnn.kernels.cpu.bits import pick
 from funcnn.kernels.cpu.compile import device_function, intrinsic
+from funcnn.kernels.cpu.machine import tile_shape
 from funcnn.kernels.cpu.philox import philox_block
-from funcnn.kernels.cpu.vector import shift, tile_shape
+from funcnn.kernels.cpu.vector import shift
 
 BLOCK = 96  # keys or queries; a multiple of every tile's rows and columns
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from funcnn.kernels.cpu.compile import intrinsic
+from funcnn.kernels.cpu.vector import _fma_twin
 
 FIELDS = {32: (23, 127), 64: (52, 1023)}  # bits of the mantissa, bias of the exponent (IEEE 754)
 INTEGERS = {4: np.int32, 8: np.int64}
@@ -47,8 +48,6 @@ def pick(typingctx: Any, x: Any, single: Any, double: Any) -> Any:
 
 
 def _polynomial_twin(x: Any, single: tuple, double: tuple) -> Any:
-    from funcnn.kernels.cpu.vector import _fma_twin
-
     *rest, total = single if x.dtype.itemsize == 4 else double
     total = x.dtype.type(total)
     for c in reversed(rest):

@@ -19,10 +19,11 @@ from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from funcnn.kernels.cpu.stamp import sha256, stamp
+
 if TYPE_CHECKING:
     from pathlib import Path
 
-BEGAN = time.time()  # about when this process loaded its sources
 _MARK = b"funcnn kernel 1\n"
 
 
@@ -116,13 +117,11 @@ class KernelCache:
         told = repr((self.stamp, signature, codegen.magic_tuple()))
         if self.stamp is None or self.cache_path is None or " at 0x" in told:  # an address differs in each process
             return None
-        return os.path.join(self.cache_path, f"{self.name}-{_hash(told.encode()).hex()[:32]}.code")
+        return os.path.join(self.cache_path, f"{self.name}-{sha256(told.encode()).hex()[:32]}.code")
 
 
 def _stamp(kernel: Any) -> str | None:
     """The kernel's hash; None, with a warning, where its code has no file: in a prompt, from stdin or ``python -c``."""
-    from funcnn.kernels.cpu.stamp import stamp
-
     path = kernel.function.__code__.co_filename
     if not os.path.exists(path) and not path.startswith("<ipython-") and "ipykernel_" not in path:
         _warn_of(
@@ -140,13 +139,7 @@ def _stamp(kernel: Any) -> str | None:
 
 # ---- files ------------------------------------------------------------------------------------------------------------
 def _seal(path: str, payload: bytes) -> bytes:
-    return _hash(os.path.basename(path).encode() + payload)
-
-
-def _hash(content: bytes) -> bytes:
-    import hashlib  # only a first kernel needs it
-
-    return hashlib.sha256(content).digest()
+    return sha256(os.path.basename(path).encode() + payload)
 
 
 def _read(path: str) -> bytes | None:

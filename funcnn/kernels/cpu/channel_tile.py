@@ -11,7 +11,8 @@ from functools import cache
 from typing import Any
 
 from funcnn.kernels.cpu.compile import intrinsic
-from funcnn.kernels.cpu.vector import Tile, tile_shape, vector_bytes
+from funcnn.kernels.cpu.machine import tile_shape, vector_bytes
+from funcnn.kernels.cpu.vector import Tile
 
 
 @cache

@@ -16,11 +16,12 @@ from __future__ import annotations
 
 from funcnn.kernels.cpu.channel_tile import tile_channels
 from funcnn.kernels.cpu.compile import device_function, kernel
+from funcnn.kernels.cpu.machine import vector_bytes
 from funcnn.kernels.cpu.parallel import parallel_for
 from funcnn.kernels.cpu.rows import clear_row
 from funcnn.kernels.cpu.tiles import RUN
 from funcnn.kernels.cpu.turn import lanes_of, turn
-from funcnn.kernels.cpu.vector import pointer, shift, vector_bytes
+from funcnn.kernels.cpu.vector import pointer, shift
 
 
 def in_vector(packed):

@@ -20,9 +20,11 @@ from functools import partial, update_wrapper
 from types import FunctionType
 from typing import Any, ClassVar
 
-from funcnn.kernels.cpu import threads
+from funcnn.kernels.cpu import inspection, parts, threads
 from funcnn.kernels.cpu.cache import KernelCache, cache_directory
 from funcnn.kernels.cpu.facts import CHECK, NO_FACTS, Facts
+from funcnn.kernels.cpu.stamp import operands
+from funcnn.kernels.cpu.writes import refuse_read_only
 from funcnn.kernels.interrupts import Leaving, uninterrupted
 
 FASTMATH = {"nsz", "arcp", "contract", "afn", "reassoc"}  # NaN and inf survive, unlike with fastmath=True
@@ -64,11 +66,9 @@ class Kernel:
 
     def part(self) -> Any:
         """The dispatcher that other kernels call: a part of them, which is neither assembled nor cached by itself."""
-        from funcnn.kernels.cpu.parts import part
-
         with _lock:
             if self.linked is None:
-                self.linked = part(linked(self.function), {**COMMON, **self.options}, self.apart)
+                self.linked = parts.part(linked(self.function), {**COMMON, **self.options}, self.apart)
             return self.linked
 
     def stamped(self) -> tuple[Any, Any, bool]:
@@ -80,9 +80,7 @@ class Kernel:
 
         Raises ``RuntimeError`` where it was not called yet, or runs as plain Python.
         """
-        from funcnn.kernels.cpu.inspection import inspect
-
-        return inspect(self)
+        return inspection.inspect(self)
 
 
 class ParallelKernel(Kernel):
@@ -145,9 +143,9 @@ def kernel_from(template: Any, name: str, facts: Facts = NO_FACTS, **helpers: An
 class Intrinsic(Kernel):
     """A few instructions given as LLVM IR, which Numba inlines, and a Python twin that does the same without a compiler."""
 
-    def __init__(self, function: Any, twin: Callable):
+    def __init__(self, function: Any, twin: Callable, calls: tuple[int, int] | None = None):
         super().__init__(function)
-        self.twin = twin
+        self.twin, self.calls = twin, calls
 
     def dispatcher(self) -> Any:
         """Numba's intrinsic, or the twin where ``NUMBA_DISABLE_JIT`` runs kernels as plain Python."""
@@ -166,15 +164,16 @@ class Intrinsic(Kernel):
         return None, self.function, True
 
 
-def intrinsic(twin: Callable) -> Callable:
-    """Declare ``function(typingctx, *types) -> (signature, codegen)`` as an intrinsic with a Python twin."""
-    return lambda function: Intrinsic(function, twin)
+def intrinsic(twin: Callable, calls: tuple[int, int] | None = None) -> Callable:
+    """Declare ``function(typingctx, *types) -> (signature, codegen)`` as an intrinsic with a Python twin.
+
+    calls: the places of an argument that it calls with two numbers and the members of a tuple, and of that tuple.
+    """
+    return lambda function: Intrinsic(function, twin, calls)
 
 
 def rebound(function: Any, turn: Callable) -> Any:
     """A copy of a function in whose globals ``turn`` has replaced the lazy objects that its code names."""
-    from funcnn.kernels.cpu.stamp import operands
-
     names, code = dict(function.__globals__), function.__code__
     shift = sys.version_info >= (3, 11)  # since then the lowest bit says that a call follows
     for name in {code.co_names[place >> shift] for place in operands(code, "LOAD_GLOBAL")}:
@@ -192,11 +191,9 @@ def linked(function: Any) -> Any:
 def _dispatcher(kernel: Kernel) -> Any:
     import numba
 
-    from funcnn.kernels.cpu.parts import compilers
-
     threads.start()
     function = linked(kernel.function)
-    made = numba.njit(function, pipeline_class=compilers()[0], **{**COMMON, **kernel.options})
+    made = numba.njit(function, pipeline_class=parts.compilers()[0], **{**COMMON, **kernel.options})
     if not numba.config.DISABLE_JIT:
         made._cache = KernelCache(kernel, cache_directory(), lambda args: Watch.compiling(function, args))
         made.compile = _for_writable(kernel, made)
@@ -206,8 +203,6 @@ def _dispatcher(kernel: Kernel) -> Any:
 def _for_writable(kernel: Kernel, dispatcher: Any) -> Callable:
     """The dispatcher's ``compile``, where read-only arrays run what is made for writable ones, if it does not write them."""
     from numba import types
-
-    from funcnn.kernels.cpu.writes import refuse_read_only
 
     compile_types = dispatcher.compile
 

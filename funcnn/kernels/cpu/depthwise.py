@@ -13,10 +13,11 @@ from typing import Any
 
 from funcnn.kernels.cpu.compile import device_function, intrinsic, kernel
 from funcnn.kernels.cpu.conv import copy_plane
+from funcnn.kernels.cpu.machine import vector_bytes
 from funcnn.kernels.cpu.parallel import parallel_for
 from funcnn.kernels.cpu.rows import add_row
 from funcnn.kernels.cpu.tiles import tile_row
-from funcnn.kernels.cpu.vector import Tile, pointer, shift, vector_bytes
+from funcnn.kernels.cpu.vector import Tile, pointer, shift
 
 ROWS = 4  # of the tile for 3 x 3: with 2 vectors 8 sums, 9 weights and the loaded vector fit 32 registers
 

@@ -29,7 +29,7 @@ def _in_turn(body: Any, chunks: int, threads: int, args: tuple) -> None:
         body(chunk, 0, *args)
 
 
-@intrinsic(twin=_in_turn)
+@intrinsic(twin=_in_turn, calls=(0, 3))
 def parallel_for(typingctx: Any, body: Any, chunks: Any, threads: Any, args: Any) -> Any:
     """``body(chunk, worker, *args)`` for ``chunk`` in ``range(chunks)`` on ``threads`` threads."""
     from numba.core import types

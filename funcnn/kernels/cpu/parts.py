@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
+from funcnn.kernels.cpu.machine import vector_bytes
+
 
 def part(function: Callable, options: dict[str, Any], apart: bool = False) -> Any:
     """A Numba dispatcher that only compiled functions can call; ``apart``: its pointers reach no memory in common."""
@@ -32,8 +34,6 @@ def compilers() -> tuple[type, type, type]:
     """Numba's compiler for kernels, that for their parts, and that for parts whose pointers reach no memory in common."""
     from numba.core.codegen import JITCodeLibrary
     from numba.core.compiler import Compiler
-
-    from funcnn.kernels.cpu.vector import vector_bytes
 
     class Library(JITCodeLibrary):
         """Code that nobody optimises before it is whole."""

@@ -18,11 +18,11 @@ import numpy as np
 
 from funcnn.kernels.cpu.compile import device_function, intrinsic
 from funcnn.kernels.cpu.lanes import over_taps
+from funcnn.kernels.cpu.machine import vector_bytes
 from funcnn.kernels.cpu.pool_phases import part
 from funcnn.kernels.cpu.rows import Row
 from funcnn.kernels.cpu.stream import stream
 from funcnn.kernels.cpu.turn import lanes_of
-from funcnn.kernels.cpu.vector import vector_bytes
 
 TOGETHER = 2  # vectors that go through the taps together
 

@@ -24,9 +24,10 @@ from typing import Any
 import numpy as np
 
 from funcnn.kernels.cpu.compile import device_function, intrinsic
+from funcnn.kernels.cpu.machine import tile_shape, vector_bytes
 from funcnn.kernels.cpu.rows import clear_row, copy_row
 from funcnn.kernels.cpu.turn import turn
-from funcnn.kernels.cpu.vector import Tile, pointer, shift, tile_shape, vector_bytes
+from funcnn.kernels.cpu.vector import Tile, pointer, shift
 
 WIDE = 4  # vectors across a tile of at most FEW rows
 NARROW = 2  # and of one of more

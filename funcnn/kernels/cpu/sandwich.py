@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 
 from funcnn.kernels.cpu.compile import intrinsic
-from funcnn.kernels.cpu.vector import Tile, vector_bytes
+from funcnn.kernels.cpu.machine import vector_bytes
+from funcnn.kernels.cpu.vector import Tile
 
 POINTS = {
     2: (Fraction(1),),

@@ -9,21 +9,35 @@ count by their versions.
 
 from __future__ import annotations
 
-import hashlib
+import os
 import re
 import sys
+import time
 from functools import cache
+from importlib import import_module
+from opcode import EXTENDED_ARG, opmap
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
-from funcnn.kernels.cpu.cache import BEGAN
+import numpy as np
 
+from funcnn.kernels.cpu.machine import vector_bytes
+from funcnn.kernels.cpu.parts import compilers
+
+BEGAN = time.time()  # about when this process loaded its sources
 _OUTSIDE = {"numba", "numpy", "llvmlite"}
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
 class Unknown(Exception):
     """The code cannot be told by its hash: what was loaded may be another text than the file that it came from."""
+
+
+def sha256(content: bytes) -> bytes:
+    """The digest of some bytes."""
+    import hashlib  # OpenSSL, which only a first kernel needs: a tenth of an import of NumPy
+
+    return hashlib.sha256(content).digest()
 
 
 class Walk:
@@ -45,7 +59,7 @@ class Walk:
         depth = self.open[key] = len(self.open)
         outer, self.lowest = self.lowest, sys.maxsize
         try:
-            made = hashlib.sha256(b"\0".join(_parts(value, runs, self))).digest()
+            made = sha256(b"\0".join(_parts(value, runs, self)))
         finally:
             lowest, self.lowest = self.lowest, min(outer, self.lowest)
             del self.open[key]
@@ -59,7 +73,7 @@ _walk = Walk()
 
 def stamp(kernel: Any) -> str:
     """The hash of a kernel and all that it is made of. Raises ``Unknown`` where that cannot be told."""
-    return hashlib.sha256(_environment() + _walk.digest(kernel)).hexdigest()
+    return sha256(_environment() + _walk.digest(kernel)).hex()
 
 
 @cache
@@ -67,10 +81,6 @@ def _environment() -> bytes:
     """Versions, the settings that change code, the CPU's vectors, and our own compiler passes."""
     import llvmlite
     import numba
-    import numpy as np
-
-    from funcnn.kernels.cpu.parts import compilers
-    from funcnn.kernels.cpu.vector import vector_bytes
 
     settings = ("OPT", "BOUNDSCHECK", "DEBUGINFO_DEFAULT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "DISABLE_INTEL_SVML")
     told = [sys.version, numba.__version__, llvmlite.__version__, np.__version__.rsplit(".", 1)[0], vector_bytes()]
@@ -145,8 +155,6 @@ def _unwrapped(member: Any) -> list[Any]:
 
 
 def _constant(value: Any, runs: bool, walk: Walk) -> list[bytes]:
-    import numpy as np
-
     kind = type(value)
     if isinstance(value, np.ndarray) and value.dtype != object:
         return [b"array", repr((value.dtype, value.shape)).encode(), value.tobytes()]
@@ -184,8 +192,6 @@ def _names(code: CodeType) -> set[str]:
 
 def operands(code: CodeType, operation: str) -> set[int]:
     """The operands of an operation in a function's code, found twenty times faster than by ``dis``."""
-    from opcode import EXTENDED_ARG, opmap
-
     wanted, raw, high, found = opmap[operation], code.co_code, 0, set()
     for at in range(0, len(raw), 2):
         if raw[at] == wanted:
@@ -203,8 +209,6 @@ def _imported(code: CodeType) -> set[str]:
 
 def _module(name: str, names: dict[str, Any]) -> Any:
     """The module that an import statement inside a function means; None where it cannot be imported."""
-    from importlib import import_module
-
     for path in (name, f"{names.get('__package__')}.{name}"):
         try:
             return import_module(path)
@@ -223,12 +227,10 @@ def _outside(module: str) -> bool:
 @cache
 def _file(path: str) -> bytes:
     """The hash of a source file, as it was when this process began."""
-    import os
-
     try:
         if os.stat(path).st_mtime > BEGAN:
             raise Unknown(f"{path} was written after it may have been loaded")
         with open(path, "rb") as file:
-            return hashlib.sha256(file.read()).digest()
+            return sha256(file.read())
     except OSError as error:
         raise Unknown(f"{path} cannot be read") from error

@@ -11,7 +11,6 @@ for other threads by the next atomic instruction of theirs, and every chunk of `
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 from funcnn.kernels.cpu.compile import device_function, intrinsic
@@ -19,25 +18,6 @@ from funcnn.kernels.cpu.rows import add_row
 from funcnn.kernels.cpu.vector import shift
 
 LINE = 64  # bytes
-
-
-@cache
-def last_cache(root: str = "/sys/devices/system/cpu/cpu0/cache") -> int:
-    """Bytes of the largest cache that the system tells of, or 8 MiB where it tells nothing."""
-    from pathlib import Path
-
-    found = [1 << 23]
-    for path in Path(root).glob("index*/size"):
-        text = path.read_text().strip()
-        unit = {"K": 1 << 10, "M": 1 << 20}.get(text[-1:], 1)
-        if text.rstrip("KM").isdigit():
-            found.append(int(text.rstrip("KM")) * unit)
-    return max(found[1:] or found)
-
-
-def beyond_cache(size: int) -> bool:
-    """Whether ``size`` bytes, read and written, are more than the last cache holds."""
-    return size > last_cache()
 
 
 @intrinsic(twin=lambda q: 0)

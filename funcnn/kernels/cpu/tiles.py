@@ -12,7 +12,8 @@ from functools import cache
 from typing import Any
 
 from funcnn.kernels.cpu.compile import intrinsic
-from funcnn.kernels.cpu.vector import Tile, _tile_twin, tile_shape, vector_bytes
+from funcnn.kernels.cpu.machine import tile_shape, vector_bytes
+from funcnn.kernels.cpu.vector import Tile, _tile_twin
 
 RUN = 256  # products that a sum takes one by one; the sums of such runs are added up, so that errors grow with their number
 

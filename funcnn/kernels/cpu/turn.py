@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from funcnn.kernels.cpu.compile import device_function, intrinsic
+from funcnn.kernels.cpu.machine import vector_bytes
 from funcnn.kernels.cpu.rows import Row
-from funcnn.kernels.cpu.vector import shift, vector_bytes
+from funcnn.kernels.cpu.vector import shift
 
 
 def _turn_twin(source: Any, step: int, target: Any, apart: int, count: int) -> None:

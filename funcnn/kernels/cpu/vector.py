@@ -11,32 +11,12 @@ registers of 256 bits 6 x 2 reaches 117.7 of 117.7. Other widths than the CPU's 
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 import numpy as np
 
 from funcnn.kernels.cpu.compile import intrinsic
-
-
-@cache
-def vector_bytes() -> int:
-    """The width of the CPU's vector registers in bytes: 64 with AVX-512, 32 with AVX2, else 16 (SSE, NEON)."""
-    import llvmlite.binding as llvm
-
-    features = llvm.get_host_cpu_features()
-    if features.get("avx512f"):
-        return 64
-    return 32 if features.get("avx2") and features.get("fma") else 16
-
-
-@cache
-def tile_shape(itemsize: int) -> tuple[int, int]:
-    """Rows and columns of ``tile_product``'s tile for numbers of ``itemsize`` bytes."""
-    import platform
-
-    many = vector_bytes() == 64 or platform.machine().lower() in ("aarch64", "arm64")  # 32 registers, else 16
-    return (8, 3 * vector_bytes() // itemsize) if many else (6, 2 * vector_bytes() // itemsize)
+from funcnn.kernels.cpu.machine import tile_shape, vector_bytes
 
 
 # ---- scalars --------------------------------------------------------------------------------------------------------

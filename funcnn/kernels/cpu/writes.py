@@ -149,17 +149,15 @@ class _Reader:
 
     def _call(self, call: Any) -> set[int]:
         """The arguments that the result may be a part of."""
-        from funcnn.kernels.cpu.parallel import parallel_for
-
         called, args = self.constants.get(call.func.name), [*call.args, *(v for _, v in call.kws)]
         if isinstance(called, tuple):  # a method
             if called[0].attr in _METHODS:
                 self.written |= self._of([called[0].value])
             return self._of([called[0].value, *args])
         self.written |= self._of([v for name, v in call.kws if name == "out"])
-        if called is parallel_for:
-            body = self.constants.get(args[0].name)
-            called, args = body, [None, None, *self.tuples.get(args[3].name, [])]
+        if (handed := getattr(called, "calls", None)) is not None:
+            body, members = (args[place].name for place in handed)
+            called, args = self.constants.get(body), [None, None, *self.tuples.get(members, [])]
         function = (
             getattr(called, "twin", None) or getattr(called, "function", None) or getattr(called, "py_func", None)
         )
