@@ -31,6 +31,7 @@ from funcnn.core.dtypes import default_float as get_default_dtype
 from funcnn.core.errors import DTypeError, FuncnnError, GradientError, ShapeError, TracerError
 from funcnn.core.format import set_printoptions
 from funcnn.core.precision import get_float32_conv_precision, set_float32_conv_precision
+from funcnn.core.preference import prefer
 from funcnn.core.size import Size
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.compile import no_compile
@@ -68,7 +69,7 @@ __all__ = [
     "bool_", "device", "double", "empty_cache", "enable_grad", "float", "float16", "float32", "float64", "get_default_dtype",
     "get_float32_conv_precision", "get_num_threads", "grad",
     "half", "inference_mode", "int", "int16", "int32", "int64", "int8", "is_grad_enabled", "jit", "layers", "long", "nn",
-    "memory_stats", "no_compile", "no_grad", "optim", "promote_types", "random", "reset_peak_memory_stats",
+    "memory_stats", "no_compile", "no_grad", "optim", "prefer", "promote_types", "random", "reset_peak_memory_stats",
     "set_default_dtype", "set_float32_conv_precision", "set_grad_enabled", "set_num_threads", "set_printoptions", "short",
     "tree", "uint16", "uint32", "uint64", "uint8", "value_and_grad", "vjp", "vmap", *_ops.public(),
 ]  # fmt: skip

@@ -15,6 +15,9 @@ from funcnn.core import primitive, tree
 from funcnn.core.interpreter import Interpreter
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
+from funcnn.kernels.cpu.launching import Runner
+from funcnn.kernels.implementation import operand_of
+from funcnn.kernels.launch import HostPlan
 from funcnn.ops.arithmetic import add, mul
 from funcnn.ops.creation import as_tensor
 from funcnn.ops.reduce import sum as sum_
@@ -27,6 +30,26 @@ STEP = 1e-5  # of central differences in float64: truncation and rounding errors
 def boxes(arrays: Any) -> list[Tensor]:
     """Fresh tensors on these arrays."""
     return [as_tensor(array) for array in arrays]
+
+
+def by_each_way(
+    prim: Primitive, arrays: list[np.ndarray], garbage: float = 7, **params: Any
+) -> dict[str, list[np.ndarray]]:
+    """What each implementation that applies makes of the arrays, by its name; the outputs' memory held ``garbage``."""
+    results = {}
+    operands = tuple(map(operand_of, arrays))
+    for way in prim.on["cpu"]:
+        plan = way.plan(operands, params)
+        if plan is not None:
+            avals = prim.shape(*operands, **params)
+            outs = [np.full(aval.shape, garbage).astype(aval.dtype) for aval in avals]
+            with np.errstate(all="ignore"):
+                if isinstance(plan, HostPlan):
+                    plan.run(list(arrays), outs, **params)
+                else:
+                    Runner(plan, operands, avals)(list(arrays), outs)
+            results[way.name] = outs
+    return results
 
 
 def outputs(result: Any) -> list[Tensor]:

@@ -13,6 +13,7 @@ class Context(threading.local):
     """``top``: innermost transformation or None; ``stage``: the jit being traced or None; ``grad``: recording allowed.
 
     path, module: those of the innermost module call, where a ``Scope`` notes them; ``backward``: a tape is walked back.
+    preferred: the ``Preference`` for an implementation, or None.
     """
 
     top: Any = None
@@ -21,6 +22,7 @@ class Context(threading.local):
     path: str = ""
     module: Any = None
     backward: bool = False
+    preferred: Any = None
 
 
 ctx = Context()

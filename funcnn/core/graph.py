@@ -46,7 +46,8 @@ class Node:
     @property
     def name(self) -> str:
         """PyTorch's style of name, ``AddBackward0``."""
-        return "".join(part.capitalize() for part in self.prim.name.split("_")) + "Backward0"
+        name = "pow" if self.prim.name == "square" else self.prim.name
+        return "".join(part.capitalize() for part in name.split("_")) + "Backward0"
 
     def __repr__(self) -> str:
         return f"<{self.name}>"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import ContextVar, copy_context
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,17 +12,14 @@ import numpy as np
 from funcnn.core.aval import Missing
 from funcnn.core.context import ctx
 from funcnn.core.errors import GradientError, TracerError
+from funcnn.core.evaluation import planned
 from funcnn.core.graph import Node, track
+from funcnn.core.preference import prefer
 from funcnn.core.tensor import Tensor, alias, refresh, wrap
 from funcnn.kernels.cpu.memory import empty
+from funcnn.kernels.implementation import Implementation, host
 
-
-@dataclass(frozen=True)
-class Implementation:
-    """One way to compute a primitive: ``run(ins, outs, **params)`` fills ``outs``; ``when`` says whether it applies."""
-
-    run: Callable
-    when: Callable[..., bool] | None = None
+ON_ARRAYS = "a Python function on arrays"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -31,7 +28,9 @@ class Primitive:
 
     name: also the operation's name in errors and ``grad_fn``.
     shape: ``(*avals, **params) -> tuple[Aval, ...]``; raises on inputs that do not fit. Arrays serve as avals.
-    cpu, cuda: ordered implementations, the last one always applicable. A lone function is one implementation.
+    cpu: ordered implementations for ``on["cpu"]``, the last one always applicable; or one function ``(ins, outs, **params)`` on
+        arrays, which is a host implementation.
+    on: for each device its implementations.
     vjp: ``(g, ins, outs, **params) -> per input`` a cotangent, a thunk of one, or None. ``g`` and ``outs`` are lists for
         ``multiple`` outputs (a ``g`` may be None there), single tensors otherwise. None: not differentiable.
     batch: ``(n, ins, batched, **params) -> out(s)``, all with the batch on axis 0. None: a loop over the batch.
@@ -50,10 +49,9 @@ class Primitive:
 
     name: str
     shape: Callable[..., tuple]
-    cpu: Any = None
+    cpu: InitVar[Any] = None
     vjp: Callable | None = None
     batch: Callable | None = None
-    cuda: Any = ()
     keeps: str = "i"
     multiple: bool = False
     view: Callable | None = None
@@ -64,12 +62,13 @@ class Primitive:
     unused: Callable | None = None
     flops: Callable | None = None
     bytes: Callable | None = None
+    on: dict[str, tuple[Implementation, ...]] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        for field in ("cpu", "cuda"):
-            given = getattr(self, field)
-            listed = (Implementation(given),) if callable(given) else tuple(given or ())
-            object.__setattr__(self, field, listed)
+    def __post_init__(self, cpu: Any) -> None:
+        if cpu is not None:
+            self.on["cpu"] = (host("host", cpu, ON_ARRAYS),) if callable(cpu) else tuple(cpu)
+        for way in self.on.get("cpu", ()):
+            prefer.known.setdefault(way.name, []).append(self.name)
 
     def __call__(self, *ins: Tensor, **params: Any) -> Any:
         """Apply to tensors, in the current interpreter."""
@@ -119,7 +118,7 @@ def quietly(make: Callable, *args: Any) -> Any:
 
 
 def evaluate(prim: Primitive, values: list, params: dict, where: Any = None, plain: bool = False) -> list:
-    """Compute on arrays: check, allocate the outputs by the shape rule, run the first implementation that applies.
+    """Compute on arrays: look up what was planned, check, take memory for the outputs, run.
 
     where: the traced equation that is run, which knows its outputs' types; ``plain``: leave out what stands around.
     """
@@ -129,27 +128,25 @@ def evaluate(prim: Primitive, values: list, params: dict, where: Any = None, pla
         for value in values:
             if type(value) is not _ndarray:
                 raise TracerError(_unreadable(prim, value))
-        avals = prim.shape(*values, **params)
-    else:
-        avals = where.outs
+    made = planned(prim, values, params)
     if prim.check is not None:
         prim.check(values, **params)
     if prim.view is not None:
         return [prim.view(*values, **params)]
-    outs = [empty(aval.shape, aval.dtype) for aval in avals]
+    outs = [empty(shape, dtype) for shape, dtype in made.outs]
+    if not made.host:
+        made.run(values, outs)  # type: ignore[misc]
+        return outs
     before, token = _errors(), None
     try:
         token = _set_errors(_ignored)
-        for implementation in prim.cpu:
-            if implementation.when is None or implementation.when(values, **params):
-                implementation.run(values, outs, **params)
-                return outs
+        made.run(values, outs, **params)  # type: ignore[misc]
+        return outs
     finally:
         if token is None:  # an interrupt came before the token was stored; with it, putting back is faster
             _set_errors(before)
         else:
             _reset_errors(token)
-    raise AssertionError(f"{prim.name}: no implementation applies; the last one must be unconditional")
 
 
 def bind(prim: Primitive, ins: tuple, params: dict) -> Any:

@@ -9,12 +9,13 @@ import numpy as np
 
 from funcnn.core import dtypes
 from funcnn.core.errors import DTypeError, ShapeError
-from funcnn.core.primitive import Implementation, Primitive
+from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor, constant
 from funcnn.kernels.cpu import activation as kernels
 from funcnn.kernels.cpu import draw
 from funcnn.kernels.cpu.memory import fresh
 from funcnn.kernels.cpu.threads import workers
+from funcnn.kernels.implementation import NUMPY, UNPLANNED, host
 from funcnn.ops import random
 from funcnn.ops.arithmetic import abs as abs_
 from funcnn.ops.arithmetic import add, mul, neg, sub, true_divide
@@ -266,8 +267,8 @@ dropout_p = Primitive(
     "dropout",
     _dropout_shape,
     cpu=(
-        Implementation(_dropout, when=lambda ins, p: ins[0].size >= random.MANY and ins[0].dtype.itemsize >= 4),
-        Implementation(_dropout_few),
+        host("kernel", _dropout, UNPLANNED, lambda ins, p: ins[0].size >= random.MANY and ins[0].dtype.itemsize >= 4),
+        host("numpy", _dropout_few, NUMPY),
     ),
     vjp=lambda g, ins, o, p: (lambda: dropout_p(g, ins[1], p=p), None),  # the mask is drawn again, not kept
     batch=lambda n, ins, batched, p: dropout_p(*all_batched(n, ins, batched), p=p),

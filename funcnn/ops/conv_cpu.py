@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from funcnn.core.primitive import Implementation
 from funcnn.kernels.cpu import conv_tables as tables
+from funcnn.kernels.implementation import UNPLANNED, host
 from funcnn.ops import conv_channels as channels
 from funcnn.ops import conv_depthwise as depthwise
 from funcnn.ops import conv_direct as direct
@@ -113,32 +113,32 @@ def _winograd_for_weight_grad(ins: list, groups: int, size: tuple, **where: Any)
 
 
 FORWARD = (
-    Implementation(channels.forward, channels.applies),
-    Implementation(few.forward, few.applies),
-    Implementation(_depthwise_forward, _depthwise_for),
-    Implementation(pointwise.forward, pointwise.applies),
-    Implementation(_winograd_forward, _winograd_for),
-    Implementation(direct.forward, direct.applies),
-    Implementation(gather.forward, gather.applies),
-    Implementation(reference.forward),
+    host("channels", channels.forward, UNPLANNED, channels.applies),
+    host("few", few.forward, UNPLANNED, few.applies),
+    host("depthwise", _depthwise_forward, UNPLANNED, _depthwise_for),
+    host("pointwise", pointwise.forward, UNPLANNED, pointwise.applies),
+    host("winograd", _winograd_forward, UNPLANNED, _winograd_for),
+    host("direct", direct.forward, UNPLANNED, direct.applies),
+    host("gather", gather.forward, UNPLANNED, gather.applies),
+    host("reference", reference.forward, UNPLANNED),
 )
 INPUT_GRAD = (
-    Implementation(channels.input_grad, channels.applies_to_input_grad),
-    Implementation(few.input_grad, few.applies_to_input_grad),
-    Implementation(_depthwise_input_grad, _depthwise_for_input_grad),
-    Implementation(pointwise.input_grad, pointwise.applies),
-    Implementation(_winograd_input_grad, _winograd_for_input_grad),
-    Implementation(direct.input_grad, direct.applies_to_input_grad),
-    Implementation(gather.input_grad, gather.applies),
-    Implementation(reference.input_grad),
+    host("channels", channels.input_grad, UNPLANNED, channels.applies_to_input_grad),
+    host("few", few.input_grad, UNPLANNED, few.applies_to_input_grad),
+    host("depthwise", _depthwise_input_grad, UNPLANNED, _depthwise_for_input_grad),
+    host("pointwise", pointwise.input_grad, UNPLANNED, pointwise.applies),
+    host("winograd", _winograd_input_grad, UNPLANNED, _winograd_for_input_grad),
+    host("direct", direct.input_grad, UNPLANNED, direct.applies_to_input_grad),
+    host("gather", gather.input_grad, UNPLANNED, gather.applies),
+    host("reference", reference.input_grad, UNPLANNED),
 )
 WEIGHT_GRAD = (
-    Implementation(channels.weight_grad, channels.applies_to_weight_grad),
-    Implementation(few.weight_grad, few.applies_to_weight_grad),
-    Implementation(_depthwise_weight_grad, _depthwise_for_weight_grad),
-    Implementation(pointwise.weight_grad, pointwise.applies_to_weights),
-    Implementation(_winograd_weight_grad, _winograd_for_weight_grad),
-    Implementation(direct.weight_grad, direct.applies_to_weight_grad),
-    Implementation(gather.weight_grad, gather.applies),
-    Implementation(reference.weight_grad),
+    host("channels", channels.weight_grad, UNPLANNED, channels.applies_to_weight_grad),
+    host("few", few.weight_grad, UNPLANNED, few.applies_to_weight_grad),
+    host("depthwise", _depthwise_weight_grad, UNPLANNED, _depthwise_for_weight_grad),
+    host("pointwise", pointwise.weight_grad, UNPLANNED, pointwise.applies_to_weights),
+    host("winograd", _winograd_weight_grad, UNPLANNED, _winograd_for_weight_grad),
+    host("direct", direct.weight_grad, UNPLANNED, direct.applies_to_weight_grad),
+    host("gather", gather.weight_grad, UNPLANNED, gather.applies),
+    host("reference", reference.weight_grad, UNPLANNED),
 )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from functools import lru_cache
 from math import prod
+from typing import Any
 
 import numpy as np
 
-from funcnn.core.primitive import Implementation
 from funcnn.kernels.cpu.permute import turn_planes
 from funcnn.kernels.cpu.threads import workers
+from funcnn.kernels.implementation import NUMPY, UNPLANNED, host
 from funcnn.ops.reduce_cpu import is_spread, spread
 
 LARGE = 1 << 14  # numbers; below, NumPy's copy costs less
@@ -45,15 +46,15 @@ def _turn(ins: list, outs: list) -> None:
     turn_planes(lying, outs[0].reshape(-1), *sizes, workers(x.size * COST))
 
 
-def _turns(ins: list) -> bool:
+def _turns(ins: Any) -> bool:
     x = ins[0]
-    if x.flags.c_contiguous or x.size < LARGE or x.dtype.char not in "fd" or not x.flags.writeable:
+    if x.contiguous or x.size < LARGE or x.dtype.char not in "fd":
         return False
     return matrices(x.shape, tuple(stride // x.itemsize for stride in x.strides)) is not None
 
 
 copies = (
-    Implementation(spread, is_spread),
-    Implementation(_turn, _turns),
-    Implementation(lambda ins, outs: np.copyto(outs[0], ins[0])),
+    host("spread", spread, UNPLANNED, is_spread),
+    host("turn", _turn, UNPLANNED, _turns),
+    host("numpy", lambda ins, outs: np.copyto(outs[0], ins[0]), NUMPY),
 )

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from funcnn.core import dtypes
-from funcnn.core.primitive import Implementation, Primitive
+from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu import reduce as kernels
+from funcnn.kernels.implementation import NUMPY, UNPLANNED, host
 from funcnn.ops.along import gather
 from funcnn.ops.arithmetic import add, mul, sub
 from funcnn.ops.base.batching import all_batched
@@ -49,8 +50,8 @@ extremum_grad_p = Primitive(
     "extremum_grad",
     shape=lambda g, x, top, axes, spoilt: (x,),
     cpu=(
-        Implementation(spread_extremum, lambda ins, axes, spoilt: ins[1].flags.c_contiguous and pays(ins[1:], axes)),
-        Implementation(plain_extremum),
+        host("kernel", spread_extremum, UNPLANNED, lambda ins, axes, spoilt: ins[1].contiguous and pays(ins[1:], axes)),
+        host("numpy", plain_extremum, NUMPY),
     ),
     vjp=_extremum_grad_vjp,
     batch=lambda n, ins, batched, axes, spoilt: extremum_grad_p(

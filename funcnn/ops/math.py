@@ -10,11 +10,12 @@ import numpy as np
 from funcnn.core import dtypes
 from funcnn.core.aval import Aval
 from funcnn.core.graph import rescue
-from funcnn.core.primitive import Implementation, Primitive
+from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu import activation as activation_kernels
 from funcnn.kernels.cpu import elementwise as kernels
-from funcnn.ops.arithmetic import add, div, mul, neg, sub
+from funcnn.kernels.implementation import NUMPY, host
+from funcnn.ops.arithmetic import add, div, mul, neg, square, sub
 from funcnn.ops.base.batching import batch_elementwise
 from funcnn.ops.base.declare import binary, flat_slope, unary
 from funcnn.ops.base.dims import broadcast
@@ -98,15 +99,6 @@ def _power(ins: list, outs: list) -> None:
     np.copyto(outs[0], (x == 1) + (x == -1) * (1 - 2 * (y & 1)), where=y < 0, casting="unsafe")  # the integer part
 
 
-def _is_square(ins: list) -> bool:
-    x, y = ins
-    return x.size >= MANY and x.dtype.char in "fd" and y.ndim == 0 and y == 2
-
-
-def _square(ins: list, outs: list) -> None:
-    looped(kernels.square, 0.1)(ins[:1], outs)
-
-
 def _pow_dx(g: Tensor, x: Tensor, y: Tensor, o: Tensor) -> Tensor:
     return where(eq(y, 0.0), 0.0, mul(g, mul(y, pow(x, sub(y, 1.0)))))
 
@@ -123,7 +115,7 @@ def _over_square(a: Tensor, x: Tensor, y: Tensor) -> Tensor:
 
 _pow = binary(
     "pow",
-    (Implementation(_square, _is_square), Implementation(_power)),
+    (host("numpy", _power, NUMPY),),
     _pow_dx,
     _pow_dy,
     "``input ** exponent``.",
@@ -141,6 +133,8 @@ def pow(input: Any, exponent: Any) -> Tensor:
         if exponent < 0:
             raise ValueError("pow: integers cannot be raised to negative integer powers; convert the base to float")
         dtypes.number("pow", exponent, input._v.dtype)
+    if type(exponent) in (int, float) and exponent == 2 and isinstance(input, Tensor) and input._v.dtype.kind == "f":
+        return square(input)
     return _pow(input, exponent)
 
 
@@ -193,16 +187,21 @@ acosh = unary("acosh", np.arccosh, lambda g, x, o: div(g, sqrt(sub(mul(x, x), 1.
 atanh = unary("atanh", np.arctanh, lambda g, x, o: div(g, sub(1.0, mul(x, x))), "The inverse hyperbolic tangent.")
 
 # ---- the error function's family --------------------------------------------------------------------------------------
-erf = unary("erf", (Implementation(looped(kernels.erf, 0.9)),), lambda g, x, o: mul(g, _bell(x)), "The error function.")
+erf = unary(
+    "erf",
+    looped(kernels.erf, 0.9),
+    lambda g, x, o: mul(g, _bell(x)),
+    "The error function.",
+)
 erfc = unary(
     "erfc",
-    (Implementation(looped(kernels.erfc, 0.9)),),
+    looped(kernels.erfc, 0.9),
     lambda g, x, o: neg(mul(g, _bell(x))),
     "``1 - erf(input)``, exact in the tail.",
 )
 _erfinv = unary(
     "erfinv",
-    (Implementation(looped(kernels.erfinv, 70.0)),),
+    looped(kernels.erfinv, 70.0),
     lambda g, x, o: div(g, _bell(o)),
     "The inverse of ``erf`` on (-1, 1); infinite at the ends, NaN outside.",
     keeps="o",

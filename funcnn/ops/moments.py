@@ -12,8 +12,9 @@ from typing import Any
 
 from funcnn.core import dtypes
 from funcnn.core.aval import Aval
-from funcnn.core.primitive import Implementation, Primitive
+from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
+from funcnn.kernels.implementation import NUMPY, UNPLANNED, host
 from funcnn.ops import reduce_cpu
 from funcnn.ops.arithmetic import add, mul, sub, true_divide, zero_safe
 from funcnn.ops.base.dims import normalize_dims, numel
@@ -50,7 +51,10 @@ def _vjp(g: list, ins: list, outs: list, axes: tuple, freedom: int) -> tuple:
 moments_p = Primitive(
     "moments",
     _shape,
-    cpu=(Implementation(reduce_cpu.moments, reduce_cpu.pays), Implementation(reduce_cpu.plain_moments)),
+    cpu=(
+        host("kernel", reduce_cpu.moments, UNPLANNED, reduce_cpu.pays),
+        host("numpy", reduce_cpu.plain_moments, NUMPY),
+    ),
     vjp=_vjp,
     batch=lambda n, ins, batched, axes, freedom: moments_p(ins[0], axes=tuple(a + 1 for a in axes), freedom=freedom),
     keeps="io",

@@ -10,8 +10,9 @@ from funcnn.core import dtypes
 from funcnn.core.aval import Aval
 from funcnn.core.context import ctx
 from funcnn.core.errors import DTypeError, ShapeError
-from funcnn.core.primitive import Implementation, Primitive
+from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor, refresh
+from funcnn.kernels.implementation import UNPLANNED, host
 from funcnn.ops import pool_cpu, pool_integers
 from funcnn.ops.base.batching import all_batched, fold, unfold_batch
 from funcnn.ops.base.dims import numel
@@ -80,8 +81,10 @@ max_pool_p = Primitive(
     "max_pool",
     _max_shape,
     cpu=(
-        Implementation(pool_integers.max_pool, lambda ins, **where: ins[0].dtype.kind != "f"),
-        Implementation(pool_cpu.max_pool),
+        host(
+            "integers", pool_integers.max_pool, "integers have no kernel", lambda ins, **where: ins[0].dtype.kind != "f"
+        ),
+        host("kernel", pool_cpu.max_pool, UNPLANNED),
     ),
     vjp=scatter_vjp,
     batch=lambda n, ins, batched, **where: folded(max_pool_p, n, ins, batched, **where),

@@ -14,13 +14,14 @@ import numpy as np
 from funcnn.core import dtypes
 from funcnn.core.aval import Aval
 from funcnn.core.errors import DTypeError, ShapeError
-from funcnn.core.primitive import Implementation, Primitive
+from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor, constant
 from funcnn.kernels import philox
 from funcnn.kernels.cpu import draw as draw_kernels
 from funcnn.kernels.cpu import philox as philox_kernels
 from funcnn.kernels.cpu.memory import fresh
 from funcnn.kernels.cpu.threads import workers
+from funcnn.kernels.implementation import NUMPY, UNPLANNED, host
 from funcnn.ops.arithmetic import add, mul, neg, remainder
 from funcnn.ops.base.batching import all_batched
 from funcnn.ops.base.dims import numel, size_args
@@ -73,7 +74,10 @@ def _bits_compiled(ins: list, outs: list, shape: tuple) -> None:
 bits_p = Primitive(
     "random_bits",
     _bits_shape,
-    cpu=(Implementation(_bits_compiled, when=lambda ins, shape: numel(shape) >= MANY), Implementation(_bits)),
+    cpu=(
+        host("kernel", _bits_compiled, UNPLANNED, pays=lambda ins, shape: numel(shape) >= MANY),
+        host("numpy", _bits, NUMPY),
+    ),
     batch=lambda n, ins, batched, shape: bits_p(ins[0], shape=shape),
 )
 
@@ -130,7 +134,10 @@ def _numbers(name: str, kernel: Any, plain: Callable, cost: float) -> Primitive:
     prim = Primitive(
         name,
         _numbers_shape,
-        cpu=(Implementation(run, when=lambda ins, shape, dtype: numel(shape) >= MANY), Implementation(few)),
+        cpu=(
+            host("kernel", run, UNPLANNED, pays=lambda ins, shape, dtype: numel(shape) >= MANY),
+            host("numpy", few, NUMPY),
+        ),
         batch=lambda n, ins, batched, shape, dtype: prim(ins[0], shape=shape, dtype=dtype),
     )
     return prim

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from funcnn.core.primitive import Implementation
 from funcnn.kernels.cpu import reduce as kernels
 from funcnn.kernels.cpu import reduce_back
 from funcnn.kernels.cpu.memory import empty, fresh
 from funcnn.kernels.cpu.threads import workers
+from funcnn.kernels.implementation import UNPLANNED, Implementation, host
 
 LARGE = 1 << 11  # numbers; below, NumPy's call costs less
 FEW = 32  # numbers for one result that do not lie side by side: NumPy adds whole rows of results then
@@ -41,21 +41,25 @@ def layout(shape: tuple[int, ...], axes: tuple[int, ...]) -> np.ndarray | None:
     return None if d > 1 and a == 1 and c * d < FEW else kernels.plan(a, b, c, d)
 
 
-def pays(ins: list, axes: tuple, **params: Any) -> bool:
+def pays(ins: Any, axes: tuple, **params: Any) -> bool:
     """Whether a kernel reduces the first input: floating-point numbers, many, in one of the kernels' layouts."""
     x = ins[0]
     if x.size < LARGE or x.dtype.char not in "fd":
         return False
-    if not x.flags.c_contiguous:
+    if not x.contiguous:
         x, axes, _ = _as_it_lies(x, axes)
     return layout(x.shape, axes) is not None
 
 
-def _as_it_lies(x: np.ndarray, axes: tuple) -> tuple[np.ndarray, tuple, list]:
+def _as_it_lies(x: Any, axes: tuple) -> tuple[Any, tuple, list]:
     """x with its axes in the order of memory, where the reduced ones are then, and the order of the others."""
     order = sorted(range(x.ndim), key=lambda axis: -x.strides[axis])
     where = [axis for axis in order if axis not in axes]
-    return x.transpose(order), tuple(order.index(axis) for axis in axes), where
+    return (
+        (x.transpose(order) if isinstance(x, np.ndarray) else x.permuted(tuple(order))),
+        tuple(order.index(axis) for axis in axes),
+        where,
+    )
 
 
 def flat(x: np.ndarray) -> np.ndarray:
@@ -91,7 +95,7 @@ def by_kernel(kernel: Any, how: float = 1.0, mean: bool = False) -> Implementati
         x, out = ins[0], outs[0]
         reduce_into(kernel, x, axes, out, x.size / out.size if mean else how)
 
-    return Implementation(run, pays)
+    return host("kernel", run, UNPLANNED, pays)
 
 
 def sum_of_squares(ins: list, outs: list, axes: tuple) -> None:
@@ -124,14 +128,13 @@ def plain_moments(ins: list, outs: list, axes: tuple, freedom: float) -> None:
 
 
 # ---- the way back -------------------------------------------------------------------------------------------------------
-def is_spread(ins: list) -> bool:
+def is_spread(ins: Any) -> bool:
     """Whether the input is a contiguous array repeated over some axes, large enough for ``spread``."""
     x = ins[0]
-    if x.flags.c_contiguous or x.size < SPREAD or x.dtype.char not in "fd":
+    if x.contiguous or x.size < SPREAD or x.dtype.char not in "fd":
         return False
-    axes = _repeated(x)
-    plan = layout(x.shape, axes)
-    return plan is not None and max(plan[2], plan[3]) >= FEW and _once(x, axes).flags.c_contiguous
+    plan = layout(x.shape, x.repeated)
+    return plan is not None and max(plan[2], plan[3]) >= FEW and x.without(x.repeated).contiguous
 
 
 def _repeated(x: np.ndarray) -> tuple[int, ...]:

@@ -9,11 +9,12 @@ import numpy as np
 
 from funcnn.core import dtypes
 from funcnn.core.aval import Aval
-from funcnn.core.primitive import Implementation, Primitive
+from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu import reduce as reduce_kernels
 from funcnn.kernels.cpu import scan as kernels
 from funcnn.kernels.cpu.threads import workers
+from funcnn.kernels.implementation import NUMPY, UNPLANNED, Implementation, host
 from funcnn.ops.along import gather
 from funcnn.ops.arithmetic import mul, sub
 from funcnn.ops.base.batching import all_batched
@@ -61,10 +62,11 @@ def _accumulated(ufunc: np.ufunc, kernel: Any = None) -> tuple[Implementation, .
         x, inner = ins[0], numel(ins[0].shape[dim + 1 :])
         kernel(flat(x), outs[0].reshape(-1), x.shape[dim], inner, backwards, workers(x.size * COST))
 
-    def when(ins: list, **params: Any) -> bool:
+    def when(ins: Any, **params: Any) -> bool:
         return ins[0].size >= LARGE and ins[0].dtype.char in "fd"
 
-    return (Implementation(plain),) if kernel is None else (Implementation(run, when), Implementation(plain))
+    few = host("numpy", plain, NUMPY)
+    return (few,) if kernel is None else (host("kernel", run, UNPLANNED, when), few)
 
 
 def _reversed(t: Tensor, dim: int) -> Tensor:

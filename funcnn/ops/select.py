@@ -9,8 +9,9 @@ import numpy as np
 from funcnn.core import dtypes
 from funcnn.core.aval import Aval
 from funcnn.core.errors import DTypeError
-from funcnn.core.primitive import Implementation, Primitive
+from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
+from funcnn.kernels.implementation import NUMPY, host
 from funcnn.ops.base.batching import batch_elementwise
 from funcnn.ops.base.dims import broadcast
 from funcnn.ops.base.promote import promoted, require_same_dtype, to_tensor
@@ -39,7 +40,7 @@ def _where_vjp(g: Tensor, ins: list, o: Tensor) -> tuple:
     )
 
 
-where_p = Primitive("where", _where_shape, cpu=(selects, Implementation(_where)), vjp=_where_vjp)
+where_p = Primitive("where", _where_shape, cpu=(selects, host("numpy", _where, NUMPY)), vjp=_where_vjp)
 
 
 object.__setattr__(where_p, "batch", batch_elementwise(where_p))

@@ -10,11 +10,12 @@ import numpy as np
 from funcnn.core import dtypes
 from funcnn.core.aval import Aval
 from funcnn.core.errors import DTypeError, ShapeError
-from funcnn.core.primitive import Implementation, Primitive
+from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.memory import fresh
 from funcnn.kernels.cpu.threads import workers
 from funcnn.kernels.cpu.topk import top_rows
+from funcnn.kernels.implementation import NUMPY, UNPLANNED, host
 from funcnn.ops.along import gather
 from funcnn.ops.base.dims import normalize_dim
 from funcnn.ops.base.promote import to_tensor
@@ -70,7 +71,7 @@ def _inserted_top(ins: list, outs: list, dim: int, k: int, largest: bool) -> Non
     np.copyto(outs[0], np.moveaxis(best, -1, dim))
 
 
-def _inserts(ins: list, dim: int, k: int, largest: bool) -> bool:
+def _inserts(ins: Any, dim: int, k: int, largest: bool) -> bool:
     x = ins[0]
     return 0 < k <= min(FEW, x.shape[dim] // 4) and x.size >= LARGE and x.dtype.char in "fd"
 
@@ -78,7 +79,7 @@ def _inserts(ins: list, dim: int, k: int, largest: bool) -> bool:
 topk_p = Primitive(
     "topk",
     shape=lambda x, dim, k, largest: (Aval((*x.shape[:dim], k, *x.shape[dim + 1 :]), dtypes.int64),),
-    cpu=(Implementation(_inserted_top, _inserts), Implementation(_sorted_top)),
+    cpu=(host("kernel", _inserted_top, UNPLANNED, _inserts), host("numpy", _sorted_top, NUMPY)),
     batch=lambda n, ins, batched, dim, k, largest: topk_p(ins[0], dim=dim + 1, k=k, largest=largest),
     keeps="",
 )

@@ -9,8 +9,8 @@ import numpy as np
 
 from funcnn.core import dtypes
 from funcnn.core.errors import DTypeError
-from funcnn.core.primitive import Implementation
 from funcnn.core.tensor import Tensor, constant
+from funcnn.kernels.implementation import UNPLANNED, host
 from funcnn.ops.arithmetic import abs as abs_
 from funcnn.ops.arithmetic import mul, zero_safe
 from funcnn.ops.base.dims import count_over
@@ -30,7 +30,7 @@ sum_of_squares_p = reduction(
     lambda x, axes, out: blocked_sum(np.square(x), axes, out),
     lambda g, ins, o, axes: (mul(ins[0], spread(mul(g, 2.0), ins[0]._v.shape, axes)),),
     keeps="i",
-    fast=Implementation(sum_of_squares, pays),
+    fast=host("kernel", sum_of_squares, UNPLANNED, pays),
 )
 
 

@@ -23,6 +23,7 @@ from funcnn.core.aval import Missing
 from funcnn.core.context import Scope, ctx
 from funcnn.core.errors import TracerError
 from funcnn.core.precision import get_float32_conv_precision as precision
+from funcnn.core.preference import preferred
 from funcnn.core.tensor import Tensor, refresh_all, wrap
 from funcnn.transforms.arguments import Roles, Static
 
@@ -106,7 +107,15 @@ class _Call:
         self.boxes: list[Tensor] = []
         self.weak: list[bool] = []
         kinds = [self._kind(leaf, jitted) for leaf in self.leaves]
-        self.key = (self.treedef, tuple(kinds), _repeats(self.boxes), ctx.grad, dtypes.default_float(), precision())
+        self.key = (
+            self.treedef,
+            tuple(kinds),
+            _repeats(self.boxes),
+            ctx.grad,
+            dtypes.default_float(),
+            precision(),
+            preferred(),
+        )
 
     def _kind(self, leaf: Any, jitted: Jitted) -> Any:
         weak = isinstance(leaf, (int, float)) and not isinstance(leaf, bool)

@@ -16,6 +16,7 @@ from funcnn.ops import random as r
 from funcnn.ops.creation import as_tensor
 from funcnn.transforms.jit import jit
 from funcnn.transforms.vmap import vmap
+from tests import helpers as h
 
 KEY = r.key(5)
 MANY = 200_000
@@ -219,11 +220,9 @@ def test_refusals(call: Any, error: type, words: str) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("prim", [r.unit_p, r.normal_p])
 def test_kernels_draw_what_numpy_draws(prim: Any, dtype: str) -> None:
-    outs = [np.empty((2, 3, 4001), dtype) for _ in prim.cpu]
-    for implementation, out in zip(prim.cpu, outs, strict=True):
-        implementation.run([r.split(KEY, 2).numpy()], [out], shape=(3, 4001), dtype=np.dtype(dtype))
+    outs = h.by_each_way(prim, [r.split(KEY, 2).numpy()], shape=(3, 4001), dtype=np.dtype(dtype))
     tolerance = 2e-6 if dtype == "float32" else 1e-14
-    np.testing.assert_allclose(*outs, tolerance, tolerance)
+    np.testing.assert_allclose(outs["kernel"], outs["numpy"], tolerance, tolerance)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
@@ -232,9 +231,8 @@ def test_dropout_is_one_mask_for_any_implementation_and_batch(dtype: str) -> Non
 
     x = np.ones((2, r.MANY), dtype)
     y = dropout(x[0], 0.3, key=KEY).numpy()
-    few = np.empty(r.MANY, dtype)
-    dropout_p.cpu[-1].run([x[0], KEY.numpy()], [few], p=0.3)
-    np.testing.assert_array_equal(few, y)
+    few = h.by_each_way(dropout_p, [x[0], KEY.numpy()], p=0.3)["numpy"]
+    np.testing.assert_array_equal(few[0], y)
     np.testing.assert_array_equal(y > 0, r.uniform(KEY, r.MANY, "float32").numpy() > np.float32(0.3))
     np.testing.assert_array_equal(vmap(lambda t: dropout(t, 0.3, key=KEY))(as_tensor(x)).numpy(), [y, y])
     keys = r.split(KEY, 2)

@@ -11,6 +11,7 @@ import funcnn as fn
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.ops import recurrent
 from funcnn.ops.recurrent_weights import recurrent_weights_p
+from tests.helpers import by_each_way
 
 GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 MODES = list(GATES)
@@ -87,8 +88,7 @@ def test_an_empty_batch() -> None:
     )
     assert y.shape == (3, 0, 4) and h.shape == c.shape == (1, 0, 4)
     x, state, d = np.empty((3, 0, 2)), np.empty((0, 4)), np.empty((3, 0, 16))
-    outs = [np.full(shape, np.nan) for shape in ((16, 2), (16, 4), (16,))]
-    recurrent_weights_p.cpu[0].run([d, x, np.empty((3, 0, 4)), state], outs, reverse=False)
+    (outs,) = by_each_way(recurrent_weights_p, [d, x, np.empty((3, 0, 4)), state], np.nan, reverse=False).values()
     assert not any(out.any() for out in outs)
 
 

@@ -8,6 +8,7 @@ import inspect
 import math
 import pkgutil
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,13 @@ import pytest
 import funcnn as fn
 import funcnn.nn.functional as F
 from funcnn import core, ops, optim
-from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.kernels import cpu as kernels_cpu
 from funcnn.kernels.cpu import elementwise
+from funcnn.kernels.cpu.launching import Runner
 from funcnn.kernels.cpu.threads import WORTHWHILE
+from funcnn.kernels.implementation import CONTIGUOUS, operand_of
+from funcnn.kernels.launch import INPUT, OUTPUT, Array, Launch, LaunchPlan, Output, Workers
 from funcnn.ops import activation, loops, random
 from funcnn.optim import fused
 from funcnn.optim.rules import ADAM, ADAMW, SGD
@@ -48,10 +51,11 @@ SWEPT = {
 OTHERS = {  # families with sweeps of their own, in tests of their kernels
     "attention", "attention_blocks", "conv", "conv_depthwise", "conv_direct", "conv_gather", "conv_pointwise", "conv_winograd",
     "depthwise_weight", "fold", "grid_sample", "grid_taps", "interpolate", "interpolate_bytes", "lanes", "layer_norm", "lrn",
-    "matmul_cpu", "norm_cpu", "norm_runs", "pool_cpu", "recurrent", "recurrent_weights", "tiles", "winograd",
+    "matmul_cpu", "norm_cpu", "norm_runs", "pool_cpu", "recurrent", "recurrent_weights", "table_taps", "tiles",
+    "winograd",
 }  # fmt: skip
 NO_SIZES = {  # what is no size of an operation
-    ("activation", "SATURATED"), ("check", "BAND"), ("check", "LINE"), ("draw", "SCRATCH"), ("parallel", "SHARES"),
+    ("activation", "SATURATED"), ("evaluation", "PLANNED"), ("check", "BAND"), ("check", "LINE"), ("draw", "SCRATCH"), ("parallel", "SHARES"),
     ("pool_code", "*"), ("room", "WIDE"), ("stream", "LINE"), ("threads", "WORTHWHILE"),
 }  # fmt: skip
 
@@ -111,10 +115,12 @@ def looped() -> dict[Any, list[int]]:
     for prim in (*h.all_primitives(), *GRADIENTS):
         met: set[int] = set()
         numbers: dict[str, float] = {}
-        for way in prim.cpu:
-            numbers.update({**held(way.run, met), **held(way.when, met)})
-        if "cost" in numbers and not prim.name.startswith("random"):
-            own = [WORTHWHILE / numbers["cost"], numbers.get("least", loops.FEW)]
+        for way in prim.on.get("cpu", ()):
+            numbers.update(held(way.plan, met))
+            if isinstance(way.pays, partial):
+                numbers["least"] = way.pays.args[0]
+        if "nanoseconds" in numbers and not prim.name.startswith("random"):
+            own = [WORTHWHILE / numbers["nanoseconds"], numbers.get("least", loops.FEW)]
             result[prim] = around([t for t in own if t <= 1 << 20] + [loops.BLOCK, loops.FEW])
     return result
 
@@ -185,15 +191,13 @@ def test_a_vector_meets_an_array(name: str) -> None:
 
 
 def test_a_kernel_refuses_an_array_of_another_length_or_dtype() -> None:
-    def run(x: Any, y: Any) -> None:
-        loops.looped(elementwise.add, 0.1)([x, y], [np.empty(20, np.float32)])
-
-    with pytest.raises(ShapeError, match=r"float32\(19,\) for an output of float32\(20,\)"):
-        run(np.zeros(20, np.float32), np.zeros(19, np.float32))
-    with pytest.raises(DTypeError, match=r"float64\(20,\) for an output of float32\(20,\)"):
-        run(np.zeros(20, np.float32), np.zeros(20))
-    with pytest.raises(ShapeError, match=r"where: a condition of \(3,\) for an output of \(4,\)"):
-        loops._select([np.ones(3, np.bool_), np.zeros(4), np.zeros(4)], [np.empty(4)])
+    x, out = (operand_of(np.zeros(n, np.float32)) for n in (19, 20))
+    assert loops.loop_plan(elementwise.add, 0.1, (out, x), {}) is None
+    launch = Launch(elementwise.add, (Array(INPUT, 0), Array(INPUT, 1), Array(OUTPUT, 0), (), Workers(1.0)))
+    plan = LaunchPlan((launch,), (CONTIGUOUS, CONTIGUOUS), (Output(),))
+    Runner(plan, (out, out), (out,))
+    with pytest.raises(ValueError, match="add touches 20 elements of its argument y, which has 19"):
+        Runner(plan, (out, x), (out,))
 
 
 # ---- reductions, scans, orders ----------------------------------------------------------------------------------------

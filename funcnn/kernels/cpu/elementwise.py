@@ -15,7 +15,7 @@ import numpy as np
 
 from funcnn.kernels.cpu import vmath
 from funcnn.kernels.cpu.bits import like, pick
-from funcnn.kernels.cpu.compile import device_function, exact_function, kernel_from
+from funcnn.kernels.cpu.compile import device_function, exact_function, kernel, kernel_from
 from funcnn.kernels.cpu.facts import Facts
 from funcnn.kernels.cpu.parallel import parallel_for
 from funcnn.kernels.cpu.vector import pointer
@@ -94,6 +94,14 @@ def loop1(name, scalar):
 def loop2(name, scalar):
     """The kernel ``(x, y, out, params, threads)`` of a scalar function of two numbers."""
     return kernel_from(_loop2, name, LOOP2, body=kernel_from(_chunk2, name + "_chunk", scalar=scalar))
+
+
+@kernel(touches={"x": lambda: 1})
+def repeat_number(x, out):
+    """out = x[0], everywhere."""
+    number = x[0]
+    for i in range(out.size):
+        out[i] = number
 
 
 # ---- arithmetic -------------------------------------------------------------------------------------------------------

@@ -7,8 +7,9 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from funcnn.core.aval import Aval
-from funcnn.core.primitive import Implementation, Primitive
+from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
+from funcnn.kernels.implementation import NUMPY, Implementation, host
 
 
 class ValuesIndices(NamedTuple):
@@ -50,7 +51,7 @@ def reduction(
 
     loop: ``(array, axes, out)``. empty: defined for no elements at all. fast: the implementation where it applies.
     """
-    plain = Implementation(lambda ins, outs, axes: loop(ins[0], axes, outs[0]))
+    plain = host("numpy", lambda ins, outs, axes: loop(ins[0], axes, outs[0]), NUMPY)
 
     def shape(x: Any, axes: tuple) -> tuple:
         if not empty and any(x.shape[a] == 0 for a in axes):

@@ -1,0 +1,104 @@
+"""How a primitive is evaluated for operands of one kind: its outputs and its implementation, looked up by what a plan may know.
+
+An evaluation looks up what was planned for the primitive, its parameters and each operand's shape, strides and dtype; takes
+memory for the outputs; and runs the launch plan, or the Python function where there is no kernel. The table is bounded, and
+what was used least recently leaves it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from funcnn.core.context import ctx
+from funcnn.core.precision import _conv
+from funcnn.kernels.cpu.launching import Runner
+from funcnn.kernels.implementation import Operand
+from funcnn.kernels.launch import HostPlan, LaunchPlan
+
+PLANNED = 1 << 13  # kinds of operands of all primitives
+
+
+class Planned(NamedTuple):
+    """What is known of an evaluation before there are numbers.
+
+    outs: shape and dtype of each output. run: ``run(ins, outs)``, or for a host plan ``run(ins, outs, **params)``.
+    """
+
+    outs: list[tuple[tuple[int, ...], Any]]
+    name: str
+    plan: LaunchPlan | HostPlan | None
+    run: Callable | None
+    host: bool
+
+
+def key_of(params: dict[str, Any]) -> tuple:
+    """Parameters as a key: 0.0 and -0.0, and 1, 1.0 and True, are not the same."""
+    return tuple([
+        (name, value, type(value), str(value)) if type(value) is float and not value else (name, value, type(value))
+        for name, value in params.items()
+    ])  # fmt: skip
+
+
+def plan(prim: Any, preferred: str | None, precision: str, key: tuple, *described: Any) -> Planned:
+    """Plan anew. described: shape, strides and dtype of each operand in turn. Raises what the shape rule raises."""
+    params = {item[0]: item[1] for item in key}
+    shapes, strides, dtypes = (described[i::3] for i in range(3))
+    operands = tuple(map(Operand, shapes, dtypes, strides))
+    outs = prim.shape(*operands, **params)
+    made = [(tuple(out.shape), out.dtype) for out in outs]
+    if prim.view is not None:
+        return Planned(made, "view", None, None, True)
+    name, chosen = choose(prim, operands, params, preferred)
+    if isinstance(chosen, HostPlan):
+        return Planned(made, name, chosen, chosen.run, True)
+    return Planned(made, name, chosen, Runner(chosen, operands, outs), False)
+
+
+_remembered = lru_cache(PLANNED)(plan)
+
+
+def planned(prim: Any, values: list, params: dict[str, Any]) -> Planned:
+    """The outputs and the implementation for these arrays, as they were planned for the first arrays of their kind."""
+    described: list[Any] = []
+    for value in values:
+        described += (value.shape, value.strides, value.dtype)
+    key = key_of(params) if params else ()
+    if ctx.preferred is not None:
+        return _as_preferred(prim, key, described)
+    try:
+        return _remembered(prim, None, _conv[0], key, *described)
+    except TypeError:
+        if _hashable(key):
+            raise
+    return plan(prim, None, _conv[0], key, *described)  # a parameter is a list or an array
+
+
+def _as_preferred(prim: Any, key: tuple, described: list) -> Planned:
+    name = ctx.preferred.name
+    made = (_remembered if _hashable(key) else plan)(prim, name, _conv[0], key, *described)
+    ctx.preferred.used += made.name == name
+    return made
+
+
+def _hashable(key: tuple) -> bool:
+    try:
+        hash(key)
+    except TypeError:
+        return False
+    return True
+
+
+def choose(
+    prim: Any, operands: tuple[Operand, ...], params: dict[str, Any], preferred: str | None
+) -> tuple[str, LaunchPlan | HostPlan]:
+    """The name and the plan of the preferred implementation if it applies, else of the first that does."""
+    ways = prim.on["cpu"]
+    for way in ways:
+        if way.name == preferred and (made := way.plan(operands, params)) is not None:
+            return way.name, made
+    for way in ways:
+        if (way.pays is None or way.pays(operands, params)) and (made := way.plan(operands, params)) is not None:
+            return way.name, made
+    raise AssertionError(f"{prim.name}: no implementation applies; the last one must be unconditional")

@@ -1,0 +1,207 @@
+"""How the CPU runs a launch plan in Python: memory, arguments, the calls in order, then the status words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from funcnn.kernels.cpu import memory
+from funcnn.kernels.cpu.lengths import compare_lengths
+from funcnn.kernels.cpu.threads import workers
+from funcnn.kernels.implementation import Operand
+from funcnn.kernels.launch import (
+    CONSTANT,
+    GIVE_WAY,
+    INPUT,
+    OUTPUT,
+    SCRATCH,
+    STATUS_WORDS,
+    Access,
+    Array,
+    Launch,
+    LaunchPlan,
+    Status,
+    Table,
+    Workers,
+)  # fmt: skip
+
+ALL = (slice(None),)
+
+
+class Refused(Exception):
+    """A kernel refused its operands: ``words`` are the status words, ``meaning`` is what the plan says of their code."""
+
+    def __init__(self, meaning: str, words: tuple[int, ...]):
+        super().__init__(meaning, words)
+        self.meaning, self.words = meaning, words
+
+
+class Runner:
+    """A plan made ready for operands of one kind: ``runner(ins, outs)`` makes its launches."""
+
+    __slots__ = ("constants", "launches", "nanoseconds", "otherwise", "plan", "prepare", "scratch", "take", "watched")
+
+    def __init__(self, plan: LaunchPlan, ins: tuple[Operand, ...], outs: tuple[Any, ...]):
+        self.plan = plan
+        self.take = [(i, take) for i, pair in enumerate(zip(ins, plan.inputs, strict=True)) if (take := _take(*pair))]
+        self.prepare = [(i, output.holds) for i, output in enumerate(plan.outputs) if output.holds != "anything"]
+        self.constants = [constant.array for constant in plan.constants]
+        self.scratch = [(s.size, np.dtype(s.dtype), s.each_worker, s.zeros) for s in plan.scratch]
+        self.nanoseconds = max([arg.nanoseconds for launch in plan.launches for arg in launch.args if isinstance(arg, Workers)],
+                               default=0.0)  # fmt: skip
+        self.watched = any(isinstance(arg, Status) for launch in plan.launches for arg in launch.args)
+        shapes = _shapes(plan, ins, outs)
+        compare_lengths(plan, ins, outs, {key: shape for key, (_, shape) in shapes.items()})
+        self.launches = [_launcher(launch, shapes) for launch in plan.launches]
+        self.otherwise = None if plan.otherwise is None else Runner(plan.otherwise, ins, outs)
+
+    def __call__(self, ins: list, outs: list) -> None:
+        buffers = ins + outs + self.constants
+        for i, take in self.take:
+            buffers[i] = take(buffers[i])
+        for i, holds in self.prepare:
+            np.copyto(outs[i], ins[holds] if isinstance(holds, int) else 0)
+        if self.scratch:
+            many = workers(self.nanoseconds)
+            for size, dtype, each, zeros in self.scratch:
+                room = memory.empty((size * many if each else size,), dtype)
+                if zeros:
+                    room.fill(0)
+                buffers.append(room)
+        status = None
+        if self.watched:
+            status = np.zeros(STATUS_WORDS, np.int64)
+            buffers.append(status)
+        for launch in self.launches:
+            launch(buffers)
+        if status is not None and status[0]:
+            self._stopped(status, ins, outs)
+
+    def _stopped(self, status: np.ndarray, ins: list, outs: list) -> None:
+        if status[0] != GIVE_WAY:
+            raise Refused(self.plan.refusals[status[0] - 1], tuple(status.tolist()))
+        assert self.otherwise is not None, "a kernel gives way only where its plan says to what"
+        self.otherwise(ins, outs)
+
+
+def _take(operand: Operand, access: Access) -> Callable | None:
+    """What makes of an input the array that its access promises; None where it is that already."""
+    if access.any:
+        return None
+    steps: list[Callable] = []
+    if access.repeated:
+        index = tuple(0 if axis in access.repeated else slice(None) for axis in range(operand.ndim))
+        steps.append(lambda x: np.asarray(x[index]))
+        operand = operand.without(access.repeated)
+    if access.order is not None:
+        order = access.order
+        steps.append(lambda x: x.transpose(order))
+        operand = operand.permuted(order)
+    if not operand.contiguous:
+        steps.append(_contiguous)
+    if len(steps) < 2:
+        return steps[0] if steps else None
+
+    def take(x: np.ndarray) -> np.ndarray:
+        for step in steps:
+            x = step(x)
+        return x
+
+    return take
+
+
+def _contiguous(x: np.ndarray) -> np.ndarray:
+    return memory.copied(x, x.dtype)
+
+
+def _shapes(
+    plan: LaunchPlan, ins: tuple[Operand, ...], outs: tuple[Any, ...]
+) -> dict[tuple[str, int], tuple[int, Any]]:
+    """For each buffer its place in the list of buffers, and its shape there: None where the number of workers decides."""
+    taken = []
+    for operand, access in zip(ins, plan.inputs, strict=True):
+        seen = operand.without(access.repeated)
+        taken.append(seen if access.order is None else seen.permuted(access.order))
+    known: list[tuple[str, int, Any]] = [
+        *((INPUT, i, x.shape) for i, x in enumerate(taken)),
+        *((OUTPUT, i, y.shape) for i, y in enumerate(outs)),
+        *((CONSTANT, i, constant.array.shape) for i, constant in enumerate(plan.constants)),
+        *((SCRATCH, i, None if s.each_worker else (s.size,)) for i, s in enumerate(plan.scratch)),
+    ]
+    return {(buffer, i): (place, shape) for place, (buffer, i, shape) in enumerate(known)}
+
+
+def _launcher(launch: Launch, shapes: dict) -> Callable:
+    """``go(buffers)``, which writes the arguments and calls the kernel."""
+    template = list(launch.args)
+    arrays, counted, kernel = [], [], launch.kernel
+    for at, arg in enumerate(launch.args):
+        if isinstance(arg, Array):
+            place, shape = shapes[arg.buffer, arg.number]
+            arrays.append((at, place, _as_dtype(_part(arg, shape), arg.dtype), arg.step))
+        elif isinstance(arg, Status):
+            arrays.append((at, -1, None, 0))
+        elif isinstance(arg, Table):
+            arrays.append((at, slice(None), _table(arg, shapes), 0))
+        elif isinstance(arg, Workers):
+            counted.append((at, arg.nanoseconds))
+
+    def go(buffers: list) -> None:
+        args = template.copy()
+        for at, place, part, _ in arrays:
+            args[at] = buffers[place] if part is None else part(buffers[place])
+        for at, nanoseconds in counted:
+            args[at] = workers(nanoseconds)
+        kernel(*args)
+
+    def repeat(buffers: list) -> None:
+        args = template.copy()
+        for at, nanoseconds in counted:
+            args[at] = workers(nanoseconds)
+        for turn in range(launch.times):
+            for at, place, part, step in arrays:
+                if step:
+                    args[at] = part(buffers[place], turn * step)
+                elif not turn:
+                    args[at] = buffers[place] if part is None else part(buffers[place])
+            kernel(*args)
+
+    return go if launch.times == 1 else repeat
+
+
+def _part(arg: Array, shape: tuple[int, ...] | None) -> Callable | None:
+    """What makes the argument of a buffer of this shape; None: the buffer is it."""
+    wanted, offset = arg.shape, arg.offset
+    if offset == 0 and arg.step == 0 and (shape is None or wanted is None or prod(wanted) == prod(shape)):
+        if wanted is None or wanted == shape:
+            return None if shape is None or wanted == shape or len(shape) == 1 else np.ndarray.ravel
+        if len(wanted) == 1:
+            return np.ndarray.ravel
+        return lambda x, step=0: x.reshape(wanted)
+    if wanted is None:
+        return lambda x, step=0: x.ravel()[offset + step :]
+    size = prod(wanted)
+    return lambda x, step=0: x.ravel()[offset + step : offset + step + size].reshape(wanted)
+
+
+def _as_dtype(part: Callable | None, dtype: str | None) -> Callable | None:
+    if dtype is None:
+        return part
+    other = np.dtype(dtype)
+    if part is None:
+        return lambda x, step=0: x.view(other)
+    return lambda x, *step: part(x, *step).view(other)
+
+
+def _table(arg: Table, shapes: dict) -> Callable:
+    places = [[shapes[one][0] for one in row] for row in arg.rows]
+
+    def table(buffers: list) -> np.ndarray:
+        rows = [[buffers[place] for place in row] for row in places]
+        addresses = [[x.__array_interface__["data"][0] for x in row] for row in rows]
+        return np.array([addresses, [[x.size for x in row] for row in rows]], np.int64)
+
+    return table

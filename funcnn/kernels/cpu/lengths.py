@@ -1,0 +1,71 @@
+"""Whether each argument of a plan's launches is as long as its kernel declares that it touches, asked once for each plan."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from funcnn.kernels.cpu.facts import evaluated, given_by_name
+from funcnn.kernels.cpu.threads import available
+from funcnn.kernels.launch import CONSTANT, INPUT, OUTPUT, STATUS_WORDS, Array, Launch, LaunchPlan, Status, Workers
+
+
+class Length:
+    """Stands for an array of which the shape and dtype are known."""
+
+    __slots__ = ("dtype", "itemsize", "ndim", "shape", "size")
+
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype):
+        self.shape, self.dtype = shape, dtype
+        self.size, self.ndim, self.itemsize = prod(shape), len(shape), dtype.itemsize
+
+
+def compare_lengths(plan: LaunchPlan, ins: tuple, outs: tuple, shapes: dict) -> None:
+    """Raise ``ValueError`` where a launch touches more of an argument than there is.
+
+    shapes: of each buffer, by its kind and number; None for scratch of each worker, which is as large as the most workers ask.
+    """
+    dtypes = {
+        **{(INPUT, i): x.dtype for i, x in enumerate(ins)},
+        **{(OUTPUT, i): y.dtype for i, y in enumerate(outs)},
+        **{("scratch", i): np.dtype(s.dtype) for i, s in enumerate(plan.scratch)},
+    }
+    lengths = {
+        key: shape if shape is not None else (plan.scratch[key[1]].size * available(),) for key, shape in shapes.items()
+    }
+    for launch in plan.launches:
+        if launch.kernel.facts.touches:
+            _compare(launch, tuple(_known(arg, launch, plan, lengths, dtypes) for arg in launch.args))
+
+
+def _known(arg: Any, launch: Launch, plan: LaunchPlan, lengths: dict, dtypes: dict) -> Any:
+    """What stands for an argument: constants for themselves, numbers too."""
+    if isinstance(arg, Workers):
+        return available()
+    if isinstance(arg, Status):
+        return Length((STATUS_WORDS,), np.dtype(np.int64))
+    if not isinstance(arg, Array):
+        return arg
+    if arg.buffer == CONSTANT and not arg.offset and arg.shape is None and launch.times == 1:
+        return plan.constants[arg.number].array.ravel()
+    dtype = plan.constants[arg.number].array.dtype if arg.buffer == CONSTANT else dtypes[arg.buffer, arg.number]
+    whole = prod(lengths[arg.buffer, arg.number])
+    shape = (whole - arg.offset,) if arg.shape is None else arg.shape
+    last = arg.offset + arg.step * (launch.times - 1) + (prod(shape) if arg.shape is not None else 0)
+    if last > whole:
+        raise ValueError(f"kernel {launch.kernel.__name__}: {arg} ends at {last}, but the buffer has {whole} elements")
+    return Length(shape, np.dtype(arg.dtype or dtype))
+
+
+def _compare(launch: Launch, args: tuple) -> None:
+    named = given_by_name(launch.kernel, args)
+    for name, rule in launch.kernel.facts.touches.items():
+        touched = int(evaluated(rule, named))
+        if named[name].size < touched:
+            told = ", ".join(f"{k}={v.dtype}{v.shape}" if hasattr(v, "shape") else f"{k}={v}" for k, v in named.items())
+            raise ValueError(
+                f"kernel {launch.kernel.__name__} touches {touched} elements of its argument {name}, which has "
+                f"{named[name].size}; the arguments are {told}"
+            )

@@ -1,0 +1,157 @@
+"""Launch plans: how one application of a primitive is computed, as data that can be printed, compared, hashed and sent.
+
+A plan is made from shapes, dtypes and layouts alone (``implementation.py``). It holds no array of the user's, no address and
+no thread count, so one plan serves every call of its kind: the runtime of a device brings the memory, writes the arguments
+and makes the launches in order (``cpu/launching.py``). Sizes and offsets count elements, not bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+INPUT, OUTPUT, SCRATCH, CONSTANT = "input", "output", "scratch", "constant"
+STATUS_WORDS = 4  # code, operand, position, value
+GIVE_WAY = -1  # the status code of a kernel whose results are not valid: other launches then write all outputs
+
+
+# ---- arguments of a launch: any other value is a fixed number, bool or tuple of them -----------------------------------
+class Array(NamedTuple):
+    """Elements of a buffer, as a contiguous array.
+
+    shape: None for the whole buffer in one dimension. offset: where it begins. step: how much further it begins at each
+    repetition of the launch. dtype: read the same bytes as this one of equal size.
+    """
+
+    buffer: str
+    number: int
+    shape: tuple[int, ...] | None = None
+    offset: int = 0
+    step: int = 0
+    dtype: str | None = None
+
+
+class Workers(NamedTuple):
+    """How many threads run, decided at each call from the nanoseconds that one thread would take."""
+
+    nanoseconds: float
+
+
+class Status(NamedTuple):
+    """The status words of the evaluation (int64), zeros at the start; what they may say is ``LaunchPlan.refusals``."""
+
+
+class Table(NamedTuple):
+    """Addresses and lengths (2, rows, columns) of a list of operands; ``rows`` holds (buffer, index) pairs."""
+
+    rows: tuple[tuple[tuple[str, int], ...], ...]
+
+
+class Launch(NamedTuple):
+    """One kernel with its arguments.
+
+    times: how often it runs, where a batch is a loop over launches. once: it depends on nothing that changes between calls,
+    so a runtime may keep what it makes.
+    """
+
+    kernel: Any
+    args: tuple[Any, ...]
+    times: int = 1
+    once: bool = False
+
+
+# ---- buffers ------------------------------------------------------------------------------------------------------------
+class Access(NamedTuple):
+    """The layout that an input must have: contiguous after ``order`` permutes its axes and ``repeated`` axes are left out.
+
+    Where it lies otherwise a copying launch comes first. any: only the address of its first element is read.
+    """
+
+    order: tuple[int, ...] | None = None
+    repeated: tuple[int, ...] = ()
+    any: bool = False
+
+
+class Output(NamedTuple):
+    """What a plan expects of an output's memory: "anything", "zeros", or the number of the input that it is a copy of.
+
+    shares: the inputs whose memory it may be.
+    """
+
+    holds: str | int = "anything"
+    shares: tuple[int, ...] = ()
+
+
+class Scratch(NamedTuple):
+    """Memory that only one evaluation needs. each_worker: so much for each worker. zeros: what it holds at the start."""
+
+    dtype: str
+    size: int
+    each_worker: bool = False
+    zeros: bool = False
+
+
+class Constant:
+    """An array that a plan owns, such as a table of offsets: read-only, compared and hashed by its contents."""
+
+    __slots__ = ("_hash", "array")
+
+    def __init__(self, array: Any):
+        self.array = np.array(array, order="C")
+        self.array.flags.writeable = False
+        self._hash = hash((self.array.dtype.str, self.array.shape, self.array.tobytes()))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Constant):
+            return NotImplemented
+        one, two = self.array, other.array
+        return one.dtype == two.dtype and one.shape == two.shape and one.tobytes() == two.tobytes()
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __reduce__(self) -> tuple:
+        return Constant, (self.array,)
+
+    def __repr__(self) -> str:
+        return f"Constant({self.array.dtype}{list(self.array.shape)})"
+
+
+class Cost(NamedTuple):
+    """Floating-point operations, bytes that must move, and nanoseconds on one thread."""
+
+    flops: float = 0.0
+    bytes: float = 0.0
+    nanoseconds: float = 0.0
+
+
+NO_COST = Cost()
+
+
+@dataclass(frozen=True)
+class LaunchPlan:
+    """How one application of a primitive runs. ``inputs`` and ``outputs`` say what is expected of each operand.
+
+    refusals: what the status codes 1, 2, ... mean; the primitive makes an exception of them. otherwise: the plan that writes
+    all outputs when a kernel gives way.
+    """
+
+    launches: tuple[Launch, ...]
+    inputs: tuple[Access, ...] = ()
+    outputs: tuple[Output, ...] = ()
+    scratch: tuple[Scratch, ...] = ()
+    constants: tuple[Constant, ...] = ()
+    refusals: tuple[str, ...] = ()
+    otherwise: LaunchPlan | None = None
+    cost: Cost = NO_COST
+
+
+@dataclass(frozen=True)
+class HostPlan:
+    """A Python function ``run(ins, outs, **params)`` on arrays, and why there is no kernel in its place."""
+
+    run: Callable = field(repr=False)
+    reason: str = ""
