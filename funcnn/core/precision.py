@@ -1,4 +1,4 @@
-"""How exact operations in float32 have to be: settings of the process, which compiled plans are kept by."""
+"""How exact operations in float32 have to be: settings of the process, which compiled steps are kept by."""
 
 from __future__ import annotations
 

@@ -184,7 +184,7 @@ def _mark_view(prim: Primitive, out: Tensor, base: Tensor, params: dict) -> Tens
 def layout(box: Tensor) -> np.ndarray:
     """An array with the shape and strides that a box has, or would have were it not traced: only for looking at them.
 
-    Under ``jit`` the strides of what comes from outside become a condition of the plan.
+    Under ``jit`` the strides of what comes from outside become a condition of the compiled step.
     """
     if ctx.stage is not None:
         known = ctx.stage.layout(box)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,14 +11,18 @@ import pytest
 
 import funcnn as fn
 from funcnn.compiler.ir import ProgramError
+from funcnn.compiler.passes.pipeline import optimized
 from funcnn.compiler.runtime.reference import Replay
 from funcnn.compiler.step import CompiledStep
 from funcnn.compiler.text import literal, loaded, names, parse, show
+from funcnn.compiler.verify import verify
 from funcnn.transforms.grad import vjp
 from funcnn.transforms.jit import jit
 from tests import helpers as h
 from tests.cases import TABLE
 from tests.cases.case import Case
+
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def _steps(row: Case) -> list[tuple[CompiledStep, list]]:
@@ -82,6 +87,17 @@ def test_an_equation_says_where_it_comes_from() -> None:
     assert "backward" in at["tanh_grad"] and __file__ in at["tanh_grad"] and "backward" not in at["tanh"]
     eq = parse("\n".join(lines)).equations[0]
     assert (eq.path, eq.backward) == ("inner", False) and eq.line == f"{here.co_filename}:{here.co_firstlineno + 1}"
+
+
+def test_the_program_of_the_design_page_is_one() -> None:
+    lines = (ROOT / "docs" / "design" / "0008-program.md").read_text().splitlines()
+    text = "\n".join(line.removeprefix("    ") for line in lines if line.startswith("    "))
+    program = verify(parse(text))
+    assert show(program) == text and {eq.line for eq in program.equations} == {
+        f"train.py:{n}" for n in (12, 13, 20, 21)
+    }
+    (norm,) = [eq for eq in optimized(program).equations if eq.prim.name == "layer_norm"]
+    assert len(norm.outs) == 1 and norm.params["residuals"] is False
 
 
 def test_what_is_shown_is_short() -> None:
