@@ -48,8 +48,7 @@ def _blocks(rows: int, taps: int) -> int:
 # ---- largest ----------------------------------------------------------------------------------------------------------
 def max_pool(ins: list, outs: list, size: tuple, stride: tuple, padding: tuple, dilation: tuple, **_: Any) -> None:
     """``outs`` = values, and flat indices if they are wanted."""
-    near = max(dilation) == 1
-    if not outs[0].size or (near and planes.maxima(ins[0], outs, (size, stride, padding, True, 0))):
+    if not outs[0].size or planes.maxima(ins[0], outs, (size, stride, padding), dilation):
         return
     x, y = images(ins[0]), images(outs[0])
     size, stride, padding, dilation = three(size, 1), three(stride, 1), three(padding, 0), three(dilation, 1)
@@ -57,7 +56,7 @@ def max_pool(ins: list, outs: list, size: tuple, stride: tuple, padding: tuple, 
         _max_values(x, y, size, stride, padding, dilation)
         return
     argmax = images(outs[1])
-    if near and y.shape[3] < FEW:
+    if y.shape[3] < FEW and dilation == (1, 1, 1):
         bounds = windows(x.shape[1:], y.shape[1:], size, stride, padding, True, 0).bounds
         window_max(x, y, argmax, bounds, prod(size))
         return

@@ -73,13 +73,32 @@ def _ways(rows: Rows, any_rows: Rows, how: tuple) -> tuple[Rows, int]:
     return (rows, how[1][-1]) if how else (any_rows, 1)
 
 
+def _pieces(space: tuple, out: tuple, how: tuple, least: int) -> tuple[tuple, tuple]:
+    """The sizes of a plane and its outputs, where a line of windows beside one another, ``least`` or more apart, is as many
+    planes as it has windows, so that its table is short however long it is."""
+    if len(space) > 1 or not how:
+        return space, out
+    (size,), (step,), (padding,) = how[:3]
+    return ((step,), (1,)) if size <= step >= least and padding == 0 and space[0] == out[0] * step else (space, out)
+
+
 @lru_cache(maxsize=256)
-def _maxima(space: tuple, out: tuple, how: tuple, places: bool) -> PlaneTable | None:
-    (rows, step), windows = _ways(MAXIMA if places else PEAKS, ANY_MAXIMA, how), windows_of(space, out, how)
-    ranges = _split(windows.bounds[0], three(out, 1))
+def _maxima(space: tuple, out: tuple, how: tuple, dilation: tuple, places: bool) -> PlaneTable | None:
+    rows, step = _ways(MAXIMA if places else PEAKS, ANY_MAXIMA, how)
+    if not places and max(dilation, default=1) == 1:
+        space, out = _pieces(space, out, how, 5)
+    if how:  # as they are, over the edges
+        size, stride, padding = (three(value, fill) for value, fill in zip(how, (1, 1, 0), strict=False))
+        starts = [np.arange(o) * t - p for o, t, p in zip(three(out, 1), stride, padding, strict=True)]
+        ranges = [np.stack([start, start + k], 1) for start, k in zip(starts, size, strict=True)]
+    else:
+        ranges = _split(windows_of(space, out, how).bounds[0], three(out, 1))
     if not _cheaper(ranges, PEAK_NS, rows, space[-1], step):
         return None
-    return plane_table(listed(ranges, three(space, 1)), prod(space), True)
+    found = listed(ranges, three(space, 1), three(dilation, 1))
+    if (found < 0).all(0).any():  # a window of nothing but padding
+        return None
+    return plane_table(found, prod(space), True)
 
 
 @lru_cache(maxsize=256)
@@ -96,10 +115,13 @@ def _means(space: tuple, out: tuple, how: tuple, dtype: np.dtype) -> Found:
 
 @lru_cache(maxsize=256)
 def _mean_grads(space: tuple, out: tuple, how: tuple, dtype: np.dtype) -> Found:
+    if is_whole(space, out, how):
+        return None
+    space, out = _pieces(space, out, how, 3)
     known = how and (how[1][-1] == 1 or (how[1][-1] == 2 and how[0][-1] > 1))
     windows, rows = windows_of(space, out, how), GRADS if known else ANY_GRADS
     ranges = _split(windows.covers, three(space, 1))
-    if is_whole(space, out, how) or not _cheaper(ranges, TAP_NS, rows, out[-1], 1):
+    if not _cheaper(ranges, TAP_NS, rows, out[-1], 1):
         return None
     places = listed(ranges, three(out, 1))
     table = plane_table(places, prod(out), False)
@@ -136,15 +158,15 @@ def _flat(array: np.ndarray) -> np.ndarray:
     return (array if array.flags.c_contiguous else np.ascontiguousarray(array)).reshape(-1)
 
 
-def maxima(x: np.ndarray, outs: list, how: tuple) -> bool:
+def maxima(x: np.ndarray, outs: list, how: tuple, dilation: tuple = ()) -> bool:
     """``outs`` = the largest of windows, and their places if there are two; whether it was done, by table.
 
     x (N, C, *space); how: as in ``windows_of``.
     """
-    table = _maxima(x.shape[2:], outs[0].shape[2:], how, len(outs) > 1)
+    table = _maxima(x.shape[2:], outs[0].shape[2:], how, dilation, len(outs) > 1)
     if table is None:
         return False
-    planes, workers = _cut(table.sizes, x.shape[0] * x.shape[1], PEAK_NS)
+    planes, workers = _cut(table.sizes, x.size // table.sizes[1], PEAK_NS)
     if len(outs) == 1:
         kernels.plane_peaks(_flat(x), outs[0].reshape(-1), table.places, table.sizes, planes, workers)
     else:
@@ -167,6 +189,6 @@ def _summed(kernel: Any, x: np.ndarray, y: np.ndarray, found: Found) -> bool:
     if found is None:
         return False
     table, numbers = found
-    planes, workers = _cut(table.sizes, x.shape[0] * x.shape[1], TAP_NS)
+    planes, workers = _cut(table.sizes, x.size // table.sizes[1], TAP_NS)
     kernel(_flat(x), y.reshape(-1), table.places, numbers, table.sizes, planes, workers)
     return True

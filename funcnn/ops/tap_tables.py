@@ -37,15 +37,16 @@ class PlaneTable(NamedTuple):
         return np.concatenate([padded(np.tile(rows, group)), padded(rows)])
 
 
-def listed(ranges: list[np.ndarray], sizes: tuple) -> np.ndarray:
+def listed(ranges: list[np.ndarray], sizes: tuple, dilation: tuple = (1, 1, 1)) -> np.ndarray:
     """(taps, outputs): the places, row by row, that each output's ranges along the axes span; -1 beyond them.
 
-    ranges: for each axis (outputs, 2), start and end in the axis's size.
+    ranges: for each axis (outputs, 2), start and end of what is ``dilation`` apart; beyond the axis's size there is nothing.
     """
     places, there = np.zeros((1, 1), np.int64), np.ones((1, 1), bool)
-    for span, size in zip(ranges, sizes, strict=True):
+    for span, size, apart in zip(ranges, sizes, dilation[-len(sizes) :], strict=True):
         steps = np.arange(max(1, int((span[:, 1] - span[:, 0]).max(initial=0))))[:, None]
-        along, inside = span[:, 0] + steps, steps < span[:, 1] - span[:, 0]
+        along = span[:, 0] + apart * steps
+        inside = (steps < span[:, 1] - span[:, 0]) & (along >= 0) & (along < size)
         taps, outputs = len(places) * len(steps), places.shape[1] * len(span)
         places = (places[:, None, :, None] * size + along[None, :, None]).reshape(taps, outputs)
         there = (there[:, None, :, None] & inside[None, :, None]).reshape(taps, outputs)

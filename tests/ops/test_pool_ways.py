@@ -37,6 +37,8 @@ def drawn(rng):
     stride = [int(rng.integers(1, 9)) for _ in space]
     padding = [int(rng.integers(0, k // 2 + 1)) for k in size]
     options = {"ceil_mode": bool(rng.integers(2))}
+    if name == "max" and rng.integers(2):
+        options["dilation"] = [int(rng.integers(1, max(2, s // max(k, 1)))) for s, k in zip(space, size, strict=True)]
     if name == "avg":
         options["count_include_pad"] = bool(rng.integers(2))
         if n > 1 and rng.integers(3) == 0:
@@ -47,7 +49,7 @@ def drawn(rng):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_random_poolings_are_pytorchs(way, dtype):
     rng = np.random.default_rng(7)
-    for _ in range(150):
+    for _ in range(200):
         name, shape, args, options = drawn(rng)
         x = np.round(rng.standard_normal(shape), 1).astype(dtype)  # with equals
         mine, theirs = fn.tensor(x, requires_grad=True), torch.tensor(x, requires_grad=True)
@@ -72,10 +74,31 @@ def test_a_view_is_pooled_as_its_copy(way):
         )
 
 
+@pytest.mark.parametrize("options", [{}, {"padding": 1}, {"ceil_mode": True}], ids=str)
+def test_a_long_line_of_windows(options):
+    rng = np.random.default_rng(0)
+    for k, stride, width in ((5, 5, 40), (3, 7, 4200), (8, 8, 24000), (6, 5, 40), (5, 5, 43), (4, 3, 60000)):
+        x = rng.standard_normal((2, 3, width)).astype(np.float32)
+        for name, dilation in (("max_pool1d", {"dilation": 2}), ("max_pool1d", {}), ("avg_pool1d", {})):
+            told = f"{name} {k} {stride} {width} {options | dilation}"
+            mine, theirs = fn.tensor(x, requires_grad=True), torch.tensor(x, requires_grad=True)
+            y, expected = (
+                getattr(m.nn.functional, name)(t, k, stride, **options, **dilation)
+                for m, t in ((fn, mine), (torch, theirs))
+            )
+            np.testing.assert_allclose(y.detach().numpy(), expected.detach().numpy(), 1e-5, 1e-6, err_msg=told)
+            plain = getattr(F, name)(fn.tensor(x), k, stride, **options, **dilation)
+            np.testing.assert_array_equal(plain.numpy(), y.detach().numpy(), told)
+            g = rng.standard_normal(tuple(expected.shape)).astype(np.float32)
+            y.backward(fn.tensor(g))
+            expected.backward(torch.tensor(g))
+            np.testing.assert_allclose(mine.grad.numpy(), theirs.grad.numpy(), 1e-5, 1e-6, err_msg=told)
+
+
 SMALL = [
     ("max_pool2d", (7, 7), (3, 3)), ("max_pool2d", (7, 7), (2, 2)), ("avg_pool2d", (7, 7), (3, 3)),
     ("avg_pool2d", (4, 4), (2, 2)), ("max_pool2d", (7, 7), (7, 7)), ("adaptive_avg_pool2d", (7, 7), (3,)),
-    ("adaptive_max_pool2d", (28, 28), (5,)), ("max_pool3d", (8, 8, 8), (3, 3)), ("max_pool1d", (20,), (4, 4)),
+    ("adaptive_max_pool2d", (28, 28), (5,)), ("max_pool2d", (7, 7), (3, 2, 1, 2)), ("max_pool3d", (8, 8, 8), (3, 3)), ("max_pool1d", (20,), (4, 4)),
 ]  # fmt: skip
 
 
