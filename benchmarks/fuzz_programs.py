@@ -131,8 +131,8 @@ def _suits(torch: Any, want: str, t: Any, first: Any) -> bool:
     return True
 
 
-def _draw_step(torch: Any, draw: Random, pool: list) -> Step:
-    op = draw.choice(OPS)
+def _draw_step(torch: Any, draw: Random, pool: list, table: list[Op]) -> Step:
+    op = draw.choice(table)
     chosen: list[int] = []
     for want in op.takes:
         first = pool[chosen[0]] if chosen else None
@@ -147,8 +147,8 @@ def _draw_step(torch: Any, draw: Random, pool: list) -> Step:
     return Step(op, tuple(chosen), tuple(parameter(draw, tensors) for parameter in op.parameters))
 
 
-def _array(draw: Random) -> np.ndarray:
-    shape, dtype = draw.choice(SHAPES), draw.choice(DTYPES)
+def _array(draw: Random, dtypes: tuple[str, ...]) -> np.ndarray:
+    shape, dtype = draw.choice(SHAPES), draw.choice(dtypes)
     rng = np.random.default_rng(draw.randrange(1 << 30))
     if dtype == "bool":
         return rng.random(shape) < 0.5
@@ -168,17 +168,19 @@ def _readable(pool: list) -> bool:
         return False
 
 
-def make(torch: Any, seed: int, steps: int = STEPS) -> Program:
-    """The program of a seed. It is made while PyTorch runs it; a step that PyTorch refuses is kept now and then, at the end."""
+def make(torch: Any, seed: int, steps: int = STEPS, table: list[Op] = OPS, dtypes: tuple[str, ...] = DTYPES) -> Program:
+    """The program of a seed: operations of a table, on tensors of these dtypes.
+
+    It is made while PyTorch runs it; a step that PyTorch refuses is kept now and then, at the end."""
     draw = Random(seed)
-    arrays = [_array(draw) for _ in range(draw.randint(2, 4))]
+    arrays = [_array(draw, dtypes) for _ in range(draw.randint(2, 4))]
     program = Program(arrays, [a.dtype.kind == "f" and draw.random() < 0.5 for a in arrays])
     pool = start(torch, tensors_of(torch, program), program.leaves)
     for _ in range(60):
         if len(program.steps) >= steps:
             break
         try:
-            step = _draw_step(torch, draw, pool)
+            step = _draw_step(torch, draw, pool, table)
         except Unfit:
             continue
         before = len(pool)

@@ -162,7 +162,7 @@ class Stage:
     def read(self, t: Tensor) -> StageVar:
         """The variable for a box's value as of now, lifting an outside box to an input at its first read."""
         if is_stale(t):
-            t = self._renewed(t)
+            refresh(t)
         value = t._v
         entry = self.outside.get(id(t))
         if entry is None and isinstance(value, np.ndarray):
@@ -177,13 +177,6 @@ class Stage:
             f"jit: a tensor of shape {tuple(value.shape)} traced by an earlier {value.owner.name} was kept and is read "
             "here; return it from the traced function instead of storing it"
         )
-
-    def _renewed(self, t: Tensor) -> Tensor:
-        """A view whose base was written since, for reading; without gradients its own history must stay as it is."""
-        if ctx.grad or t._view is None:
-            return refresh(t)
-        source = t._view.source()
-        return t if source is None else t._view.prim(source, **t._view.params)
 
     def reached(self, t: Tensor) -> Outside:
         """The entry of a box that is reached from outside, with its place if that is known already."""

@@ -29,6 +29,9 @@ class Tracer:
     __slots__ = ("dtype", "owner", "shape")
     __array_ufunc__ = None
     weak = False
+    boxed = (
+        False  # around a box of the next interpreter out, so that a history may lie inside (``interpreter.BoxTracer``)
+    )
 
     def __init__(self, owner, shape: tuple[int, ...], dtype: np.dtype):
         self.owner, self.shape, self.dtype = owner, shape, dtype

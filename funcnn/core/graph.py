@@ -79,12 +79,9 @@ class Node:
         """The outputs for the vjp rule (connected to the graph when that is recorded), or None if not kept."""
         if self.outs is None:
             return None
-        if not self.rebuild:
-            outs = list(self.outs)
-        else:
-            outs = [self._current(box, seen) for box, seen in self.outs]
-            if graph:
-                outs = [self._connected(box, slot) for slot, box in enumerate(outs)]
+        outs = [self._current(box, seen) for box, seen in self.outs]
+        if self.rebuild and graph:
+            outs = [self._connected(box, slot) for slot, box in enumerate(outs)]
         return outs if self.prim.multiple else outs[0]
 
     def _connected(self, box: Tensor, slot: int) -> Tensor:
@@ -108,7 +105,7 @@ class Node:
         if self.versions is not None and self.ins is not None:
             kept = [_copied(box, seen, cell) for box, seen in zip(self.ins, self.versions, strict=True)]
             self.ins, self.versions = tuple([box for box, _ in kept]), tuple([seen for _, seen in kept])
-        if self.outs is not None and self.rebuild:
+        if self.outs is not None:
             self.outs = tuple([_copied(box, seen, cell) for box, seen in self.outs])
 
     def free(self) -> None:

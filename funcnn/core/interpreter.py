@@ -9,7 +9,7 @@ import numpy as np
 from funcnn.core.aval import Tracer
 from funcnn.core.context import ctx, running
 from funcnn.core.primitive import layout
-from funcnn.core.tensor import Tensor, refresh, wrap
+from funcnn.core.tensor import Tensor, inheriting, refresh, wrap
 
 
 class BoxTracer(Tracer):
@@ -23,6 +23,7 @@ class BoxTracer(Tracer):
     node: Any = None
     leaf = False
     known = False
+    boxed = True
 
     def __init__(self, owner: Interpreter, value: Tensor, shape: tuple[int, ...]):
         super().__init__(owner, shape, value._v.dtype)
@@ -33,8 +34,13 @@ class BoxTracer(Tracer):
         return layout(self.value)
 
     def replaced(self, new: Tensor) -> Any:
-        """The value of ``new`` with the history of this one: what it becomes by a write that is not recorded."""
-        return new._v
+        """The value of ``new``, of no deeper interpreter, with the history of this one: what a write that is not recorded
+        makes of it."""
+        raise NotImplementedError(f"{type(self).__name__} must say how it is replaced")
+
+    def grafted(self, old: Tensor) -> Any:
+        """This value with the history of ``old``, which is of an interpreter further out."""
+        raise NotImplementedError(f"{type(self).__name__} must say what becomes of another history")
 
     def bare(self) -> Any:
         """The value without any history."""
@@ -52,7 +58,7 @@ def without_history(t: Tensor) -> Any:
 
 def with_history(old: Tensor, new: Tensor) -> Tensor:
     """A box with the value of ``new`` and the history of ``old``."""
-    box = wrap(old._v.replaced(new) if isinstance(old._v, BoxTracer) else new._v)
+    box = wrap(inheriting(old, new))
     box._node, box._slot, box._born = old._node, old._slot, new._born
     return box
 

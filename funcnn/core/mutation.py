@@ -11,7 +11,7 @@ from funcnn.core.context import ctx, running
 from funcnn.core.errors import DTypeError, GradientError, ShapeError, TracerError
 from funcnn.core.graph import Node, before_write
 from funcnn.core.interpreter import BoxTracer, without_history
-from funcnn.core.tensor import Cell, Loan, Tensor, refresh, version, wrap
+from funcnn.core.tensor import Cell, Loan, Tensor, inheriting, refresh, version, wrap
 
 _LEAF = (
     "a leaf tensor that requires grad cannot be changed in place while recording; use `with no_grad():`, or a .clone()"
@@ -159,13 +159,15 @@ def _depth(t: Tensor) -> int:
 
 
 def _store(t: Tensor, new: Tensor) -> None:
-    if not ctx.grad and isinstance(t._v, BoxTracer):  # as an array keeps its node
-        t._v = t._v.replaced(new)
-        return
+    if not ctx.grad and (isinstance(t._v, BoxTracer) or isinstance(new._v, BoxTracer)):  # as an array keeps its node
+        new = wrap(inheriting(t, new))
     if ctx.stage is not None and _depth(new) == 0:
         ctx.stage.write(t, new)
         return
     if isinstance(t._v, np.ndarray) and isinstance(new._v, np.ndarray):
+        if _lies_in_traced(t):
+            t._v = new._v.copy()  # the memory is that of a value which a derivative may read
+            return
         if t._v.size:  # what is empty may be read-only
             try:
                 np.copyto(t._v, new._v)
@@ -178,12 +180,23 @@ def _store(t: Tensor, new: Tensor) -> None:
     t._v = new._v.copied() if isinstance(new._v, BoxTracer) else new._v
 
 
+def _lies_in_traced(t: Tensor) -> bool:
+    """Whether an array came, as a view or detached, out of a traced value: then they share no memory for the function."""
+    at: Tensor | None = None if ctx.top is None else t
+    while at is not None and at._view is not None:
+        at = at._view.source()
+        if at is not None and isinstance(at._v, Tracer):
+            return True
+    return False
+
+
 def _store_number(base: Tensor, t: Tensor) -> None:
     """Store the value of ``t``, a detached alias, whose history is none of its base's business."""
-    if isinstance(base._v, BoxTracer):
-        base._v = base._v.replaced(t)
-        return
-    _store(base, wrap(without_history(t)))
+    value = inheriting(base, wrap(without_history(t)))
+    if isinstance(value, BoxTracer):
+        base._v = value
+    else:
+        _store(base, wrap(value))
 
 
 def _renew(t: Tensor) -> None:
@@ -214,7 +227,7 @@ def _write_back(t: Tensor, history: bool = True) -> None:
             raise TracerError(_outlives("in-place", t))
         t._view = None
         return
-    shared = isinstance(base._v, np.ndarray) and isinstance(t._v, np.ndarray)
+    shared = isinstance(base._v, np.ndarray) and isinstance(t._v, np.ndarray) and not _lies_in_traced(t)
     if shared and base._cell is not t._cell:
         return  # the base lies elsewhere since: its .data was rebound
     if shared and ctx.stage is not None:

@@ -173,7 +173,8 @@ def alias(
 ) -> Tensor:
     """Mark ``box`` as an alias of ``base``: a view made by ``prim``, or the same value without its history."""
     box._cell = cell = share(base)
-    weak = detached and isinstance(box._v, np.ndarray)  # a traced value shares no memory: the base must be there to see
+    # A traced value shares no memory, and inside a transformation any may become one: there the base must be there to see.
+    weak = detached and ctx.top is None and isinstance(box._v, np.ndarray)
     turn = 0 if base._past is None else len(base._past)
     box._view = kind(weakref.ref(base) if weak else base, prim, params, cell.version, detached, turn)
     return box
@@ -213,12 +214,31 @@ def refresh(box: Tensor) -> Tensor:
         return box  # an outside box is not touched while tracing; the stage knows what its memory holds
     base = view.source()
     if base is not None and (base._cell is box._cell or not isinstance(box._v, np.ndarray)):  # else .data was rebound
-        fresh = view.prim(refresh(base), **view.params)
-        box._v = fresh._v
-        if not view.detached:
-            box._node, box._slot = fresh._node, fresh._slot
+        # A view takes its base's history on, also under no_grad; a detached alias never does, and keeps its own.
+        saved, ctx.grad = ctx.grad, not view.detached
+        try:
+            fresh = view.prim(refresh(base), **view.params)
+            if view.detached:
+                box._v = inheriting(box, fresh)
+            else:
+                box._v, box._node, box._slot = fresh._v, fresh._node, fresh._slot
+        finally:
+            ctx.grad = saved
     view.version = box._cell.version
     return box
+
+
+def inheriting(old: Tensor, new: Tensor) -> Any:
+    """The value of ``new`` with what is recorded about ``old``, at every level of transformations around."""
+    was, now = old._v, new._v
+    inner = isinstance(now, Tracer) and now.boxed
+    if isinstance(was, Tracer) and was.boxed and not (inner and now.owner.depth > was.owner.depth):
+        return was.replaced(new)
+    if not inner:
+        return now
+    held = wrap(was)  # as it is: an alias that lags behind is not to be brought up to date on the way
+    held._node, held._slot = old._node, old._slot
+    return now.grafted(held)
 
 
 def _settled(box: Tensor) -> Tensor:

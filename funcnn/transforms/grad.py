@@ -15,7 +15,7 @@ from funcnn.core.errors import DTypeError, GradientError, ShapeError
 from funcnn.core.graph import Node
 from funcnn.core.interpreter import BoxTracer, Interpreter, with_history
 from funcnn.core.mutation import assign
-from funcnn.core.tensor import Tensor, refresh_all
+from funcnn.core.tensor import Tensor, inheriting, refresh_all, version
 from funcnn.ops.base.promote import to_tensor
 from funcnn.ops.creation import as_tensor, ones_like, zeros_like
 from funcnn.transforms.backward import walk
@@ -40,6 +40,10 @@ class TapeTracer(BoxTracer):
     def replaced(self, new: Tensor) -> TapeTracer:
         """The value of ``new`` with this edge."""
         return TapeTracer(self.owner, with_history(self.value, self.owner.leave(new)), self.edge, self.leaf)
+
+    def grafted(self, old: Tensor) -> Any:
+        """The value inside: further out nothing is recorded here."""
+        return inheriting(old, self.value)
 
     def copied(self) -> TapeTracer:
         """The same for another box, which is no leaf."""
@@ -67,7 +71,7 @@ class Tape(Interpreter):
         if prim.multiple:
             node.count = len(outs)
         if "o" in prim.keeps:
-            node.outs = tuple(outs)
+            node.outs = tuple([(out, version(out)) for out in outs])
         boxes = [self._box(node, slot, out) for slot, out in enumerate(outs)]
         return boxes if prim.multiple else boxes[0]
 

@@ -33,7 +33,7 @@ class BatchTracer(BoxTracer):
     def layout(self) -> np.ndarray:
         """That of the first example; of none, as if it were alone."""
         whole = super().layout()
-        return whole[0] if len(whole) else Tracer.layout(self)
+        return whole[0, ...] if len(whole) else Tracer.layout(self)
 
     def bare(self) -> Any:
         """The same batch without a history."""
@@ -41,11 +41,13 @@ class BatchTracer(BoxTracer):
 
     def replaced(self, new: Tensor) -> Any:
         """The value of ``new``, and what differentiates around the batch goes on with the history of this one."""
-        return (
-            BatchTracer(self.owner, with_history(self.value, new._v.value), self.shape)
-            if self.owner.owns(new)
-            else new._v
-        )
+        return BatchTracer(self.owner, with_history(self.value, self.owner.whole(new, False)), self.shape)
+
+    def grafted(self, old: Tensor) -> Any:
+        """This batch, for each example of which ``old`` stands."""
+        if old._node is None and not isinstance(old._v, BoxTracer):
+            return self.bare()
+        return BatchTracer(self.owner, with_history(self.owner.whole(old, True), self.value), self.shape)
 
 
 class Batch(Interpreter):
@@ -71,6 +73,13 @@ class Batch(Interpreter):
     def enter(self, t: Tensor) -> Tensor:
         """A box for one example of ``t``, whose axis 0 is the batch."""
         return self.box(BatchTracer(self, t, tuple(t._v.shape[1:])))
+
+    def whole(self, t: Tensor, record: bool) -> Tensor:
+        """The batch of ``t``, repeated where it is the same for all examples."""
+        if self.owns(t):
+            return t._v.value
+        with running(self.outer, record):
+            return expand(t, (self.n, *t._v.shape))
 
     def leave(self, t: Any, axis: int | None) -> Tensor:
         """The whole batch of an output, its batch axis moved to ``axis``; with None an output that has none."""
