@@ -29,11 +29,13 @@ import numpy as np
 import funcnn as fn
 from benchmarks.interrupts_fresh import in_processes
 from funcnn import nn
+from funcnn.core import primitive
 from funcnn.core.context import Scope, ctx
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu import compile as compiling
 from funcnn.kernels.cpu import memory, threads
 from funcnn.ops import generator
+from funcnn.profiler import record
 
 F = nn.functional
 
@@ -113,10 +115,13 @@ def contexts() -> Work:
             y = F.dropout(x * 2, 0.5, True)
         with fn.no_grad() as _, Scope("a", None):
             z = plain(x) + 1
+        with fn.profiler.profile() as outer, fn.profiler.profile():
+            x.exp()
         mode = fn.no_grad()
         with mode, mode:
             w = x + 1
-        return [y.requires_grad, z.requires_grad, w.requires_grad, *y.detach().numpy()]
+        seen = sum(event.kind == "operation" for event in outer.events)
+        return [seen, y.requires_grad, z.requires_grad, w.requires_grad, *y.detach().numpy()]
 
     return Work(call)
 
@@ -195,6 +200,7 @@ def modes(work: Work) -> dict[str, Any]:
     return {
         "context": (ctx.top, ctx.stage, ctx.grad, ctx.path, ctx.module, ctx.backward),
         "watchers": (len(Scope.wanted), len(compiling.Watch.forbidden)),
+        "profiles": (len(record.sinks), len(primitive.around), len(compiling.around), record._current.operation),
         "key": generator._override.held,
         "numpy": tuple(np.geterr().items()),
         "threads": threads._chosen,

@@ -6,10 +6,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
+from funcnn.kernels.cpu import compile as compiling
 from funcnn.kernels.cpu.compile import Intrinsic, Kernel, rebound
 
 PLAIN = os.environ.get("NUMBA_DISABLE_JIT") == "1"
@@ -19,6 +22,16 @@ compiled_only = pytest.mark.skipif(PLAIN, reason="is about compiled code; kernel
 def sized(compiled: Any, plain: Any) -> Any:
     """The size for compiled kernels, or the smaller one for plain Python."""
     return plain if PLAIN else compiled
+
+
+@contextmanager
+def surrounded(around: Callable) -> Iterator[None]:
+    """Inside, ``around(kernel, args)`` makes every kernel call from Python."""
+    compiling.around[around] = around
+    try:
+        yield
+    finally:
+        del compiling.around[around]
 
 
 def plain(kernel: Kernel) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
@@ -18,6 +19,7 @@ from funcnn.core.context import Scope, ctx, running
 from funcnn.core.tensor import version
 from funcnn.kernels.cpu import compile as compiling
 from funcnn.kernels.cpu.compile import kernel
+from funcnn.kernels.cpu.parts import uncollected
 from funcnn.kernels.interrupts import uninterrupted
 from funcnn.ops.generator import use_key
 from tests.plain import compiled_only
@@ -46,7 +48,7 @@ def test_interrupts_of_importing_compiling_and_loading():
 CONTEXTS = {
     "no_grad": fn.no_grad, "enable_grad": fn.enable_grad, "set_grad_enabled": lambda: fn.set_grad_enabled(True),
     "no_compile": fn.no_compile, "use_key": lambda: use_key(None), "Scope": lambda: Scope("a.b"),
-    "running": lambda: running(None, False),
+    "running": lambda: running(None, False), "profile": fn.profiler.profile,
 }  # fmt: skip
 
 
@@ -71,6 +73,62 @@ def test_every_context_is_left_whole_at_every_instant(name):
     with ExitStack() as stack:
         stack.enter_context(make())
     assert modes(work) == before
+
+
+def test_a_hook_is_taken_away_at_every_instant():
+    module, call = fn.nn.Linear(1, 1), lambda *_: None
+
+    def body():
+        with handle:
+            reached[0] = True
+            len("")
+
+    reached, handle, counting = [False], module.register_forward_hook(call), Instants()
+    counting.run(body)
+    assert counting.count >= 3
+    for at in range(1, counting.count + 1):
+        handle = module.register_forward_hook(call)
+        reached[0] = False
+        with pytest.raises(Interrupt):
+            Instants(at).run(body)
+        assert not (reached[0] and module._forward_hooks), f"instant {at}"
+        handle.remove()
+    with pytest.raises(ZeroDivisionError), module.register_forward_hook(call):
+        raise ZeroDivisionError
+
+
+def test_an_operation_that_is_broken_off_is_no_parent_of_later_ones():
+    x, work = fn.ones(3), Work(lambda: None)
+    fn.exp(x)
+    before = modes(work)
+
+    def body():
+        with fn.profiler.profile() as prof:
+            found.append(prof)
+            with suppress(Interrupt):
+                instants.run(lambda: fn.exp(x))
+            fn.neg(x)
+
+    for at in range(1, 40):
+        found, instants = [], Instants(at)
+        body()
+        assert {event.parent for event in found[0].events if event.name == "neg" and event.kind == "operation"} == {""}
+        assert modes(work) == before
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_garbage_is_looked_for_as_before_at_every_instant(enabled):
+    was = gc.isenabled()
+    (gc.enable if enabled else gc.disable)()
+    try:
+        counting = Instants()
+        counting.run(lambda: uncollected(len, ""))
+        for at in range(1, counting.count + 1):
+            with pytest.raises(Interrupt):
+                Instants(at).run(lambda: uncollected(len, ""))
+            assert gc.isenabled() is enabled
+    finally:
+        (gc.enable if was else gc.disable)()
 
 
 def test_one_context_may_be_entered_within_itself():
@@ -233,7 +291,7 @@ def _inside():
 
 
 def test_modes_are_left_in_c_everywhere():
-    """What ``with`` leaves in Python is not a mode of the thread: a profile, a hook, the code that writes machine code."""
+    """What ``with`` leaves in Python is no mode: it writes the machine code of a loop."""
     package = Path(fn.__file__).parent
     found = {
         f"{path.relative_to(package)}: {line.strip()}"
@@ -242,7 +300,6 @@ def test_modes_are_left_in_c_everywhere():
         if line.strip().startswith(("def __exit__", "@contextmanager", "with np.errstate"))
     }
     known = {
-        "kernels/cpu/parts.py: @contextmanager", "kernels/cpu/pool_rows.py: @contextmanager", "kernels/cpu/rows.py: @contextmanager",
-        "nn/hooks.py: def __exit__(self, *exc: object) -> None:", "profiler/profile.py: def __exit__(self, *exc: object) -> None:",
+        "kernels/cpu/pool_rows.py: @contextmanager", "kernels/cpu/rows.py: @contextmanager",
     }  # fmt: skip
     assert found == known, "derive from kernels.interrupts.Leaving, or use core.primitive.quietly (docs/design/0006)"

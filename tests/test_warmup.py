@@ -17,13 +17,13 @@ import pytest
 
 from funcnn.kernels import cpu
 from funcnn.kernels.cpu import room
-from funcnn.kernels.cpu.compile import Kernel, call_around
+from funcnn.kernels.cpu.compile import Kernel
 from funcnn.warmup.command import main
 from funcnn.warmup.programs import DTYPES, PROGRAMS
 from tests import helpers as h
 from tests.cases import TABLE
 from tests.cases.case import Case
-from tests.plain import compiled_only
+from tests.plain import compiled_only, surrounded
 
 ROOT = Path(__file__).parents[1]
 Forms = dict[Kernel, dict[tuple, str]]  # the argument types of every kernel that Python called, and who did first
@@ -42,11 +42,8 @@ def recorded(found: Forms, who: str) -> Iterator[None]:
         found.setdefault(kernel, {}).setdefault(tuple(map(form, args)), who)
         return kernel.compiled(*args)
 
-    before = call_around(around)
-    try:
+    with surrounded(around):
         yield
-    finally:
-        call_around(before)
 
 
 @pytest.fixture(scope="module")

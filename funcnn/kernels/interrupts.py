@@ -16,10 +16,12 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from io import IOBase
+from itertools import starmap
 from typing import Any
 
 
@@ -106,6 +108,11 @@ def _whole(package: str, parts: tuple[str, ...]) -> None:
 @cache
 def _numbers() -> tuple[int, ...]:
     return tuple(int(number) for number in signal.valid_signals())
+
+
+def in_c(*steps: partial) -> Callable[[], None]:
+    """All the calls, one after another without any Python in between, once; gives None. Each must be of a C function."""
+    return partial(deque(maxlen=0).extend, starmap(partial.__call__, [(step,) for step in steps]))
 
 
 _left_in_c: Any = IOBase.__base__

@@ -5,13 +5,16 @@ from __future__ import annotations
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 from typing import Any
+
+from funcnn.kernels.interrupts import Leaving, in_c
 
 _ids = count()
 
 
-class RemovableHandle:
+class RemovableHandle(Leaving):
     """What registering a hook returns: ``remove()`` takes the hook away, and so does leaving a ``with`` block."""
 
     def __init__(self, hooks: OrderedDict):
@@ -27,10 +30,9 @@ class RemovableHandle:
             hooks.pop(self.id, None)
 
     def __enter__(self) -> RemovableHandle:
+        hooks = self.hooks()
+        self.close = in_c() if hooks is None else in_c(partial(hooks.pop, self.id, None))
         return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.remove()
 
 
 def add_hook(hooks: OrderedDict, hook: Any, prepend: bool = False) -> RemovableHandle:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
 
+from funcnn.core import primitive
+from funcnn.core.context import Scope
+from funcnn.kernels.cpu import compile as kernels
+from funcnn.kernels.interrupts import Leaving, in_c
 from funcnn.profiler import report, roofline, trace
-from funcnn.profiler.record import Event, Record, add_sink, remove_sink
+from funcnn.profiler.record import Event, Record, around_evaluate, around_kernel, sinks, stop
 
 
-class profile:
+class profile(Leaving):
     """``with profile() as prof:`` records every operation and kernel call of every thread inside it.
 
     A profile may stand inside another; both record. The same object cannot be entered twice. Events can be read while
@@ -20,18 +26,26 @@ class profile:
     def __init__(self) -> None:
         self._record = Record()
         self._events: list[Event] = []
-        self._begin = self._end = 0
+        self._begin = 0
+        self._ended: list[int] = []  # when; a list, which C code can fill
 
     def __enter__(self) -> profile:
         if self._begin:
             raise RuntimeError("profile: this profile was entered before; make another one with profile()")
-        add_sink(self._record)
-        self._begin = perf_counter_ns()
+        record = self._record
+        note_end = partial(self._ended.extend, islice(iter(perf_counter_ns, None), 1))
+        self.close = in_c(note_end, *stop(record))
+        begin, noted = perf_counter_ns(), {record}
+        self._begin = begin  # from here on no call, so that no interrupt comes before the recorder can be taken off
+        sinks[record] = None
+        Scope.wanted |= noted
+        primitive.around[record] = around_evaluate
+        kernels.around[record] = around_kernel
         return self
 
-    def __exit__(self, *exc: object) -> None:
-        self._end = perf_counter_ns()
-        remove_sink(self._record)
+    @property
+    def _end(self) -> int:
+        return self._ended[0] if self._ended else 0
 
     @property
     def seconds(self) -> float:

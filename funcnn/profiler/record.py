@@ -11,8 +11,8 @@ millionth event costs what the first did.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from time import perf_counter_ns
 from typing import Any, NamedTuple
@@ -184,69 +184,52 @@ class _Current(threading.local):
 
 _current = _Current()
 _count = count(1)
-_lock = threading.Lock()
-_sinks: list[Record] = []  # where the running profiles gather their events
-_before: tuple[Callable | None, Callable | None] = (None, None)  # what stood around before the first of them
+sinks: dict[Record, None] = {}  # where the running profiles gather their events
 
 
-def add_sink(sink: Record) -> None:
-    """Record into one more; the first one puts the recorder around evaluations and kernel calls."""
-    global _before, _sinks
-    with _lock:
-        if not _sinks:
-            _before = (primitive.evaluate_around(_around_evaluate), kernels.call_around(_around_kernel))
-            Scope.wanted.add("profile")
-        _sinks = [*_sinks, sink]
+def stop(sink: Record) -> list[partial]:
+    """What ends the recording into a sink, in calls of C functions; ``profile`` says how it begins."""
+    return [
+        partial(sinks.pop, sink, None), partial(Scope.wanted.discard, sink),
+        partial(primitive.around.pop, sink, None), partial(kernels.around.pop, sink, None),
+    ]  # fmt: skip
 
 
-def remove_sink(sink: Record) -> None:
-    """Record into it no longer; after the last one everything is as it was."""
-    global _sinks
-    with _lock:
-        _sinks = [other for other in _sinks if other is not sink]
-        if not _sinks:
-            primitive.evaluate_around(_before[0])
-            kernels.call_around(_before[1])
-            Scope.wanted.discard("profile")
-
-
-def _around_evaluate(prim: Any, values: list, params: dict, where: Any) -> list:
+def around_evaluate(prim: Any, values: list, params: dict, where: Any) -> list:
+    """Evaluate, and note it."""
     place = ctx if where is None else where
     path, backward = place.path, place.backward
     outer = _current.operation
-    number = next(_count)
-    sinks, inner = _sinks, _before[0]
-    _current.operation = (number, prim.name, path, backward)
-    begin = perf_counter_ns()
+    number, gathering, begin = next(_count), [*sinks], perf_counter_ns()
+    _current.operation = (number, prim.name, path, backward)  # nothing between it and try: no interrupt leaves it there
     try:
-        if inner is None:
-            outs = primitive.evaluate(prim, values, params, where, True)
-        else:
-            outs = inner(prim, values, params, where)
+        outs = primitive.evaluate(prim, values, params, where, True)
     finally:
-        end = perf_counter_ns()
         _current.operation = outer
+    end = perf_counter_ns()
     parent, around = (0, "") if outer is None else outer[:2]
     rest = (
         number, parent, prim.name, around, begin, end, path, backward, costs.facts(values), costs.facts(outs),
         threading.get_native_id(), pool.get_num_threads(), False, 0.0, 0.0,
     )  # fmt: skip
     key = (prim, tuple(params.items()))
-    for sink in sinks:
+    for sink in gathering:
         sink.raw.append((sink.number(key, (prim, params)), *rest))
     return outs
 
 
-def _around_kernel(kernel: Any, args: tuple) -> Any:
+def around_kernel(kernel: Any, args: tuple) -> Any:
+    """Call a kernel, or what else stands around it, and note it."""
     outer = _current.operation
     parent, around, path, backward = (0, "", ctx.path, ctx.backward) if outer is None else outer
-    sinks, inner = _sinks, _before[1]
+    gathering, inner = [*sinks], None
+    for other in [*kernels.around.values()]:
+        if other is not around_kernel:
+            inner = other
     known = len(getattr(kernel.compiled, "overloads", ()))
     begin = perf_counter_ns()
-    try:
-        result = kernel.compiled(*args) if inner is None else inner(kernel, args)
-    finally:
-        end = perf_counter_ns()
+    result = kernel.compiled(*args) if inner is None else inner(kernel, args)
+    end = perf_counter_ns()
     cold = len(getattr(kernel.compiled, "overloads", ())) != known
     moved, flops = costs.of_kernel(kernel, args)
     rest = (
@@ -254,6 +237,6 @@ def _around_kernel(kernel: Any, args: tuple) -> Any:
         costs.facts([a for a in args if isinstance(a, np.ndarray)]), (), threading.get_native_id(), pool.get_num_threads(), cold,
         flops, moved,
     )  # fmt: skip
-    for sink in sinks:
+    for sink in gathering:
         sink.raw.append((sink.number(kernel, kernel), *rest))
     return result

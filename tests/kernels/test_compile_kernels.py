@@ -22,7 +22,7 @@ from funcnn.kernels.cpu.compile import Watch, device_function, intrinsic, kernel
 from funcnn.kernels.cpu.machine import vector_bytes
 from funcnn.kernels.cpu.parts import part, uncollected
 from funcnn.warmup.programs import PROGRAMS
-from tests.plain import compiled_only
+from tests.plain import compiled_only, surrounded
 
 FEW = ["max pooling", "layer normalization", "embedding"]
 SMALL = [
@@ -195,9 +195,9 @@ def test_frames_are_aligned_to_vectors(monkeypatch):
 @pytest.mark.parametrize("enabled", [True, False])
 def test_the_garbage_collector_goes_on_as_it_was(enabled):
     with collecting(enabled):
-        with pytest.raises(ValueError, match="inside"), uncollected():
-            assert not gc.isenabled()
-            raise ValueError("inside")
+        assert uncollected(gc.isenabled) is False
+        with pytest.raises(ValueError, match="inside"):
+            uncollected(int, "inside")
         assert gc.isenabled() is enabled
 
 
@@ -257,11 +257,8 @@ def test_a_helper_called_first_is_what_a_kernel_then_uses():
 
 def test_every_call_can_be_surrounded():
     seen, x = [], np.array([4.0])
-    before = compiling.call_around(lambda kernel, args: seen.append(kernel.__name__) or kernel.compiled(*args))
-    try:
+    with surrounded(lambda kernel, args: seen.append(kernel.__name__) or kernel.compiled(*args)):
         sqrt(x, x)
-    finally:
-        compiling.call_around(before)
     sqrt(x, x)
     assert seen == ["sqrt"] and x[0] == 0.5
 

@@ -15,9 +15,9 @@ import funcnn as fn
 import funcnn.nn.functional as F
 from funcnn import nn, optim
 from funcnn.kernels.cpu import threads
-from funcnn.kernels.cpu.compile import call_around
 from funcnn.ops import recurrent
 from funcnn.warmup.programs import DTYPES, PROGRAMS
+from tests.plain import surrounded
 
 pytestmark = [
     pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT") == "1", reason="plain Python runs on one thread"),
@@ -129,11 +129,8 @@ def _recorded(program: Callable, dtype: str, count: int) -> tuple[list[np.ndarra
 
     fn.set_num_threads(count)
     fn.manual_seed(0)
-    before = call_around(around)
-    try:
+    with surrounded(around):
         return [np.array(a) for a in program(dtype)], seen
-    finally:
-        call_around(before)
 
 
 def _check(program: Callable, dtype: str, alone: set) -> None:

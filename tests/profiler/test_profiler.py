@@ -19,7 +19,9 @@ from funcnn import nn
 from funcnn.core import primitive
 from funcnn.core.context import Scope, ctx
 from funcnn.kernels.cpu import compile as kernels
+from funcnn.profiler import record as recording
 from funcnn.profiler import roofline
+from tests.plain import surrounded
 
 ROOT = Path(__file__).parents[2]
 
@@ -52,7 +54,7 @@ def linears(prof):
 
 
 def everything_is_off():
-    assert primitive._around is None and kernels._around is None and not Scope.wanted
+    assert not primitive.around and not kernels.around and not recording.sinks and not Scope.wanted
 
 
 @pytest.fixture(autouse=True)
@@ -213,12 +215,9 @@ def test_what_stood_around_before_still_does():
         return kernel.compiled(*args)
 
     x = fn.ones(1, 1, 4, 4)
-    before = kernels.call_around(around)
-    try:
+    with surrounded(around):
         prof = profiled(lambda: F.max_pool2d(x, 2))
-        assert kernels._around is around
-    finally:
-        kernels.call_around(before)
+        assert [*kernels.around.values()][-1] is around
     assert seen == [e.name for e in prof.events if e.kind == "kernel"] != []
 
 

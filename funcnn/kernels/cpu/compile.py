@@ -30,16 +30,12 @@ from funcnn.kernels.interrupts import Leaving, uninterrupted
 FASTMATH = {"nsz", "arcp", "contract", "afn", "reassoc"}  # NaN and inf survive, unlike with fastmath=True
 COMMON = {"nogil": True, "error_model": "numpy"}
 _lock = threading.RLock()
-_around: Callable | None = None  # called as around(kernel, args) in place of every kernel that is called from Python
+# What stands around every kernel that is called from Python, by who put it there: the last one is called as f(kernel, args).
+around: dict[Any, Callable] = {}
 if CHECK:
-    from funcnn.kernels.cpu.check import around as _around
+    from funcnn.kernels.cpu.check import around as _checked
 
-
-def call_around(around: Callable | None) -> Callable | None:
-    """Have ``around(kernel, args)`` make every kernel call from Python, or None: the plain call. Returns the old one."""
-    global _around
-    before, _around = _around, around
-    return before
+    around["check"] = _checked
 
 
 class Kernel:
@@ -55,7 +51,10 @@ class Kernel:
     def __call__(self, *args: Any) -> Any:
         if self.compiled is None:
             uninterrupted(self.dispatcher)
-        return self.compiled(*args) if _around is None else _around(self, args)
+        if around:
+            for outermost in [*around.values()][-1:]:
+                return outermost(self, args)
+        return self.compiled(*args)
 
     def dispatcher(self) -> Any:
         """The dispatcher that Python calls, made on first use after those of the helpers that the function names."""
@@ -92,6 +91,7 @@ class ParallelKernel(Kernel):
         if self.compiled is None:
             uninterrupted(self.dispatcher)
         import numba
+        from numba.np.ufunc import parallel
 
         if numba.config.DISABLE_JIT:
             return super().__call__(*args)
@@ -101,7 +101,7 @@ class ParallelKernel(Kernel):
                 numba.set_num_threads(min(threads.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
                 return super().__call__(*args)
             finally:
-                numba.set_num_threads(before)
+                parallel._set_num_threads(before)  # in C: no interrupt comes before it
 
 
 def kernel(function: Any = None, *, parallel: Any = False, **facts: Any) -> Any:
