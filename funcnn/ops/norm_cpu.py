@@ -16,9 +16,11 @@ from funcnn.kernels.cpu.norm_runs import PIECE
 from funcnn.kernels.cpu.norm_scale import scale_channels
 
 CHUNK = 1 << 16  # numbers in a chunk, about 20 us
+LEAST = 256  # numbers that cost as much as a row or unit does beside them
 SPLIT = 1 << 18  # numbers of a unit that no longer stays in the second-level cache
 SHORT = 16  # runs of fewer numbers than this are not worth a vector loop
 FORWARD_NS, BACKWARD_NS = 0.3, 0.5  # nanoseconds a number on one thread
+ROW_NS, UNIT_NS = 30.0, 80.0  # nanoseconds a row, and a unit, however short
 
 
 class Plan(NamedTuple):
@@ -40,7 +42,7 @@ def plan(shape: tuple, groups: int, weight: bool, bias: bool) -> Plan:
     else:
         units, layout, place = c, (n, s, c * s, s), (c, 1, 0)
     size, pieces = layout[0] * s, layout[0] * -(-s // PIECE)
-    each, blocks = max(1, CHUNK // size), 1
+    each, blocks = max(1, CHUNK // (size + LEAST)), 1
     if size > SPLIT or (units < 8 and size > CHUNK // 2):
         each, blocks = 1, min(pieces, -(-size // CHUNK), 1024)
     places = [place if given else (1, 0, 0) for given in (weight, bias)]
@@ -94,7 +96,8 @@ def run_units(ins: list, outs: list, eps: float, groups: int, residuals: bool = 
     target = empty(x.shape, x.dtype) if short else y
     how = plan(x.shape, groups, len(ins) > 1, len(ins) > 2)
     stats = [out.reshape(-1) for out in outs[1:]] if residuals else [*fresh((3, how.units), x.dtype)]
-    work, parts = threads.workers(FORWARD_NS * x.size), fresh((how.parts, 3))
+    work = threads.workers(FORWARD_NS * x.size + UNIT_NS * how.units)
+    parts = fresh((how.parts, 3))
     normalize(
         x, target, *_affine(ins[1:], x.dtype), *stats, parts, _room(work, x.dtype), how.numbers, eps,
         _past(x, residuals), work,
@@ -115,7 +118,8 @@ def run_units_grad(ins: list, outs: list, groups: int) -> None:
     dx = empty(x.shape, x.dtype) if short else target
     how = plan(x.shape, groups, len(ins) > 4, True)
     weight, _ = _affine(ins[4:], x.dtype)
-    dboth, work = fresh((2, x.shape[1])), threads.workers(BACKWARD_NS * x.size)
+    dboth = fresh((2, x.shape[1]))
+    work = threads.workers(BACKWARD_NS * x.size + UNIT_NS * how.units)
     normalize_grad(
         dy, x, dx, weight, mean.reshape(-1), rstd.reshape(-1), dboth[0], dboth[1], fresh((how.dots, 3)),
         _room(work, x.dtype), how.numbers, beyond_cache(3 * x.nbytes), work,
@@ -153,9 +157,9 @@ def run_rows(ins: list, outs: list, eps: float, centred: bool, residuals: bool =
     weight = np.ascontiguousarray(ins[1]) if len(ins) > 1 else np.ones(g * k, x.dtype)
     bias = np.ascontiguousarray(ins[2]) if len(ins) > 2 else np.zeros(g * k, x.dtype)
     stats = [out.reshape(-1) for out in outs[1:]] if residuals else [*fresh((2, n * g), x.dtype)]
-    work = threads.workers(FORWARD_NS * x.size)
+    work = threads.workers(FORWARD_NS * x.size + ROW_NS * n * g)
     normalize_rows(
-        x.reshape(n * g, k), y.reshape(n * g, k), weight, bias, *stats, max(1, CHUNK // k), g, eps, centred,
+        x.reshape(n * g, k), y.reshape(n * g, k), weight, bias, *stats, max(1, CHUNK // (k + LEAST)), g, eps, centred,
         _room(work, x.dtype), _past(x, residuals), work,
     )  # fmt: skip
 
@@ -170,7 +174,7 @@ def run_rows_grad(ins: list, outs: list, centred: bool) -> None:
     n, g, k = x.shape
     weight = np.ascontiguousarray(ins[4]) if len(ins) > 4 else np.ones(g * k, x.dtype)
     each = min(256, max(1, CHUNK // k))
-    dboth, work = fresh((g, 2, k)), threads.workers(BACKWARD_NS * x.size)
+    dboth, work = fresh((g, 2, k)), threads.workers(BACKWARD_NS * x.size + ROW_NS * n * g)
     normalize_rows_grad(
         dy.reshape(n * g, k), x.reshape(n * g, k), outs[0].reshape(n * g, k), weight, mean.reshape(-1),
         rstd.reshape(-1), dboth, empty((g * -(-n // each), 2, k), x.dtype), each, g, centred,

@@ -10,7 +10,21 @@ from funcnn.kernels.cpu import softmax
 
 DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])
 SHAPES = pytest.mark.parametrize(
-    "shape", [(4, 5, 1), (2, 3, 6), (1, 1, 1), (0, 3, 2), (2, 0, 3), (3, 4, 0), (2, 1000, 1)]
+    "shape",
+    [
+        (4, 5, 1),
+        (2, 3, 6),
+        (1, 1, 1),
+        (0, 3, 2),
+        (2, 0, 3),
+        (3, 4, 0),
+        (2, 1000, 1),
+        (3, 17, 1),
+        (2, 127, 1),
+        (2, 128, 1),
+        (2, 129, 1),
+        (2, 9, 5),
+    ],
 )
 INF, NAN = np.inf, np.nan
 ODD = [[-INF, -INF, -INF], [-INF, 0, 1], [INF, 0, 1], [INF, INF, -INF], [NAN, 0, 1], [0, 1, NAN], [1e30, -1e30, 0]]

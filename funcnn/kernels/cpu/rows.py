@@ -1,4 +1,4 @@
-"""Short rows copied, cleared, copied with a number added, or their maximum: whole vectors, and one more with a mask for
+"""Short rows copied, cleared, filled, copied with a number added, or their maximum: whole vectors, and one more with a mask for
 what is left.
 
 LLVM's own loops over a row take four vectors at a time and the rest number by number, and small fills become calls; a row
@@ -49,6 +49,23 @@ def add_row(typingctx: Any, target: Any, source: Any, count: Any, number: Any) -
         return context.get_dummy_value()
 
     return types.void(target, source, types.intp, source.dtype), codegen
+
+
+def _fill_row_twin(target: Any, count: int, number: Any) -> None:
+    if count > 0:
+        target[:count] = number
+
+
+@intrinsic(twin=_fill_row_twin)
+def fill_row(typingctx: Any, target: Any, count: Any, number: Any) -> Any:
+    """``target[:count] = number``; a count below 1 writes nothing."""
+    from numba.core import types
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        Row(builder, context.get_data_type(target.dtype), target.dtype.bitwidth // 8).emit_clear(*values)
+        return context.get_dummy_value()
+
+    return types.void(target, types.intp, target.dtype), codegen
 
 
 def _clear_row_twin(target: Any, count: int) -> None:
@@ -105,12 +122,12 @@ class Row(Tile):
             value = self._masked_load(builder.gep(source, [whole]), mask)
             self._masked_store(changed(value), builder.gep(target, [whole]), mask)
 
-    def emit_clear(self, target: Any, count: Any) -> None:
-        """Masked vectors throughout: of plain ones LLVM makes a call."""
-        zero = self.ir.Constant(self.vector, [0.0] * self.lanes)
+    def emit_clear(self, target: Any, count: Any, number: Any = None) -> None:
+        """Masked vectors throughout: of plain ones LLVM makes a call. ``number`` stands in all lanes, else 0."""
+        value = self.ir.Constant(self.vector, [0.0] * self.lanes) if number is None else self._splat(number)
         with self._steps(count) as k:
             mask = self._below(self.builder.sub(count, k))
-            self._masked_store(zero, self.builder.gep(target, [k]), mask)
+            self._masked_store(value, self.builder.gep(target, [k]), mask)
 
     def emit_largest(self, source: Any, count: Any, sign: Any) -> Any:
         """Four vectors a step, then one with a mask; each number that is larger replaces its lane's, which NaN is not."""
