@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import funcnn as fn
-from funcnn.kernels.cpu import activation, cache, elementwise
+from funcnn.kernels.cpu import activation, cache, elementwise, layer_norm, max_pool, reduce, softmax_rows
 from funcnn.kernels.cpu import compile as compiling
 from funcnn.kernels.cpu.compile import Watch, device_function, intrinsic, kernel, no_compile
 from funcnn.kernels.cpu.machine import vector_bytes
@@ -253,6 +253,19 @@ def test_a_helper_called_first_is_what_a_kernel_then_uses():
         return 2 * x
 
     assert double(4) == 8 and double.dispatcher() is double.compiled
+
+
+@compiled_only
+def test_helpers_count_no_references():
+    """The counts of who holds an array are shared by all threads: for each of many short rows they would wait for each other."""
+    array, size = numba.float32[:, :, ::1], numba.intp
+    for helper in (softmax_rows.softmax_row, layer_norm.row_spread, reduce.sums):
+        assert not helper.holds()
+    row = softmax_rows.softmax_row.part()
+    row.compile((array, array, size, size, numba.boolean))
+    for made in row.overloads.values():
+        assert "NRT_" not in str(made.library._get_module_for_linking())
+    assert max_pool.window_max_rows.holds(), "it makes scratch, which has to be freed"
 
 
 def test_every_call_can_be_surrounded():

@@ -41,9 +41,12 @@ if CHECK:
 class Kernel:
     """A function that becomes a Numba dispatcher when it, or a kernel that uses it, is first called."""
 
-    def __init__(self, function: Any, apart: bool = False, facts: Facts = NO_FACTS, **options: Any):
+    def __init__(
+        self, function: Any, apart: bool = False, facts: Facts = NO_FACTS, makes: bool | None = None, **options: Any
+    ):
         update_wrapper(self, function)
         self.function, self.apart, self.facts = function, apart, facts
+        self.makes = makes  # whether it makes arrays; None: not known yet
         self.options = {"fastmath": FASTMATH, **options}
         self.compiled: Any = None
         self.linked: Any = None
@@ -67,12 +70,23 @@ class Kernel:
         """The dispatcher that other kernels call: a part of them, which is neither assembled nor cached by itself."""
         with _lock:
             if self.linked is None:
-                self.linked = parts.part(linked(self.function), {**COMMON, **self.options}, self.apart)
+                options = {**COMMON, **self.options, "_nrt": self.holds()}  # NRT is Numba's runtime, which counts
+                self.linked = parts.part(linked(self.function), options, self.apart)
             return self.linked
+
+    def holds(self) -> bool:
+        """Whether it makes an array, or calls a helper that does: only such parts count who holds an array.
+
+        The counts are shared by all threads. A helper that adds to one for each of many short rows waits for the other threads
+        at each, and takes ten times as long on two of them as on one.
+        """
+        if self.makes is None:
+            self.makes = any(one.holds() for one in named(self.function).values())
+        return self.makes
 
     def stamped(self) -> tuple[Any, Any, bool]:
         """What its machine code follows from: options, a function, and whether that runs while a kernel compiles."""
-        return {**COMMON, **self.options, "apart": self.apart}, self.function, False
+        return {**COMMON, **self.options, "apart": self.apart, "_nrt": self.holds()}, self.function, False
 
     def inspect(self) -> Any:
         """Which instructions the kernel was compiled to, for each combination of types that it was called with.
@@ -122,6 +136,11 @@ def device_function(function: Callable) -> Any:
     return Kernel(function)
 
 
+def making_function(function: Callable) -> Any:
+    """Declare a helper that makes an array and returns it."""
+    return Kernel(function, makes=True)
+
+
 def apart_function(function: Callable) -> Any:
     """Declare a helper each of whose pointers leads to memory of its own, so that short loops need no tests for overlaps."""
     return Kernel(function, apart=True)
@@ -144,7 +163,7 @@ class Intrinsic(Kernel):
     """A few instructions given as LLVM IR, which Numba inlines, and a Python twin that does the same without a compiler."""
 
     def __init__(self, function: Any, twin: Callable, calls: tuple[int, int] | None = None):
-        super().__init__(function)
+        super().__init__(function, makes=False)
         self.twin, self.calls = twin, calls
 
     def dispatcher(self) -> Any:
@@ -172,13 +191,18 @@ def intrinsic(twin: Callable, calls: tuple[int, int] | None = None) -> Callable:
     return lambda function: Intrinsic(function, twin, calls)
 
 
+def named(function: Any) -> dict[str, Kernel]:
+    """The lazy objects that a function's code names, by their names."""
+    code = function.__code__
+    shift = sys.version_info >= (3, 11)  # since then the lowest bit says that a call follows
+    names = {code.co_names[place >> shift] for place in operands(code, "LOAD_GLOBAL")}
+    found = {name: function.__globals__.get(name) for name in sorted(names)}
+    return {name: one for name, one in found.items() if isinstance(one, Kernel)}
+
+
 def rebound(function: Any, turn: Callable) -> Any:
     """A copy of a function in whose globals ``turn`` has replaced the lazy objects that its code names."""
-    names, code = dict(function.__globals__), function.__code__
-    shift = sys.version_info >= (3, 11)  # since then the lowest bit says that a call follows
-    for name in {code.co_names[place >> shift] for place in operands(code, "LOAD_GLOBAL")}:
-        if isinstance(names.get(name), Kernel):
-            names[name] = turn(names[name])
+    names = {**function.__globals__, **{name: turn(one) for name, one in named(function).items()}}
     copy = FunctionType(function.__code__, names, function.__name__, function.__defaults__, function.__closure__)
     return update_wrapper(copy, function)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from funcnn.kernels.cpu.compile import device_function, intrinsic
+from funcnn.kernels.cpu.compile import device_function, intrinsic, making_function
 from funcnn.kernels.cpu.facts import CHECK
 from funcnn.kernels.cpu.vector import pointer
 
@@ -57,7 +57,7 @@ def _intact_bands(scratch: Any) -> None:  # pragma: no cover, plain Python has n
 
 
 banded = CHECK and os.environ.get("NUMBA_DISABLE_JIT") != "1"  # plain Python checks every index anyway
-room: Any = device_function(_banded_room if banded else _room)
+room: Any = making_function(_banded_room if banded else _room)
 intact: Any = device_function(_intact_bands if banded else _intact)
 
 
