@@ -24,14 +24,14 @@ from funcnn.ops.base.reduction import ValuesIndices, dropped, reduction
 from funcnn.ops.base.structure import cast, permute_p, reduce, reshape_p
 from funcnn.ops.comparison import eq
 from funcnn.ops.creation import ones_like, zeros_like
-from funcnn.ops.join import cat, flip, flip_p
+from funcnn.ops.join import cat, flip
 from funcnn.ops.math import exp
 from funcnn.ops.movement import clone, slice_dim
 from funcnn.ops.reduce_cpu import by_kernel, flat
 from funcnn.ops.select import where
 
 LARGE = 1 << 12  # numbers; below, NumPy's call costs less
-COST = 0.4  # nanoseconds a number
+COST, AFFINE_COST = 0.4, 1.6  # nanoseconds a number
 
 
 def _scan(name: str, cpu: Any, vjp: Callable | None, keeps: str, dtype: Any = None) -> Primitive:
@@ -69,46 +69,50 @@ def _accumulated(ufunc: np.ufunc, kernel: Any = None) -> tuple[Implementation, .
     return (few,) if kernel is None else (host("kernel", run, UNPLANNED, when), few)
 
 
-def _reversed(t: Tensor, dim: int) -> Tensor:
-    return flip_p(t, dims=(dim,))
-
-
 def _later(t: Tensor, edge: Callable, dim: int) -> Tensor:
     """``t`` one step later along ``dim``: its last element leaves, ``edge`` (ones or zeros) enters in front."""
     return cat([edge(slice_dim(t, dim, 0, 1)), slice_dim(t, dim, 0, t._v.shape[dim] - 1)], dim)
 
 
 # ---- the affine recurrence --------------------------------------------------------------------------------------------
-def _affine(ins: list, outs: list, dim: int) -> None:
+def _plain_affine(ins: list, outs: list, dim: int, backwards: bool = False) -> None:
     a, b, s = (np.moveaxis(t, dim, 0) for t in (*ins, outs[0]))
+    if backwards:
+        a, b, s = np.roll(a[::-1], 1, 0), b[::-1], s[::-1]  # a of the step before
     s[:1] = b[:1]
     for t in range(1, len(s)):
         np.multiply(a[t : t + 1], s[t - 1 : t], out=s[t : t + 1])
         s[t] += b[t]
 
 
-def _affine_vjp(g: Tensor, ins: list, o: Tensor, dim: int) -> tuple:
+def _affine(ins: list, outs: list, dim: int, backwards: bool = False) -> None:
+    (a, b), inner = ins, numel(ins[1].shape[dim + 1 :])
+    kernels.affine_scan(
+        flat(a), flat(b), outs[0].reshape(-1), b.shape[dim], inner, backwards, workers(b.size * AFFINE_COST)
+    )
+
+
+def _affine_vjp(g: Tensor, ins: list, o: Tensor, dim: int, backwards: bool = False) -> tuple:
     if not o._v.size:
         return g, g
-    # r[t] = g[t] + a[t + 1] r[t + 1]; then db = r and da[t] = r[t] s[t - 1]
-    r = _suffix(ins[0], g, dim)
-    return lambda: mul(r, _later(o, zeros_like, dim)), r
+    r = affine_scan_p(ins[0], g, dim=dim, backwards=not backwards)
+    # forwards da[t] = r[t] s[t - 1], backwards da[t + 1] = r[t] s[t + 1]
+    return lambda: mul(_later(r, zeros_like, dim), o) if backwards else mul(r, _later(o, zeros_like, dim)), r
 
 
-# s[t] = a[t] s[t - 1] + b[t], s[-1] = 0: closed under differentiation, and under it the products stay exact at zeros.
+# s[t] = a[t] s[t - 1] + b[t], s[-1] = 0, and backwards s[t] = a[t + 1] s[t + 1] + b[t], s[n] = 0. Each is the other's transpose
+# in b, so the two are closed under differentiation, and under it the products stay exact at zeros.
 affine_scan_p = Primitive(
     "affine_scan",
-    shape=lambda a, b, dim: (b,),
-    cpu=_affine,
+    shape=lambda a, b, dim, backwards=False: (b,),
+    cpu=(
+        Implementation(_affine, lambda ins, **params: ins[1].size >= LARGE and ins[1].dtype.char in "fd"),
+        Implementation(_plain_affine),
+    ),
     vjp=_affine_vjp,
-    batch=lambda n, ins, batched, dim: affine_scan_p(*all_batched(n, ins, batched), dim=dim + 1),
+    batch=lambda n, ins, batched, dim, **params: affine_scan_p(*all_batched(n, ins, batched), dim=dim + 1, **params),
     keeps="io",
 )
-
-
-def _suffix(a: Tensor, b: Tensor, dim: int) -> Tensor:
-    """``s[t] = b[t] + a[t + 1] s[t + 1]``, from the end."""
-    return _reversed(affine_scan_p(_later(_reversed(a, dim), ones_like, dim), _reversed(b, dim), dim=dim), dim)
 
 
 # ---- sums and products ------------------------------------------------------------------------------------------------
@@ -124,7 +128,7 @@ def _cumprod_vjp(g: Tensor, ins: list, o: Tensor, dim: int) -> tuple:
     """dx[k] = prod(x[j], j < k) * sum over i >= k of g[i] * prod(x[j], k < j <= i); no division, so right at zeros too."""
     if not o._v.size:
         return (g,)
-    return (mul(_later(o, ones_like, dim), _suffix(ins[0], g, dim)),)
+    return (mul(_later(o, ones_like, dim), affine_scan_p(ins[0], g, dim=dim, backwards=True)),)
 
 
 cumprod_p = _scan("cumprod", _accumulated(np.multiply, kernels.running_product), _cumprod_vjp, keeps="io")
@@ -165,7 +169,7 @@ def _logcumsumexp_vjp(g: Tensor, ins: list, o: Tensor, dim: int) -> tuple:
     if not o._v.size:
         return (g,)
     ratio = _exp_below(_later(o, zeros_like, dim), o)  # its first element is not read
-    return (mul(_exp_below(ins[0], o), _suffix(ratio, g, dim)),)
+    return (mul(_exp_below(ins[0], o), affine_scan_p(ratio, g, dim=dim, backwards=True)),)
 
 
 logcumsumexp_p = _scan("logcumsumexp", _accumulated(np.logaddexp), _logcumsumexp_vjp, keeps="io")

@@ -38,3 +38,23 @@ def test_values_on_one_thread_and_two(shape, kernel, join, start, backwards, dty
         out = np.full_like(x, np.nan)
         kernel(x.reshape(-1), out.reshape(-1), *shape[1:], backwards, threads)
         assert out.tobytes() == expected.tobytes()
+
+
+@DTYPES
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_affine_scan(shape, backwards, dtype):
+    a, b = np.random.default_rng(1).uniform(-1, 1, (2, *shape)).astype(dtype)
+    a[:, 0, 0] = np.inf  # nothing reads it: there is no step before the first
+    expected = np.empty(shape)
+    total = np.zeros((shape[0], shape[2]))
+    for k in reversed(range(shape[1])) if backwards else range(shape[1]):
+        place = k + backwards
+        total = b[:, k] + (a[:, place].astype(np.float64) * total if 0 < place < shape[1] else 0.0)
+        expected[:, k] = total
+    for threads in (1, 2):
+        out = np.full_like(b, np.nan)
+        scan.affine_scan(a.reshape(-1), b.reshape(-1), out.reshape(-1), *shape[1:], backwards, threads)
+        np.testing.assert_allclose(
+            out, expected, 1e-6 if dtype == "float32" else 1e-13, 1e-6 if dtype == "float32" else 1e-14
+        )

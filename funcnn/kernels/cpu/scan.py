@@ -1,4 +1,4 @@
-"""Running sums and products along one axis of a contiguous array (OUTER, N, INNER), forwards or backwards.
+"""Running sums, products and affine recurrences along one axis of a contiguous array (OUTER, N, INNER), forwards or backwards.
 
 The accumulator is float64. A running sum waits for each addition, so contiguous rows (INNER = 1) go four at a time, and
 columns up to ``WIDTH`` at a time with an accumulator each in the first-level cache. Every number is read and written once;
@@ -10,11 +10,11 @@ from __future__ import annotations
 import numpy as np
 
 from funcnn.kernels.cpu.bits import like
-from funcnn.kernels.cpu.compile import kernel_from
+from funcnn.kernels.cpu.compile import device_function, kernel, kernel_from
 from funcnn.kernels.cpu.facts import Facts
 from funcnn.kernels.cpu.parallel import parallel_for
 from funcnn.kernels.cpu.reduce import WIDTH, accumulators, plus, times
-from funcnn.kernels.cpu.vector import pointer
+from funcnn.kernels.cpu.vector import pointer, shift
 
 CHUNK = 1 << 16  # numbers that a chunk of rows has at least
 
@@ -69,3 +69,53 @@ def running(name, start, join):
 
 
 running_sum, running_product = running("running_sum", 0.0, plus), running("running_product", 1.0, times)
+
+
+# ---- the affine recurrence ----------------------------------------------------------------------------------------------
+@kernel(touches={"a": lambda b: b.size, "out": lambda b: b.size})
+def affine_scan(a, b, out, n, inner, backwards, threads):
+    """out[o, k, i] = b[o, k, i] + a[o, k, i] out[o, k - 1, i], or, ``backwards``, b[o, k] + a[o, k + 1] out[o, k + 1]; flat.
+
+    The first step, or the last, is that of b alone.
+    """
+    if inner == 1:
+        group = (CHUNK + n - 1) // n
+        parallel_for(affine_rows, (b.size // n + group - 1) // group, threads, (a, b, out, n, group, backwards))
+    else:
+        chunks = b.size // (n * inner) * ((inner + WIDTH - 1) // WIDTH)
+        parallel_for(affine_columns, chunks, threads, (a, b, out, n, inner, backwards))
+
+
+@device_function
+def affine_rows(chunk, worker, a, b, out, n, group, backwards):
+    """A group of contiguous rows."""
+    first, step = (n - 1, -1) if backwards else (0, 1)
+    for r in range(chunk * group, min((chunk + 1) * group, b.size // n)):
+        p, q, s = pointer(a, r * n + backwards), pointer(b, r * n), pointer(out, r * n)
+        total = np.float64(q[first])
+        s[first] = q[first]
+        for i in range(1, n):
+            k = first + i * step
+            total = np.float64(q[k]) + np.float64(p[k]) * total
+            s[k] = like(out[0], total)
+
+
+@device_function
+def affine_columns(chunk, worker, a, b, out, n, inner, backwards):
+    """Up to WIDTH columns of one OUTER."""
+    pieces = (inner + WIDTH - 1) // WIDTH
+    left = chunk % pieces * WIDTH
+    columns = min(WIDTH, inner - left)
+    totals = accumulators(np.float64(0))
+    first, step = (n - 1, -1) if backwards else (0, 1)
+    place = (chunk // pieces * n + first) * inner + left
+    q, s = pointer(b, place), pointer(out, place)
+    for i in range(columns):
+        totals[i] = np.float64(q[i])
+        s[i] = q[i]
+    for j in range(1, n):
+        place += step * inner
+        p, q, s = shift(pointer(a, place), inner if backwards else 0), pointer(b, place), pointer(out, place)
+        for i in range(columns):
+            totals[i] = np.float64(q[i]) + np.float64(p[i]) * totals[i]
+            s[i] = like(out[0], totals[i])
