@@ -12,7 +12,6 @@ from funcnn.core import dtypes
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu import reduce as kernels
-from funcnn.kernels.implementation import NUMPY, UNPLANNED, host
 from funcnn.ops.along import gather
 from funcnn.ops.arithmetic import add, mul, sub
 from funcnn.ops.base.batching import all_batched
@@ -25,7 +24,7 @@ from funcnn.ops.comparison import gt, isnan
 from funcnn.ops.creation import ones_like
 from funcnn.ops.movement import clone, reshape
 from funcnn.ops.reduce import sum as sum_
-from funcnn.ops.reduce_cpu import by_kernel, pays, plain_extremum, spread_extremum
+from funcnn.ops.reduce_cpu import EXTREMUM_GRAD, argument, by_kernel
 from funcnn.ops.select import where
 from funcnn.ops.sort import argsort
 
@@ -49,10 +48,7 @@ def _extremum_grad_vjp(c: Tensor, ins: list, o: Tensor, axes: tuple, spoilt: boo
 extremum_grad_p = Primitive(
     "extremum_grad",
     shape=lambda g, x, top, axes, spoilt: (x,),
-    cpu=(
-        host("kernel", spread_extremum, UNPLANNED, lambda ins, axes, spoilt: ins[1].contiguous and pays(ins[1:], axes)),
-        host("numpy", plain_extremum, NUMPY),
-    ),
+    cpu=EXTREMUM_GRAD,
     vjp=_extremum_grad_vjp,
     batch=lambda n, ins, batched, axes, spoilt: extremum_grad_p(
         *all_batched(n, ins, batched), axes=tuple(a + 1 for a in axes), spoilt=spoilt
@@ -64,7 +60,7 @@ def _extreme(name: str, function: np.ufunc, sign: float, vjp: Callable) -> Primi
     def run(x: np.ndarray, axes: tuple, out: np.ndarray) -> None:
         function.reduce(x, axes, out=out)
 
-    return reduction(name, run, vjp, "io", empty=False, fast=by_kernel(kernels.largest, sign))
+    return reduction(name, run, vjp, "io", empty=False, fast=by_kernel(kernels.largest, sign, wide=False))
 
 
 amax_p = _extreme("amax", np.maximum, 1.0, _slice_extremum_vjp)
@@ -91,14 +87,14 @@ def aminmax(input: Any, *, dim: int | None = None, keepdim: bool = False) -> Min
     return MinMax(amin(input, dim, keepdim), amax(input, dim, keepdim))
 
 
-def _arg(name: str, loop: Callable) -> Primitive:
+def _arg(name: str, loop: Callable, sign: float) -> Primitive:
     def run(x: np.ndarray, axes: tuple, out: np.ndarray) -> None:
         out[...] = loop(x, axis=axes[0])
 
-    return reduction(name, run, None, "", dtype=dtypes.int64, empty=False)
+    return reduction(name, run, None, "", dtype=dtypes.int64, empty=False, fast=(argument(sign),))
 
 
-argmax_p, argmin_p = _arg("argmax", np.argmax), _arg("argmin", np.argmin)
+argmax_p, argmin_p = _arg("argmax", np.argmax, 1.0), _arg("argmin", np.argmin, -1.0)
 
 
 def _argument(prim: Primitive, input: Any, dim: int | None, keepdim: bool) -> Tensor:

@@ -106,8 +106,8 @@ affine_scan_p = Primitive(
     "affine_scan",
     shape=lambda a, b, dim, backwards=False: (b,),
     cpu=(
-        Implementation(_affine, lambda ins, **params: ins[1].size >= LARGE and ins[1].dtype.char in "fd"),
-        Implementation(_plain_affine),
+        host("kernel", _affine, UNPLANNED, lambda ins, **params: ins[1].size >= LARGE and ins[1].dtype.char in "fd"),
+        host("numpy", _plain_affine, NUMPY),
     ),
     vjp=_affine_vjp,
     batch=lambda n, ins, batched, dim, **params: affine_scan_p(*all_batched(n, ins, batched), dim=dim + 1, **params),

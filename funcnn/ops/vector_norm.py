@@ -10,7 +10,6 @@ import numpy as np
 from funcnn.core import dtypes
 from funcnn.core.errors import DTypeError
 from funcnn.core.tensor import Tensor, constant
-from funcnn.kernels.implementation import UNPLANNED, host
 from funcnn.ops.arithmetic import abs as abs_
 from funcnn.ops.arithmetic import mul, zero_safe
 from funcnn.ops.base.dims import count_over
@@ -22,7 +21,7 @@ from funcnn.ops.extrema import amax, amin
 from funcnn.ops.math import pow as power
 from funcnn.ops.math import sqrt
 from funcnn.ops.reduce import sum as sum_
-from funcnn.ops.reduce_cpu import blocked_sum, pays, sum_of_squares
+from funcnn.ops.reduce_cpu import SQUARES, blocked_sum
 from funcnn.ops.select import where
 
 sum_of_squares_p = reduction(
@@ -30,7 +29,7 @@ sum_of_squares_p = reduction(
     lambda x, axes, out: blocked_sum(np.square(x), axes, out),
     lambda g, ins, o, axes: (mul(ins[0], spread(mul(g, 2.0), ins[0]._v.shape, axes)),),
     keeps="i",
-    fast=host("kernel", sum_of_squares, UNPLANNED, pays),
+    fast=SQUARES,
 )
 
 

@@ -8,7 +8,7 @@ import os
 import numpy as np
 import pytest
 
-from funcnn.kernels.cpu import reduce, reduce_back
+from funcnn.kernels.cpu import argument, reduce, reduce_back
 
 PLAIN = os.environ.get("NUMBA_DISABLE_JIT") == "1"  # a run is added up one by one then, not in 64 lanes
 SINGLE = 1e-5 if PLAIN else 5e-7
@@ -158,7 +158,9 @@ def test_spread_over(shape, dtype):
 
 
 @pytest.mark.skipif(PLAIN, reason="too many numbers for plain Python")
-@pytest.mark.parametrize("shape", [(3, 7, 9000, 1), (2, 3, 50, 700), (1, 40_000, 3, 1), (1, 2, 40_000, 3)])
+@pytest.mark.parametrize(
+    "shape", [(3, 7, 9000, 1), (2, 3, 50, 700), (1, 40_000, 3, 1), (1, 2, 40_000, 3), (1, 9, 17, 1), (2, 3, 900, 17)]
+)
 def test_spread_over_many_chunks(shape):
     y, x = numbers((1, shape[1], 1, shape[3]), "float32"), np.full(shape, np.nan, "float32")
     reduce_back.spread_over(y.reshape(-1), x.reshape(-1), reduce.plan(*shape), 2)
@@ -181,3 +183,20 @@ def test_spread_extremum(shape, dtype):
         np.testing.assert_allclose(dx, np.where(tells, g / tells.sum((0, 2), keepdims=True), 0), 1e-6)
         made.append(dx.tobytes())
     assert made[0] == made[1]
+
+
+# ---- places -------------------------------------------------------------------------------------------------------------
+@DTYPES
+@pytest.mark.parametrize(
+    "shape", [(5, 3, 1), (3, 64, 1), (2, 200, 1), (300, 7, 1), (2, 9, 5), (1, 40, 600), (1, 1, 4), (4, 1, 1)]
+)
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_argument(shape, sign, dtype):
+    """The first of equals, of NaN, and of infinities."""
+    x = np.random.default_rng(2).integers(-3, 4, shape).astype(dtype)
+    x[0, shape[1] // 2 :, 0] = np.nan
+    x[-1, :, -1] = -np.inf * sign
+    for threads in (1, 2):
+        out = np.full((shape[0], shape[2]), -1)
+        argument.argument(x.reshape(-1), out.reshape(-1), *shape[1:], sign, threads)
+        np.testing.assert_array_equal(out, (x * sign).argmax(1))

@@ -36,9 +36,9 @@ SWEPT = {
         "kernels.cpu.memory": ("SMALLEST",),
     },
     "reduction": {
-        "ops.reduce_cpu": ("LARGE", "FEW", "SPREAD", "_BLOCK"), "kernels.cpu.reduce_back": ("SPREAD",),
-        "kernels.cpu.reduce": ("RUN", "ROWS", "WIDTH", "LANES", "CHUNK"), "ops.softmax_cpu": ("CHUNK", "WIDTH"),
-        "kernels.cpu.softmax": ("PIECE",),
+        "ops.reduce_cpu": ("LARGE", "FEW", "SPREAD", "_BLOCK"), "kernels.cpu.reduce_back": ("SPREAD", "COPIED"),
+        "kernels.cpu.reduce": ("RUN", "ROWS", "WIDTH", "LANES", "CHUNK"), "kernels.cpu.argument": ("BLOCK", "CHUNK"),
+        "ops.softmax_cpu": ("CHUNK", "LEAST", "WIDTH"), "kernels.cpu.softmax_rows": ("PIECE", "SHORT", "PAD"),
     },
     "copy": {"ops.copies": ("LARGE",), "kernels.cpu.permute": ("BLOCK",), "ops.embedding": ("CHUNK", "RANGE")},
     "scan": {"ops.scan": ("LARGE",), "kernels.cpu.scan": ("CHUNK",)},
@@ -55,8 +55,9 @@ OTHERS = {  # families with sweeps of their own, in tests of their kernels
     "winograd",
 }  # fmt: skip
 NO_SIZES = {  # what is no size of an operation
-    ("activation", "SATURATED"), ("evaluation", "PLANNED"), ("check", "BAND"), ("check", "LINE"), ("draw", "SCRATCH"), ("parallel", "SHARES"),
-    ("pool_code", "*"), ("room", "WIDE"), ("stream", "LINE"), ("threads", "WORTHWHILE"),
+    ("activation", "SATURATED"), ("evaluation", "PLANNED"), ("check", "BAND"), ("check", "LINE"), ("draw", "SCRATCH"),
+    ("parallel", "SHARES"), ("pool_code", "*"), ("room", "WIDE"), ("softmax_cpu", "ROW_NS"), ("stream", "LINE"),
+    ("threads", "WORTHWHILE"),
 }  # fmt: skip
 
 

@@ -11,9 +11,11 @@ from funcnn.kernels.cpu.bits import like
 from funcnn.kernels.cpu.compile import device_function, kernel
 from funcnn.kernels.cpu.parallel import parallel_for
 from funcnn.kernels.cpu.reduce import WIDTH, accumulators
+from funcnn.kernels.cpu.rows import copy_row, fill_row
 from funcnn.kernels.cpu.vector import pointer, shift
 
 SPREAD = 1 << 15  # numbers of a chunk
+COPIED = 1 << 10  # numbers that are copied at once
 
 
 @kernel(touches={"y": lambda plan: int(plan[1] * plan[3])})
@@ -24,23 +26,28 @@ def spread_over(y, x, plan, threads):
 
 @device_function
 def spread_chunk(chunk, worker, y, x, plan):
-    """The numbers of one chunk, segment after segment (C, D)."""
+    """The numbers of one chunk, segment after segment (C, D). Within one, rows of D are copied from what is written already:
+    one row, two, four, up to ``COPIED`` numbers."""
     b, c, d = plan[1], plan[2], plan[3]
     at, last = chunk * SPREAD, min((chunk + 1) * SPREAD, x.size)
+    segment = at // (c * d)
     while at < last:
-        segment = at // (c * d)
-        end, source = min(last, (segment + 1) * c * d), pointer(y, segment % b * d)
+        end, source, p = min(last, (segment + 1) * c * d), pointer(y, segment % b * d), pointer(x, at)
+        count = end - at
         if d == 1:
-            p, number = pointer(x, at), source[0]
-            for k in range(end - at):
-                p[k] = number
-            at = end
-        while at < end:
-            p, q = pointer(x, at), shift(source, at % d)
-            n = min(d - at % d, end - at)
-            for k in range(n):
-                p[k] = q[k]
-            at += n
+            fill_row(p, count, source[0])
+        else:
+            turn = at % d
+            done = min(d - turn, count)
+            copy_row(p, shift(source, turn), done)
+            copy_row(shift(p, done), source, min(turn, count - done))
+            done = min(d, count)
+            while done < count:
+                more = min(done, count - done, max(d, COPIED // d * d))
+                copy_row(shift(p, done), p, more)
+                done += more
+        at = end
+        segment += 1
 
 
 @device_function

@@ -45,11 +45,11 @@ def reduction(
     keeps: str,
     dtype: Any = None,
     empty: bool = True,
-    fast: Implementation | None = None,
+    fast: tuple[Implementation, ...] = (),
 ) -> Primitive:
     """A primitive reducing over ``axes``.
 
-    loop: ``(array, axes, out)``. empty: defined for no elements at all. fast: the implementation where it applies.
+    loop: ``(array, axes, out)``. empty: defined for no elements at all. fast: implementations where they apply.
     """
     plain = host("numpy", lambda ins, outs, axes: loop(ins[0], axes, outs[0]), NUMPY)
 
@@ -63,7 +63,7 @@ def reduction(
     prim = Primitive(
         name,
         shape,
-        cpu=(plain,) if fast is None else (fast, plain),
+        cpu=(*fast, plain),
         vjp=vjp,
         batch=lambda n, ins, batched, axes: prim(ins[0], axes=tuple(a + 1 for a in axes)),
         keeps=keeps,
