@@ -110,7 +110,8 @@ def elementwise(name: str, *shape: int, **options: Any) -> Row:
 
     def row(lib: Any) -> Case:
         x = leaf(lib, *shape)
-        return differentiable(lib, lambda: getattr(lib.nn.functional, name)(x, **options), [x])
+        of = lib.nn.functional if hasattr(lib.nn.functional, name) else lib
+        return differentiable(lib, lambda: getattr(of, name)(x, **options), [x])
 
     return row
 
@@ -388,6 +389,18 @@ EXTRA: dict[str, Row] = {
         for shape, dim in (((16, 64, 56, 56), (0, 2, 3)), ((4096, 1000), 1))
     },
     "rms_norm 4096x768": norm("rms_norm", (4096, 768), (768,), weights=(768,)),
+    **{f"{name} 8192x17": elementwise(name, 8192, 17, dim=-1) for name in ("softmax", "log_softmax")},
+    **{f"{name} 8192x17": norm(name, (8192, 17), (17,)) for name in ("layer_norm", "rms_norm")},
+    **{
+        f"{name} {'x'.join(map(str, shape))} over {str(dim).replace(' ', '')}": reduction(name, shape, dim)
+        for name in ("sum", "amax")
+        for shape, dim in (((16, 64, 28, 28), 1), ((16, 64, 28, 28), (1, 3)), ((1000, 777), 0), ((20_000, 17), 1))
+    },
+    **{
+        f"{name} 1000x777 along {dim}": elementwise(name, 1000, 777, dim=dim)
+        for name in ("cumsum", "cumprod")
+        for dim in (0, 1)
+    },
 }
 
 ROWS = {**MAIN, **EXTRA}
