@@ -28,6 +28,7 @@ SHORTFALLS: dict[str, str] = {
     "conv_transpose2d 4x256x32x32 -> 128 k3 s2 p1 op1": "the weight gradient's dot tiles load ten vectors for 24 multiply-adds",
     "max_pool2d 16x64x112x112 k3 s2 p1": "recorded, nine taps are compared one after the other, and an index goes with each "
     "maximum; the gradient clears an image and scatters to it number by number",
+    "avg_pool2d 16x64x7x7 k3 s3": "8 of 22 us are Python, the rest one thread that adds 37,000 numbers",
     "avg_pool2d 16x64x112x112 k3 s2 p1": "backward, a row of 112 numbers takes 150 cycles of short loops over one or two taps",
     "adaptive_avg_pool2d 16x512x7x7 -> 1": "10 of 30 us are Python; 49 pixels a window fill no whole vectors",
     "batch_norm 16x64x56x56, training": "statistics read x once and the result reads it again, from memory",
