@@ -16,6 +16,7 @@ from funcnn.core.evaluation import planned
 from funcnn.core.graph import Node, track
 from funcnn.core.preference import prefer
 from funcnn.core.tensor import Tensor, alias, refresh, wrap
+from funcnn.kernels.cpu.launching import Refused
 from funcnn.kernels.cpu.memory import empty
 from funcnn.kernels.implementation import Implementation, host
 
@@ -38,6 +39,8 @@ class Primitive:
     view: ``(array, **params) -> array`` sharing memory, in place of ``cpu``; ``unview(base, new, **params)`` writes back.
     may_copy: whether ``view`` shares memory only for some strides of its input.
     check: ``(ins, **params)`` raises on bad values (an index out of range) before a kernel runs.
+    refuse: ``(meaning, words, ins, **params) -> exception`` for a kernel's refusal: what its plan says of the status code,
+        and the words (code, operand, position, value). None: ``ValueError``.
     effect: whether running it does something besides computing its outputs (a call back into Python): then a compiler
         keeps each application, in their order.
     unused: ``(used, params) -> (primitive, params) | None``: what computes only the outputs whose ``used`` is True, as a
@@ -58,6 +61,7 @@ class Primitive:
     unview: Callable | None = None
     may_copy: bool = False
     check: Callable | None = None
+    refuse: Callable | None = None
     effect: bool = False
     unused: Callable | None = None
     flops: Callable | None = None
@@ -130,7 +134,10 @@ def evaluate(prim: Primitive, values: list, params: dict, where: Any = None, pla
         return [prim.view(*values, **params)]
     outs = [empty(shape, dtype) for shape, dtype in made.outs]
     if not made.host:
-        made.run(values, outs)  # type: ignore[misc]
+        try:
+            made.run(values, outs)  # type: ignore[misc]
+        except Refused as refusal:
+            raise _refused(prim, refusal, values, params) from None
         return outs
     before, token = _errors(), None
     try:
@@ -211,6 +218,13 @@ def apply_vjp(node: Node, g: Any) -> tuple:
     if prim.vjp is None:
         raise GradientError(f"backward: {prim.name} has no derivative; detach() its input if none is wanted")
     return prim.vjp(g, node.arguments(), node.results(ctx.grad), **node.params)
+
+
+def _refused(prim: Primitive, refusal: Refused, values: list, params: dict) -> Exception:
+    meaning, words = refusal.meaning, refusal.words
+    if prim.refuse is not None:
+        return prim.refuse(meaning, words, values, **params)
+    return ValueError(f"{prim.name}: {meaning}; operand {words[1]}, element {words[2]}: {words[3]}")
 
 
 def _unreadable(prim: Primitive, value: Any) -> str:

@@ -101,11 +101,13 @@ class Implementation:
 
     It reads no numbers and no ambient state, allocates nothing, and is asked once for each kind of operands.
     pays: ``pays(operands, params)`` says whether it is chosen where it applies and later ones may apply, too; by default it is.
+    reason: of a host implementation, why it is one.
     """
 
     name: str
     plan: Callable[[tuple[Operand, ...], dict[str, Any]], LaunchPlan | HostPlan | None]
     pays: Callable[[tuple[Operand, ...], dict[str, Any]], bool] | None = None
+    reason: str | None = None
 
 
 def host(
@@ -123,5 +125,5 @@ def host(
     made = HostPlan(run, reason)
     chosen = None if pays is None else lambda operands, params: pays(operands, **params)
     if applies is None:
-        return Implementation(name, lambda operands, params: made, chosen)
-    return Implementation(name, lambda operands, params: made if applies(operands, **params) else None, chosen)
+        return Implementation(name, lambda operands, params: made, chosen, reason)
+    return Implementation(name, lambda operands, params: made if applies(operands, **params) else None, chosen, reason)

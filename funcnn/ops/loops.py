@@ -99,11 +99,15 @@ def _half(kernel: Any) -> Callable:
     return run
 
 
+def _is_half(operands: tuple[Operand, ...], **params: Any) -> bool:
+    return operands[0].dtype == np.float16
+
+
 def looped(kernel: Any, nanoseconds: float) -> tuple[Implementation, ...]:
     """The implementations by an elementwise kernel of so many nanoseconds an element; half precision goes through float32."""
     return (
         Implementation("kernel", lambda operands, params: loop_plan(kernel, nanoseconds, operands, params)),
-        host("half", _half(kernel), "half precision is computed in float32"),
+        host("half", _half(kernel), "half precision is computed in float32", _is_half),
     )
 
 

@@ -84,7 +84,7 @@ max_pool_p = Primitive(
         host(
             "integers", pool_integers.max_pool, "integers have no kernel", lambda ins, **where: ins[0].dtype.kind != "f"
         ),
-        host("kernel", pool_cpu.max_pool, UNPLANNED),
+        host("kernel", pool_cpu.max_pool, UNPLANNED, lambda ins, **where: ins[0].dtype.kind == "f"),
     ),
     vjp=scatter_vjp,
     batch=lambda n, ins, batched, **where: folded(max_pool_p, n, ins, batched, **where),

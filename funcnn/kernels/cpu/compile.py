@@ -26,6 +26,7 @@ from funcnn.kernels.cpu.facts import CHECK, NO_FACTS, Facts
 from funcnn.kernels.cpu.stamp import operands
 from funcnn.kernels.cpu.writes import refuse_read_only
 from funcnn.kernels.interrupts import Leaving, uninterrupted
+from funcnn.kernels.names import kernel_of, name_of
 
 FASTMATH = {"nsz", "arcp", "contract", "afn", "reassoc"}  # NaN and inf survive, unlike with fastmath=True
 COMMON = {"nogil": True, "error_model": "numpy"}
@@ -58,6 +59,10 @@ class Kernel:
             for outermost in [*around.values()][-1:]:
                 return outermost(self, args)
         return self.compiled(*args)
+
+    def __reduce__(self) -> tuple:
+        """Sent to another process by its name."""
+        return kernel_of, (name_of(self),)
 
     def dispatcher(self) -> Any:
         """The dispatcher that Python calls, made on first use after those of the helpers that the function names."""

@@ -36,8 +36,7 @@ def compare_lengths(plan: LaunchPlan, ins: tuple, outs: tuple, shapes: dict) -> 
         key: shape if shape is not None else (plan.scratch[key[1]].size * available(),) for key, shape in shapes.items()
     }
     for launch in plan.launches:
-        if launch.kernel.facts.touches:
-            _compare(launch, tuple(_known(arg, launch, plan, lengths, dtypes) for arg in launch.args))
+        _compare(launch, tuple(_known(arg, launch, plan, lengths, dtypes) for arg in launch.args))
 
 
 def _known(arg: Any, launch: Launch, plan: LaunchPlan, lengths: dict, dtypes: dict) -> Any:
