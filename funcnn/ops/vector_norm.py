@@ -1,4 +1,4 @@
-"""The p-norms of vectors."""
+"""The p-norms of vectors, and of matrices the nuclear norm."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from funcnn.ops.math import sqrt
 from funcnn.ops.reduce import sum as sum_
 from funcnn.ops.reduce_cpu import SQUARES, blocked_sum
 from funcnn.ops.select import where
+from funcnn.ops.svd import nuclear_norm
 
 sum_of_squares_p = reduction(
     "sum_of_squares",
@@ -34,14 +35,19 @@ sum_of_squares_p = reduction(
 
 
 def norm(input: Any, p: Any = "fro", dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Tensor:
-    """The p-norm over ``dim``: ``sum(|x| ** p) ** (1 / p)``; "fro" is 2; inf and -inf are extrema; 0 counts non-zeros."""
+    """The p-norm over ``dim``: ``sum(|x| ** p) ** (1 / p)``; "fro" is 2; inf and -inf are extrema; 0 counts non-zeros.
+
+    "nuc" is the nuclear norm of matrices, the sum of their singular values, over two dimensions.
+    """
     x = to_tensor(input)
     x = require_floating("norm", x if dtype is None else cast(x, dtypes.as_dtype(dtype)))
     if x._v.dtype == dtypes.float16:  # whose powers could overflow
         return cast(norm(cast(x, dtypes.float32), p, dim, keepdim), dtypes.float16)
+    if p == "nuc":
+        return nuclear_norm(x, dim, keepdim)
     p = 2 if p is None or p == "fro" else p
     if not isinstance(p, (int, float)):
-        raise DTypeError(f"norm: p must be a number or 'fro', got {p!r}")
+        raise DTypeError(f"norm: p must be a number, 'fro' or 'nuc', got {p!r}")
     if p in (math.inf, -math.inf):
         return (amax if p > 0 else amin)(abs_(x), dim, keepdim)
     if p == 0:

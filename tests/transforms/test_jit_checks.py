@@ -32,6 +32,7 @@ REFUSED: dict[str, tuple[Callable, tuple]] = {
     "bernoulli": (lambda x: fn.bernoulli(x * 9), (ROWS,)),
     "multinomial": (lambda x: fn.multinomial(x - 9, 1), (ROWS,)),
     "normal": (lambda x: fn.normal(x, x - 9), (ROWS,)),
+    "svd": (lambda x: fn.norm(x / 0.0, "nuc"), (ROWS,)),
     "masked_scatter": (lambda x, i: x.masked_scatter(x > 0, i.float()), (ROWS, WIDE)),
 }
 
