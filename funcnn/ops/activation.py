@@ -20,12 +20,14 @@ from funcnn.ops import random
 from funcnn.ops.arithmetic import abs as abs_
 from funcnn.ops.arithmetic import add, mul, neg, sub, true_divide
 from funcnn.ops.base.batching import all_batched
+from funcnn.ops.base.declare import binary
 from funcnn.ops.base.dims import normalize_dim
 from funcnn.ops.base.promote import to_tensor
 from funcnn.ops.comparison import ge, gt, le, lt
 from funcnn.ops.curves import activation
 from funcnn.ops.generator import next_key
 from funcnn.ops.inplace import replaced
+from funcnn.ops.loops import pairwise
 from funcnn.ops.math import exp, sigmoid, tanh
 from funcnn.ops.math import relu as _relu
 from funcnn.ops.movement import reshape, slice_dim
@@ -89,6 +91,21 @@ leaky_relu_p = activation("leaky_relu", kernels.leaky_relu, kernels.leaky_relu_g
 hardswish_p = activation("hardswish", kernels.hardswish, kernels.hardswish_grad, 0.2, _hardswish_curve)
 
 
+def _prelu_rows(x: np.ndarray, w: np.ndarray, out: np.ndarray) -> None:
+    np.multiply(x, w, out)
+    np.copyto(out, x, where=np.greater(x, 0.0))
+
+
+_prelu = binary(
+    "prelu",
+    pairwise("prelu", numpy=_prelu_rows, least=1 << 10),
+    lambda g, x, w, o: where(gt(x, 0.0), g, mul(g, w)),
+    lambda g, x, w, o: mul(g, where(gt(x, 0.0), 0.0, x)),  # of infinity above 0 no NaN
+    "``x`` above 0, ``w * x`` below.",
+    kinds="f",
+)
+
+
 # ---- activations: with ``inplace`` the input takes over the result -----------------------------------------------------
 def relu(input: Any, inplace: bool = False) -> Tensor:
     """``max(0, x)``."""
@@ -119,9 +136,9 @@ def prelu(input: Any, weight: Any) -> Tensor:
                 f"prelu: {w._v.size} weights for an input of shape {tuple(x.shape)}; expected one per channel"
             )
         w = reshape(w, (w._v.size, *(1,) * (x.ndim - 2)))
-    above = gt(x, 0.0)
-    below = where(above, 0.0, x)  # of infinity no NaN reaches the weight's derivative
-    return where(above, x, mul(below, w))
+    elif w.ndim:
+        w = reshape(w, ())  # a lone number, which the loop over all of x takes
+    return _prelu(x, w)
 
 
 def elu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Tensor:

@@ -160,15 +160,15 @@ def _strip_plan(kernel: Any, nanoseconds: float, operands: tuple[Operand, ...], 
     return LaunchPlan((launch,), (CONTIGUOUS, CONTIGUOUS), (Output(shares=(first,)),), cost=Cost(x.size, moved, work))
 
 
-def pairwise(name: str, cost: float = 0.08, numpy: str = "", least: float | None = None) -> tuple[Implementation, ...]:
-    """Implementations of a function of two inputs: for large ones its kernels, else NumPy's function.
+def pairwise(
+    name: str, cost: float = 0.08, numpy: str | Callable = "", least: float | None = None
+) -> tuple[Implementation, ...]:
+    """Implementations of a function of two inputs: for large ones its kernels, else NumPy's function, or ``numpy(x, y, out)``.
 
     There is one for inputs that are alike and may be one for an array and a vector along its axes, or the two exchanged.
     """
-    function = getattr(np, numpy or name)
-    loop, plain = with_kernel(
-        getattr(kernels, name), cost, lambda ins, outs: function(ins[0], ins[1], out=outs[0]), least
-    )
+    function = numpy if callable(numpy) else getattr(np, numpy or name)
+    loop, plain = with_kernel(getattr(kernels, name), cost, lambda ins, outs: function(ins[0], ins[1], outs[0]), least)
     strip = getattr(broadcast, name + "_strip", None)
     if strip is None:
         return loop, plain

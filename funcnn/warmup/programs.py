@@ -165,6 +165,7 @@ def _scalars(dtype: str) -> list:
 def _vectors(dtype: str) -> list:
     x, row, column = _leaf(dtype, 1024, MANY >> 10), _leaf(dtype, MANY >> 10), _leaf(dtype, 1024, 1)
     made = [x + row, x - row, x * row, x / row, x * column, row + x, fn.where(x > row, x, 0.5), x.t().contiguous()]
+    made += [F.prelu(x, row), F.prelu(x, row[:1])]
     return [t.detach().numpy() for y in made for t in _both_ways(y)]
 
 

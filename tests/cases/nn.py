@@ -107,6 +107,7 @@ ROWS = [
     both("hard_family", lambda m, x: [getattr(m.nn.functional, name)(x * 1.7) for name in
          ("hardtanh", "relu6", "hardsigmoid", "hardswish", "hardshrink", "softshrink")], Arr((3, 4), distinct=True), rtol=LOOSE),
     both("prelu", _f("prelu"), Arr((2, 3, 2), distinct=True), Arr((3,))),
+    both("prelu_one", _f("prelu"), Arr((2, 3, 2), distinct=True), Arr((1,))),
     both("threshold", _f("threshold", 0.1, 2.0), Arr((3, 4), distinct=True)),
     both("glu", _f("glu", 1), Arr((3, 4)), rtol=LOOSE),
 ]  # fmt: skip

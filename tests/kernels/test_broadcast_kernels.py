@@ -11,7 +11,8 @@ from funcnn.kernels.cpu.permute import turn_planes
 from tests.plain import sized
 
 DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])
-STRIPS = {"add_strip": np.add, "sub_strip": np.subtract, "mul_strip": np.multiply, "div_strip": np.divide}
+STRIPS = {"add_strip": np.add, "sub_strip": np.subtract, "mul_strip": np.multiply, "div_strip": np.divide,
+          "prelu_strip": lambda x, w: np.where(x > 0, x, x * w)}  # fmt: skip
 # (A, B, C) where the vector lies along B: rows, columns, runs and vectors longer than a chunk
 SHAPES = [(5, 17, 1), (1, 6, 20), (3, 4, 33), *sized([(2, CHUNK + 9, 1), (2, 3, CHUNK + 9), (900, 64, 1)], [])]
 

@@ -35,6 +35,16 @@ def test_circular_padding_crops_first() -> None:
             F.pad(x, (1, 1, 1, 1), mode)
 
 
+@pytest.mark.parametrize("shape", [(3, 4), (2, 4, 3), (300, 4, 40)])
+@pytest.mark.parametrize("weights", [(0.25,), (0.25, -2.0, np.inf, np.nan)])
+def test_prelu_at_infinity_and_nan(shape: tuple, weights: tuple) -> None:
+    torch = pytest.importorskip("torch")
+    x = np.resize(np.array([1.5, -2.0, np.inf, -np.inf, np.nan, 0.0, -0.0], np.float32), shape)
+    w = np.array(weights, np.float32)
+    expected = torch.nn.functional.prelu(torch.tensor(x), torch.tensor(w)).numpy()
+    np.testing.assert_array_equal(F.prelu(fn.tensor(x), fn.tensor(w)).numpy(), expected)
+
+
 def test_the_slope_of_prelu_sees_no_infinity_above_0() -> None:
     w = fn.tensor(np.float32([0.25]), requires_grad=True)
     F.prelu(fn.tensor([np.inf, -2.0]), w).sum().backward()

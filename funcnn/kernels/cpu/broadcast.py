@@ -18,6 +18,7 @@ from funcnn.kernels.cpu.elementwise import (
     div_scalar,
     mul_scalar,
     one_or_all,
+    prelu_scalar,
     sub_scalar,
 )
 from funcnn.kernels.cpu.facts import Facts
@@ -57,6 +58,7 @@ def strip(name, scalar):
 
 
 add_strip, sub_strip = strip("add_strip", add_scalar), strip("sub_strip", sub_scalar)
+prelu_strip = strip("prelu_strip", prelu_scalar)
 mul_strip, div_strip = strip("mul_strip", mul_scalar), strip("div_strip", div_scalar)
 
 

@@ -130,6 +130,12 @@ def div_scalar(x, y):
 
 
 @exact_function
+def prelu_scalar(x, w):
+    """x for x > 0, else w x."""
+    return x if x > like(x, 0.0) else x * w
+
+
+@exact_function
 def maximum_scalar(x, y):
     """The larger; NaN wins."""
     larger = x if x > y else y
@@ -198,6 +204,7 @@ def clamp_grad_scalar(g, x, low, high):
 
 add, sub, mul = loop2("add", add_scalar), loop2("sub", sub_scalar), loop2("mul", mul_scalar)
 div, neg = loop2("div", div_scalar), loop1("neg", neg_scalar)
+prelu = loop2("prelu", prelu_scalar)
 maximum, minimum = loop2("maximum", maximum_scalar), loop2("minimum", minimum_scalar)
 absolute, sign = loop1("absolute", abs_scalar), loop1("sign", sign_scalar)
 square, sqrt, rsqrt = loop1("square", square_scalar), loop1("sqrt", sqrt_scalar), loop1("rsqrt", rsqrt_scalar)
