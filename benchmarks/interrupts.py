@@ -1,4 +1,4 @@
-"""Interrupts at random instants: ``python -m benchmarks.interrupts [--count 2000] [--processes 200] [--seed 0]``.
+"""Interrupts at random instants: ``python -m benchmarks.interrupts [--count 1900] [--processes 100] [--seed 0]``.
 
 Whatever runs (operations in place, gradients, tracing, replay, training eager and compiled, and in fresh processes the import,
 compiling and loading), an exception is raised at a random instant of it. Afterwards
@@ -9,6 +9,8 @@ compiling and loading), an exception is raised at a random instant of it. Afterw
 
 An instant is either one at which Python looks for signals (the beginning of a Python function, the end of one in C: all can be
 counted, so each is equally likely), or the time when a timer rings.
+
+The 2,000 of the default take about two minutes on two idle cores, most of it in the fresh processes, one for each core at a time.
 """
 
 from __future__ import annotations
@@ -312,8 +314,8 @@ def in_process(count: int, seed: int, names: list[str] | None = None) -> Iterato
 def main() -> None:
     """Count what was wrong, by kind of work."""
     parser = argparse.ArgumentParser(description="Interrupt funcnn at random instants.")
-    parser.add_argument("--count", type=int, default=1800, help="interrupts in this process")
-    parser.add_argument("--processes", type=int, default=200, help="interrupts in processes of their own")
+    parser.add_argument("--count", type=int, default=1900, help="interrupts in this process")
+    parser.add_argument("--processes", type=int, default=100, help="interrupts in processes of their own")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     ran, failed = Counter(), Counter()

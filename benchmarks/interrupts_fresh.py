@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from funcnn.kernels.cpu.compile import device_function, kernel
@@ -108,9 +109,13 @@ def in_processes(count: int, seed: int, truth: dict[str, tuple[str, float]] | No
                     truth[stage] = fresh(stage, 1e6, empty if stage == "compile" else kept, root)
         else:
             kept = os.environ.get("FUNCNN_CACHE_DIR", "")
-        for number in range(count):
-            stage = list(truth)[number % len(truth)]
-            text, seconds = truth[stage]
+
+        def once(drawn: tuple[str, float]) -> tuple[str, str]:
+            stage, seconds = drawn
             with tempfile.TemporaryDirectory() as empty:
-                got, _ = fresh(stage, rng.uniform(0.001, seconds), empty if stage == "compile" else kept, root)
-            yield f"a new process: {stage}", "" if got == text else got
+                got, _ = fresh(stage, seconds, empty if stage == "compile" else kept, root)
+            return f"a new process: {stage}", "" if got == truth[stage][0] else got
+
+        stages = [list(truth)[number % len(truth)] for number in range(count)]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # a process for each CPU; the threads here only wait
+            yield from pool.map(once, [(stage, rng.uniform(0.001, truth[stage][1])) for stage in stages])
