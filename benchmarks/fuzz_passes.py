@@ -19,6 +19,7 @@ from funcnn.compiler.runtime.reference import Replay
 from funcnn.compiler.sharing import in_order, shared
 from funcnn.compiler.text import loaded, parse, show
 from funcnn.compiler.verify import verify, verify_pass
+from funcnn.core.primitive import evaluate
 
 PRIMITIVES = loaded()
 FLOATS = [np.dtype("float32"), np.dtype("float64")]
@@ -142,6 +143,13 @@ def _call(m: Maker) -> None:
 STEPS = [_unary, _unary, _binary, _binary, _view, _view, _literal, _reduction, _checked, _many, _again, _again, _call]
 
 
+def _layout(rng: np.random.Generator, var: Var) -> tuple[int, ...]:
+    """Strides of memory in order, or with the dimensions the other way round."""
+    if rng.random() < 0.5:
+        return in_order(var.shape, var.dtype.itemsize)
+    return in_order(var.shape[::-1], var.dtype.itemsize)[::-1]
+
+
 def _program(rng: np.random.Generator, steps: int, types: list[tuple], depth: int = 0) -> Program:
     m = Maker(rng)
     inputs = tuple(m.var(shape, dtype) for shape, dtype in types)
@@ -161,7 +169,7 @@ def _program(rng: np.random.Generator, steps: int, types: list[tuple], depth: in
         var = m.pick(lambda v, target=target: (v.shape, v.dtype) == (target.shape, target.dtype))
         if rng.random() < 0.3 and var is not None:
             stores.append(Store(var, target))
-    known = {var: in_order(var.shape, var.dtype.itemsize) for var in inputs if depth == 0 and rng.random() < 0.5}
+    known = {var: _layout(rng, var) for var in inputs if depth == 0 and rng.random() < 0.5}
     return shared(Program(inputs, tuple(constants), tuple(m.equations), outputs, tuple(stores), known))  # type: ignore[arg-type]
 
 
@@ -170,14 +178,19 @@ def make(seed: int) -> tuple[Program, list[np.ndarray]]:
     rng = np.random.default_rng(seed)
     types = [(SHAPES[rng.integers(len(SHAPES))], FLOATS[rng.integers(2)]) for _ in range(int(rng.integers(1, 5)))]
     program = _program(rng, int(rng.integers(3, 20)), types)
-    arrays = [np.asarray(rng.standard_normal(var.shape), var.dtype).reshape(var.shape) for var in program.inputs]
-    return program, arrays
+    return program, [_array(rng, var, program.strides.get(var)) for var in program.inputs]
+
+
+def _array(rng: np.random.Generator, var: Var, strides: tuple[int, ...] | None) -> np.ndarray:
+    array = np.asarray(rng.standard_normal(var.shape), var.dtype).reshape(var.shape)
+    turned = strides is not None and strides != in_order(var.shape, var.dtype.itemsize)
+    return np.asfortranarray(array) if turned else array
 
 
 # ---- running -------------------------------------------------------------------------------------------------------------------
 def outcome(program: Program, arrays: list[np.ndarray]) -> list | str:
     """What a program gives, as shapes, dtypes and bytes, or the error that it raises. Nothing may share memory."""
-    given = [array.copy() for array in arrays]
+    given = [array.copy(order="K") for array in arrays]
     try:
         results = Replay(program).run(given)
     except IndexError as error:
@@ -189,10 +202,26 @@ def outcome(program: Program, arrays: list[np.ndarray]) -> list | str:
     return [(array.shape, array.dtype.name, array.tobytes()) for array in results]
 
 
+def _check_sharing(program: Program, arrays: list[np.ndarray]) -> None:
+    """What shares memory as NumPy runs the views is what the program says; of an unknown layout, at most that."""
+    values = dict(zip(program.inputs, arrays, strict=True)) | {c.var: c.array for c in program.constants}
+    unknown = {var for var in program.inputs if var not in program.strides}
+    for eq in program.equations:
+        if eq.programs or eq.prim.check is not None:
+            return  # what comes behind depends on what is computed elsewhere, or may raise
+        ins = [values[var] for var in eq.ins]
+        values.update(zip(eq.outs, evaluate(eq.prim, ins, eq.params), strict=True))
+        if eq.prim.view is not None and ins[0].size:
+            shares = np.may_share_memory(values[eq.outs[0]], ins[0])
+            assert shares == (eq.shares is not None) or (eq.ins[0] in unknown and not shares), show(program)
+            unknown |= {eq.outs[0]} if eq.ins[0] in unknown else set()
+
+
 def check(seed: int) -> int:
     """Run one program in all its forms; how many equations the passes removed. Raises where two forms differ."""
     program, arrays = make(seed)
     verify(program)
+    _check_sharing(program, arrays)
     expected = outcome(program, arrays)
     at = program
     for each in PASSES:

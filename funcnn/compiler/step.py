@@ -66,12 +66,12 @@ class CompiledStep(Conditions):
         self.placed = [at for at, recipe in enumerate(self.recipes) if isinstance(recipe, Place)]
         self.aliased = [at for at, recipe in enumerate(self.recipes) if isinstance(recipe, Aliased)]
         self.inputs = stage.inputs
-        self.traced = _program(stage, [self.recipes[at] for at in self.computed], results.stores)
-        self.runtime = Replay(optimized(self.traced))
+        traced = _program(stage, [self.recipes[at] for at in self.computed], results.stores)
+        self.runtime = Replay(optimized(traced))
 
     @property
     def program(self) -> Program:
-        """What runs: the traced program after all passes."""
+        """What runs: what was traced, after all passes."""
         return self.runtime.program
 
     def __str__(self) -> str:

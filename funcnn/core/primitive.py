@@ -118,7 +118,7 @@ def quietly(make: Callable, *args: Any) -> Any:
 def evaluate(prim: Primitive, values: list, params: dict, where: Any = None, plain: bool = False) -> list:
     """Compute on arrays: look up what was planned, check, take memory for the outputs, run.
 
-    where: the traced equation that is run, which knows its outputs' types; ``plain``: leave out what stands around.
+    where: the equation of a program that is run, which remembers how it was planned; ``plain``: leave out what stands around.
     """
     if around and not plain:
         for outermost in [*around.values()][-1:]:
@@ -127,7 +127,9 @@ def evaluate(prim: Primitive, values: list, params: dict, where: Any = None, pla
         for value in values:
             if type(value) is not _ndarray:
                 raise TracerError(_unreadable(prim, value))
-    made = planned(prim, values, params)
+        made = planned(prim, values, params)
+    else:
+        made = where.planned(values)
     if prim.check is not None:
         prim.check(values, **params)
     if prim.view is not None:

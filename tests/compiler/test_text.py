@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import funcnn as fn
-from funcnn.compiler.ir import ProgramError
-from funcnn.compiler.passes.pipeline import optimized
+from funcnn.compiler.ir import Program, ProgramError
+from funcnn.compiler.passes import pipeline
 from funcnn.compiler.runtime.reference import Replay
 from funcnn.compiler.step import CompiledStep
 from funcnn.compiler.text import literal, loaded, names, parse, show
@@ -25,30 +25,33 @@ from tests.cases.case import Case
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
-def _steps(row: Case) -> list[tuple[CompiledStep, list]]:
-    """What jit keeps for a row and for its derivative, and the arguments."""
+def _steps(row: Case) -> list[tuple[Program, CompiledStep, list]]:
+    """What is traced for a row and for its derivative, what jit keeps, and the arguments."""
     arrays = h.inputs(row, row.dtypes[0])
     runs: list = [(row.fn, arrays)]
     if row.grad:
         f, floats = h.differentiable(row, arrays)
         runs.append((lambda *xs: vjp(f, *xs)[1](f(*xs)), floats))
-    found = []
-    for run, given in runs:
-        compiled = jit(run)
-        compiled.program(*h.boxes(given))
-        found += [(step, h.boxes(given)) for steps in compiled.steps.values() for step in steps]
+    found, traced = [], []
+    before = pipeline.after_each(lambda program, after, name: traced.append(program) if name == "trace" else None)
+    try:
+        for run, given in runs:
+            compiled = jit(run)
+            compiled.program(*h.boxes(given))
+            steps = [step for steps in compiled.steps.values() for step in steps if isinstance(step, CompiledStep)]
+            found += [(traced.pop(), step, h.boxes(given)) for step in steps]
+    finally:
+        pipeline.after_each(before)
     return found
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("row", [row for row in TABLE if row.jit], ids=lambda row: row.id)
 def test_a_program_reads_back_and_gives_the_same_bits(row: Case) -> None:
-    for step, boxes in _steps(row):
-        if not isinstance(step, CompiledStep):
-            continue
+    for traced, step, boxes in _steps(row):
         arrays = [entry.fill(step.found(boxes) or boxes) for entry in step.inputs]
-        expected = [array.tobytes() for array in Replay(step.traced).run(arrays)]
-        for program in (step.traced, step.program):
+        expected = [array.tobytes() for array in Replay(traced).run(arrays)]
+        for program in (traced, step.program):
             text = show(program)
             read = parse(text, names(program))
             assert read == program and show(read) == text
@@ -96,7 +99,7 @@ def test_the_program_of_the_design_page_is_one() -> None:
     assert show(program) == text and {eq.line for eq in program.equations} == {
         f"train.py:{n}" for n in (12, 13, 20, 21)
     }
-    (norm,) = [eq for eq in optimized(program).equations if eq.prim.name == "layer_norm"]
+    (norm,) = [eq for eq in pipeline.optimized(program).equations if eq.prim.name == "layer_norm"]
     assert len(norm.outs) == 1 and norm.params["residuals"] is False
 
 

@@ -21,9 +21,13 @@ def constants(program: Program) -> Program:
         if not _is_constant(eq, known):
             kept.append(eq)
             continue
-        for var, array in zip(eq.outs, evaluate(eq.prim, [known[i] for i in eq.ins], eq.params, eq), strict=True):
-            known[var] = array
-            made.append(Constant(var, array))
+        try:
+            arrays = evaluate(eq.prim, [known[i] for i in eq.ins], eq.params)
+        except Exception:  # it is raised where the program comes to it
+            kept.append(eq)
+            continue
+        known.update(zip(eq.outs, arrays, strict=True))
+        made += map(Constant, eq.outs, arrays)
     return replace(program, equations=tuple(kept), constants=(*program.constants, *made)) if made else program
 
 

@@ -7,7 +7,31 @@ from typing import Any
 import numpy as np
 
 from funcnn.compiler.ir import Equation, Program, Var, call_p
+from funcnn.core.context import ctx
+from funcnn.core.evaluation import Planned, planned
 from funcnn.core.primitive import evaluate
+
+
+class Site:
+    """An equation at its place in a runtime, with how it was planned for the layouts that it met last.
+
+    All else that a plan depends on is the same at each run: types, parameters, and settings that steps are kept by.
+    """
+
+    __slots__ = ("backward", "known", "params", "path", "prim")
+
+    def __init__(self, eq: Equation):
+        self.prim, self.params, self.path, self.backward = eq.prim, eq.params, eq.path, eq.backward
+        self.known: tuple[list, Any] = ([], None)
+
+    def planned(self, values: list) -> Planned:
+        """The outputs and the implementation for these arrays."""
+        strides = [value.strides for value in values]
+        before, made = self.known
+        if made is None or strides != before or ctx.preferred is not None:
+            made = planned(self.prim, values, self.params)
+            self.known = strides, made
+        return made
 
 
 class Replay:
@@ -28,9 +52,9 @@ class Replay:
     def run(self, arrays: list) -> list:
         """The outputs, each in memory of its own and in order, and then what is to be stored, in memory of its own."""
         slots = [*arrays, *self.constants, *self.empty]
-        for eq, prim, params, inner, ins, outs, last in self.steps:
+        for site, prim, params, inner, ins, outs, last in self.steps:
             values = [slots[i] for i in ins]
-            made = evaluate(prim, values, params, eq) if inner is None else inner.run(values)
+            made = evaluate(prim, values, params, site) if inner is None else inner.run(values)
             if len(outs) == 1:
                 slots[outs[0]] = made[0]
             else:
@@ -61,14 +85,14 @@ def _copied(program: Program) -> list[bool]:
 
 
 def _steps(program: Program, slots: dict[Var, int]) -> list[tuple]:
-    """Each equation, what runs it, and the slots of its inputs, of its outputs, and of those whose last use it is."""
+    """The site of each equation, what runs it, and the slots of its inputs, of its outputs, and of those whose last use it is."""
     used = {*program.leaving, *(constant.var for constant in program.constants)}
     steps = []
     for eq in reversed(program.equations):
         last = {var for var in (*eq.ins, *eq.outs) if var not in used}
         used |= last
         groups = [tuple([slots[var] for var in group]) for group in (eq.ins, eq.outs, last)]
-        steps.append((eq, eq.prim, eq.params, _inner(eq), *groups))
+        steps.append((Site(eq), eq.prim, eq.params, _inner(eq), *groups))
     return steps[::-1]
 
 
