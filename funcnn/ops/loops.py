@@ -168,7 +168,9 @@ def pairwise(
     There is one for inputs that are alike and may be one for an array and a vector along its axes, or the two exchanged.
     """
     function = numpy if callable(numpy) else getattr(np, numpy or name)
-    loop, plain = with_kernel(getattr(kernels, name), cost, lambda ins, outs: function(ins[0], ins[1], outs[0]), least)
+    loop, plain = with_kernel(
+        getattr(kernels, name), cost, lambda ins, outs: function(ins[0], ins[1], out=outs[0]), least
+    )
     strip = getattr(broadcast, name + "_strip", None)
     if strip is None:
         return loop, plain
