@@ -60,7 +60,8 @@ def column_exponentials(x, y, start, step, n, width, t, m):
         for j in range(width):
             q[j] = exp(p[j] - t[j])
         if i % 4 == 3:
-            e, f, g = shift(q, -3 * step), shift(q, -2 * step), shift(q, -step)
+            e = pointer(y, start + (i - 3) * step)
+            f, g = shift(e, step), shift(e, 2 * step)
             for j in range(width):
                 m[j] += np.float64((e[j] + f[j]) + (g[j] + q[j]))
     for i in range(n // 4 * 4, n):
