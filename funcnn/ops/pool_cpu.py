@@ -19,7 +19,7 @@ from funcnn.ops.pool_windows import Windows, adaptive_windows, is_whole, three, 
 CHUNK = 1 << 14  # numbers that one chunk reads or writes: some 10 us
 TAPS = 1 << 18  # taps of windows that one chunk takes in vector registers: some 30 us, which its tables are worth
 NUMBER_NS = 0.25  # nanoseconds on one thread for a number that a kernel reads, or a tap in vector registers
-SCALAR_NS = 1.0  # ... for a number that a kernel handles alone
+SCALAR_NS, WINDOW_NS = 1.0, 10.0  # ... for a number that a kernel handles alone, and for a window of those
 
 
 def images(array: np.ndarray) -> np.ndarray:
@@ -76,7 +76,7 @@ def _max_values(x: np.ndarray, y: np.ndarray, size: tuple, *where: tuple) -> Non
 
 def window_max(x: np.ndarray, y: np.ndarray, argmax: np.ndarray, bounds: np.ndarray, taps: int) -> None:
     """The kernel over windows of about ``taps`` pixels, given by their bounds, of four-dimensional arrays."""
-    workers = threads.workers(SCALAR_NS * taps * y.size)
+    workers = threads.workers((SCALAR_NS * taps + WINDOW_NS) * y.size)
     max_kernels.window_max(x, y, argmax, bounds, _chunk(y.shape[3] * taps), workers)
 
 
