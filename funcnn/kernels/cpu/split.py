@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from funcnn.kernels.cpu.compile import apart_function, intrinsic
+from funcnn.kernels.cpu.compile import device_function, intrinsic
 from funcnn.kernels.cpu.rows import Row, clear_row
 from funcnn.kernels.cpu.vector import shift
 
-UNROLLED = 4  # the largest stride with shuffles of its own: with more of them LLVM spills their tables in every loop
+UNROLLED = 4  # the largest stride with shuffles of its own
 
 
 def _split_twin(source: Any, before: int, width: int, target: Any, apart: int, pitch: int, step: int) -> None:
@@ -85,17 +85,17 @@ class Split(Row):
         return result
 
 
-@apart_function
+@device_function
 def split_row(source, before, width, target, apart, pitch, step):
     """The row ``source`` of ``width`` numbers behind ``before`` zeros, in ``step`` phases of ``pitch`` numbers, ``apart`` apart."""
     if step <= UNROLLED:
         split_vectors(source, before, width, target, apart, pitch, step)
-        return
-    for b in range(step):
-        row, shifted = shift(target, b * apart), b - before
-        first = min(pitch, max(0, -(shifted // step)))  # the smallest place that is not left of the row
-        last = max(first, min(pitch, (width - 1 - shifted) // step + 1))
-        clear_row(row, first)
-        for u in range(first, last):
-            row[u] = source[u * step + shifted]
-        clear_row(shift(row, last), pitch - last)
+    else:
+        for b in range(step):
+            row, shifted = shift(target, b * apart), b - before
+            first = min(pitch, max(0, -(shifted // step)))  # the smallest place that is not left of the row
+            last = max(first, min(pitch, (width - 1 - shifted) // step + 1))
+            clear_row(row, first)
+            for u in range(first, last):
+                row[u] = source[u * step + shifted]
+            clear_row(shift(row, last), pitch - last)

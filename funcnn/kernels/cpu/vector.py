@@ -56,6 +56,18 @@ def shift(typingctx: Any, p: Any, offset: Any) -> Any:
     return p(p, types.intp), lambda context, builder, signature, values: builder.gep(values[0], [values[1]])
 
 
+@intrinsic(twin=lambda: None)
+def outlined(typingctx: Any) -> Any:
+    """Keep the helper that says this a function of its own: inlined, it would take registers from the loops around it."""
+    from numba.core import types
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        builder.function.attributes.add("noinline")
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
 def _fma_twin(a: Any, b: Any, c: Any) -> Any:
     x, y, z = float(a), float(b), float(c)
     if a.dtype.itemsize == 4:
