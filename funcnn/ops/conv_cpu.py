@@ -100,16 +100,21 @@ def _winograd_weight_grad(
         gather.weight_grad(ins, outs, stride=stride, padding=padding, dilation=dilation, groups=groups, size=size)
 
 
-def _winograd_for(ins: list, groups: int, size: Any = None, **where: Any) -> bool:
-    return winograd.applies(ins[0], tuple(ins[1].shape[2:]), ins[1].shape[0], groups=groups, **where)
+def _winograd_for(ins: list, groups: int, padding: tuple, dilation: tuple, **where: Any) -> bool:
+    x, w = ins[:2]
+    around = zip(x.shape[-2:], padding[-2:], dilation[-2:], strict=False)
+    out, given = tuple(size + 2 * (p - d) for size, p, d in around), (w.shape[2:], w.shape[0])
+    return winograd.applies(x, *given, out, winograd.OTHERS, padding=padding, dilation=dilation, groups=groups, **where)
 
 
 def _winograd_for_input_grad(ins: list, groups: int, size: tuple, **where: Any) -> bool:
-    return winograd.applies(ins[0], tuple(ins[1].shape[2:]), ins[1].shape[1] * groups, groups=groups, **where)
+    kernel, outputs = ins[1].shape[2:], ins[1].shape[1] * groups
+    return winograd.applies(ins[0], kernel, outputs, size, winograd.OTHERS, groups=groups, **where)
 
 
 def _winograd_for_weight_grad(ins: list, groups: int, size: tuple, **where: Any) -> bool:
-    return winograd.applies(ins[0], size, ins[1].shape[1], groups=groups, **where)
+    dy = ins[1].shape
+    return winograd.applies(ins[0], size, dy[1], dy[2:], winograd.WEIGHTS, groups=groups, **where)
 
 
 FORWARD = (

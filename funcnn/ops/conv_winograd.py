@@ -17,6 +17,9 @@ from funcnn.ops.conv_gather import packed_weights
 
 CACHE = 3 << 20  # bytes for the transformed patches of a block
 VOLUME = 32 << 20  # bytes for those of a volume
+TURNS = 2500, 3300  # what a patch of one channel costs, in multiply-adds of the others' products: plain, and dilated
+OTHERS, WEIGHTS = 1.16, 1.6  # what a multiply-add of the gathered product costs, its grid and all; of weight gradients
+EDGE = 10  # pixels of a plane that other products do for nothing
 
 
 def _up(n: int, to: int) -> int:
@@ -115,8 +118,25 @@ def weight_grad(
     return bool(np.isfinite(dw).all())
 
 
-def applies(x: Any, kernel: tuple, outputs: int, stride: tuple, padding: tuple, dilation: tuple, groups: int) -> bool:
+def pays(channels: int, lanes: int, deep: int, out: tuple, dilation: tuple, others: float) -> bool:
+    """Whether fewer products are worth the transforms, for outputs (P, Q) of one group: not for few channels, nor where
+    patches are half empty.
+
+    others: what a multiply-add costs that is done as it is, grid and all, measured in those of whole tiles.
+    """
+    rows, columns = (-(-size // d) for size, d in zip(out, dilation, strict=True))
+    m = 4 if min(rows, columns) > 2 else 2
+    patches = -(-rows // m) * -(-columns // m) * dilation[0] * dilation[1]
+    turns = TURNS[max(dilation) > 1] * m * m / 16 * (channels + lanes)
+    plain = others * (out[0] * out[1] + EDGE) * 9 * channels * lanes * deep
+    return patches * ((m + 2) ** 2 * channels * lanes * deep + turns) < plain
+
+
+def applies(x: Any, kernel: tuple, outputs: int, out: tuple, others: float, stride: tuple, padding: tuple, dilation: tuple,
+            groups: int) -> bool:  # fmt: skip
     """3 x 3 with stride 1, enough channels and pixels to pay for the transforms, and a gradient that is of the same kind.
+
+    out: the size of what it makes, or of a weight's gradient the size of dy.
 
     Taps in depth need a whole volume's patches at a time in memory, which should not be much larger than the caches. Not for
     float32 where the highest precision is wanted.
@@ -127,6 +147,8 @@ def applies(x: Any, kernel: tuple, outputs: int, stride: tuple, padding: tuple, 
         return False
     area = zip(padding[-2:], dilation[-2:], x.shape[-2:], strict=True)
     if any(p > 2 * d or size <= 3 * d for p, d, size in area) or x.shape[0] * prod(x.shape[2:]) < 128:
+        return False
+    if not pays(x.shape[1] // groups, outputs // groups, prod(kernel[:-2]), out[-2:], dilation[-2:], others):
         return False
     if len(kernel) == 2:
         return True

@@ -85,17 +85,17 @@ def chosen(ways, ins, **params):
 
 def test_the_highest_precision_leaves_winograd_out_in_float32(highest):
     for dtype in (np.float32, np.float64):
-        x, w = np.zeros((2, 16, 9, 9), dtype), np.zeros((16, 16, 3, 3), dtype)
+        x, w = np.zeros((2, 64, 28, 28), dtype), np.zeros((64, 64, 3, 3), dtype)
         names = [
             chosen(conv_cpu.FORWARD, [x, w]),
-            chosen(conv_cpu.INPUT_GRAD, [x, w], size=(9, 9)),
+            chosen(conv_cpu.INPUT_GRAD, [x, w], size=(28, 28)),
             chosen(conv_cpu.WEIGHT_GRAD, [x, x], size=(3, 3)),
         ]
         assert all(("winograd" in name) == (dtype == np.float64) for name in names)
 
 
 def test_compiled_functions_are_kept_by_the_precision_of_the_call(highest):
-    x, w = fn.randn(2, 16, 9, 9), fn.randn(16, 16, 3, 3)
+    x, w = fn.randn(2, 64, 16, 16), fn.randn(64, 64, 3, 3)
     step = fn.jit(fn.value_and_grad(lambda w: (F.conv2d(x, w, padding=1) ** 2).sum()))
     results = {}
     for precision in ("highest", "high", "highest", "high"):

@@ -11,7 +11,7 @@ import funcnn as fn
 import funcnn.nn.functional as F
 from funcnn.kernels.cpu import threads
 from funcnn.kernels.cpu.tiles import RUN
-from funcnn.ops import conv_channels, conv_cpu, conv_direct, conv_few, conv_gather, conv_pointwise
+from funcnn.ops import conv_channels, conv_cpu, conv_direct, conv_few, conv_gather, conv_pointwise, conv_winograd
 from tests.plain import compiled_only, sized
 
 # x (N, C, D, H, W), output channels, kernel, stride, padding, dilation, groups
@@ -119,6 +119,12 @@ SAME = [
 ]
 TURNED = "depthwise, small", "depthwise, single", "depthwise, steps", "depthwise, strided, in", "few pixels"
 DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])
+
+
+@pytest.fixture(autouse=True)
+def winograd_pays(monkeypatch):
+    """Winograd's convolution is there wherever it can be, whatever it costs for shapes as small as these."""
+    monkeypatch.setattr(conv_winograd, "TURNS", (0, 0))
 
 
 def setup(case, dtype, seed=0):
@@ -276,6 +282,18 @@ def test_channels_and_few_pixels_are_chosen(case, dtype):
     assert chosen(conv_cpu.WEIGHT_GRAD, [x, dy], size=w.shape[2:]) is ways.weight_grad
     if dy.shape[1] == x.shape[1] or ways is conv_few:
         assert chosen(conv_cpu.INPUT_GRAD, [dy, w], size=x.shape[2:]) is ways.input_grad
+
+
+@pytest.mark.parametrize("channels, side, dilation, chosen", [
+    (16, 28, 1, False), (64, 28, 1, True), (64, 28, 3, False), (128, 28, 2, True), (64, 9, 1, False), (128, 9, 1, True),
+])  # fmt: skip
+def test_winograd_is_chosen_where_its_transforms_pay(channels, side, dilation, chosen, monkeypatch):
+    monkeypatch.undo()
+    x, w = np.empty((8, channels, side, side), np.float32), np.empty((channels, channels, 3, 3), np.float32)
+    where = {"stride": (1, 1), "padding": (dilation,) * 2, "dilation": (dilation,) * 2, "groups": 1}
+    for ways, ins, size in ((conv_cpu.FORWARD, [x, w], {}), (conv_cpu.INPUT_GRAD, [x, w], {"size": (side, side)})):
+        run = next(i.run for i in ways if i.when is None or i.when(ins, **where, **size))
+        assert ("winograd" in run.__name__) == chosen
 
 
 def test_direct_weight_gradients_are_sums_in_float64():
