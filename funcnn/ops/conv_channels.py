@@ -22,7 +22,7 @@ from funcnn.ops.conv_volume import bias_of, three, volume, where_of
 BAND = 128 << 10  # bytes of the rows that a chunk turns round and of what it makes: a part of the second-level cache
 TAP_NS = 0.05  # a multiply-add
 LONG = 256  # pixels of a row in one dimension
-LARGE = 16 << 10  # bytes of a plane for 3 x 3 taps, which have a tile of pixels of their own
+LARGE = 8 << 10  # bytes of a plane for 3 x 3 taps, which have a tile of pixels of their own
 IMAGES = 16  # groups of images that a weight gradient has sums for, at most
 CHUNKS = 8  # at least, where there are rows for them
 

@@ -20,15 +20,16 @@ from funcnn.kernels.cpu.conv_direct_weight import direct_weight_grad
 from funcnn.kernels.cpu.direct_tile import longest_run
 from funcnn.kernels.cpu.machine import vector_bytes
 from funcnn.kernels.cpu.memory import empty, fresh
+from funcnn.kernels.cpu.split import UNROLLED
 from funcnn.kernels.cpu.tiles import dots_shape
 from funcnn.ops import conv_reference as reference
 from funcnn.ops.conv_gather import ENOUGH, FLOP_NS, SMALL, tile_of
 from funcnn.ops.conv_volume import bias_of, three, where_of
 
-IMAGES = 16  # images times groups at least, one a chunk
+IMAGES = 16, 8  # images times groups at least, one a chunk: of plain ones, and of those split by phase
 ROOM = 1 << 20  # bytes of one group of one image at most
 BLOCK = 256  # pixels at a time, so that those of a vector of channels stay in the first-level cache
-SPLIT = 45  # what a number costs that is split by phase, measured as multiply-adds beyond the gathered product's
+SPLIT = 15, 45  # what a number costs that is split by phase, in multiply-adds: with shuffles, and one by one
 HALF = 1.2  # what a multiply-add of half a vector costs, in halves of a whole one's
 
 
@@ -110,10 +111,10 @@ def _plan(n: int, layout: tables.Image, part: tables.Part, kernel: tuple, met: n
     rows, columns = tile_of(lanes, itemsize)
     each = spans[1::2].mean() + 20  # steps of a pixel's sums; the rest: turning, and writing tiles
     direct = _up(lanes, width) * (HALF if half else 1) * P * Q * each + (
-        SPLIT * room / planes if max(layout.phases) > 1 else 0
+        SPLIT[layout.phases[1] > UNROLLED] * room / planes if max(layout.phases) > 1 else 0
     )
     gathered = _up(lanes, rows) * _up((P - 1) * pitch + Q, columns) * (taps + 25)
-    if direct > gathered or n * groups < IMAGES or room * itemsize > ROOM:
+    if direct > gathered or n * groups < IMAGES[max(layout.phases) > 1] or room * itemsize > ROOM:
         return None
     block = min(P, max(2, BLOCK // Q // 2 * 2))
     sizes = (inner, lanes, width, block, longest_run(itemsize), groups)

@@ -19,6 +19,9 @@ from funcnn.ops.conv_gather import FLOP_NS
 from funcnn.ops.conv_volume import bias_of, three, volume, where_of
 
 PIXELS = 128  # of the batch at most
+APART = 300, 1000, 700  # the same of outputs, gradients of inputs and of weights where kernels hardly overlap
+SHARED = 1.6  # taps that meet a number of the image there, at most
+UNFOLDED = 7 << 18  # bytes of the unfolded pixels then: they stay in the second-level cache
 WEIGHTS = 1 << 14  # at least: fewer are packed in no time
 PIECE = 3 << 10  # bytes of a row at a time: of ten rows they fit the first-level cache
 CHUNKS = 16  # at least
@@ -101,31 +104,36 @@ def weight_grad(ins: list, outs: list, size: tuple, **where: Any) -> None:
     reference.mend_weight_grad(ins, outs, size=size, **where)
 
 
-def _applies(pixels: int, outputs: int, inputs: int, taps: int, groups: int, itemsize: int) -> bool:
-    """Few pixels, and weights that fill tiles."""
-    whole = inputs * taps >= strided_shape(itemsize)[1]
-    return groups == 1 and 0 < pixels <= PIXELS and whole and outputs * inputs * taps >= WEIGHTS
+def _applies(
+    most: int, numbers: int, pixels: int, outputs: int, inputs: int, taps: int, groups: int, itemsize: int
+) -> bool:
+    """Few pixels, and weights that fill tiles. Of images whose numbers few taps share, ``most`` pixels of ``numbers`` may be."""
+    whole = inputs * taps >= strided_shape(itemsize)[1] and outputs * inputs * taps >= WEIGHTS
+    apart = pixels * inputs * taps <= SHARED * numbers
+    return groups == 1 and whole and 0 < pixels <= (max(PIXELS, most) if apart else PIXELS)
 
 
 def applies(ins: list, groups: int, stride: tuple, padding: tuple, dilation: tuple) -> bool:
     """To outputs."""
-    (n, channels, *size), (outputs, _, *kernel) = ins[0].shape, ins[1].shape
+    (n, channels, *size), (outputs, _, *kernel), itemsize = ins[0].shape, ins[1].shape, ins[0].dtype.itemsize
     out = [
         (s + 2 * p - d * (k - 1) - 1) // t + 1
         for s, p, d, k, t in zip(size, padding, dilation, kernel, stride, strict=True)
     ]
-    return ins[0].size > 0 and _applies(n * prod(out), outputs, channels, prod(kernel), groups, ins[0].dtype.itemsize)
+    numbers = prod(ins[0].shape)
+    return numbers > 0 and _applies(APART[0], numbers, n * prod(out), outputs, channels, prod(kernel), groups, itemsize)
 
 
 def applies_to_input_grad(ins: list, groups: int, size: tuple, **where: Any) -> bool:
     """To gradients of inputs, from dy and w."""
-    (n, outputs, *out), (_, channels, *kernel) = ins[0].shape, ins[1].shape
-    some = prod(size) > 0
-    return some and _applies(n * prod(out), outputs, channels, prod(kernel), groups, ins[0].dtype.itemsize)
+    (n, outputs, *out), (_, channels, *kernel), itemsize = ins[0].shape, ins[1].shape, ins[0].dtype.itemsize
+    numbers = n * channels * prod(size)
+    return numbers > 0 and _applies(APART[1], numbers, n * prod(out), outputs, channels, prod(kernel), groups, itemsize)
 
 
 def applies_to_weight_grad(ins: list, groups: int, size: tuple, **where: Any) -> bool:
     """To gradients of weights, from x and dy."""
-    (n, channels), (_, outputs, *out) = ins[0].shape[:2], ins[1].shape
-    some = ins[0].size > 0
-    return some and _applies(n * prod(out), outputs, channels, prod(size), groups, ins[0].dtype.itemsize)
+    (n, channels), (_, outputs, *out), itemsize = ins[0].shape[:2], ins[1].shape, ins[0].dtype.itemsize
+    numbers, taps = prod(ins[0].shape), channels * prod(size)
+    most = min(APART[2], UNFOLDED // (taps * itemsize)) if taps else 0
+    return numbers > 0 and _applies(most, numbers, n * prod(out), outputs, channels, prod(size), groups, itemsize)

@@ -49,10 +49,10 @@ SWEPT = {
     "optimizer": {"optim.fused": ("CHUNK",)},
 }  # fmt: skip
 OTHERS = {  # families with sweeps of their own, in tests of their kernels
-    "attention", "attention_blocks", "conv", "conv_depthwise", "conv_direct", "conv_gather", "conv_pointwise", "conv_winograd",
-    "depthwise_weight", "fold", "grid_sample", "grid_taps", "interpolate", "interpolate_bytes", "lanes", "layer_norm", "lrn",
-    "matmul_cpu", "norm_cpu", "norm_runs", "pool_cpu", "recurrent", "recurrent_weights", "table_taps", "tiles",
-    "winograd",
+    "attention", "attention_blocks", "channels_weight", "conv", "conv_channels", "conv_depthwise", "conv_direct", "conv_few",
+    "conv_gather", "conv_pointwise", "conv_winograd", "depthwise_weight", "fold", "grid_sample", "grid_taps", "interpolate",
+    "interpolate_bytes", "lanes", "layer_norm", "lrn", "matmul_cpu", "norm_cpu", "norm_runs", "pool_cpu", "recurrent",
+    "recurrent_weights", "table_taps", "tiles", "winograd",
 }  # fmt: skip
 NO_SIZES = {  # what is no size of an operation
     ("activation", "SATURATED"), ("evaluation", "PLANNED"), ("check", "BAND"), ("check", "LINE"), ("draw", "SCRATCH"),
