@@ -22,54 +22,15 @@ from __future__ import annotations
 
 from funcnn.kernels.cpu.compile import device_function, kernel
 from funcnn.kernels.cpu.parallel import parallel_for
-from funcnn.kernels.cpu.rows import add_row, clear_row, copy_row
-from funcnn.kernels.cpu.split import split_row
+from funcnn.kernels.cpu.rows import add_row, clear_row
+from funcnn.kernels.cpu.split import pad_plane, split_plane
 from funcnn.kernels.cpu.tiles import FEW, RUN, tile_few, tile_gather
-from funcnn.kernels.cpu.vector import outlined, pointer, shift
+from funcnn.kernels.cpu.vector import pointer, shift
 
 SLACK = 128  # numbers beyond an image that a tile may read
 
 
 # ---- the padded, phase-split image --------------------------------------------------------------------------------------
-@device_function
-def pad_plane(x, image, layout):
-    """``copy_plane`` without phases."""
-    outlined()
-    (D, H, W), before, (Dp, Hs, Ws), _, slice_size = layout
-    first = before[2]
-    last = max(first, min(Ws, first + W))
-    for d in range(Dp):
-        at, slice_at = d - before[0], shift(image, d * slice_size)
-        for h in range(Hs):
-            row, target = h - before[1], shift(slice_at, h * Ws)
-            if 0 <= at < D and 0 <= row < H:
-                clear_row(target, first)
-                copy_row(shift(target, first), shift(x, (at * H + row) * W), last - first)
-                clear_row(shift(target, last), Ws - last)
-            else:
-                clear_row(target, Ws)
-        clear_row(shift(slice_at, Hs * Ws), slice_size - Hs * Ws)
-
-
-@device_function
-def split_plane(x, image, layout):
-    """``copy_plane`` with phases of rows or columns."""
-    outlined()
-    (D, H, W), before, (Dp, Hs, Ws), (sh, sw), slice_size = layout
-    used = sh * sw * Hs * Ws
-    for d in range(Dp):
-        at, slice_at = d - before[0], shift(image, d * slice_size)
-        for a in range(sh):
-            for h in range(Hs):
-                row, target = h * sh + a - before[1], shift(slice_at, (a * sw * Hs + h) * Ws)
-                if 0 <= at < D and 0 <= row < H:
-                    split_row(shift(x, (at * H + row) * W), before[2], W, target, Hs * Ws, Ws, sw)
-                else:
-                    for b in range(sw):
-                        clear_row(shift(target, b * Hs * Ws), Ws)
-        clear_row(shift(slice_at, used), slice_size - used)
-
-
 @device_function
 def copy_plane(x, plane, image, place, layout):
     """x[plane] (D, H, W) to image (Dp, sh, sw, Hs, Ws), slices of ``slice_size`` numbers, from ``place`` on.

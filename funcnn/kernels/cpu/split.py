@@ -1,4 +1,4 @@
-"""A padded row split by phase, as convolutions with strides want it: each number read once, with whole vectors.
+"""Planes between zeros, and for strides their rows split by phase: each number is read once, with whole vectors.
 
 For a stride s a step loads s vectors, whose masks leave zeros where the padding is, and makes a vector of each phase from them
 by s - 1 shuffles. A row of 28 numbers in four phases takes two loads and four stores; number by number, with the ends
@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 from funcnn.kernels.cpu.compile import device_function, intrinsic
-from funcnn.kernels.cpu.rows import Row, clear_row
-from funcnn.kernels.cpu.vector import shift
+from funcnn.kernels.cpu.rows import Row, clear_row, copy_row
+from funcnn.kernels.cpu.vector import outlined, shift
 
 UNROLLED = 4  # the largest stride with shuffles of its own
 
@@ -99,3 +99,42 @@ def split_row(source, before, width, target, apart, pitch, step):
             for u in range(first, last):
                 row[u] = source[u * step + shifted]
             clear_row(shift(row, last), pitch - last)
+
+
+@device_function
+def pad_plane(x, image, layout):
+    """``copy_plane`` without phases."""
+    outlined()
+    (D, H, W), before, (Dp, Hs, Ws), _, slice_size = layout
+    first = before[2]
+    last = max(first, min(Ws, first + W))
+    for d in range(Dp):
+        at, slice_at = d - before[0], shift(image, d * slice_size)
+        for h in range(Hs):
+            row, target = h - before[1], shift(slice_at, h * Ws)
+            if 0 <= at < D and 0 <= row < H:
+                clear_row(target, first)
+                copy_row(shift(target, first), shift(x, (at * H + row) * W), last - first)
+                clear_row(shift(target, last), Ws - last)
+            else:
+                clear_row(target, Ws)
+        clear_row(shift(slice_at, Hs * Ws), slice_size - Hs * Ws)
+
+
+@device_function
+def split_plane(x, image, layout):
+    """``copy_plane`` with phases of rows or columns."""
+    outlined()
+    (D, H, W), before, (Dp, Hs, Ws), (sh, sw), slice_size = layout
+    used = sh * sw * Hs * Ws
+    for d in range(Dp):
+        at, slice_at = d - before[0], shift(image, d * slice_size)
+        for a in range(sh):
+            for h in range(Hs):
+                row, target = h * sh + a - before[1], shift(slice_at, (a * sw * Hs + h) * Ws)
+                if 0 <= at < D and 0 <= row < H:
+                    split_row(shift(x, (at * H + row) * W), before[2], W, target, Hs * Ws, Ws, sw)
+                else:
+                    for b in range(sw):
+                        clear_row(shift(target, b * Hs * Ws), Ws)
+        clear_row(shift(slice_at, used), slice_size - used)
