@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.report import number, table
+from funcnn.kernels.implementation import operand_of
 from funcnn.ops import conv_cpu, conv_reference
 
 SHAPES: dict[str, tuple] = {  # x, out channels, kernel, stride, padding, groups
@@ -68,10 +69,11 @@ def errors(shape: tuple) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {}
     for name, ins, params, exact in calls(shape):
         for implementation in getattr(conv_cpu, name):
-            if implementation.when is None or implementation.when(ins, **params):
+            plan = implementation.plan(tuple(map(operand_of, ins)), params)
+            if plan is not None:
                 out = np.empty(exact.shape, np.float32)
-                implementation.run(ins, [out], **params)
-                found.setdefault(label(implementation.run), {})[name] = loss(out, exact)
+                plan.run(ins, [out], **params)
+                found.setdefault(label(plan.run), {})[name] = loss(out, exact)
     return found
 
 

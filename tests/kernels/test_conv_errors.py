@@ -11,6 +11,7 @@ import funcnn as fn
 import funcnn.nn.functional as F
 from benchmarks import conv_errors
 from funcnn.kernels.cpu import sandwich
+from funcnn.kernels.implementation import operand_of
 from funcnn.ops import conv_cpu
 from tests.plain import compiled_only
 
@@ -80,7 +81,8 @@ def test_the_precision_is_one_of_two():
 
 def chosen(ways, ins, **params):
     where = {"stride": (1, 1), "padding": (1, 1), "dilation": (1, 1), "groups": 1}
-    return next(way.run.__name__ for way in ways if way.when is None or way.when(ins, **where, **params))
+    plans = (way.plan(tuple(map(operand_of, ins)), {**where, **params}) for way in ways)
+    return next(plan.run.__name__ for plan in plans if plan is not None)
 
 
 def test_the_highest_precision_leaves_winograd_out_in_float32(highest):

@@ -11,6 +11,7 @@ import funcnn as fn
 import funcnn.nn.functional as F
 from funcnn.kernels.cpu import threads
 from funcnn.kernels.cpu.tiles import RUN
+from funcnn.kernels.implementation import operand_of
 from funcnn.ops import conv_channels, conv_cpu, conv_direct, conv_few, conv_gather, conv_pointwise, conv_winograd
 from tests.plain import compiled_only, sized
 
@@ -174,11 +175,16 @@ def every_way(x, w, dy, args):
 
 def results(implementations, ins, like, **params):
     """Of all that apply, in order; like: an array of the output's shape."""
-    for implementation in implementations:
-        if implementation.when is None or implementation.when(ins, **params):
-            out = np.full_like(like, np.nan)
-            implementation.run(ins, [out], **params)
-            yield out
+    for run in applying(implementations, ins, **params):
+        out = np.full_like(like, np.nan)
+        run(ins, [out], **params)
+        yield out
+
+
+def applying(implementations, ins, **params):
+    """The functions of those that apply."""
+    plans = (way.plan(tuple(map(operand_of, ins)), params) for way in implementations)
+    return (plan.run for plan in plans if plan is not None)
 
 
 @DTYPES
@@ -255,8 +261,7 @@ def test_the_number_of_threads_does_not_change_a_bit(case, dtype, monkeypatch):
 def test_winograd_is_chosen_and_errs_little(case):
     x, w, dy, args = setup(CASES[case], "float32")
     where = dict(zip(("stride", "padding", "dilation", "groups"), args, strict=True))
-    chosen = next(i for i in conv_cpu.FORWARD if i.when is None or i.when([x, w], **where))
-    assert chosen.run is conv_cpu._winograd_forward
+    assert next(applying(conv_cpu.FORWARD, [x, w], **where)) is conv_cpu._winograd_forward
     for got, expected in zip(run(x, w, dy, args), naive(x, w, dy, *args), strict=True):
         assert abs(got - expected).max() < 1e-5 * abs(expected).max()  # a tenth of what is allowed
 
@@ -277,7 +282,7 @@ def test_channels_and_few_pixels_are_chosen(case, dtype):
     x, w, dy, args = setup(CASES[case], dtype)
     where = dict(zip(("stride", "padding", "dilation", "groups"), args, strict=True))
     ways = conv_few if case.startswith("few") else conv_channels
-    chosen = lambda ways, ins, **size: next(i.run for i in ways if i.when is None or i.when(ins, **where, **size))
+    chosen = lambda ways, ins, **size: next(applying(ways, ins, **where, **size))
     assert chosen(conv_cpu.FORWARD, [x, w]) is ways.forward
     assert chosen(conv_cpu.WEIGHT_GRAD, [x, dy], size=w.shape[2:]) is ways.weight_grad
     if dy.shape[1] == x.shape[1] or ways is conv_few:
@@ -292,8 +297,7 @@ def test_winograd_is_chosen_where_its_transforms_pay(channels, side, dilation, c
     x, w = np.empty((8, channels, side, side), np.float32), np.empty((channels, channels, 3, 3), np.float32)
     where = {"stride": (1, 1), "padding": (dilation,) * 2, "dilation": (dilation,) * 2, "groups": 1}
     for ways, ins, size in ((conv_cpu.FORWARD, [x, w], {}), (conv_cpu.INPUT_GRAD, [x, w], {"size": (side, side)})):
-        run = next(i.run for i in ways if i.when is None or i.when(ins, **where, **size))
-        assert ("winograd" in run.__name__) == chosen
+        assert ("winograd" in next(applying(ways, ins, **where, **size)).__name__) == chosen
 
 
 def test_direct_weight_gradients_are_sums_in_float64():
