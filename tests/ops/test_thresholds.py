@@ -38,7 +38,7 @@ SWEPT = {
     "reduction": {
         "ops.reduce_cpu": ("LARGE", "FEW", "SPREAD", "_BLOCK"), "kernels.cpu.reduce_back": ("SPREAD", "COPIED"),
         "kernels.cpu.reduce": ("RUN", "ROWS", "WIDTH", "LANES", "CHUNK"), "kernels.cpu.argument": ("BLOCK", "CHUNK"),
-        "ops.softmax_cpu": ("CHUNK", "LEAST", "WIDTH"), "kernels.cpu.softmax_rows": ("PIECE", "SHORT", "PAD"),
+        "ops.softmax_cpu": ("CHUNK", "LEAST", "WIDTH"), "kernels.cpu.softmax_rows": ("PIECE",),
     },
     "copy": {"ops.copies": ("LARGE",), "kernels.cpu.permute": ("BLOCK",), "ops.embedding": ("CHUNK", "RANGE")},
     "scan": {"ops.scan": ("LARGE",), "kernels.cpu.scan": ("CHUNK",)},

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from funcnn.kernels.cpu.compile import device_function, kernel
 from funcnn.kernels.cpu.parallel import parallel_for
-from funcnn.kernels.cpu.reduce import accumulators
 from funcnn.kernels.cpu.softmax import column_tops, column_totals, place, units
-from funcnn.kernels.cpu.softmax_rows import SHORT, below, row_top, row_total, short_total
+from funcnn.kernels.cpu.softmax_rows import below, row_top, row_total
 from funcnn.kernels.cpu.vector import pointer
 from funcnn.kernels.cpu.vmath import exp, log
 
@@ -23,9 +22,7 @@ def _sums(chunk, worker, x, top, rest, totals, cut):
         n, inner = x.shape[1], x.shape[2]
         at = start // (n * inner) * inner + start % inner
         t, r, m = pointer(top, at), pointer(rest, at), pointer(totals, worker * cut[1])
-        if inner == 1 and n <= SHORT:
-            t[0], m[0], _ = short_total(x, start, n, accumulators(x.dtype.type(0)))
-        elif inner == 1:
+        if inner == 1:
             t[0] = row_top(x, start, n)
             m[0] = row_total(x, start, n, t[0])
         else:

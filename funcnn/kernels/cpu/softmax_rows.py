@@ -1,8 +1,4 @@
-"""Rows of softmax, log-softmax and their gradients: what ``softmax.py`` says of rows, and the sums that others take of them.
-
-Rows of at most ``SHORT`` numbers are copied to the stack and padded to whole vectors: LLVM leaves up to fifteen numbers of a
-sum to single instructions, each with an exponential.
-"""
+"""Rows of softmax, log-softmax and their gradients: what ``softmax.py`` says of rows, and the sums that others take of them."""
 
 from __future__ import annotations
 
@@ -11,13 +7,10 @@ from typing import Any
 import numpy as np
 
 from funcnn.kernels.cpu.compile import device_function, exact_function, intrinsic
-from funcnn.kernels.cpu.reduce import accumulators
-from funcnn.kernels.cpu.rows import copy_row, fill_row
-from funcnn.kernels.cpu.vector import pointer, shift
+from funcnn.kernels.cpu.vector import pointer
 from funcnn.kernels.cpu.vmath import exp, log
 
 PIECE = 2048
-SHORT, PAD = 128, 16  # numbers of a row that is padded to a multiple of the latter
 
 
 def _larger_twin(a: Any, b: Any) -> Any:
@@ -99,53 +92,9 @@ def row_sum(x, start, n):
 
 # ---- passes ----------------------------------------------------------------------------------------------------------
 @device_function
-def padded(source, n, number, target):
-    """Copy n <= SHORT numbers, and the number up to a whole of ``PAD``; how many that are."""
-    whole = (n + PAD - 1) // PAD * PAD
-    copy_row(target, source, n)
-    fill_row(shift(target, n), whole - n, number)
-    return whole
-
-
-@device_function
-def short_total(x, start, n, held):
-    """The largest of n <= SHORT numbers and the sum of exp(x - top), which is left in ``held``; and a whole of ``PAD``."""
-    least = x.dtype.type(-np.inf)
-    whole = padded(pointer(x, start), n, least, held)
-    top, total = least, x.dtype.type(0)
-    for i in range(whole):
-        top = larger(top, held[i])
-    for i in range(whole):
-        held[i] = exp(held[i] - top)
-    for i in range(whole):
-        total += held[i]
-    return top, np.float64(total), whole
-
-
-@device_function
-def _short_row(x, y, start, n, logarithm):
-    kind = x.dtype.type
-    held = accumulators(kind(0))
-    top, total, whole = short_total(x, start, n, held)
-    if logarithm:
-        rest = kind(log(total))
-        whole = padded(pointer(x, start), n, top, held)
-        for i in range(whole):
-            held[i] = below(held[i], top, rest)
-    else:
-        scale = kind(1.0 / total)
-        for i in range(whole):
-            held[i] *= scale
-    copy_row(pointer(y, start), held, n)
-
-
-@device_function
 def softmax_row(x, y, start, n, logarithm):
     """The softmax of a row, or its logarithm."""
     kind = x.dtype.type
-    if n <= SHORT:
-        _short_row(x, y, start, n, logarithm)
-        return
     p, q = pointer(x, start), pointer(y, start)
     top = row_top(x, start, n)
     if logarithm:
@@ -161,32 +110,9 @@ def softmax_row(x, y, start, n, logarithm):
 
 
 @device_function
-def _short_row_grad(dy, y, dx, start, n, logarithm):
-    zero = y.dtype.type(0)
-    g, p = accumulators(zero), accumulators(zero)
-    whole = padded(pointer(dy, start), n, zero, g)
-    padded(pointer(y, start), n, zero, p)
-    total = zero
-    if logarithm:
-        for i in range(whole):
-            total += g[i]
-        for i in range(whole):
-            g[i] -= exp(p[i]) * total
-    else:
-        for i in range(whole):
-            total += g[i] * p[i]
-        for i in range(whole):
-            g[i] = p[i] * (g[i] - total)
-    copy_row(pointer(dx, start), g, n)
-
-
-@device_function
 def softmax_row_grad(dy, y, dx, start, n, logarithm):
     """The gradient of either."""
     kind = y.dtype.type
-    if n <= SHORT:
-        _short_row_grad(dy, y, dx, start, n, logarithm)
-        return
     g, p, q = pointer(dy, start), pointer(y, start), pointer(dx, start)
     if logarithm:
         total = kind(row_sum(dy, start, n))
