@@ -4,7 +4,7 @@ A table is tap-major: tap t of output q is ``source[index[t * pitch + q]]``, wit
 vectors (``WIDE``), so what stands beyond the last output is read, and must name a number that is there. An absent tap has
 the sign bit set, ``ABSENT``, and the place beside that bit is a number that may be read.
 
-The numbers of a vector are loaded one by one into its lanes, two a cycle, which no CPU's gather instruction is faster than;
+The numbers of a vector are loaded one by one into its lanes, about one a cycle, on any CPU and without gather instructions;
 sums, comparisons and places are whole vectors, for rows of any length.
 """
 
