@@ -92,6 +92,15 @@ def test_an_equation_says_where_it_comes_from() -> None:
     assert (eq.path, eq.backward) == ("inner", False) and eq.line == f"{here.co_filename}:{here.co_firstlineno + 1}"
 
 
+@pytest.mark.skipif(not hasattr(BaseException, "add_note"), reason="notes came with Python 3.11")
+def test_an_error_of_a_later_run_names_the_line_that_was_traced() -> None:
+    run = fn.jit(lambda x, i: (x.gather(0, i), x)[1])
+    run(fn.ones(2), fn.tensor([1]))
+    with pytest.raises(IndexError) as raised:
+        run(fn.ones(2), fn.tensor([2]))
+    assert [f"gather_check of a jitted function: {__file__}:" in note for note in raised.value.__notes__] == [True]
+
+
 def test_the_program_of_the_design_page_is_one() -> None:
     page = (ROOT / "docs" / "design" / "0008-program.md").read_text()
     text = page[page.index("    program(") : page.index("\n    }") + 6].replace("\n    ", "\n").strip()

@@ -18,10 +18,11 @@ class Site:
     All else that a plan depends on is the same at each run: types, parameters, and settings that steps are kept by.
     """
 
-    __slots__ = ("backward", "known", "params", "path", "prim")
+    __slots__ = ("backward", "known", "line", "params", "path", "prim")
 
     def __init__(self, eq: Equation):
-        self.prim, self.params, self.path, self.backward = eq.prim, eq.params, eq.path, eq.backward
+        self.prim, self.params = eq.prim, eq.params
+        self.path, self.backward, self.line = eq.path, eq.backward, eq.line
         self.known: tuple[list, Any] = ([], None)
 
     def planned(self, values: list) -> Planned:
@@ -52,16 +53,21 @@ class Replay:
     def run(self, arrays: list) -> list:
         """The outputs, each in memory of its own and in order, and then what is to be stored, in memory of its own."""
         slots = [*arrays, *self.constants, *self.empty]
-        for site, prim, params, inner, ins, outs, last in self.steps:
-            values = [slots[i] for i in ins]
-            made = evaluate(prim, values, params, site) if inner is None else inner.run(values)
-            if len(outs) == 1:
-                slots[outs[0]] = made[0]
-            else:
-                for slot, value in zip(outs, made, strict=True):
-                    slots[slot] = value
-            for slot in last:
-                slots[slot] = None
+        try:
+            for site, prim, params, inner, ins, outs, last in self.steps:
+                values = [slots[i] for i in ins]
+                made = evaluate(prim, values, params, site) if inner is None else inner.run(values)
+                if len(outs) == 1:
+                    slots[outs[0]] = made[0]
+                else:
+                    for slot, value in zip(outs, made, strict=True):
+                        slots[slot] = value
+                for slot in last:
+                    slots[slot] = None
+        except Exception as error:
+            if site.line and hasattr(error, "add_note"):  # from Python 3.11 on
+                error.add_note(f"{prim.name} of a jitted function: {site.line}")
+            raise
         leaving = [_own(slots[slot], copied) for slot, copied in zip(self.leaving, self.copied, strict=True)]
         for position, array in enumerate(leaving[: self.results]):
             if not array.flags.c_contiguous:
