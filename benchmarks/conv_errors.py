@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.report import number, table
+from funcnn.kernels.cpu.conv.launch import lists as conv_cpu
+from funcnn.kernels.cpu.conv.launch import reference as conv_reference
 from funcnn.kernels.implementation import operand_of
-from funcnn.ops import conv_cpu, conv_reference
 
 SHAPES: dict[str, tuple] = {  # x, out channels, kernel, stride, padding, groups
     "8x64x28x28 -> 64 k3 p1": ((8, 64, 28, 28), 64, (3, 3), 1, 1, 1),

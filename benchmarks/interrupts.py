@@ -34,8 +34,9 @@ from funcnn import nn
 from funcnn.core import primitive
 from funcnn.core.context import Scope, ctx
 from funcnn.core.tensor import Tensor
-from funcnn.kernels.cpu import compile as compiling
-from funcnn.kernels.cpu import memory, threads
+from funcnn.kernels.cpu import memory
+from funcnn.kernels.cpu.build import compile as compiling
+from funcnn.kernels.cpu.threads import number as threads
 from funcnn.ops import generator
 from funcnn.profiler import record
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from funcnn.kernels.cpu.compile import device_function, kernel
+from funcnn.kernels.cpu.build.compile import device_function, kernel
 
 
 @device_function
@@ -55,7 +55,7 @@ thread.start()
 thread.join(60)
 assert made == [first], (made, first)
 from funcnn.core.context import ctx
-assert (ctx.top, ctx.stage, ctx.grad) == (None, None, True) and not funcnn.kernels.cpu.compile._lock._is_owned()
+assert (ctx.top, ctx.stage, ctx.grad) == (None, None, True) and not funcnn.kernels.cpu.build.compile._lock._is_owned()
 for name, module in sorted(sys.modules.items()):
     if name.startswith("funcnn.") and name.count(".") == 1:
         assert getattr(funcnn, name[7:]) is module or name[7:] in ("nn", "layers"), name

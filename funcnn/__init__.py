@@ -30,13 +30,13 @@ from funcnn.core.dtypes import (
 from funcnn.core.dtypes import default_float as get_default_dtype
 from funcnn.core.errors import DTypeError, FuncnnError, GradientError, ShapeError, TracerError
 from funcnn.core.format import set_printoptions
-from funcnn.core.precision import get_float32_conv_precision, set_float32_conv_precision
 from funcnn.core.preference import prefer
 from funcnn.core.size import Size
 from funcnn.core.tensor import Tensor
-from funcnn.kernels.cpu.compile import no_compile
+from funcnn.kernels.cpu.build.compile import no_compile
 from funcnn.kernels.cpu.memory import empty_cache, memory_stats, reset_peak_memory_stats
-from funcnn.kernels.cpu.threads import get_num_threads, set_num_threads
+from funcnn.kernels.cpu.threads.number import get_num_threads, set_num_threads
+from funcnn.kernels.precision import get_float32_conv_precision, set_float32_conv_precision
 from funcnn.ops.convert import device
 from funcnn.transforms import autograd
 from funcnn.transforms.grad import grad, value_and_grad, vjp

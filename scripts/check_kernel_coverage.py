@@ -32,7 +32,7 @@ def table(data: str) -> list[tuple[str, int, list[int]]]:
     rows = []
     for path in sorted((ROOT / "funcnn" / "kernels" / "cpu").rglob("*.py")):
         _, counted, _, missed, _ = found.analysis2(str(path))
-        rows.append((path.name, len(counted), missed))
+        rows.append((str(path.relative_to(ROOT / "funcnn" / "kernels" / "cpu")), len(counted), missed))
     return rows
 
 

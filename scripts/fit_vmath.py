@@ -1,4 +1,4 @@
-"""Fit the polynomials of ``funcnn/kernels/cpu/vmath_tables.py``: interpolation in the Chebyshev points, with 420 digits.
+"""Fit the polynomials of ``funcnn/kernels/cpu/vector/tables.py``: interpolation in the Chebyshev points, with 420 digits.
 
 The error is within a small factor of the best polynomial's, and each degree is one that leaves it under about a tenth of
 an ulp. One table is a quotient of two polynomials. Run ``python scripts/fit_vmath.py`` and compare what it prints with that file.

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from funcnn.kernels.cpu import compile as compiling
-from funcnn.kernels.cpu.compile import Intrinsic, Kernel, rebound
+from funcnn.kernels.cpu.build import compile as compiling
+from funcnn.kernels.cpu.build.compile import Intrinsic, Kernel, rebound
 
 PLAIN = os.environ.get("NUMBA_DISABLE_JIT") == "1"
 compiled_only = pytest.mark.skipif(PLAIN, reason="is about compiled code; kernels run as plain Python")

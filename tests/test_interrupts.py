@@ -17,9 +17,9 @@ from benchmarks.interrupts import Instants, Interrupt, Work, in_process, modes
 from benchmarks.interrupts_fresh import STAGES, in_processes
 from funcnn.core.context import Scope, ctx, running
 from funcnn.core.tensor import version
-from funcnn.kernels.cpu import compile as compiling
-from funcnn.kernels.cpu.compile import kernel
-from funcnn.kernels.cpu.parts import uncollected
+from funcnn.kernels.cpu.build import compile as compiling
+from funcnn.kernels.cpu.build.compile import kernel
+from funcnn.kernels.cpu.build.parts import uncollected
 from funcnn.kernels.interrupts import uninterrupted
 from funcnn.ops.generator import use_key
 from tests.plain import compiled_only
@@ -300,6 +300,6 @@ def test_modes_are_left_in_c_everywhere():
         if line.strip().startswith(("def __exit__", "@contextmanager", "with np.errstate"))
     }
     known = {
-        "kernels/cpu/pool_rows.py: @contextmanager", "kernels/cpu/rows.py: @contextmanager",
+        "kernels/cpu/pool/rows.py: @contextmanager", "kernels/cpu/vector/rows.py: @contextmanager",
     }  # fmt: skip
     assert found == known, "derive from kernels.interrupts.Leaving, or use core.primitive.quietly (docs/design/0006)"

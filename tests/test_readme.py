@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import funcnn as fn
-from funcnn.kernels.cpu import threads
+from funcnn.kernels.cpu.threads import number as threads
 
 README = (Path(__file__).resolve().parent.parent / "README.md").read_text()
 

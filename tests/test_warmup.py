@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from funcnn.kernels import cpu
-from funcnn.kernels.cpu import room
-from funcnn.kernels.cpu.compile import Kernel
+from funcnn.kernels.cpu.build.compile import Kernel
+from funcnn.kernels.cpu.vector import scratch as room
 from funcnn.warmup.command import main
 from funcnn.warmup.programs import DTYPES, PROGRAMS
 from tests import helpers as h

@@ -12,10 +12,10 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from funcnn.core.context import ctx
-from funcnn.core.precision import _conv
 from funcnn.kernels.cpu.launching import Runner
 from funcnn.kernels.implementation import Operand
 from funcnn.kernels.launch import HostPlan, LaunchPlan
+from funcnn.kernels.precision import _conv
 
 PLANNED = 1 << 13  # kinds of operands of all primitives
 

@@ -11,10 +11,11 @@ from funcnn.core import dtypes
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor, constant
-from funcnn.kernels.cpu import activation as kernels
-from funcnn.kernels.cpu import draw
+from funcnn.kernels.cpu.elementwise import activation as kernels
+from funcnn.kernels.cpu.elementwise.launch import pairwise
 from funcnn.kernels.cpu.memory import fresh
-from funcnn.kernels.cpu.threads import workers
+from funcnn.kernels.cpu.random import draw
+from funcnn.kernels.cpu.threads.number import workers
 from funcnn.kernels.implementation import NUMPY, UNPLANNED, host
 from funcnn.ops import random
 from funcnn.ops.arithmetic import abs as abs_
@@ -27,7 +28,6 @@ from funcnn.ops.comparison import ge, gt, le, lt
 from funcnn.ops.curves import activation
 from funcnn.ops.generator import next_key
 from funcnn.ops.inplace import replaced
-from funcnn.ops.loops import pairwise
 from funcnn.ops.math import exp, sigmoid, tanh
 from funcnn.ops.math import relu as _relu
 from funcnn.ops.movement import reshape, slice_dim

@@ -10,7 +10,7 @@ from funcnn.core.aval import Aval
 from funcnn.core.errors import ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
-from funcnn.ops import pool_cpu
+from funcnn.kernels.cpu.pool import launch as pool_cpu
 from funcnn.ops.conv import per_dim
 from funcnn.ops.pool import folded, images_of, index_dtype, named, pooled_with_indices, scatter_vjp, without_batch
 

@@ -12,12 +12,12 @@ from funcnn.core.errors import DTypeError
 from funcnn.core.graph import rescue
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
-from funcnn.kernels.cpu import elementwise as kernels
+from funcnn.kernels.cpu.elementwise import loops as kernels
+from funcnn.kernels.cpu.elementwise.launch import fast, pairwise, with_kernel
 from funcnn.ops.base.declare import binary, flat_slope, holds, unary
 from funcnn.ops.base.promote import promoted, stored, to_tensor
 from funcnn.ops.base.structure import cast
 from funcnn.ops.comparison import eq
-from funcnn.ops.loops import fast, pairwise, with_kernel
 from funcnn.ops.select import where
 
 

@@ -22,10 +22,10 @@ from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.graph import rescue
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor, constant
-from funcnn.kernels.cpu import attention as kernels
-from funcnn.kernels.cpu import attention_grad as grad_kernels
-from funcnn.kernels.cpu import threads
+from funcnn.kernels.cpu.attention import backward as grad_kernels
+from funcnn.kernels.cpu.attention import forward as kernels
 from funcnn.kernels.cpu.memory import empty
+from funcnn.kernels.cpu.threads import number as threads
 from funcnn.ops.arithmetic import add, mul, sub
 from funcnn.ops.base.batching import all_batched
 from funcnn.ops.base.dims import broadcast, numel

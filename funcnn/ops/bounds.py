@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from funcnn.core.tensor import Tensor
-from funcnn.kernels.cpu import elementwise as kernels
+from funcnn.kernels.cpu.elementwise import loops as kernels
+from funcnn.kernels.cpu.elementwise.launch import pairwise
 from funcnn.ops.arithmetic import add, mul
 from funcnn.ops.base.declare import binary
 from funcnn.ops.base.promote import promoted, to_tensor
 from funcnn.ops.comparison import eq, ge, gt, isnan, le, logical_or, lt
 from funcnn.ops.curves import activation
-from funcnn.ops.loops import pairwise
 from funcnn.ops.movement import stop_gradient
 from funcnn.ops.select import where
 

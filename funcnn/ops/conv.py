@@ -15,7 +15,7 @@ from funcnn.core.aval import Aval
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
-from funcnn.ops import conv_cpu as cpu
+from funcnn.kernels.cpu.conv.launch import lists as cpu
 from funcnn.ops.base.batching import all_batched, fold, unfold_batch
 from funcnn.ops.base.promote import operand, require_same_dtype, to_tensor
 from funcnn.ops.base.structure import sum_p

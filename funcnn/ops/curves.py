@@ -8,10 +8,10 @@ from typing import Any
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
+from funcnn.kernels.cpu.elementwise.launch import looped
 from funcnn.ops.arithmetic import mul
 from funcnn.ops.base.batching import all_batched
 from funcnn.ops.base.structure import zeros_like
-from funcnn.ops.loops import looped
 
 
 def gradient(name: str, cpu: Any, curve: Callable | None) -> Primitive:

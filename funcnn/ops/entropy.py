@@ -18,9 +18,9 @@ from funcnn.core.aval import Aval
 from funcnn.core.errors import DTypeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
-from funcnn.kernels.cpu.entropy import cross_entropy_pick
 from funcnn.kernels.cpu.memory import fresh
-from funcnn.ops import softmax_cpu
+from funcnn.kernels.cpu.softmax import launch as softmax_cpu
+from funcnn.kernels.cpu.softmax.entropy import cross_entropy_pick
 from funcnn.ops.arithmetic import add, mul, neg, sub, true_divide
 from funcnn.ops.base.batching import all_batched, fold, unfold_batch
 from funcnn.ops.base.structure import cast

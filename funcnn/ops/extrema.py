@@ -11,7 +11,8 @@ import numpy as np
 from funcnn.core import dtypes
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
-from funcnn.kernels.cpu import reduce as kernels
+from funcnn.kernels.cpu.reduce import runs as kernels
+from funcnn.kernels.cpu.reduce.launch import EXTREMUM_GRAD, argument, by_kernel
 from funcnn.ops.along import gather
 from funcnn.ops.arithmetic import add, mul, sub
 from funcnn.ops.base.batching import all_batched
@@ -24,7 +25,6 @@ from funcnn.ops.comparison import gt, isnan
 from funcnn.ops.creation import ones_like
 from funcnn.ops.movement import clone, reshape
 from funcnn.ops.reduce import sum as sum_
-from funcnn.ops.reduce_cpu import EXTREMUM_GRAD, argument, by_kernel
 from funcnn.ops.select import where
 from funcnn.ops.sort import argsort
 

@@ -10,8 +10,8 @@ from funcnn.core.aval import Aval
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
-from funcnn.kernels.cpu import fold as kernels
-from funcnn.kernels.cpu import threads
+from funcnn.kernels.cpu.sampling import fold as kernels
+from funcnn.kernels.cpu.threads import number as threads
 from funcnn.ops.base.batching import fold as merge
 from funcnn.ops.base.batching import unfold_batch
 from funcnn.ops.base.promote import operand

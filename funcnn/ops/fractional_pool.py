@@ -11,7 +11,7 @@ from funcnn.core.aval import Aval
 from funcnn.core.errors import ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
-from funcnn.ops import pool_cpu
+from funcnn.kernels.cpu.pool import launch as pool_cpu
 from funcnn.ops.base.dims import numel
 from funcnn.ops.base.promote import operand
 from funcnn.ops.conv import per_dim

@@ -17,10 +17,10 @@ from funcnn.core.composition import pullback
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor, constant
-from funcnn.kernels.cpu import grid_sample as kernels
-from funcnn.kernels.cpu import threads
-from funcnn.kernels.cpu.grid_taps import BLOCK, BORDER, FLOATS, INTS, REFLECTION, SKIPPED, ZEROS
 from funcnn.kernels.cpu.memory import empty
+from funcnn.kernels.cpu.sampling import grid_sample as kernels
+from funcnn.kernels.cpu.sampling.grid_taps import BLOCK, BORDER, FLOATS, INTS, REFLECTION, SKIPPED, ZEROS
+from funcnn.kernels.cpu.threads import number as threads
 from funcnn.ops.along import gather
 from funcnn.ops.arithmetic import abs as abs_
 from funcnn.ops.arithmetic import add, mul, remainder, sub

@@ -17,14 +17,14 @@ from funcnn.core.aval import Aval
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
-from funcnn.kernels.cpu import interpolate as kernels
-from funcnn.kernels.cpu import threads
 from funcnn.kernels.cpu.memory import empty, fresh
+from funcnn.kernels.cpu.sampling import interpolate as kernels
+from funcnn.kernels.cpu.sampling.axes import Axis, rows_of, table
+from funcnn.kernels.cpu.threads import number as threads
 from funcnn.ops import adaptive_pool
 from funcnn.ops.base.batching import fold, unfold_batch
 from funcnn.ops.base.promote import operand
 from funcnn.ops.interpolate_bytes import resize_bytes_p
-from funcnn.ops.resample import Axis, rows_of, table
 
 TAP_NS, PLACE_NS = 0.1, 0.5  # of a weighted addition: of neighbours, of numbers anywhere
 APART = 32  # numbers between what two workers write, so that no line of the cache goes to and fro

@@ -14,8 +14,8 @@ import numpy as np
 from funcnn.core.aval import Aval
 from funcnn.core.errors import DTypeError
 from funcnn.core.primitive import Primitive
+from funcnn.kernels.cpu.sampling.axes import Axis, taps
 from funcnn.ops.base.batching import fold, unfold_batch
-from funcnn.ops.resample import Axis, taps
 
 MOST = 22  # bits of a weight's fraction, and none that makes the largest weight exceed 15 bits
 

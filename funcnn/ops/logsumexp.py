@@ -11,7 +11,7 @@ from funcnn.core.aval import Aval
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.memory import fresh
-from funcnn.ops import softmax_cpu
+from funcnn.kernels.cpu.softmax import launch as softmax_cpu
 from funcnn.ops.arithmetic import mul, neg, sub
 from funcnn.ops.base.batching import all_batched
 from funcnn.ops.base.dims import count_over, normalize_dims

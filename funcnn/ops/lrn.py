@@ -9,9 +9,9 @@ import numpy as np
 from funcnn.core.aval import Aval
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
-from funcnn.kernels.cpu import lrn as kernels
-from funcnn.kernels.cpu import threads
 from funcnn.kernels.cpu.memory import empty
+from funcnn.kernels.cpu.norm import lrn as kernels
+from funcnn.kernels.cpu.threads import number as threads
 from funcnn.ops.arithmetic import add, mul
 from funcnn.ops.base.batching import all_batched, fold, unfold_batch
 from funcnn.ops.base.dims import numel

@@ -12,8 +12,9 @@ from funcnn.core.aval import Aval
 from funcnn.core.graph import rescue
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
-from funcnn.kernels.cpu import activation as activation_kernels
-from funcnn.kernels.cpu import elementwise as kernels
+from funcnn.kernels.cpu.elementwise import activation as activation_kernels
+from funcnn.kernels.cpu.elementwise import loops as kernels
+from funcnn.kernels.cpu.elementwise.launch import fast, looped, pairwise, with_kernel
 from funcnn.kernels.implementation import NUMPY, host
 from funcnn.ops.arithmetic import add, div, mul, neg, square, sub
 from funcnn.ops.base.batching import batch_elementwise
@@ -23,7 +24,6 @@ from funcnn.ops.base.promote import promoted, require_floating, require_same_dty
 from funcnn.ops.base.structure import unbroadcast
 from funcnn.ops.comparison import eq, ge, logical_and
 from funcnn.ops.curves import gradient
-from funcnn.ops.loops import fast, looped, pairwise, with_kernel
 from funcnn.ops.select import where
 
 _TWO_OVER_ROOT_PI = 2.0 / math.sqrt(math.pi)

@@ -9,7 +9,7 @@ from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.graph import rescue
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
-from funcnn.ops import matmul_cpu as cpu
+from funcnn.kernels.cpu.matmul import launch as cpu
 from funcnn.ops.arithmetic import add, mul
 from funcnn.ops.base.batching import aligned, all_batched
 from funcnn.ops.base.dims import broadcast, normalize_dim, numel

@@ -14,8 +14,8 @@ from funcnn.core import dtypes
 from funcnn.core.aval import Aval
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
+from funcnn.kernels.cpu.reduce import launch as reduce_cpu
 from funcnn.kernels.implementation import NUMPY, UNPLANNED, host
-from funcnn.ops import reduce_cpu
 from funcnn.ops.arithmetic import add, mul, sub, true_divide, zero_safe
 from funcnn.ops.base.dims import normalize_dims, numel
 from funcnn.ops.base.promote import require_floating, to_tensor

@@ -11,6 +11,7 @@ from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.mutation import assign
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
+from funcnn.kernels.cpu.norm.launch import run_scale
 from funcnn.ops.arithmetic import add, mul, neg, square, sub
 from funcnn.ops.base.batching import all_batched, fold
 from funcnn.ops.base.dims import numel
@@ -19,7 +20,6 @@ from funcnn.ops.base.structure import cast, sum_p
 from funcnn.ops.creation import ones
 from funcnn.ops.math import rsqrt
 from funcnn.ops.movement import reshape
-from funcnn.ops.norm_cpu import run_scale
 from funcnn.ops.normalize import (
     batch_norm_p,
     checked,

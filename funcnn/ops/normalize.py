@@ -21,7 +21,7 @@ from funcnn.core.aval import Aval
 from funcnn.core.errors import DTypeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
-from funcnn.ops import norm_cpu
+from funcnn.kernels.cpu.norm import launch as norm_cpu
 from funcnn.ops.arithmetic import add, mul, neg, square, sub
 from funcnn.ops.base.batching import all_batched, fold, unfold_batch
 from funcnn.ops.base.dims import numel

@@ -12,8 +12,9 @@ from funcnn.core.context import ctx
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor, refresh
+from funcnn.kernels.cpu.pool import integers as pool_integers
+from funcnn.kernels.cpu.pool import launch as pool_cpu
 from funcnn.kernels.implementation import UNPLANNED, host
-from funcnn.ops import pool_cpu, pool_integers
 from funcnn.ops.base.batching import all_batched, fold, unfold_batch
 from funcnn.ops.base.dims import numel
 from funcnn.ops.base.promote import operand

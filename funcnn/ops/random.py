@@ -17,10 +17,10 @@ from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor, constant
 from funcnn.kernels import philox
-from funcnn.kernels.cpu import draw as draw_kernels
-from funcnn.kernels.cpu import philox as philox_kernels
 from funcnn.kernels.cpu.memory import fresh
-from funcnn.kernels.cpu.threads import workers
+from funcnn.kernels.cpu.random import draw as draw_kernels
+from funcnn.kernels.cpu.random import philox as philox_kernels
+from funcnn.kernels.cpu.threads.number import workers
 from funcnn.kernels.implementation import NUMPY, UNPLANNED, host
 from funcnn.ops.arithmetic import add, mul, neg, remainder
 from funcnn.ops.base.batching import all_batched
@@ -99,7 +99,7 @@ def draw_words(keys: np.ndarray, out: np.ndarray) -> None:
 
 
 def scratch(threads: int) -> np.ndarray:
-    """The memory that the kernels of ``kernels.cpu.draw`` draw words to."""
+    """The memory that the kernels of ``kernels.cpu.random.draw`` draw words to."""
     return fresh((threads, draw_kernels.SCRATCH), np.uint32)
 
 

@@ -24,12 +24,12 @@ from funcnn.core.composition import mapped, pullback
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
-from funcnn.kernels.cpu import gru as gru_kernels
-from funcnn.kernels.cpu import lstm as lstm_kernels
-from funcnn.kernels.cpu import recurrent as kernels
-from funcnn.kernels.cpu import rnn as rnn_kernels
 from funcnn.kernels.cpu.memory import empty
-from funcnn.kernels.cpu.threads import workers
+from funcnn.kernels.cpu.recurrent import gru as gru_kernels
+from funcnn.kernels.cpu.recurrent import lstm as lstm_kernels
+from funcnn.kernels.cpu.recurrent import rnn as rnn_kernels
+from funcnn.kernels.cpu.recurrent import tasks as kernels
+from funcnn.kernels.cpu.threads.number import workers
 from funcnn.ops.arithmetic import add, mul, sub
 from funcnn.ops.base.batching import all_batched
 from funcnn.ops.base.promote import require_same_dtype

@@ -12,10 +12,10 @@ from funcnn.core.aval import Aval
 from funcnn.core.composition import pullback
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
-from funcnn.kernels.cpu import recurrent_weights as kernels
 from funcnn.kernels.cpu.memory import empty, fresh
-from funcnn.kernels.cpu.threads import workers
-from funcnn.kernels.cpu.tiles import strided_shape
+from funcnn.kernels.cpu.recurrent import weights as kernels
+from funcnn.kernels.cpu.threads.number import workers
+from funcnn.kernels.cpu.vector.tiles import strided_shape
 from funcnn.ops.base.batching import all_batched
 from funcnn.ops.base.structure import sum_p
 from funcnn.ops.creation import zeros_like

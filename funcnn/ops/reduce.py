@@ -9,7 +9,8 @@ import numpy as np
 from funcnn.core import dtypes
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
-from funcnn.kernels.cpu import reduce as kernels
+from funcnn.kernels.cpu.reduce import runs as kernels
+from funcnn.kernels.cpu.reduce.launch import blocked_sum, by_kernel
 from funcnn.ops.arithmetic import mul, true_divide
 from funcnn.ops.base.declare import unary
 from funcnn.ops.base.dims import numel
@@ -17,7 +18,6 @@ from funcnn.ops.base.promote import require_floating, to_tensor
 from funcnn.ops.base.reduction import all_if_empty, reduction
 from funcnn.ops.base.structure import cast, reduce, spread, sum_p
 from funcnn.ops.comparison import eq, ne
-from funcnn.ops.reduce_cpu import blocked_sum, by_kernel
 
 
 def sum(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:

@@ -11,9 +11,10 @@ from funcnn.core import dtypes
 from funcnn.core.aval import Aval
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
-from funcnn.kernels.cpu import reduce as reduce_kernels
-from funcnn.kernels.cpu import scan as kernels
-from funcnn.kernels.cpu.threads import workers
+from funcnn.kernels.cpu.reduce import runs as reduce_kernels
+from funcnn.kernels.cpu.reduce import scan as kernels
+from funcnn.kernels.cpu.reduce.launch import by_kernel, flat
+from funcnn.kernels.cpu.threads.number import workers
 from funcnn.kernels.implementation import NUMPY, UNPLANNED, Implementation, host
 from funcnn.ops.along import gather
 from funcnn.ops.arithmetic import mul, sub
@@ -27,7 +28,6 @@ from funcnn.ops.creation import ones_like, zeros_like
 from funcnn.ops.join import cat, flip
 from funcnn.ops.math import exp
 from funcnn.ops.movement import clone, slice_dim
-from funcnn.ops.reduce_cpu import by_kernel, flat
 from funcnn.ops.select import where
 
 LARGE = 1 << 12  # numbers; below, NumPy's call costs less

@@ -11,12 +11,12 @@ from funcnn.core.aval import Aval
 from funcnn.core.errors import DTypeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
+from funcnn.kernels.cpu.elementwise.launch import selects
 from funcnn.kernels.implementation import NUMPY, host
 from funcnn.ops.base.batching import batch_elementwise
 from funcnn.ops.base.dims import broadcast
 from funcnn.ops.base.promote import promoted, require_same_dtype, to_tensor
 from funcnn.ops.base.structure import unbroadcast
-from funcnn.ops.loops import selects
 
 
 def _where_shape(condition: Any, x: Any, y: Any) -> tuple:

@@ -10,7 +10,7 @@ from funcnn.core.aval import Aval
 from funcnn.core.errors import DTypeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
-from funcnn.ops import softmax_cpu
+from funcnn.kernels.cpu.softmax import launch as softmax_cpu
 from funcnn.ops.arithmetic import mul, neg, sub
 from funcnn.ops.base.batching import all_batched
 from funcnn.ops.base.dims import normalize_dim

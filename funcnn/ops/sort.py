@@ -13,8 +13,9 @@ from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.memory import fresh
-from funcnn.kernels.cpu.threads import workers
-from funcnn.kernels.cpu.topk import top_rows
+from funcnn.kernels.cpu.reduce.launch import flat
+from funcnn.kernels.cpu.reduce.topk import top_rows
+from funcnn.kernels.cpu.threads.number import workers
 from funcnn.kernels.implementation import NUMPY, UNPLANNED, host
 from funcnn.ops.along import gather
 from funcnn.ops.base.dims import normalize_dim
@@ -22,7 +23,6 @@ from funcnn.ops.base.promote import to_tensor
 from funcnn.ops.base.reduction import ValuesIndices, dropped
 from funcnn.ops.creation import zeros
 from funcnn.ops.movement import clone, reshape, slice_dim
-from funcnn.ops.reduce_cpu import flat
 
 FEW = 64  # the first of a row that are kept in order by insertion
 LARGE = 1 << 12  # numbers; below, NumPy's sort costs less

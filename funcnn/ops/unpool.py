@@ -10,7 +10,7 @@ from funcnn.core.aval import Aval
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
-from funcnn.ops import pool_cpu
+from funcnn.kernels.cpu.pool import launch as pool_cpu
 from funcnn.ops.base.dims import numel
 from funcnn.ops.base.promote import operand
 from funcnn.ops.base.structure import cast

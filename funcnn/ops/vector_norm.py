@@ -10,6 +10,7 @@ import numpy as np
 from funcnn.core import dtypes
 from funcnn.core.errors import DTypeError
 from funcnn.core.tensor import Tensor, constant
+from funcnn.kernels.cpu.reduce.launch import SQUARES, blocked_sum
 from funcnn.ops.arithmetic import abs as abs_
 from funcnn.ops.arithmetic import mul, zero_safe
 from funcnn.ops.base.dims import count_over
@@ -21,7 +22,6 @@ from funcnn.ops.extrema import amax, amin
 from funcnn.ops.math import pow as power
 from funcnn.ops.math import sqrt
 from funcnn.ops.reduce import sum as sum_
-from funcnn.ops.reduce_cpu import SQUARES, blocked_sum
 from funcnn.ops.select import where
 from funcnn.ops.svd import nuclear_norm
 

@@ -20,8 +20,8 @@ from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.mutation import overwritten
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
-from funcnn.kernels.cpu import threads
 from funcnn.kernels.cpu.memory import fresh
+from funcnn.kernels.cpu.threads import number as threads
 from funcnn.ops.base.batching import all_batched
 from funcnn.ops.base.promote import to_tensor
 from funcnn.ops.creation import zeros_like

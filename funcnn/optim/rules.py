@@ -14,7 +14,7 @@ import numpy as np
 
 from funcnn.core import dtypes
 from funcnn.core.tensor import Tensor, constant
-from funcnn.kernels.cpu import optim as kernels
+from funcnn.kernels.cpu.optim import step as kernels
 from funcnn.ops.arithmetic import add, mul, neg, sub, true_divide
 from funcnn.ops.base.structure import cast
 from funcnn.ops.bounds import maximum

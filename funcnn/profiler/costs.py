@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from funcnn.core.primitive import Primitive
-from funcnn.kernels.cpu.optim import ADAM_FLOPS, SGD_FLOPS, adam_update, sgd_update
+from funcnn.kernels.cpu.optim.step import ADAM_FLOPS, SGD_FLOPS, adam_update, sgd_update
 
 
 class Array(NamedTuple):

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from funcnn.kernels.cpu import limits as kernels
-from funcnn.kernels.cpu import threads as pool
 from funcnn.kernels.cpu.machine import last_cache, tile_shape
+from funcnn.kernels.cpu.threads import number as pool
+from funcnn.kernels.cpu.vector import peak as kernels
 
 COUNT = {4: 96, 8: 48}  # length of a tile's sum, by itemsize: its operands fill half of a 32 KiB first-level cache
 ROUNDS, BUDGET = 5, 1.5  # of measuring, and seconds after which no further one begins where they agree

@@ -10,7 +10,7 @@ from typing import Any
 
 from funcnn.core import primitive
 from funcnn.core.context import Scope
-from funcnn.kernels.cpu import compile as kernels
+from funcnn.kernels.cpu.build import compile as kernels
 from funcnn.kernels.interrupts import Leaving, in_c
 from funcnn.profiler import report, roofline, trace
 from funcnn.profiler.record import Event, Record, around_evaluate, around_kernel, sinks, stop

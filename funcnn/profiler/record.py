@@ -21,8 +21,8 @@ import numpy as np
 
 from funcnn.core import primitive
 from funcnn.core.context import Scope, ctx
-from funcnn.kernels.cpu import compile as kernels
-from funcnn.kernels.cpu import threads as pool
+from funcnn.kernels.cpu.build import compile as kernels
+from funcnn.kernels.cpu.threads import number as pool
 from funcnn.profiler import costs
 from funcnn.profiler.limits import machine_limits
 

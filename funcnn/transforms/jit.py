@@ -22,9 +22,9 @@ from funcnn.core import dtypes, tree
 from funcnn.core.aval import Missing
 from funcnn.core.context import Scope, ctx
 from funcnn.core.errors import TracerError
-from funcnn.core.precision import get_float32_conv_precision as precision
 from funcnn.core.preference import preferred
 from funcnn.core.tensor import Tensor, refresh_all, wrap
+from funcnn.kernels.precision import get_float32_conv_precision as precision
 from funcnn.transforms.arguments import Roles, Static
 
 MANY_TRACES = 64

@@ -12,9 +12,9 @@ import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 
-from funcnn.kernels.cpu.cache import cache_directory
-from funcnn.kernels.cpu.compile import Watch
-from funcnn.kernels.cpu.threads import available
+from funcnn.kernels.cpu.build.cache import cache_directory
+from funcnn.kernels.cpu.build.compile import Watch
+from funcnn.kernels.cpu.threads.number import available
 from funcnn.warmup.programs import DTYPES, PROGRAMS
 
 

@@ -13,8 +13,8 @@ import numpy as np
 import funcnn as fn
 import funcnn.nn.functional as F
 from funcnn import nn, optim
-from funcnn.kernels.cpu import limits
 from funcnn.kernels.cpu.machine import tile_shape
+from funcnn.kernels.cpu.vector import peak as limits
 
 DTYPES = ("float32", "float64")
 

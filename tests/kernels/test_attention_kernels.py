@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from funcnn.kernels.cpu import threads
+from funcnn.kernels.cpu.threads import number as threads
 from funcnn.kernels.philox import words_python
 from funcnn.ops import attention
 from tests.plain import compiled_only

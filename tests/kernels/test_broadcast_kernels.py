@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from funcnn.kernels.cpu import broadcast
-from funcnn.kernels.cpu.elementwise import CHUNK
-from funcnn.kernels.cpu.permute import turn_planes
+from funcnn.kernels.cpu.elementwise import broadcast
+from funcnn.kernels.cpu.elementwise.loops import CHUNK
+from funcnn.kernels.cpu.movement.permute import turn_planes
 from tests.plain import sized
 
 DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])

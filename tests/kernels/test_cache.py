@@ -17,10 +17,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from funcnn.kernels.cpu import cache, stamp
-from funcnn.kernels.cpu import compile as compiling
-from funcnn.kernels.cpu.compile import Watch, kernel
-from funcnn.kernels.cpu.softmax import softmax_forward
+from funcnn.kernels.cpu.build import cache, stamp
+from funcnn.kernels.cpu.build import compile as compiling
+from funcnn.kernels.cpu.build.compile import Watch, kernel
+from funcnn.kernels.cpu.softmax.softmax import softmax_forward
 from tests.plain import PLAIN, compiled_only
 
 ROOT = Path(__file__).parents[2]
@@ -31,7 +31,7 @@ FILES = {
     "constants": "SCALE = 2.0\nTABLE = (1, (2, 3))\nUNUSED = 1\n",
     "emitters": """
 import numba
-from funcnn.kernels.cpu.compile import intrinsic
+from funcnn.kernels.cpu.build.compile import intrinsic
 import deep
 
 @intrinsic(twin=lambda x: x)
@@ -53,7 +53,7 @@ class Sizes:
 """,
     "helpers": """
 import numba, numpy as np
-from funcnn.kernels.cpu.compile import device_function
+from funcnn.kernels.cpu.build.compile import device_function
 WEIGHTS = np.arange(3.0)
 
 @device_function
@@ -79,7 +79,7 @@ def body(x):
     return twisted(x)
 """,
     "kernels": """
-from funcnn.kernels.cpu.compile import kernel, kernel_from
+from funcnn.kernels.cpu.build.compile import kernel, kernel_from
 from helpers import helper, jitted, stepped, WEIGHTS, body, inner
 from emitters import Sizes, emitted, plain
 from constants import SCALE
@@ -192,7 +192,7 @@ def test_a_file_that_changed_under_the_process_is_not_trusted(tmp_path, monkeypa
 
 
 def test_the_hash_is_the_same_in_every_process():
-    code = "from funcnn.kernels.cpu import stamp, softmax; print(stamp.stamp(softmax.softmax_forward))"
+    code = "from funcnn.kernels.cpu.build import stamp; from funcnn.kernels.cpu.softmax import softmax; print(stamp.stamp(softmax.softmax_forward))"
     done = subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": str(ROOT)},
         capture_output=True, text=True, check=True,
@@ -210,7 +210,7 @@ x = np.ones(3); double(x); print(x[0])
 
 @compiled_only
 def test_an_edit_of_a_users_helper_is_seen_by_the_next_process(tmp_path):
-    text = "from funcnn.kernels.cpu.compile import device_function, kernel\n"
+    text = "from funcnn.kernels.cpu.build.compile import device_function, kernel\n"
     (tmp_path / "userkernel.py").write_text(
         text + "from userhelper import helper, SCALE\n@kernel\ndef double(x):\n    x[0] = helper(x[0]) * SCALE\n"
     )

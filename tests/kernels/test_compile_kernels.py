@@ -16,11 +16,17 @@ import numpy as np
 import pytest
 
 import funcnn as fn
-from funcnn.kernels.cpu import activation, cache, elementwise, layer_norm, max_pool, reduce, softmax_rows
-from funcnn.kernels.cpu import compile as compiling
-from funcnn.kernels.cpu.compile import Watch, device_function, intrinsic, kernel, no_compile
+from funcnn.kernels.cpu.build import cache
+from funcnn.kernels.cpu.build import compile as compiling
+from funcnn.kernels.cpu.build.compile import Watch, device_function, intrinsic, kernel, no_compile
+from funcnn.kernels.cpu.build.parts import part, uncollected
+from funcnn.kernels.cpu.elementwise import activation
+from funcnn.kernels.cpu.elementwise import loops as elementwise
 from funcnn.kernels.cpu.machine import vector_bytes
-from funcnn.kernels.cpu.parts import part, uncollected
+from funcnn.kernels.cpu.norm import layer_norm
+from funcnn.kernels.cpu.pool import max as max_pool
+from funcnn.kernels.cpu.reduce import runs as reduce
+from funcnn.kernels.cpu.softmax import rows as softmax_rows
 from funcnn.warmup.programs import PROGRAMS
 from tests.plain import compiled_only, surrounded
 
@@ -97,7 +103,7 @@ def test_a_second_process_compiles_nothing(tmp_path):
 
 WITHOUT_CACHE = """
 import numpy as np
-from funcnn.kernels.cpu import elementwise
+from funcnn.kernels.cpu.elementwise import loops as elementwise
 x, y = np.full(3, 0.5), np.empty(3)
 elementwise.exp(x, y, (), 1), elementwise.log(y, x, (), 1)
 print(x.round(12))
@@ -119,7 +125,7 @@ def test_importing_a_kernel_does_not_import_numba(module):
 
 USERS = """
 import os, numba, numpy as np
-from funcnn.kernels.cpu import elementwise
+from funcnn.kernels.cpu.elementwise import loops as elementwise
 @numba.njit
 def mine(x):
     return x + 1
@@ -205,8 +211,8 @@ THREADS = """
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 import numpy as np
-from funcnn.kernels.cpu.entropy import exponentials, log_sums
-from funcnn.kernels.cpu.softmax import softmax_forward
+from funcnn.kernels.cpu.softmax.entropy import exponentials, log_sums
+from funcnn.kernels.cpu.softmax.softmax import softmax_forward
 barrier = Barrier(6)
 def first(i):
     x, y, one = np.zeros((1, 4, 1)), np.empty((1, 4, 1)), np.zeros((1, 1))
@@ -356,7 +362,7 @@ def test_other_numba_code_compiles_as_without_us():
 
 PRANGE = """
 import threading, numba, numpy as np, funcnn as fn
-from funcnn.kernels.cpu.compile import kernel
+from funcnn.kernels.cpu.build.compile import kernel
 
 @kernel(parallel=True)
 def rows(x, y, workers):

@@ -10,9 +10,9 @@ import pytest
 import funcnn as fn
 import funcnn.nn.functional as F
 from benchmarks import conv_errors
-from funcnn.kernels.cpu import sandwich
+from funcnn.kernels.cpu.conv import winograd_transform as sandwich
+from funcnn.kernels.cpu.conv.launch import lists as conv_cpu
 from funcnn.kernels.implementation import operand_of
-from funcnn.ops import conv_cpu
 from tests.plain import compiled_only
 
 DIRECT = 3.3e-7, 2.8e-7, 2.8e-7  # the largest errors of PyTorch's direct kernels for 64, 256 and 512 channels

@@ -9,10 +9,16 @@ import pytest
 
 import funcnn as fn
 import funcnn.nn.functional as F
-from funcnn.kernels.cpu import threads
-from funcnn.kernels.cpu.tiles import RUN
+from funcnn.kernels.cpu.conv.launch import channels as conv_channels
+from funcnn.kernels.cpu.conv.launch import direct as conv_direct
+from funcnn.kernels.cpu.conv.launch import few as conv_few
+from funcnn.kernels.cpu.conv.launch import gather as conv_gather
+from funcnn.kernels.cpu.conv.launch import lists as conv_cpu
+from funcnn.kernels.cpu.conv.launch import pointwise as conv_pointwise
+from funcnn.kernels.cpu.conv.launch import winograd as conv_winograd
+from funcnn.kernels.cpu.threads import number as threads
+from funcnn.kernels.cpu.vector.tiles import RUN
 from funcnn.kernels.implementation import operand_of
-from funcnn.ops import conv_channels, conv_cpu, conv_direct, conv_few, conv_gather, conv_pointwise, conv_winograd
 from tests.plain import compiled_only, sized
 
 # x (N, C, D, H, W), output channels, kernel, stride, padding, dilation, groups

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from funcnn.kernels.cpu import draw
+from funcnn.kernels.cpu.random import draw
 from funcnn.kernels.philox import words_numpy
 
 DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -7,8 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from funcnn.kernels.cpu import activation, elementwise
-from funcnn.kernels.cpu.compile import Kernel
+from funcnn.kernels.cpu.build.compile import Kernel
+from funcnn.kernels.cpu.elementwise import activation
+from funcnn.kernels.cpu.elementwise import loops as elementwise
 from tests.plain import sized
 
 DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])

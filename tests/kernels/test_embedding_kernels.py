@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from funcnn.kernels.cpu import embedding
+from funcnn.kernels.cpu.indexing import embedding
 
 CASES = pytest.mark.parametrize(
     ("rows", "width", "count", "run"), [(5, 3, 11, 2), (1, 1, 1, 1), (40, 17, 300, 7), (6, 2, 0, 4)]

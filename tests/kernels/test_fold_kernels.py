@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from funcnn.kernels.cpu import fold
+from funcnn.kernels.cpu.sampling import fold
 
 # (H, W), kernel, stride, padding, dilation
 CASES = [

@@ -7,8 +7,8 @@ from itertools import product
 import numpy as np
 import pytest
 
-from funcnn.kernels.cpu import grid_sample
-from funcnn.kernels.cpu.grid_taps import BLOCK, FLOATS, INTS
+from funcnn.kernels.cpu.sampling import grid_sample
+from funcnn.kernels.cpu.sampling.grid_taps import BLOCK, FLOATS, INTS
 
 HOWS = [how for how in product((1, 2, 4), (0, 1, 2), (False, True))]
 

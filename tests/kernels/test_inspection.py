@@ -12,10 +12,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from funcnn.kernels.cpu import limits
-from funcnn.kernels.cpu.compile import kernel
-from funcnn.kernels.cpu.inspection import Inspection, assembly, inspect, read, short
+from funcnn.kernels.cpu.build.compile import kernel
+from funcnn.kernels.cpu.build.inspection import Inspection, assembly, inspect, read, short
 from funcnn.kernels.cpu.machine import tile_shape, vector_bytes
+from funcnn.kernels.cpu.vector import peak as limits
 from tests.plain import PLAIN, compiled_only
 
 ROOT = Path(__file__).parents[2]
@@ -118,7 +118,7 @@ def test_a_kernel_without_a_compiled_form():
 
 CHILD = """
 import numpy as np
-from funcnn.kernels.cpu import limits
+from funcnn.kernels.cpu.vector import peak as limits
 limits.copy(np.ones(8), np.empty(8), 4, 2, 1)
 try:
     print(limits.copy.inspect().forms[0].total > 10)

@@ -7,9 +7,9 @@ from itertools import product
 import numpy as np
 import pytest
 
-from funcnn.kernels.cpu import interpolate
-from funcnn.kernels.cpu.table_taps import ABSENT
-from funcnn.ops.tap_tables import padded, widths
+from funcnn.kernels.cpu.sampling import interpolate
+from funcnn.kernels.cpu.vector.table_taps import ABSENT
+from funcnn.kernels.cpu.vector.tap_tables import padded, widths
 from tests.plain import sized
 
 NOTHING = np.zeros(0, np.int64)

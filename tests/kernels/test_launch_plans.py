@@ -13,8 +13,8 @@ import pytest
 import funcnn as fn
 from funcnn.core import evaluation
 from funcnn.kernels import plan_text
-from funcnn.kernels.cpu import elementwise
-from funcnn.kernels.cpu.compile import kernel
+from funcnn.kernels.cpu.build.compile import kernel
+from funcnn.kernels.cpu.elementwise import loops as elementwise
 from funcnn.kernels.cpu.launching import Refused, Runner
 from funcnn.kernels.implementation import ANY, CONTIGUOUS, operand_of
 from funcnn.kernels.launch import (
@@ -175,7 +175,7 @@ def test_what_is_no_plan_is_refused() -> None:
         with pytest.raises(ValueError, match="no launch plan"):
             plan_text.read(wrong)
     with pytest.raises(LookupError, match="no kernel is called"):
-        plan_text.read("LaunchPlan((Launch(kernel('funcnn.kernels.cpu.elementwise:no'), ()), ))")
+        plan_text.read("LaunchPlan((Launch(kernel('funcnn.kernels.cpu.elementwise.loops:no'), ()), ))")
     assert kernel_of(name_of(elementwise.exp)) is elementwise.exp
 
 

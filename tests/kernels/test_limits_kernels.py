@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from funcnn.kernels.cpu import limits as kernels
 from funcnn.kernels.cpu.machine import tile_shape
+from funcnn.kernels.cpu.vector import peak as kernels
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from funcnn.kernels.cpu import lrn
+from funcnn.kernels.cpu.norm import lrn
 
 CASES = [((2, 5, 7), 3), ((1, 4, 40), 2), ((3, 3, 1), 5), ((2, 6, 33), 1)]
 

@@ -7,9 +7,9 @@ from itertools import product
 import numpy as np
 import pytest
 
-from funcnn.kernels.cpu import threads
-from funcnn.kernels.cpu.epilogue import ACTIVATIONS
-from funcnn.ops import matmul_cpu
+from funcnn.kernels.cpu.matmul import launch as matmul_cpu
+from funcnn.kernels.cpu.matmul.epilogue import ACTIVATIONS
+from funcnn.kernels.cpu.threads import number as threads
 from tests.plain import sized
 
 SIZES = [(100, 70, 131), (64, 33, 96), (57, 49, 10), (9, 200, 100), (8, 8, 8), (8, 9, 70)]

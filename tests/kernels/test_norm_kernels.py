@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from funcnn.kernels.cpu import layer_norm, norm, norm_scale
-from funcnn.kernels.cpu.norm_runs import PIECE
+from funcnn.kernels.cpu.norm import layer_norm
+from funcnn.kernels.cpu.norm import planes as norm
+from funcnn.kernels.cpu.norm import scale as norm_scale
+from funcnn.kernels.cpu.norm.runs import PIECE
 
 DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])
 EPS = 1e-5

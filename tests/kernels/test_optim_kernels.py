@@ -9,7 +9,7 @@ import pytest
 
 import funcnn as fn
 from funcnn import optim
-from funcnn.kernels.cpu import threads
+from funcnn.kernels.cpu.threads import number as threads
 from funcnn.optim import fused
 from funcnn.optim.rules import ADAM, ADAMW, SGD, Rule
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from funcnn.kernels import philox as twins
-from funcnn.kernels.cpu.philox import philox_fill
+from funcnn.kernels.cpu.random.philox import philox_fill
 
 ROOT = Path(__file__).parents[2]
 ONES = 0xFFFFFFFF

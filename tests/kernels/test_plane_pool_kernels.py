@@ -7,9 +7,9 @@ from itertools import product
 import numpy as np
 import pytest
 
-from funcnn.kernels.cpu import plane_pool
-from funcnn.ops.pool_windows import windows_of
-from funcnn.ops.tap_tables import ABSENT, GROUP, listed, plane_table
+from funcnn.kernels.cpu.pool import plane as plane_pool
+from funcnn.kernels.cpu.pool.windows import windows_of
+from funcnn.kernels.cpu.vector.tap_tables import ABSENT, GROUP, listed, plane_table
 from tests.plain import sized
 
 DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -7,9 +7,12 @@ from itertools import product
 import numpy as np
 import pytest
 
-from funcnn.kernels.cpu import avg_pool, max_pool, max_values
-from funcnn.kernels.cpu.room import banded
-from funcnn.ops import pool_cpu, pool_planes
+from funcnn.kernels.cpu.pool import avg as avg_pool
+from funcnn.kernels.cpu.pool import launch as pool_cpu
+from funcnn.kernels.cpu.pool import max as max_pool
+from funcnn.kernels.cpu.pool import max_values
+from funcnn.kernels.cpu.pool import planes as pool_planes
+from funcnn.kernels.cpu.vector.scratch import banded
 from tests.plain import plain
 
 DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from funcnn.kernels.cpu import gru, lstm, recurrent, rnn
+from funcnn.kernels.cpu.recurrent import gru, lstm, rnn
+from funcnn.kernels.cpu.recurrent import tasks as recurrent
 from tests.plain import compiled_only
 
 SHAPES = [(1, 1, 1), (3, 2, 5), (2, 5, 33), (3, 17, 20), (2, 1, 70), (2, 0, 3)]

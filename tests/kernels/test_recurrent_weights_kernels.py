@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from funcnn.kernels.cpu import recurrent_weights as kernels
-from funcnn.kernels.cpu.tiles import strided_shape
+from funcnn.kernels.cpu.recurrent import weights as kernels
+from funcnn.kernels.cpu.vector.tiles import strided_shape
 from tests.plain import compiled_only
 
 SHAPES = [(1, 1, 1, 1, 1), (3, 2, 5, 3, 4), (2, 9, 33, 40, 8), (4, 1, 32, 31, 70)]  # steps, n, inputs, hidden, gates

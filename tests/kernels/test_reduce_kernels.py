@@ -8,7 +8,9 @@ import os
 import numpy as np
 import pytest
 
-from funcnn.kernels.cpu import argument, reduce, reduce_back
+from funcnn.kernels.cpu.reduce import argument
+from funcnn.kernels.cpu.reduce import runs as reduce
+from funcnn.kernels.cpu.reduce import spread as reduce_back
 
 PLAIN = os.environ.get("NUMBA_DISABLE_JIT") == "1"  # a run is added up one by one then, not in 64 lanes
 SINGLE = 1e-5 if PLAIN else 5e-7

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from funcnn.kernels.cpu.compile import kernel
-from funcnn.kernels.cpu.rows import add_row, clear_row, copy_row, largest_in_row
-from funcnn.kernels.cpu.vector import pointer
+from funcnn.kernels.cpu.build.compile import kernel
+from funcnn.kernels.cpu.vector.instructions import pointer
+from funcnn.kernels.cpu.vector.rows import add_row, clear_row, copy_row, largest_in_row
 
 
 @kernel

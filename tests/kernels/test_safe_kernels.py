@@ -10,22 +10,19 @@ import numpy as np
 import pytest
 
 from funcnn.kernels import cpu as kernels_cpu
-from funcnn.kernels.cpu import (
-    attention_blocks,
-    broadcast,
-    check,
-    conv_reference,
-    elementwise,
-    layer_norm,
-    optim,
-    recurrent_weights,
-    room,
-    winograd_touches,
-    writes,
-)
-from funcnn.kernels.cpu.compile import Intrinsic, Kernel, device_function, kernel
-from funcnn.kernels.cpu.parallel import parallel_for
-from funcnn.kernels.cpu.vector import pointer
+from funcnn.kernels.cpu.attention import blocks as attention_blocks
+from funcnn.kernels.cpu.build import check, writes
+from funcnn.kernels.cpu.build.compile import Intrinsic, Kernel, device_function, kernel
+from funcnn.kernels.cpu.build.parallel import parallel_for
+from funcnn.kernels.cpu.conv import reference as conv_reference
+from funcnn.kernels.cpu.conv import winograd_touches
+from funcnn.kernels.cpu.elementwise import broadcast
+from funcnn.kernels.cpu.elementwise import loops as elementwise
+from funcnn.kernels.cpu.norm import layer_norm
+from funcnn.kernels.cpu.optim import step as optim
+from funcnn.kernels.cpu.recurrent import weights as recurrent_weights
+from funcnn.kernels.cpu.vector import scratch as room
+from funcnn.kernels.cpu.vector.instructions import pointer
 from funcnn.optim import fused
 from tests.kernels.test_compile_kernels import python
 from tests.plain import PLAIN, compiled_only, plain
@@ -193,7 +190,7 @@ def test_scratch_that_a_kernel_makes_for_itself_is_checked_as_well():
     """``window_max_rows`` with a table that is too small, as it once was."""
     script = (
         "import inspect, numpy as np\nfrom funcnn.kernels.cpu import max_pool\n"
-        "from funcnn.kernels.cpu.compile import Kernel, kernel_from\nfrom funcnn.ops import pool_cpu\n"
+        "from funcnn.kernels.cpu.build.compile import Kernel, kernel_from\nfrom funcnn.ops import pool_cpu\n"
         "text = inspect.getsource(max_pool.window_max_rows.function).replace('@device_function', '')\n"
         "assert 'room(D * H * (W // FEW + 1), np.int64)' in text\nnames = dict(vars(max_pool))\n"
         "exec(text.replace('room(D * H * (W // FEW + 1), np.int64)', 'room(D * H - 1, np.int64)'), names)\n"
@@ -209,7 +206,7 @@ def test_scratch_that_a_kernel_makes_for_itself_is_checked_as_well():
 
 
 def check_cache():
-    from funcnn.kernels.cpu.cache import cache_directory
+    from funcnn.kernels.cpu.build.cache import cache_directory
 
     return str(cache_directory()).removesuffix("kernels")
 
@@ -305,8 +302,8 @@ def test_the_exception_of_a_chunk_is_raised(threads):
 @compiled_only
 def test_bounds_are_checked_where_numba_is_asked_to_also_after_a_kernel_was_cached(tmp_path):
     (tmp_path / "reach.py").write_text(
-        "import numpy as np\nfrom funcnn.kernels.cpu.compile import device_function, kernel\n"
-        "from funcnn.kernels.cpu.parallel import parallel_for\n"
+        "import numpy as np\nfrom funcnn.kernels.cpu.build.compile import device_function, kernel\n"
+        "from funcnn.kernels.cpu.build.parallel import parallel_for\n"
         "@device_function\ndef part(chunk, worker, x):\n    x[chunk + 1] = 1\n"
         "@kernel\ndef reach(x, n):\n    parallel_for(part, n, 1, (x,))\n"
     )

@@ -14,7 +14,7 @@ import pytest
 import funcnn as fn
 import funcnn.nn.functional as F
 from funcnn import nn, optim
-from funcnn.kernels.cpu import threads
+from funcnn.kernels.cpu.threads import number as threads
 from funcnn.ops import recurrent
 from funcnn.warmup.programs import DTYPES, PROGRAMS
 from tests.plain import surrounded

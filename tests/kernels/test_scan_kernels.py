@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from funcnn.kernels.cpu import scan
+from funcnn.kernels.cpu.reduce import scan
 from tests.plain import sized
 
 DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from funcnn.kernels.cpu import entropy as kernels
-from funcnn.kernels.cpu import softmax
+from funcnn.kernels.cpu.softmax import entropy as kernels
+from funcnn.kernels.cpu.softmax import softmax
 
 DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])
 SHAPES = pytest.mark.parametrize(

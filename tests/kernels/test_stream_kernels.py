@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from funcnn.kernels.cpu.compile import kernel
+from funcnn.kernels.cpu.build.compile import kernel
 from funcnn.kernels.cpu.machine import beyond_cache, last_cache
-from funcnn.kernels.cpu.stream import stream, stream_sum
-from funcnn.kernels.cpu.vector import pointer
+from funcnn.kernels.cpu.vector.instructions import pointer
+from funcnn.kernels.cpu.vector.streaming import stream, stream_sum
 
 
 @kernel

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 import funcnn as fn
-from funcnn.kernels.cpu import threads
-from funcnn.kernels.cpu.compile import device_function, kernel
-from funcnn.kernels.cpu.parallel import SHARES, parallel_for
-from funcnn.kernels.cpu.pool import Pool, pool
-from funcnn.kernels.cpu.pool_code import CALLER, DONE, LOCK, SIZE
+from funcnn.kernels.cpu.build.compile import device_function, kernel
+from funcnn.kernels.cpu.build.parallel import SHARES, parallel_for
+from funcnn.kernels.cpu.threads import number as threads
+from funcnn.kernels.cpu.threads.code import CALLER, DONE, LOCK, SIZE
+from funcnn.kernels.cpu.threads.pool import Pool, pool
 from tests.plain import compiled_only
 
 ROOT = Path(__file__).parents[2]
@@ -142,7 +142,7 @@ import os
 before = dict(os.environ)
 import numpy as np, funcnn as fn
 import funcnn.nn.functional as F
-from funcnn.kernels.cpu import threads
+from funcnn.kernels.cpu.threads import number as threads
 threads.WORTHWHILE = 0
 x, w = fn.randn(4, 8, 30, 30), fn.randn(8, 8, 3, 3)
 right = F.conv2d(x, w, padding=1).numpy()
@@ -179,7 +179,7 @@ def test_several_python_threads_at_once():
 
 
 FORKED = """
-from funcnn.kernels.cpu.pool import pool
+from funcnn.kernels.cpu.threads.pool import pool
 child = os.fork()
 if child == 0:
     same = all(np.array_equal(F.conv2d(x, w, padding=1).numpy(), right) for _ in range(20))

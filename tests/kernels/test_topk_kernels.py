@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from funcnn.kernels.cpu.topk import top_rows
+from funcnn.kernels.cpu.reduce.topk import top_rows
 from tests.plain import sized
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from funcnn.kernels.cpu.compile import kernel
+from funcnn.kernels.cpu.build.compile import kernel
 from funcnn.kernels.cpu.machine import vector_bytes
-from funcnn.kernels.cpu.turn import turn, turn_tile
-from funcnn.kernels.cpu.vector import pointer
+from funcnn.kernels.cpu.vector.instructions import pointer
+from funcnn.kernels.cpu.vector.transpose import turn, turn_tile
 
 
 @kernel

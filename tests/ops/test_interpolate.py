@@ -117,7 +117,7 @@ def test_layers(text):
 
 def test_workers_write_lines_of_their_own(monkeypatch):
     """What two workers write beside the output lies further apart than a line of the cache: sharing one cost ten times."""
-    from funcnn.kernels.cpu import interpolate as kernels
+    from funcnn.kernels.cpu.sampling import interpolate as kernels
 
     seen, resize = [], kernels.resize
     monkeypatch.setattr(kernels, "resize", lambda *args: (seen.append(args), resize(*args)))

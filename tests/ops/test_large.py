@@ -7,8 +7,8 @@ import pytest
 
 import funcnn as fn
 from funcnn.core.errors import DTypeError
-from funcnn.ops.copies import matrices
-from funcnn.ops.loops import along
+from funcnn.kernels.cpu.elementwise.launch import along
+from funcnn.kernels.cpu.movement.launch import matrices
 
 WIDE = (20, 64, 1024)
 RNG = np.random.default_rng(0)

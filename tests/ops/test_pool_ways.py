@@ -7,7 +7,7 @@ import pytest
 
 import funcnn as fn
 import funcnn.nn.functional as F
-from funcnn.ops import pool_planes
+from funcnn.kernels.cpu.pool import planes as pool_planes
 
 torch = pytest.importorskip("torch")
 

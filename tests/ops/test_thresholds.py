@@ -19,12 +19,13 @@ import funcnn.nn.functional as F
 from funcnn import core, ops, optim
 from funcnn.core.primitive import Primitive
 from funcnn.kernels import cpu as kernels_cpu
-from funcnn.kernels.cpu import elementwise
+from funcnn.kernels.cpu.elementwise import launch as loops
+from funcnn.kernels.cpu.elementwise import loops as elementwise
 from funcnn.kernels.cpu.launching import Runner
-from funcnn.kernels.cpu.threads import WORTHWHILE
+from funcnn.kernels.cpu.threads.number import WORTHWHILE
 from funcnn.kernels.implementation import CONTIGUOUS, operand_of
 from funcnn.kernels.launch import INPUT, OUTPUT, Array, Launch, LaunchPlan, Output, Workers
-from funcnn.ops import activation, loops, random
+from funcnn.ops import activation, random
 from funcnn.optim import fused
 from funcnn.optim.rules import ADAM, ADAMW, SGD
 from tests import helpers as h
@@ -32,32 +33,42 @@ from tests import helpers as h
 # The constants of the code that decide by size how something runs, by the family whose sweep goes around them.
 SWEPT = {
     "elementwise": {
-        "ops.loops": ("RUN", "FEW", "BLOCK"), "ops.math": ("FEW", "MANY"), "kernels.cpu.elementwise": ("CHUNK",),
+        "kernels.cpu.elementwise.launch": ("RUN", "FEW", "BLOCK"), "ops.math": ("FEW", "MANY"), "kernels.cpu.elementwise.loops": ("CHUNK",),
         "kernels.cpu.memory": ("SMALLEST",),
     },
     "reduction": {
-        "ops.reduce_cpu": ("LARGE", "FEW", "SPREAD", "_BLOCK"), "kernels.cpu.reduce_back": ("SPREAD", "COPIED"),
-        "kernels.cpu.reduce": ("RUN", "ROWS", "WIDTH", "LANES", "CHUNK"), "kernels.cpu.argument": ("BLOCK", "CHUNK"),
-        "ops.softmax_cpu": ("CHUNK", "LEAST", "WIDTH"), "kernels.cpu.softmax_rows": ("PIECE",),
+        "kernels.cpu.reduce.launch": ("LARGE", "FEW", "SPREAD", "_BLOCK"), "kernels.cpu.reduce.spread": ("SPREAD", "COPIED"),
+        "kernels.cpu.reduce.runs": ("RUN", "ROWS", "WIDTH", "LANES", "CHUNK"), "kernels.cpu.reduce.argument": ("BLOCK", "CHUNK"),
+        "kernels.cpu.softmax.launch": ("CHUNK", "LEAST", "WIDTH"), "kernels.cpu.softmax.rows": ("PIECE",),
     },
-    "copy": {"ops.copies": ("LARGE",), "kernels.cpu.permute": ("BLOCK",), "ops.embedding": ("CHUNK", "RANGE")},
-    "scan": {"ops.scan": ("LARGE",), "kernels.cpu.scan": ("CHUNK",)},
-    "sort": {"ops.sort": ("FEW", "LARGE"), "kernels.cpu.topk": ("CHUNK",)},
+    "copy": {"kernels.cpu.movement.launch": ("LARGE",), "kernels.cpu.movement.permute": ("BLOCK",), "ops.embedding": ("CHUNK", "RANGE")},
+    "scan": {"ops.scan": ("LARGE",), "kernels.cpu.reduce.scan": ("CHUNK",)},
+    "sort": {"ops.sort": ("FEW", "LARGE"), "kernels.cpu.reduce.topk": ("CHUNK",)},
     "random": {
-        "ops.random": ("FEW", "MANY"), "kernels.cpu.draw": ("SPAN", "CHUNK"), "kernels.cpu.philox": ("COUNTERS", "SPAN"),
+        "ops.random": ("FEW", "MANY"), "kernels.cpu.random.draw": ("SPAN", "CHUNK"), "kernels.cpu.random.philox": ("COUNTERS", "SPAN"),
     },
     "optimizer": {"optim.fused": ("CHUNK",)},
 }  # fmt: skip
 OTHERS = {  # families with sweeps of their own, in tests of their kernels
-    "attention", "attention_blocks", "channels_weight", "conv", "conv_channels", "conv_depthwise", "conv_direct", "conv_few",
-    "conv_gather", "conv_pointwise", "conv_winograd", "depthwise_weight", "fold", "grid_sample", "grid_taps", "interpolate",
-    "interpolate_bytes", "lanes", "layer_norm", "lrn", "matmul_cpu", "norm_cpu", "norm_runs", "pool_cpu", "recurrent",
-    "recurrent_weights", "table_taps", "tiles", "winograd",
+    "kernels.cpu.attention.blocks", "kernels.cpu.attention.forward", "kernels.cpu.conv.channels_weight",
+    "kernels.cpu.conv.depthwise_weight", "kernels.cpu.conv.direct", "kernels.cpu.conv.few", "kernels.cpu.conv.gather",
+    "kernels.cpu.conv.launch.channels", "kernels.cpu.conv.launch.depthwise", "kernels.cpu.conv.launch.direct",
+    "kernels.cpu.conv.launch.few", "kernels.cpu.conv.launch.gather", "kernels.cpu.conv.launch.pointwise",
+    "kernels.cpu.conv.launch.winograd", "kernels.cpu.conv.winograd", "kernels.cpu.matmul.launch",
+    "kernels.cpu.norm.launch", "kernels.cpu.norm.layer_norm", "kernels.cpu.norm.lrn", "kernels.cpu.norm.runs",
+    "kernels.cpu.pool.launch", "kernels.cpu.recurrent.tasks", "kernels.cpu.recurrent.weights",
+    "kernels.cpu.sampling.fold", "kernels.cpu.sampling.grid_sample", "kernels.cpu.sampling.grid_taps",
+    "kernels.cpu.sampling.interpolate", "kernels.cpu.vector.lanes", "kernels.cpu.vector.table_taps",
+    "kernels.cpu.vector.tiles", "ops.attention", "ops.conv", "ops.fold", "ops.grid_sample", "ops.interpolate",
+    "ops.interpolate_bytes", "ops.lrn", "ops.recurrent", "ops.recurrent_weights",
 }  # fmt: skip
 NO_SIZES = {  # what is no size of an operation
-    ("activation", "SATURATED"), ("evaluation", "PLANNED"), ("check", "BAND"), ("check", "LINE"), ("draw", "SCRATCH"),
-    ("parallel", "SHARES"), ("pool_code", "*"), ("room", "WIDE"), ("softmax_cpu", "ROW_NS"), ("stream", "LINE"),
-    ("threads", "WORTHWHILE"),
+    ("kernels.cpu.elementwise.activation", "SATURATED"), ("ops.activation", "SATURATED"),
+    ("core.evaluation", "PLANNED"), ("kernels.cpu.build.check", "BAND"), ("kernels.cpu.build.check", "LINE"),
+    ("kernels.cpu.random.draw", "SCRATCH"), ("kernels.cpu.build.parallel", "SHARES"),
+    ("kernels.cpu.threads.code", "*"), ("kernels.cpu.vector.scratch", "WIDE"),
+    ("kernels.cpu.softmax.launch", "ROW_NS"), ("kernels.cpu.vector.streaming", "LINE"),
+    ("kernels.cpu.threads.number", "WORTHWHILE"),
 }  # fmt: skip
 
 
@@ -71,11 +82,11 @@ def constants(package: Any) -> Iterator[tuple[str, str]]:
                     if isinstance(one, ast.Name) and one.id.strip("_").isupper():
                         value = getattr(module, one.id)
                         if type(value) in (int, float) and 16 <= value <= 1 << 20:
-                            yield info.name.rpartition(".")[2], one.id
+                            yield info.name.removeprefix("funcnn."), one.id
 
 
 def test_every_threshold_in_the_code_is_in_a_sweep() -> None:
-    swept = {(module.split(".")[-1], name) for family in SWEPT.values() for module in family for name in family[module]}
+    swept = {(module, name) for family in SWEPT.values() for module in family for name in family[module]}
     found = {pair for package in (core, kernels_cpu, ops, optim) for pair in constants(package)}
     others = {pair for pair in found if pair[0] in OTHERS or pair in NO_SIZES or (pair[0], "*") in NO_SIZES}
     assert found - others == swept, "a new constant: add it to a family of SWEPT, or say in NO_SIZES that it is no size"

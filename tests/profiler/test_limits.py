@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import funcnn as fn
-from funcnn.kernels.cpu import threads
 from funcnn.kernels.cpu.machine import last_cache
+from funcnn.kernels.cpu.threads import number as threads
 from funcnn.profiler import limits
 from funcnn.profiler.limits import MachineLimits
 

@@ -18,7 +18,7 @@ from funcnn import layers as L
 from funcnn import nn
 from funcnn.core import primitive
 from funcnn.core.context import Scope, ctx
-from funcnn.kernels.cpu import compile as kernels
+from funcnn.kernels.cpu.build import compile as kernels
 from funcnn.profiler import record as recording
 from funcnn.profiler import roofline
 from tests.plain import surrounded

@@ -10,7 +10,7 @@ import numpy as np
 
 from funcnn.kernels.cpu import memory
 from funcnn.kernels.cpu.lengths import compare_lengths
-from funcnn.kernels.cpu.threads import workers
+from funcnn.kernels.cpu.threads.number import workers
 from funcnn.kernels.implementation import Operand
 from funcnn.kernels.launch import (
     CONSTANT,

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from funcnn.kernels.cpu.facts import evaluated, given_by_name
-from funcnn.kernels.cpu.threads import available
+from funcnn.kernels.cpu.build.facts import evaluated, given_by_name
+from funcnn.kernels.cpu.threads.number import available
 from funcnn.kernels.launch import CONSTANT, INPUT, OUTPUT, STATUS_WORDS, Array, Launch, LaunchPlan, Status, Workers
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from funcnn.kernels.cpu.facts import CHECK
+from funcnn.kernels.cpu.build.facts import CHECK
 
 SMALLEST = 1 << 16  # bytes; below, np.empty costs less than the bookkeeping
 HUGE = 1 << 22  # bytes; from here on ask for huge pages
@@ -131,7 +131,7 @@ def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
 
 fresh = np.empty  # for what only one call of a kernel needs: small, or not worth keeping
 if CHECK:
-    from funcnn.kernels.cpu.check import fill
+    from funcnn.kernels.cpu.build.check import fill
 
     _empty = empty
 

@@ -1,10 +1,10 @@
-"""Philox on the GPU: the same counters, rounds and words as ``kernels.cpu.philox``, a counter a thread."""
+"""Philox on the GPU: the same counters, rounds and words as ``kernels.cpu.random.philox``, a counter a thread."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from funcnn.kernels.cpu.philox import philox_block, store_block
+from funcnn.kernels.cpu.random.philox import philox_block, store_block
 from funcnn.kernels.cuda.shim import cuda, kernel
 
 

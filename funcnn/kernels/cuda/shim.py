@@ -1,6 +1,6 @@
 """The only module that imports ``numba.cuda``, and only when a CUDA kernel is first launched.
 
-``@kernel`` declares a kernel as ``kernels.cpu.compile`` does for the CPU: lazily, with helpers found through the names
+``@kernel`` declares a kernel as ``kernels.cpu.build.compile`` does for the CPU: lazily, with helpers found through the names
 in the kernel's code. The scalar ``device_function`` helpers of the CPU kernels are compiled anew for the GPU, so both
 run the same source. In a kernel ``cuda`` means ``numba.cuda``.
 """
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import update_wrapper
 from typing import Any
 
-from funcnn.kernels.cpu.compile import Kernel, rebound
+from funcnn.kernels.cpu.build.compile import Kernel, rebound
 
 THREADS, BLOCKS = 128, 1024  # threads a block; most blocks of a launch
 _lock = threading.RLock()

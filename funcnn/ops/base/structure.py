@@ -17,11 +17,11 @@ from funcnn.core.errors import ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor, wrap
 from funcnn.kernels.cpu import memory
-from funcnn.kernels.cpu import reduce as kernels
+from funcnn.kernels.cpu.movement.launch import copies
+from funcnn.kernels.cpu.reduce import runs as kernels
+from funcnn.kernels.cpu.reduce.launch import blocked_sum, by_kernel
 from funcnn.ops.base.dims import normalize_dims, numel
 from funcnn.ops.base.reduction import kept, reduction
-from funcnn.ops.copies import copies
-from funcnn.ops.reduce_cpu import blocked_sum, by_kernel
 
 
 # ---- reshape and permute ----------------------------------------------------------------------------------------------

@@ -1,0 +1,1 @@
+"""How convolutions run: which kernel, how the work is cut."""

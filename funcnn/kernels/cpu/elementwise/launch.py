@@ -1,0 +1,200 @@
+"""Elementwise kernels as implementations of primitives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache, partial
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from funcnn.kernels.cpu.elementwise import broadcast
+from funcnn.kernels.cpu.elementwise import loops as kernels
+from funcnn.kernels.cpu.threads.number import WORTHWHILE
+from funcnn.kernels.implementation import ANY, CONTIGUOUS, NUMPY, Implementation, Operand, host
+from funcnn.kernels.launch import (
+    INPUT,
+    OUTPUT,
+    SCRATCH,
+    Access,
+    Array,
+    Cost,
+    Launch,
+    LaunchPlan,
+    Output,
+    Scratch,
+    Workers,
+)  # fmt: skip
+
+RUN = 16  # elements at least that meet one number, or a whole vector, where shapes differ
+FEW, SELECT_NS = 1 << 13, 0.15  # elements from which a kernel chooses, nanoseconds an element
+BLOCK = kernels.CHUNK  # one such block of equal numbers stands for an array of them
+REAL = "fd"  # dtypes that kernels compute in
+RESULT = Array(OUTPUT, 0)
+
+
+class Arguments:
+    """The arrays that an elementwise kernel reads, and what makes them: a lone number is first repeated over a block."""
+
+    def __init__(self, operands: tuple[Operand, ...], size: int):
+        self.size = size
+        self.sharable: list[int] = []
+        self.launches: list[Launch] = []
+        self.scratch: list[Scratch] = []
+        self.inputs: list[Access] = []
+        self.arrays = [self._array(i, x) for i, x in enumerate(operands)]
+
+    def _array(self, i: int, x: Operand) -> Array:
+        several = tuple(axis for axis in range(x.ndim) if x.shape[axis] > 1)
+        lone = x.repeated == several and self.size > 1
+        if not lone:
+            self.inputs.append(CONTIGUOUS)
+            if x.contiguous:
+                self.sharable.append(i)
+            return Array(INPUT, i)
+        self.inputs.append(Access(repeated=several))
+        self.scratch.append(Scratch(x.dtype.name, min(self.size, BLOCK)))
+        block = Array(SCRATCH, len(self.scratch) - 1)
+        self.launches.append(Launch(kernels.repeat_number, (Array(INPUT, i), block)))
+        return block
+
+    def plan(self, launch: Launch, cost: Cost) -> LaunchPlan:
+        """The plan that ends with a launch into the output, which may be an operand's own memory."""
+        output = Output(shares=tuple(self.sharable))
+        return LaunchPlan((*self.launches, launch), tuple(self.inputs), (output,), tuple(self.scratch), cost=cost)
+
+
+def loop_plan(
+    kernel: Any, nanoseconds: float, operands: tuple[Operand, ...], params: dict[str, Any]
+) -> LaunchPlan | None:
+    """The plan ``out = f(*operands, *params)`` by an elementwise kernel, of operands of one shape and of lone numbers.
+
+    nanoseconds: of an element, on one thread. None for other shapes, and for dtypes that no kernel computes in.
+    """
+    like = max(operands, key=lambda x: x.ndim)
+    if like.dtype.char not in REAL or any(x.shape != like.shape and x.ndim for x in operands):
+        return None
+    size = like.size
+    if not size:
+        return LaunchPlan((), (ANY,) * len(operands), (Output(),))
+    work, moved = size * nanoseconds, (len(operands) + 1) * size * like.itemsize
+    if len(operands) == 1:  # its kernel reads as many elements as it writes
+        launch = Launch(kernel, (Array(INPUT, 0), RESULT, tuple(params.values()), Workers(work)))
+        return LaunchPlan((launch,), (CONTIGUOUS,), (Output(shares=(0,)),), cost=Cost(size, moved, work))
+    arguments = Arguments(operands, size)
+    launch = Launch(kernel, (*arguments.arrays, RESULT, tuple(params.values()), Workers(work)))
+    return arguments.plan(launch, Cost(size, moved, work))
+
+
+def _half(kernel: Any) -> Callable:
+    """``run(ins, outs, **params)`` for half precision, through float32."""
+
+    def run(ins: list, outs: list, **params: Any) -> None:
+        flats = [np.broadcast_to(x, outs[0].shape).astype(np.float32).reshape(-1) for x in ins]
+        wide = np.empty(outs[0].size, np.float32)
+        kernel(*flats, wide, tuple(params.values()), 1)
+        outs[0][...] = wide.reshape(outs[0].shape)
+
+    return run
+
+
+def _is_half(operands: tuple[Operand, ...], **params: Any) -> bool:
+    return operands[0].dtype == np.float16
+
+
+def looped(kernel: Any, nanoseconds: float) -> tuple[Implementation, ...]:
+    """The implementations by an elementwise kernel of so many nanoseconds an element; half precision goes through float32."""
+    return (
+        Implementation("kernel", lambda operands, params: loop_plan(kernel, nanoseconds, operands, params)),
+        host("half", _half(kernel), "half precision is computed in float32", _is_half),
+    )
+
+
+def with_kernel(
+    kernel: Any, nanoseconds: float, plain: Callable, least: float | None = None
+) -> tuple[Implementation, ...]:
+    """Implementations: the kernel for large inputs (by default where a second thread helps), NumPy for the others."""
+    few = WORTHWHILE / nanoseconds if least is None else least
+    return (
+        Implementation(
+            "kernel", lambda operands, params: loop_plan(kernel, nanoseconds, operands, params), partial(_many, few)
+        ),
+        host("numpy", plain, NUMPY),
+    )
+
+
+def _many(least: float, operands: tuple[Operand, ...], params: dict[str, Any]) -> bool:
+    """Whether a kernel pays: with at least so many elements, none of which must first be copied beside another's."""
+    laid = len(operands) == 1 or all(x.contiguous or not any(x.strides) for x in operands)
+    return laid and max(x.size for x in operands) >= least
+
+
+def fast(name: str, cost: float, numpy: str = "", least: float | None = None) -> tuple[Implementation, ...]:
+    """Implementations of an elementwise function: its kernel for large inputs, NumPy's function for the others."""
+    function = getattr(np, numpy or name)
+    return with_kernel(getattr(kernels, name), cost, lambda ins, outs: function(ins[0], outs[0]), least)
+
+
+# ---- arrays of different shapes ---------------------------------------------------------------------------------------
+@lru_cache(4096)
+def along(shape: tuple[int, ...], vector: tuple[int, ...]) -> int:
+    """How many elements of an array meet each of a vector that lies along some neighbouring axes of it; 0: not so."""
+    spread = (1,) * (len(shape) - len(vector)) + vector
+    axes = [axis for axis, size in enumerate(spread) if size > 1]
+    if not axes or len(vector) > len(shape) or spread[axes[0] : axes[-1] + 1] != shape[axes[0] : axes[-1] + 1]:
+        return 0
+    inner = prod(shape[axes[-1] + 1 :])
+    return inner if max(inner, prod(vector)) >= RUN and (inner == 1 or inner >= RUN) else 0
+
+
+def _strip_plan(kernel: Any, nanoseconds: float, operands: tuple[Operand, ...], commutes: bool) -> LaunchPlan | None:
+    """The plan for a contiguous array and a vector along its axes, or, where the function commutes, the two exchanged."""
+    first, second = (1, 0) if commutes and along(operands[1].shape, operands[0].shape) else (0, 1)
+    x, y = operands[first], operands[second]
+    inner = along(x.shape, y.shape)
+    if not inner or not x.contiguous or x.dtype.char not in REAL:
+        return None
+    work, moved = x.size * nanoseconds, 2 * x.nbytes + y.nbytes
+    launch = Launch(kernel, (Array(INPUT, first), Array(INPUT, second), RESULT, inner, Workers(work)))
+    return LaunchPlan((launch,), (CONTIGUOUS, CONTIGUOUS), (Output(shares=(first,)),), cost=Cost(x.size, moved, work))
+
+
+def pairwise(
+    name: str, cost: float = 0.08, numpy: str | Callable = "", least: float | None = None
+) -> tuple[Implementation, ...]:
+    """Implementations of a function of two inputs: for large ones its kernels, else NumPy's function, or ``numpy(x, y, out)``.
+
+    There is one for inputs that are alike and may be one for an array and a vector along its axes, or the two exchanged.
+    """
+    function = numpy if callable(numpy) else getattr(np, numpy or name)
+    loop, plain = with_kernel(
+        getattr(kernels, name), cost, lambda ins, outs: function(ins[0], ins[1], out=outs[0]), least
+    )
+    strip = getattr(broadcast, name + "_strip", None)
+    if strip is None:
+        return loop, plain
+    commutes, few = name in ("add", "mul"), WORTHWHILE / cost if least is None else least
+    return (
+        loop,
+        Implementation(
+            "strips", lambda operands, params: _strip_plan(strip, cost, operands, commutes), partial(_many, few)
+        ),
+        plain,
+    )
+
+
+def _select_plan(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan | None:
+    mask, *rest = operands
+    if any(x.ndim and x.shape != mask.shape for x in rest) or rest[0].dtype.char not in REAL or not mask.size:
+        return None
+    if mask.repeated:
+        return None
+    arguments = Arguments(operands, mask.size)
+    work, moved = mask.size * SELECT_NS, mask.size * (1 + 3 * rest[0].itemsize)
+    condition = Array(INPUT, 0, dtype="uint8")
+    launch = Launch(broadcast.select, (condition, *arguments.arrays[1:], RESULT, Workers(work)))
+    return arguments.plan(launch, Cost(mask.size, moved, work))
+
+
+selects = Implementation("kernel", _select_plan, partial(_many, FEW))  # of ``where``, for a mask of the output's shape

@@ -1,0 +1,1 @@
+"""Rows picked and added by index."""

@@ -1,0 +1,1 @@
+"""Copies of arrays in another order."""

@@ -1,0 +1,50 @@
+"""Batch norm by statistics that are given, as in evaluation."""
+
+from __future__ import annotations
+
+from funcnn.kernels.cpu.build.compile import device_function, kernel
+from funcnn.kernels.cpu.build.parallel import parallel_for
+from funcnn.kernels.cpu.norm.runs import PIECE, run_scale
+from funcnn.kernels.cpu.vector.instructions import pointer
+
+
+@device_function
+def row_scale(x, y, start, n, centre, scale, shift):
+    """``y = (x - centre) * scale + shift`` with vectors of them."""
+    p, q, m, a, b = pointer(x, start), pointer(y, start), pointer(centre, 0), pointer(scale, 0), pointer(shift, 0)
+    for i in range(n):
+        q[i] = (p[i] - m[i]) * a[i] + b[i]
+
+
+@device_function
+def _scaled(chunk, worker, x, y, centre, scale, shift, each, room, past):
+    N, C, S = x.shape
+    if S == 1:
+        for n in range(chunk * each, min((chunk + 1) * each, N)):
+            row_scale(x, y, n * C, C, centre, scale, shift)
+        return
+    own = pointer(room, worker * PIECE)
+    for segment in range(chunk * each, min((chunk + 1) * each, N * C)):
+        c = segment % C
+        for begin in range(0, S, PIECE):
+            start, n = segment * S + begin, min(PIECE, S - begin)
+            run_scale(x, y, start, n, centre[c], scale[c], shift[c], own, past)
+
+
+@kernel(
+    touches={
+        "y": lambda x: x.size,
+        "centre": lambda x: x.shape[1],
+        "scale": lambda x: x.shape[1],
+        "shift": lambda x: x.shape[1],
+        "room": lambda x, past, threads: threads * PIECE if past and x.shape[2] > 1 else 0,
+    }
+)
+def scale_channels(x, y, centre, scale, shift, each, room, past, threads):
+    """y = (x - centre) * scale + shift for each channel of x (N, C, S); ``each`` segments, or rows if S = 1, in a chunk.
+
+    room: PIECE numbers for each thread. past: write y past the cache.
+    """
+    count = x.shape[0] if x.shape[2] == 1 else x.shape[0] * x.shape[1]
+    args = (x, y, centre, scale, shift, each, room, past)
+    parallel_for(_scaled, (count + each - 1) // each, threads, args)

@@ -1,0 +1,88 @@
+"""Resampling of planes by tables: every output row is a weighted sum of input rows, every output column of columns.
+
+Nearest, linear, cubic and antialiased interpolation are such tables, and so are their transposes, the gradients. Columns
+have tables as ``table_taps.py`` describes; rows have one (taps, outputs) of where each source row lies and one of weights.
+
+The sum over rows runs along a row; the sum over columns takes numbers one by one. So columns are done on the fewer rows: when
+the number of rows grows, input rows are widened once each into a ring of the few rows that one output row needs (first
+level cache), then combined; when it shrinks, rows are combined first; nearest pixels need no combining. x and y are passed once. A chunk is a run of planes, or
+of output rows in a large plane; ``taps`` of 0 leave an axis as it is. Rows get pointers, no arrays: the count of who holds
+an array is shared by all threads, and for each of many short rows they would wait for one another.
+"""
+
+from __future__ import annotations
+
+from funcnn.kernels.cpu.build.compile import device_function, kernel
+from funcnn.kernels.cpu.build.parallel import parallel_for
+from funcnn.kernels.cpu.vector.instructions import pointer, shift
+from funcnn.kernels.cpu.vector.rows import copy_row
+from funcnn.kernels.cpu.vector.table_taps import weighted_rows, weighted_taps
+
+
+@device_function
+def widened(image, numbers, slots, ring, P, p, taps, W, columns, weights, column_taps, pitch, Q, room, mark):
+    """Have the rows that output row p is made of in their slots of the ring, ``numbers[t * P + p]`` being one of them."""
+    for t in range(taps):
+        r, slot = numbers[t * P + p], slots[t * P + p]
+        if r >= 0 and mark[slot] != r:
+            mark[slot] = r
+            weighted_taps(shift(image, r * W), columns, weights, column_taps, pitch, Q, shift(room, slot * Q))
+
+
+@device_function
+def resize_chunk(chunk, worker, x, y, rows, columns, sizes, scratch, marks, plan):
+    """Some planes, or some rows of one plane."""
+    H, W, P, Q = sizes
+    ring, planes, block = plan
+    numbers, places, slots = pointer(rows[0], 0), pointer(rows[1], 0), pointer(rows[2], 0)
+    row_weight, row_taps = pointer(rows[3], 0), rows[4]
+    index, weight, taps, pitch = pointer(columns[0], 0), pointer(columns[1], 0), columns[2], columns[3]
+    blocks = -(-P // block)
+    first, p0 = chunk // blocks * planes, chunk % blocks * block
+    p1 = min(p0 + block, P)
+    room = pointer(scratch, worker * scratch.shape[1])
+    mark = pointer(marks, worker * marks.shape[1])
+    for m in range(first, min(first + planes, x.size // (H * W))):
+        image, result = pointer(x, m * H * W), pointer(y, m * P * Q)
+        for s in range(ring):
+            mark[s] = -1
+        for p in range(p0, p1):
+            out, at, by = shift(result, p * Q), shift(places, p), shift(row_weight, p)
+            if taps == 0:
+                weighted_rows(image, at, by, row_taps, P, W, out)
+            elif row_taps == 0:
+                weighted_taps(shift(image, p * W), index, weight, taps, pitch, Q, out)
+            elif ring < 0 and p > p0 and places[p] == places[p - 1]:
+                copy_row(out, shift(result, (p - 1) * Q), Q)
+            elif ring < 0:
+                weighted_taps(shift(image, places[p]), index, weight, taps, pitch, Q, out)
+            elif ring == 0:
+                weighted_rows(image, at, by, row_taps, P, W, room)
+                weighted_taps(room, index, weight, taps, pitch, Q, out)
+            else:
+                widened(image, numbers, slots, ring, P, p, row_taps, W, index, weight, taps, pitch, Q, room, mark)
+                weighted_rows(room, at, by, row_taps, P, Q, out)
+
+
+@kernel(
+    touches={
+        "y": lambda x, sizes: x.size // (sizes[0] * sizes[1]) * sizes[2] * sizes[3],
+        "scratch": lambda rows, columns, sizes, plan, threads: (
+            threads * max(plan[0] * sizes[3], sizes[1] if plan[0] == 0 and rows[4] and columns[2] else 0)
+        ),
+        "marks": lambda plan, threads: threads * max(plan[0], 0),
+    }
+)
+def resize(x, y, rows, columns, sizes, scratch, marks, plan, threads):
+    """y = the planes of x (M, H, W) resampled to (M, P, Q); both flat.
+
+    rows: (numbers, places, slots, weights, taps) of axis H to P, (taps, P) flat: the source row of each tap, below 0 where
+    there is none; where it begins in the plane or, with a ring, in that; its slot of the ring.
+    columns: (index, weight, taps, pitch) of W to Q, a table.
+    plan: (ring, planes, block): rows kept of one plane, 0 for combining rows first, below 0 where each row is an input row,
+    as it is; planes, or rows of a plane, a chunk.
+    scratch (threads, ring * Q, or W) and marks (threads, ring): room for each worker.
+    """
+    H, W = sizes[:2]
+    chunks = -(-(x.size // (H * W)) // plan[1]) * -(-sizes[2] // plan[2])
+    parallel_for(resize_chunk, chunks, threads, (x, y, rows, columns, sizes, scratch, marks, plan))

@@ -1,0 +1,124 @@
+"""Rows of softmax, log-softmax and their gradients: what ``softmax.py`` says of rows, and the sums that others take of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from funcnn.kernels.cpu.build.compile import device_function, exact_function, intrinsic
+from funcnn.kernels.cpu.vector.functions import exp, log
+from funcnn.kernels.cpu.vector.instructions import pointer
+
+PIECE = 2048
+
+
+def _larger_twin(a: Any, b: Any) -> Any:
+    return np.maximum(a, b)
+
+
+@intrinsic(twin=_larger_twin)
+def larger(typingctx: Any, a: Any, b: Any) -> Any:
+    """The larger number, or NaN where one is: unlike a comparison, LLVM vectorises a loop that reduces by it."""
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        from llvmlite import ir
+        from numba.core import cgutils
+
+        kind = values[0].type
+        name = f"llvm.maximum.f{a.bitwidth}"
+        return builder.call(
+            cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [kind] * 2), name), values
+        )
+
+    return a(a, a), codegen
+
+
+@exact_function
+def below(x, top, rest):
+    """x - top - rest in this order: first top + rest, which LLVM would make of it, loses the digits that top hides."""
+    return (x - top) - rest
+
+
+# ---- sums ------------------------------------------------------------------------------------------------------------
+@device_function
+def row_top(x, start, n):
+    """The largest of n numbers, NaN if there is one."""
+    p = pointer(x, start)
+    top = x.dtype.type(-np.inf)
+    for i in range(n):
+        top = larger(top, p[i])
+    return top
+
+
+@device_function
+def row_total(x, start, n, top):
+    """The sum of exp(x - top)."""
+    total = 0.0
+    for begin in range(0, n, PIECE):
+        p = pointer(x, start + begin)
+        part = x.dtype.type(0)
+        for i in range(min(PIECE, n - begin)):
+            part += exp(p[i] - top)
+        total += part
+    return total
+
+
+@device_function
+def row_dot(a, b, start, n):
+    """The sum of products."""
+    total = 0.0
+    for begin in range(0, n, PIECE):
+        p, q = pointer(a, start + begin), pointer(b, start + begin)
+        part = a.dtype.type(0)
+        for i in range(min(PIECE, n - begin)):
+            part += p[i] * q[i]
+        total += part
+    return total
+
+
+@device_function
+def row_sum(x, start, n):
+    """The sum."""
+    total = 0.0
+    for begin in range(0, n, PIECE):
+        p = pointer(x, start + begin)
+        part = x.dtype.type(0)
+        for i in range(min(PIECE, n - begin)):
+            part += p[i]
+        total += part
+    return total
+
+
+# ---- passes ----------------------------------------------------------------------------------------------------------
+@device_function
+def softmax_row(x, y, start, n, logarithm):
+    """The softmax of a row, or its logarithm."""
+    kind = x.dtype.type
+    p, q = pointer(x, start), pointer(y, start)
+    top = row_top(x, start, n)
+    if logarithm:
+        rest = kind(log(row_total(x, start, n, top)))
+        for i in range(n):
+            q[i] = below(p[i], top, rest)
+        return
+    for i in range(n):
+        q[i] = exp(p[i] - top)
+    scale = kind(1.0 / row_sum(y, start, n))
+    for i in range(n):
+        q[i] *= scale
+
+
+@device_function
+def softmax_row_grad(dy, y, dx, start, n, logarithm):
+    """The gradient of either."""
+    kind = y.dtype.type
+    g, p, q = pointer(dy, start), pointer(y, start), pointer(dx, start)
+    if logarithm:
+        total = kind(row_sum(dy, start, n))
+        for i in range(n):
+            q[i] = g[i] - exp(p[i]) * total
+        return
+    total = kind(row_dot(dy, y, start, n))
+    for i in range(n):
+        q[i] = p[i] * (g[i] - total)

@@ -1,0 +1,1 @@
+"""The pool of threads, and how many of them work."""

@@ -1,0 +1,1 @@
+"""What kernels are made of: vector instructions, register tiles, mathematics."""

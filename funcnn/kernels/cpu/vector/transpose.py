@@ -1,0 +1,85 @@
+"""Transposition of small tiles in registers, for arrays that are read along one dimension and written along another.
+
+A tile of L x L numbers, L to a vector, takes log2(L) rounds of L shuffles: round b exchanges the blocks of b x b numbers beside
+the diagonal. Number by number it would be L^2 loads and stores.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from funcnn.kernels.cpu.build.compile import device_function, intrinsic
+from funcnn.kernels.cpu.machine import vector_bytes
+from funcnn.kernels.cpu.vector.instructions import shift
+from funcnn.kernels.cpu.vector.rows import Row
+
+
+def _turn_twin(source: Any, step: int, target: Any, apart: int, count: int) -> None:
+    lanes = vector_bytes() // source.dtype.itemsize
+    for j in range(min(count, lanes)):
+        target[j * apart : j * apart + lanes] = source[j : j + (lanes - 1) * step + 1 : step]
+
+
+@intrinsic(twin=_turn_twin)
+def turn_tile(typingctx: Any, source: Any, step: Any, target: Any, apart: Any, count: Any) -> Any:
+    """``target[j * apart + i] = source[i * step + j]`` for the L numbers i of a vector and j < ``count`` <= L."""
+    from numba.core import types
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        Turn(builder, context.get_data_type(source.dtype), source.dtype.bitwidth // 8).emit_turn(*values)
+        return context.get_dummy_value()
+
+    return types.void(source, types.intp, target, types.intp, types.intp), codegen
+
+
+@intrinsic(twin=lambda p: vector_bytes() // p.dtype.itemsize)
+def lanes_of(typingctx: Any, p: Any) -> Any:
+    """How many numbers a vector holds."""
+    from numba.core import types
+
+    lanes = 8 * vector_bytes() // p.dtype.bitwidth
+    return types.intp(p), lambda context, builder, signature, values: context.get_constant(types.intp, lanes)
+
+
+@device_function
+def turn(source, step, target, apart, rows, columns):
+    """``target[j * apart + i] = source[i * step + j]`` for a matrix (rows, columns); the last tile begins in the one before."""
+    lanes = lanes_of(source)
+    if rows < lanes:
+        for i in range(rows):
+            for j in range(columns):
+                target[j * apart + i] = source[i * step + j]
+        return
+    for start in range(0, rows, lanes):
+        i = min(start, rows - lanes)
+        for j in range(0, columns, lanes):
+            turn_tile(shift(source, i * step + j), step, shift(target, j * apart + i), apart, min(lanes, columns - j))
+
+
+class Turn(Row):
+    """The IR of a transposition."""
+
+    def emit_turn(self, source: Any, step: Any, target: Any, apart: Any, count: Any) -> None:
+        """Masked loads of ``count`` columns, the shuffles, and as many stores."""
+        builder, word = self.builder, self.word
+        mask = self._below(count)
+        rows = [builder.gep(source, [builder.mul(step, word(i))]) for i in range(self.lanes)]
+        vectors = [self._masked_load(row, mask) for row in rows]
+        for j, vector in enumerate(self._turned(vectors)):
+            with builder.if_then(builder.icmp_signed("<", word(j), count)):
+                row = builder.gep(target, [builder.mul(apart, word(j))])
+                builder.store(vector, self._address(row, 0), align=self.size)
+
+    def _turned(self, vectors: list) -> list:
+        lanes, block = self.lanes, 1
+        while block < lanes:
+            low = [j if not j & block else lanes + j - block for j in range(lanes)]
+            high = [j + block if not j & block else lanes + j for j in range(lanes)]
+            vectors = [
+                self._pick(vectors[i], vectors[i | block], low)
+                if not i & block
+                else self._pick(vectors[i ^ block], vectors[i], high)
+                for i in range(lanes)
+            ]
+            block *= 2
+        return vectors
