@@ -6,8 +6,8 @@ several calls, of which some lay the arguments out in another way. Compared are 
 or a closed-over tensor, what shares memory with what, the memory itself, gradients, what later writes into the results
 change, and the kind of error. Failures are grouped by their message; ``--seed N --count 1`` repeats one.
 
-The operations are those of ``ops.methods.METHODS``, sorted by trial into those that take one tensor and those that take two,
-with their in-place forms, and a table of those that need more; both grow by themselves or by a line.
+The operations are those of ``ops.tensor.methods.METHODS``, sorted by trial into those that take one tensor and those that
+take two, with their in-place forms, and a table of those that need more; both grow by themselves or by a line.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import numpy as np
 
 import funcnn as fn
 from funcnn.core.tensor import Tensor
-from funcnn.ops.methods import METHODS
+from funcnn.ops.tensor.methods import METHODS
 
 ERRORS = (TypeError, ValueError, RuntimeError, IndexError, ArithmeticError)
 SIZE = 24  # numbers in a piece of memory

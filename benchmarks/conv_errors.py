@@ -60,9 +60,9 @@ def loss(got: Any, exact: np.ndarray) -> float:
 
 
 def label(run: Any) -> str:
-    """An implementation's name: that of its file, or of its function in ``conv_cpu``."""
-    module = run.__module__.rsplit("conv_", 1)[-1]
-    return run.__name__.split("_")[1] if module == "cpu" else module
+    """An implementation's name: that of its file, or of its function in ``lists``."""
+    module = run.__module__.rsplit(".", 1)[-1]
+    return run.__name__.split("_")[1] if module == "lists" else module
 
 
 def errors(shape: tuple) -> dict[str, dict[str, float]]:

@@ -37,7 +37,7 @@ from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu import memory
 from funcnn.kernels.cpu.build import compile as compiling
 from funcnn.kernels.cpu.threads import number as threads
-from funcnn.ops import generator
+from funcnn.ops.random import generator
 from funcnn.profiler import record
 
 F = nn.functional

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from funcnn.kernels.interrupts import whole as _whole
 
 _whole(__name__, "core", "kernels", "ops", "transforms", "optim", "random")
+_whole("funcnn.ops", "public")
 _whole("funcnn.transforms", "autograd", "jit", "vmap")
 
-from funcnn import ops as _ops
 from funcnn.core import tree
 from funcnn.core.dtypes import (
     bool_,
@@ -37,7 +37,8 @@ from funcnn.kernels.cpu.build.compile import no_compile
 from funcnn.kernels.cpu.memory import empty_cache, memory_stats, reset_peak_memory_stats
 from funcnn.kernels.cpu.threads.number import get_num_threads, set_num_threads
 from funcnn.kernels.precision import get_float32_conv_precision, set_float32_conv_precision
-from funcnn.ops.convert import device
+from funcnn.ops.public import public as _public
+from funcnn.ops.tensor.convert import device
 from funcnn.transforms import autograd
 from funcnn.transforms.grad import grad, value_and_grad, vjp
 from funcnn.transforms.grad_mode import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
@@ -53,7 +54,7 @@ __version__ = "0.1.0"
 
 double, half, long, short = float64, float16, int64, int16
 int, float, bool = int32, float32, bool_
-globals().update(_ops.public())
+globals().update(_public())
 
 
 def __getattr__(name: str):
@@ -71,5 +72,5 @@ __all__ = [
     "half", "inference_mode", "int", "int16", "int32", "int64", "int8", "is_grad_enabled", "jit", "layers", "long", "nn",
     "memory_stats", "no_compile", "no_grad", "optim", "prefer", "promote_types", "random", "reset_peak_memory_stats",
     "set_default_dtype", "set_float32_conv_precision", "set_grad_enabled", "set_num_threads", "set_printoptions", "short",
-    "tree", "uint16", "uint32", "uint64", "uint8", "value_and_grad", "vjp", "vmap", *_ops.public(),
+    "tree", "uint16", "uint32", "uint64", "uint8", "value_and_grad", "vjp", "vmap", *_public(),
 ]  # fmt: skip

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from funcnn.ops.random import bernoulli, bits, fold_in, key, normal, permutation, randint, split, uniform
+from funcnn.ops.random.keys import bernoulli, bits, fold_in, key, normal, permutation, randint, split, uniform
 
 __all__ = ["bernoulli", "bits", "fold_in", "key", "normal", "permutation", "randint", "split", "uniform"]

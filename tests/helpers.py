@@ -18,9 +18,9 @@ from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.launching import Runner
 from funcnn.kernels.implementation import operand_of
 from funcnn.kernels.launch import HostPlan
-from funcnn.ops.arithmetic import add, mul
-from funcnn.ops.creation import as_tensor
-from funcnn.ops.reduce import sum as sum_
+from funcnn.ops.elementwise.arithmetic import add, mul
+from funcnn.ops.reduce.sums import sum as sum_
+from funcnn.ops.tensor.creation import as_tensor
 from funcnn.transforms.grad import vjp
 from tests.cases.case import Case
 

@@ -11,7 +11,7 @@ import pytest
 
 from funcnn.core.context import running
 from funcnn.core.errors import GradientError
-from funcnn.ops.arithmetic import add
+from funcnn.ops.elementwise.arithmetic import add
 from funcnn.transforms.grad import vjp
 from funcnn.transforms.vmap import vmap
 from tests import helpers as h

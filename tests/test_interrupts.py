@@ -21,7 +21,7 @@ from funcnn.kernels.cpu.build import compile as compiling
 from funcnn.kernels.cpu.build.compile import kernel
 from funcnn.kernels.cpu.build.parts import uncollected
 from funcnn.kernels.interrupts import uninterrupted
-from funcnn.ops.generator import use_key
+from funcnn.ops.random.generator import use_key
 from tests.plain import compiled_only
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs timers")

@@ -17,7 +17,7 @@ from funcnn.compiler.trace import Stage
 from funcnn.core.context import ctx
 from funcnn.core.tensor import Cell, Tensor, wrap
 from funcnn.core.tree import TreeDef
-from funcnn.ops.movement import detach
+from funcnn.ops.movement.views import detach
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The Tensor: a box around a value, which is a NumPy array or a tracer. Its operations are attached by ``ops.methods``.
+"""The Tensor: a box around a value, which is a NumPy array or a tracer. Its operations are attached by ``ops.tensor.methods``.
 
 A box is what a user holds, mutates and differentiates; interpreters and rules see boxes too, made fresh for them.
 Attributes that are rarely set live on the class until they are, which keeps making a box cheap.

@@ -7,10 +7,11 @@ from typing import Any, ClassVar
 
 from funcnn.core.tensor import Tensor
 from funcnn.layers.base import Layer, arg, float_dtype, inplace_arg
-from funcnn.ops import activation, softmax
-from funcnn.ops.creation import full
-from funcnn.ops.math import sigmoid, tanh
-from funcnn.ops.movement import flatten
+from funcnn.ops.elementwise import activation
+from funcnn.ops.elementwise.math import sigmoid, tanh
+from funcnn.ops.movement.views import flatten
+from funcnn.ops.softmax import softmax
+from funcnn.ops.tensor.creation import full
 
 
 @dataclass(frozen=True, repr=False)

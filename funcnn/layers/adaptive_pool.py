@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from funcnn.layers.base import Layer, arg
 from funcnn.layers.pool import for_dims
-from funcnn.ops import adaptive_pool
+from funcnn.ops.pool import adaptive as adaptive_pool
 
 
 @dataclass(frozen=True, repr=False)

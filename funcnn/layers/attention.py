@@ -10,12 +10,12 @@ from typing import Any, ClassVar
 from funcnn.core.tensor import Tensor
 from funcnn.layers.base import Layer, arg, bounded, float_dtype, frozen_set, positive
 from funcnn.layers.linear import Linear
-from funcnn.ops.arithmetic import mul
+from funcnn.ops.attention.multihead import multi_head_attention_forward
 from funcnn.ops.base.promote import to_tensor
-from funcnn.ops.creation import zeros
-from funcnn.ops.movement import select, transpose
-from funcnn.ops.multihead import multi_head_attention_forward
-from funcnn.ops.random import normal_from, split
+from funcnn.ops.elementwise.arithmetic import mul
+from funcnn.ops.movement.views import select, transpose
+from funcnn.ops.random.keys import normal_from, split
+from funcnn.ops.tensor.creation import zeros
 
 
 def _forward(

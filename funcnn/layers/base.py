@@ -19,8 +19,8 @@ from funcnn.core import dtypes
 from funcnn.core.context import Scope, below
 from funcnn.core.errors import FuncnnError, locate
 from funcnn.core.tensor import Tensor
-from funcnn.ops.movement import select
-from funcnn.ops.random import fold_in, split, uniform_from
+from funcnn.ops.movement.views import select
+from funcnn.ops.random.keys import fold_in, split, uniform_from
 
 
 class KeyRequired(FuncnnError, ValueError):

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from funcnn.core.tensor import Tensor
 from funcnn.layers.base import Layer, positive
 from funcnn.layers.recurrent import BIAS, DEVICE, DTYPE, HIDDEN, INPUT, NONLINEARITY, drawn, known_nonlinearity
-from funcnn.ops import rnn
+from funcnn.ops.recurrent import functions as rnn
 
 
 class Cell(Layer):

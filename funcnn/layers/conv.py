@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 
 from funcnn.core.tensor import Tensor
 from funcnn.layers.base import Layer, arg, bounded, frozen_set, ntuple, positive
-from funcnn.ops import conv
-from funcnn.ops.pad import pad
-from funcnn.ops.random import split
+from funcnn.ops.conv import conv
+from funcnn.ops.movement.pad import pad
+from funcnn.ops.random.keys import split
 
 _MODES = ("zeros", "reflect", "replicate", "circular")
 
@@ -80,7 +80,7 @@ class ConvNd(Layer):
         return y, state
 
     def _border(self) -> tuple[int, ...]:
-        """The padding as ``ops.pad`` takes it: last dimension first, before and after."""
+        """The padding as ``ops.movement.pad`` takes it: last dimension first, before and after."""
         if self.padding == "valid":
             return (0,) * (2 * self.spatial)
         if self.padding == "same":

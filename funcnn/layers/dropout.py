@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from funcnn.layers.base import Layer, arg, inplace_arg
-from funcnn.ops.activation import dropout
+from funcnn.ops.elementwise.activation import dropout
 
 
 @dataclass(frozen=True, repr=False)

@@ -11,10 +11,10 @@ from funcnn.core.errors import ShapeError
 from funcnn.core.tensor import Tensor, constant
 from funcnn.layers.base import Layer, arg, float_dtype, frozen_set
 from funcnn.ops.base.promote import to_tensor
-from funcnn.ops.embedding import embedding, padding_row
-from funcnn.ops.movement import detach
-from funcnn.ops.random import normal_from
-from funcnn.ops.select import where
+from funcnn.ops.elementwise.select import where
+from funcnn.ops.indexing.embedding import embedding, padding_row
+from funcnn.ops.movement.views import detach
+from funcnn.ops.random.keys import normal_from
 
 
 @dataclass(frozen=True, repr=False, eq=False)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from funcnn.layers.base import Layer, arg
-from funcnn.ops.fold import fold, unfold
+from funcnn.ops.conv.fold import fold, unfold
 
 
 @dataclass(frozen=True, repr=False)

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 from funcnn.core.tensor import Tensor
 from funcnn.layers.base import Layer, arg, frozen_set, ntuple
 from funcnn.layers.pool import for_dims
-from funcnn.ops import fractional_pool
 from funcnn.ops.base.promote import to_tensor
+from funcnn.ops.pool import fractional as fractional_pool
 
 
 @dataclass(frozen=True, repr=False)

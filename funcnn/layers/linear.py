@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 from funcnn.core.tensor import Tensor
 from funcnn.layers.base import Layer, arg, bounded
-from funcnn.ops.matmul import linear
-from funcnn.ops.random import split
+from funcnn.ops.matmul.matmul import linear
+from funcnn.ops.random.keys import split
 
 
 @dataclass(frozen=True, repr=False)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from funcnn.core.tensor import Tensor
 from funcnn.layers.base import Layer, arg, frozen_set
-from funcnn.ops import loss
+from funcnn.ops.softmax import loss
 
 _REDUCTIONS = ("none", "mean", "sum")
 

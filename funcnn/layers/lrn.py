@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from funcnn.layers.base import Layer, arg
-from funcnn.ops.lrn import local_response_norm
+from funcnn.ops.norm.lrn import local_response_norm
 
 
 @dataclass(frozen=True, repr=False)

@@ -11,10 +11,10 @@ import numpy as np
 from funcnn.core.errors import ShapeError
 from funcnn.core.tensor import Tensor, constant
 from funcnn.layers.base import Layer, arg, float_dtype, frozen_set
-from funcnn.ops import norm
-from funcnn.ops.arithmetic import add, mul, sub, true_divide
-from funcnn.ops.creation import ones, zeros
-from funcnn.ops.movement import squeeze, stop_gradient, unsqueeze
+from funcnn.ops.elementwise.arithmetic import add, mul, sub, true_divide
+from funcnn.ops.movement.views import squeeze, stop_gradient, unsqueeze
+from funcnn.ops.norm import norm
+from funcnn.ops.tensor.creation import ones, zeros
 
 
 def affine_params(shape: tuple, weight: bool, bias: bool, dtype: Any) -> dict:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from funcnn.layers.base import Layer, arg, frozen_set, ntuple
-from funcnn.ops import lp_pool, pool
+from funcnn.ops.pool import lp as lp_pool
+from funcnn.ops.pool import pool
 
 
 @dataclass(frozen=True, repr=False)

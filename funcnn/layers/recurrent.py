@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 
 from funcnn.core.tensor import Tensor
 from funcnn.layers.base import Layer, arg, bounded, positive
-from funcnn.ops import rnn
-from funcnn.ops.movement import select
-from funcnn.ops.random import split
+from funcnn.ops.movement.views import select
+from funcnn.ops.random.keys import split
+from funcnn.ops.recurrent import functions as rnn
 
 INPUT, HIDDEN = arg("size of an input vector"), arg("size of a state")
 LAYERS = arg("layers, each of which reads the outputs of the one before", 1)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from funcnn.layers.base import Layer, arg
-from funcnn.ops.shuffle import channel_shuffle, pixel_shuffle, pixel_unshuffle
+from funcnn.ops.movement.shuffle import channel_shuffle, pixel_shuffle, pixel_unshuffle
 
 
 @dataclass(frozen=True, repr=False)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from funcnn.layers.base import Layer, arg, frozen_set, ntuple
 from funcnn.layers.pool import for_dims
-from funcnn.ops import unpool
+from funcnn.ops.pool import unpool
 
 
 @dataclass(frozen=True, repr=False)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from funcnn.layers.base import Layer, arg, frozen_set
-from funcnn.ops.interpolate import interpolate
+from funcnn.ops.sampling.interpolate import interpolate
 
 
 @dataclass(frozen=True, repr=False)

@@ -20,8 +20,8 @@ from funcnn.nn.containers import ModuleList, Sequential
 from funcnn.nn.module import Module
 from funcnn.nn.parameter import Parameter
 from funcnn.ops.base.promote import to_tensor
-from funcnn.ops.generator import next_key
-from funcnn.ops.movement import clone, detach
+from funcnn.ops.movement.views import clone, detach
+from funcnn.ops.random.generator import next_key
 
 
 class LayerModule(Module):

@@ -16,19 +16,19 @@ from funcnn.core.context import ctx, running
 from funcnn.core.errors import DTypeError
 from funcnn.core.mutation import assign
 from funcnn.core.tensor import Tensor, concrete
-from funcnn.ops.arithmetic import add, mul
 from funcnn.ops.base.dims import numel
 from funcnn.ops.base.promote import to_tensor
 from funcnn.ops.base.structure import cast
-from funcnn.ops.bounds import clamp
-from funcnn.ops.comparison import lt
-from funcnn.ops.creation import eye as identity
-from funcnn.ops.creation import full
-from funcnn.ops.generator import draw_key
-from funcnn.ops.math import erfinv
-from funcnn.ops.random import normal_from, uniform_from
-from funcnn.ops.select import where
-from funcnn.ops.sort import argsort
+from funcnn.ops.elementwise.arithmetic import add, mul
+from funcnn.ops.elementwise.bounds import clamp
+from funcnn.ops.elementwise.comparison import lt
+from funcnn.ops.elementwise.math import erfinv
+from funcnn.ops.elementwise.select import where
+from funcnn.ops.indexing.sort import argsort
+from funcnn.ops.random.generator import draw_key
+from funcnn.ops.random.keys import normal_from, uniform_from
+from funcnn.ops.tensor.creation import eye as identity
+from funcnn.ops.tensor.creation import full
 
 
 def calculate_gain(nonlinearity: str, param: float | None = None) -> float:

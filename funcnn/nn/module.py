@@ -25,8 +25,8 @@ from funcnn.nn.parameter import Buffer, Parameter
 from funcnn.nn.state import Stateful
 from funcnn.nn.traversal import Traversal
 from funcnn.ops.base.structure import cast
-from funcnn.ops.creation import check_device, zeros_like
-from funcnn.ops.movement import detach
+from funcnn.ops.movement.views import detach
+from funcnn.ops.tensor.creation import check_device, zeros_like
 
 _HOOK_TABLES = (
     "_forward_pre_hooks", "_forward_hooks", "_state_dict_pre_hooks", "_state_dict_hooks",

@@ -10,8 +10,8 @@ from funcnn.core.context import ctx
 from funcnn.core.errors import DTypeError
 from funcnn.core.tensor import Cell, Tensor, current, refresh, wrap
 from funcnn.ops.base.promote import to_tensor
-from funcnn.ops.creation import empty
-from funcnn.ops.movement import clone, detach
+from funcnn.ops.movement.views import clone, detach
+from funcnn.ops.tensor.creation import empty
 
 
 def _leaf(cls: type, data: Any, requires_grad: bool) -> Tensor:

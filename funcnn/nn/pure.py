@@ -19,8 +19,8 @@ from funcnn.nn.containers import Sequential
 from funcnn.nn.facade import LayerModule, owned, slices
 from funcnn.nn.module import Module
 from funcnn.ops.base.promote import to_tensor
-from funcnn.ops.generator import use_key
-from funcnn.ops.movement import clone, detach
+from funcnn.ops.movement.views import clone, detach
+from funcnn.ops.random.generator import use_key
 
 
 @dataclass(frozen=True, eq=False, repr=False)

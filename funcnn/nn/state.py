@@ -18,7 +18,7 @@ from funcnn.nn.hooks import RemovableHandle, add_hook
 from funcnn.nn.parameter import Parameter
 from funcnn.ops.base.promote import to_tensor
 from funcnn.ops.base.structure import cast
-from funcnn.ops.movement import detach, select
+from funcnn.ops.movement.views import detach, select
 
 EXTRA = "_extra_state"
 

@@ -11,14 +11,14 @@ from funcnn.core.context import ctx, running
 from funcnn.core.errors import GradientError, ShapeError
 from funcnn.core.mutation import assign
 from funcnn.core.tensor import Tensor, concrete
-from funcnn.ops.arithmetic import add, div, mul
 from funcnn.ops.base.dims import numel
 from funcnn.ops.base.promote import to_tensor
 from funcnn.ops.base.structure import cast
-from funcnn.ops.bounds import clamp
-from funcnn.ops.join import cat, stack
-from funcnn.ops.movement import narrow, reshape
-from funcnn.ops.vector_norm import norm
+from funcnn.ops.elementwise.arithmetic import add, div, mul
+from funcnn.ops.elementwise.bounds import clamp
+from funcnn.ops.movement.join import cat, stack
+from funcnn.ops.movement.views import narrow, reshape
+from funcnn.ops.reduce.vector_norm import norm
 
 
 def _listed(tensors: Tensor | Iterable[Tensor]) -> list[Tensor]:

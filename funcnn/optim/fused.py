@@ -24,7 +24,7 @@ from funcnn.kernels.cpu.memory import fresh
 from funcnn.kernels.cpu.threads import number as threads
 from funcnn.ops.base.batching import all_batched
 from funcnn.ops.base.promote import to_tensor
-from funcnn.ops.creation import zeros_like
+from funcnn.ops.tensor.creation import zeros_like
 from funcnn.optim.fit import Label, Member, kinds, unnamed
 from funcnn.optim.rules import Hyper, Rule
 from funcnn.transforms.grad import vjp

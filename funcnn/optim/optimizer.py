@@ -12,7 +12,7 @@ from funcnn.core.context import ctx, running
 from funcnn.core.errors import GradientError
 from funcnn.core.mutation import assign
 from funcnn.core.tensor import Tensor, wrap
-from funcnn.ops.creation import zeros_like
+from funcnn.ops.tensor.creation import zeros_like
 from funcnn.optim import fused
 from funcnn.optim.fit import kinds
 from funcnn.optim.rules import ADAM, ADAMW, Rule

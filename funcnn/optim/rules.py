@@ -15,13 +15,13 @@ import numpy as np
 from funcnn.core import dtypes
 from funcnn.core.tensor import Tensor, constant
 from funcnn.kernels.cpu.optim import step as kernels
-from funcnn.ops.arithmetic import add, mul, neg, sub, true_divide
 from funcnn.ops.base.structure import cast
-from funcnn.ops.bounds import maximum
-from funcnn.ops.comparison import eq
-from funcnn.ops.creation import zeros_like
-from funcnn.ops.math import pow, sqrt
-from funcnn.ops.select import where
+from funcnn.ops.elementwise.arithmetic import add, mul, neg, sub, true_divide
+from funcnn.ops.elementwise.bounds import maximum
+from funcnn.ops.elementwise.comparison import eq
+from funcnn.ops.elementwise.math import pow, sqrt
+from funcnn.ops.elementwise.select import where
+from funcnn.ops.tensor.creation import zeros_like
 
 Hyper = dict[str, Any]
 Slots = dict[str, Tensor]

@@ -13,9 +13,9 @@ from funcnn.core.graph import Node
 from funcnn.core.primitive import apply_vjp
 from funcnn.core.tensor import Tensor, refresh, refresh_all, wrap
 from funcnn.kernels.cpu.memory import sole
-from funcnn.ops.arithmetic import add
-from funcnn.ops.creation import ones_like
-from funcnn.ops.movement import clone
+from funcnn.ops.elementwise.arithmetic import add
+from funcnn.ops.movement.views import clone
+from funcnn.ops.tensor.creation import ones_like
 
 
 class _Walk:

@@ -17,7 +17,7 @@ from funcnn.core.interpreter import BoxTracer, Interpreter, with_history
 from funcnn.core.mutation import assign
 from funcnn.core.tensor import Tensor, inheriting, refresh_all, version
 from funcnn.ops.base.promote import to_tensor
-from funcnn.ops.creation import as_tensor, ones_like, zeros_like
+from funcnn.ops.tensor.creation import as_tensor, ones_like, zeros_like
 from funcnn.transforms.backward import walk
 from funcnn.transforms.lending import Loans
 

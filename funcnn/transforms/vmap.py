@@ -16,10 +16,10 @@ from funcnn.core.errors import ShapeError
 from funcnn.core.interpreter import BoxTracer, Interpreter, with_history, without_history
 from funcnn.core.mutation import assign
 from funcnn.core.tensor import Tensor, refresh_all, wrap
-from funcnn.ops.creation import as_tensor, zeros
-from funcnn.ops.join import stack
-from funcnn.ops.movement import expand, movedim, select
-from funcnn.ops.random import split
+from funcnn.ops.movement.join import stack
+from funcnn.ops.movement.views import expand, movedim, select
+from funcnn.ops.random.keys import split
+from funcnn.ops.tensor.creation import as_tensor, zeros
 from funcnn.transforms.lending import Loans
 
 RANDOMNESS = ("error", "same", "different")

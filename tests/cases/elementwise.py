@@ -14,9 +14,9 @@ import numpy as np
 
 import funcnn as fn
 from funcnn.core import dtypes
-from funcnn.ops import closeness
-from funcnn.ops import math as fmath
 from funcnn.ops.base import structure
+from funcnn.ops.elementwise import closeness
+from funcnn.ops.elementwise import math as fmath
 from tests.cases.case import Arr, Case
 
 _S = (2, 3)

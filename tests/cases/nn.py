@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from funcnn.ops.creation import as_tensor
-from funcnn.ops.norm import follow
+from funcnn.ops.norm.norm import follow
+from funcnn.ops.tensor.creation import as_tensor
 from tests.cases.both import both
 from tests.cases.case import Arr, Case
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from funcnn.ops import generator, random
-from funcnn.ops.activation import dropout
 from funcnn.ops.base.promote import to_tensor
+from funcnn.ops.elementwise.activation import dropout
+from funcnn.ops.random import generator
+from funcnn.ops.random import keys as random
 from tests.cases.case import Arr, Case
 
 M, W, MASK = (0xD2511F53, 0xCD9E8D57), (0x9E3779B9, 0xBB67AE85), 0xFFFFFFFF

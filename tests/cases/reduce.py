@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from funcnn.ops import scan
+from funcnn.ops.reduce import scan
 from tests.cases.both import both
 from tests.cases.case import Arr, Case
 

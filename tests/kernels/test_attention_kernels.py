@@ -9,7 +9,7 @@ import pytest
 
 from funcnn.kernels.cpu.threads import number as threads
 from funcnn.kernels.philox import words_python
-from funcnn.ops import attention
+from funcnn.ops.attention import attention
 from tests.plain import compiled_only
 
 # query heads, key heads, queries, keys, e, d, causal, dropout, shape of the mask

@@ -15,7 +15,7 @@ import funcnn as fn
 import funcnn.nn.functional as F
 from funcnn import nn, optim
 from funcnn.kernels.cpu.threads import number as threads
-from funcnn.ops import recurrent
+from funcnn.ops.recurrent import primitives as recurrent
 from funcnn.warmup.programs import DTYPES, PROGRAMS
 from tests.plain import surrounded
 

@@ -10,8 +10,8 @@ import pytest
 import funcnn  # noqa: F401  (attaches the methods of Tensor)
 from funcnn.nn.module import Module
 from funcnn.nn.parameter import Buffer, Parameter
-from funcnn.ops import creation
-from funcnn.ops.arithmetic import add, mul
+from funcnn.ops.elementwise.arithmetic import add, mul
+from funcnn.ops.tensor import creation
 
 OURS = SimpleNamespace(Module=Module, Parameter=Parameter, Buffer=Buffer, tensor=creation.tensor, ones=creation.ones)
 

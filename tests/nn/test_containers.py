@@ -12,8 +12,8 @@ import funcnn  # noqa: F401  (attaches the methods of Tensor)
 from funcnn.nn import containers
 from funcnn.nn.module import Module
 from funcnn.nn.parameter import Parameter
-from funcnn.ops import creation
-from funcnn.ops.arithmetic import add
+from funcnn.ops.elementwise.arithmetic import add
+from funcnn.ops.tensor import creation
 
 OURS = SimpleNamespace(
     Module=Module, Parameter=Parameter, ones=creation.ones,

@@ -11,8 +11,8 @@ import funcnn  # noqa: F401  (attaches the methods of Tensor)
 from funcnn.core.errors import DTypeError
 from funcnn.nn import init
 from funcnn.nn.parameter import Parameter
-from funcnn.ops import creation
-from funcnn.ops.generator import Generator, manual_seed
+from funcnn.ops.random.generator import Generator, manual_seed
+from funcnn.ops.tensor import creation
 
 N = 40_000
 

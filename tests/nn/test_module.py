@@ -12,8 +12,8 @@ from funcnn.core.errors import DTypeError, TracerError
 from funcnn.core.mutation import assign
 from funcnn.nn.module import Module
 from funcnn.nn.parameter import Parameter
-from funcnn.ops import creation
-from funcnn.ops.arithmetic import mul
+from funcnn.ops.elementwise.arithmetic import mul
+from funcnn.ops.tensor import creation
 from funcnn.transforms.jit import jit
 from tests.nn.pairs import OURS, Net, Scale, agree, build, numbers
 

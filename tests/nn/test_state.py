@@ -15,8 +15,8 @@ from funcnn.core.mutation import assign
 from funcnn.nn.containers import ModuleList, Sequential
 from funcnn.nn.module import Module
 from funcnn.nn.parameter import Parameter
-from funcnn.ops import creation
-from funcnn.ops.arithmetic import add, mul
+from funcnn.ops.elementwise.arithmetic import add, mul
+from funcnn.ops.tensor import creation
 from funcnn.transforms.grad import value_and_grad
 from funcnn.transforms.jit import jit
 from tests.nn.pairs import OURS, Net, Scale, agree, build, numbers, theirs

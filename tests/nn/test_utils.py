@@ -9,8 +9,8 @@ import funcnn  # noqa: F401  (attaches the methods of Tensor)
 from funcnn.core.errors import GradientError, ShapeError
 from funcnn.nn import utils
 from funcnn.nn.parameter import Parameter
-from funcnn.ops import creation
-from funcnn.ops.arithmetic import mul
+from funcnn.ops.elementwise.arithmetic import mul
+from funcnn.ops.tensor import creation
 from funcnn.transforms.jit import jit
 
 SHAPES = ((3, 2), (4,), ())

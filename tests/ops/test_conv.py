@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from funcnn.core.errors import DTypeError, ShapeError
-from funcnn.ops import conv
-from funcnn.ops.creation import as_tensor
-from funcnn.ops.reduce import sum as sum_
+from funcnn.ops.conv import conv
+from funcnn.ops.reduce.sums import sum as sum_
+from funcnn.ops.tensor.creation import as_tensor
 from funcnn.transforms.grad import grad, vjp
 from funcnn.transforms.vmap import vmap
 

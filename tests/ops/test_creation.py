@@ -12,8 +12,8 @@ import funcnn
 from funcnn.core import dtypes
 from funcnn.core.errors import DTypeError, ShapeError, TracerError
 from funcnn.core.tensor import Tensor
-from funcnn.ops import creation as c
-from funcnn.ops.arithmetic import add, mul
+from funcnn.ops.elementwise.arithmetic import add, mul
+from funcnn.ops.tensor import creation as c
 from funcnn.transforms.grad import grad
 from funcnn.transforms.jit import jit
 from funcnn.transforms.vmap import vmap

@@ -12,10 +12,10 @@ import funcnn as fn
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.evaluation import planned
 from funcnn.core.tensor import Tensor
-from funcnn.ops import closeness
-from funcnn.ops import math as m
-from funcnn.ops.activation import leaky_relu
-from funcnn.ops.creation import as_tensor
+from funcnn.ops.elementwise import closeness
+from funcnn.ops.elementwise import math as m
+from funcnn.ops.elementwise.activation import leaky_relu
+from funcnn.ops.tensor.creation import as_tensor
 from funcnn.transforms.grad import vjp
 from tests import helpers as h
 

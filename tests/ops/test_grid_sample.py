@@ -9,7 +9,7 @@ import pytest
 
 import funcnn as fn
 import funcnn.nn.functional as F
-from funcnn.ops.grid_sample import _composed
+from funcnn.ops.sampling.grid_sample import _composed
 
 torch = pytest.importorskip("torch")
 SHAPES = [((2, 3, 5, 7), (2, 9, 17, 2)), ((1, 2, 1, 4), (1, 3, 5, 2)), ((2, 3, 4, 5, 3), (2, 4, 3, 6, 3))]

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from funcnn.core.errors import DTypeError, ShapeError
-from funcnn.ops import loss
-from funcnn.ops.arithmetic import mul
-from funcnn.ops.creation import as_tensor
-from funcnn.ops.reduce import sum as sum_
+from funcnn.ops.elementwise.arithmetic import mul
+from funcnn.ops.reduce.sums import sum as sum_
+from funcnn.ops.softmax import loss
+from funcnn.ops.tensor.creation import as_tensor
 from funcnn.transforms.grad import grad
 from funcnn.transforms.jit import jit
 

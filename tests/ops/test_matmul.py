@@ -11,10 +11,10 @@ import pytest
 
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.tensor import Tensor
-from funcnn.ops import matmul as m
-from funcnn.ops.creation import as_tensor
-from funcnn.ops.movement import expand, transpose
-from funcnn.ops.reduce import sum as sum_
+from funcnn.ops.matmul import matmul as m
+from funcnn.ops.movement.views import expand, transpose
+from funcnn.ops.reduce.sums import sum as sum_
+from funcnn.ops.tensor.creation import as_tensor
 from funcnn.transforms.grad import grad, vjp
 from funcnn.transforms.vmap import vmap
 from tests.helpers import layouts

@@ -12,11 +12,11 @@ import funcnn as fn
 import funcnn.nn
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.layers.norm import GroupNorm, InstanceNorm2d
-from funcnn.ops import norm
-from funcnn.ops.arithmetic import mul
-from funcnn.ops.creation import as_tensor
-from funcnn.ops.lrn import local_response_norm
-from funcnn.ops.reduce import sum as sum_
+from funcnn.ops.elementwise.arithmetic import mul
+from funcnn.ops.norm import norm
+from funcnn.ops.norm.lrn import local_response_norm
+from funcnn.ops.reduce.sums import sum as sum_
+from funcnn.ops.tensor.creation import as_tensor
 from funcnn.transforms.grad import grad, vjp
 from funcnn.transforms.jit import jit
 

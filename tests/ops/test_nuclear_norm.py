@@ -7,7 +7,7 @@ import pytest
 
 import funcnn as fn
 from funcnn.core.errors import DTypeError, ShapeError
-from funcnn.ops.svd import svd_p
+from funcnn.ops.matmul.svd import svd_p
 
 torch = pytest.importorskip("torch")
 SHAPES = [(4, 4), (3, 5), (5, 3)]

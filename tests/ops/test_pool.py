@@ -10,7 +10,7 @@ import pytest
 
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.nn import functional as pool
-from funcnn.ops.creation import as_tensor
+from funcnn.ops.tensor.creation import as_tensor
 from funcnn.transforms.grad import vjp
 from funcnn.transforms.grad_mode import no_grad
 

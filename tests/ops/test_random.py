@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from funcnn.core.errors import DTypeError, ShapeError
-from funcnn.ops import generator as g
-from funcnn.ops import random as r
-from funcnn.ops.creation import as_tensor
+from funcnn.ops.random import generator as g
+from funcnn.ops.random import keys as r
+from funcnn.ops.tensor.creation import as_tensor
 from funcnn.transforms.jit import jit
 from funcnn.transforms.vmap import vmap
 from tests import helpers as h
@@ -227,7 +227,7 @@ def test_kernels_draw_what_numpy_draws(prim: Any, dtype: str) -> None:
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 def test_dropout_is_one_mask_for_any_implementation_and_batch(dtype: str) -> None:
-    from funcnn.ops.activation import dropout, dropout_p
+    from funcnn.ops.elementwise.activation import dropout, dropout_p
 
     x = np.ones((2, r.MANY), dtype)
     y = dropout(x[0], 0.3, key=KEY).numpy()
@@ -241,7 +241,7 @@ def test_dropout_is_one_mask_for_any_implementation_and_batch(dtype: str) -> Non
 
 
 def test_dropout_refuses_what_is_no_key_and_integers() -> None:
-    from funcnn.ops.activation import dropout
+    from funcnn.ops.elementwise.activation import dropout
 
     with pytest.raises(ShapeError, match="dropout: expected a key"):
         dropout(np.ones(3), key=as_tensor(np.zeros(2)))

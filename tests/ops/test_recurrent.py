@@ -9,8 +9,8 @@ import pytest
 
 import funcnn as fn
 from funcnn.core.errors import DTypeError, ShapeError
-from funcnn.ops import recurrent
-from funcnn.ops.recurrent_weights import recurrent_weights_p
+from funcnn.ops.recurrent import primitives as recurrent
+from funcnn.ops.recurrent.weights import recurrent_weights_p
 from tests.helpers import by_each_way
 
 GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}

@@ -15,10 +15,10 @@ from funcnn.core.evaluation import choose
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.build.compile import no_compile
 from funcnn.kernels.implementation import operand_of
-from funcnn.ops import extrema, moments, scan, vector_norm
-from funcnn.ops import reduce as r
 from funcnn.ops.base import structure
-from funcnn.ops.creation import as_tensor
+from funcnn.ops.reduce import extrema, moments, scan, vector_norm
+from funcnn.ops.reduce import sums as r
+from funcnn.ops.tensor.creation import as_tensor
 from funcnn.transforms.grad import vjp
 from funcnn.transforms.vmap import vmap
 from tests.helpers import layouts

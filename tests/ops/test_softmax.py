@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from funcnn.core.errors import DTypeError, ShapeError
-from funcnn.ops import activation as a
-from funcnn.ops import softmax as s
-from funcnn.ops.creation import as_tensor
-from funcnn.ops.reduce import sum as sum_
+from funcnn.ops.elementwise import activation as a
+from funcnn.ops.reduce.sums import sum as sum_
+from funcnn.ops.softmax import softmax as s
+from funcnn.ops.tensor.creation import as_tensor
 from funcnn.transforms.grad import grad
 
 INF = np.inf
@@ -111,7 +111,7 @@ def test_threshold_passes_nan() -> None:
 
 
 def test_dropout() -> None:
-    from funcnn.ops.random import key
+    from funcnn.ops.random.keys import key
 
     x = np.ones(100_000, np.float32)
     y = a.dropout(x, 0.25, key=key(1)).numpy()

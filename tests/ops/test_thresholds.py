@@ -25,7 +25,8 @@ from funcnn.kernels.cpu.launching import Runner
 from funcnn.kernels.cpu.threads.number import WORTHWHILE
 from funcnn.kernels.implementation import CONTIGUOUS, operand_of
 from funcnn.kernels.launch import INPUT, OUTPUT, Array, Launch, LaunchPlan, Output, Workers
-from funcnn.ops import activation, random
+from funcnn.ops.elementwise import activation
+from funcnn.ops.random import keys as random
 from funcnn.optim import fused
 from funcnn.optim.rules import ADAM, ADAMW, SGD
 from tests import helpers as h
@@ -33,7 +34,7 @@ from tests import helpers as h
 # The constants of the code that decide by size how something runs, by the family whose sweep goes around them.
 SWEPT = {
     "elementwise": {
-        "kernels.cpu.elementwise.launch": ("RUN", "FEW", "BLOCK"), "ops.math": ("FEW", "MANY"), "kernels.cpu.elementwise.loops": ("CHUNK",),
+        "kernels.cpu.elementwise.launch": ("RUN", "FEW", "BLOCK"), "ops.elementwise.math": ("FEW", "MANY"), "kernels.cpu.elementwise.loops": ("CHUNK",),
         "kernels.cpu.memory": ("SMALLEST",),
     },
     "reduction": {
@@ -41,11 +42,11 @@ SWEPT = {
         "kernels.cpu.reduce.runs": ("RUN", "ROWS", "WIDTH", "LANES", "CHUNK"), "kernels.cpu.reduce.argument": ("BLOCK", "CHUNK"),
         "kernels.cpu.softmax.launch": ("CHUNK", "LEAST", "WIDTH"), "kernels.cpu.softmax.rows": ("PIECE",),
     },
-    "copy": {"kernels.cpu.movement.launch": ("LARGE",), "kernels.cpu.movement.permute": ("BLOCK",), "ops.embedding": ("CHUNK", "RANGE")},
-    "scan": {"ops.scan": ("LARGE",), "kernels.cpu.reduce.scan": ("CHUNK",)},
-    "sort": {"ops.sort": ("FEW", "LARGE"), "kernels.cpu.reduce.topk": ("CHUNK",)},
+    "copy": {"kernels.cpu.movement.launch": ("LARGE",), "kernels.cpu.movement.permute": ("BLOCK",), "ops.indexing.embedding": ("CHUNK", "RANGE")},
+    "scan": {"ops.reduce.scan": ("LARGE",), "kernels.cpu.reduce.scan": ("CHUNK",)},
+    "sort": {"ops.indexing.sort": ("FEW", "LARGE"), "kernels.cpu.reduce.topk": ("CHUNK",)},
     "random": {
-        "ops.random": ("FEW", "MANY"), "kernels.cpu.random.draw": ("SPAN", "CHUNK"), "kernels.cpu.random.philox": ("COUNTERS", "SPAN"),
+        "ops.random.keys": ("FEW", "MANY"), "kernels.cpu.random.draw": ("SPAN", "CHUNK"), "kernels.cpu.random.philox": ("COUNTERS", "SPAN"),
     },
     "optimizer": {"optim.fused": ("CHUNK",)},
 }  # fmt: skip
@@ -60,11 +61,11 @@ OTHERS = {  # families with sweeps of their own, in tests of their kernels
     "kernels.cpu.recurrent.tasks", "kernels.cpu.recurrent.weights",
     "kernels.cpu.sampling.fold", "kernels.cpu.sampling.grid_sample", "kernels.cpu.sampling.grid_taps",
     "kernels.cpu.sampling.interpolate", "kernels.cpu.vector.lanes", "kernels.cpu.vector.table_taps",
-    "kernels.cpu.vector.tiles", "ops.attention", "ops.conv", "ops.fold", "ops.grid_sample", "ops.interpolate",
-    "ops.interpolate_bytes", "ops.lrn", "ops.recurrent", "ops.recurrent_weights",
+    "kernels.cpu.vector.tiles", "ops.attention.attention", "ops.conv.conv", "ops.conv.fold", "ops.sampling.grid_sample", "ops.sampling.interpolate",
+    "ops.sampling.interpolate_bytes", "ops.norm.lrn", "ops.recurrent.primitives", "ops.recurrent.weights",
 }  # fmt: skip
 NO_SIZES = {  # what is no size of an operation
-    ("kernels.cpu.elementwise.activation", "SATURATED"), ("ops.activation", "SATURATED"),
+    ("kernels.cpu.elementwise.activation", "SATURATED"), ("ops.elementwise.activation", "SATURATED"),
     ("core.evaluation", "PLANNED"), ("kernels.cpu.build.check", "BAND"), ("kernels.cpu.build.check", "LINE"),
     ("kernels.cpu.random.draw", "SCRATCH"), ("kernels.cpu.build.parallel", "SHARES"),
     ("kernels.cpu.threads.code", "*"), ("kernels.cpu.vector.scratch", "WIDE"),

@@ -9,10 +9,10 @@ import funcnn as fn
 from funcnn import no_grad
 from funcnn.core.errors import DTypeError, GradientError, ShapeError
 from funcnn.core.tensor import Tensor
-from funcnn.ops import math as m
-from funcnn.ops import movement
-from funcnn.ops.creation import as_tensor
-from funcnn.ops.reduce import sum as sum_
+from funcnn.ops.elementwise import math as m
+from funcnn.ops.movement import views as movement
+from funcnn.ops.reduce.sums import sum as sum_
+from funcnn.ops.tensor.creation import as_tensor
 from funcnn.transforms.backward import gradients
 
 

@@ -13,10 +13,11 @@ import funcnn
 import funcnn as fn
 from funcnn import no_grad
 from funcnn.core.errors import GradientError
-from funcnn.ops import index, movement
-from funcnn.ops import math as m
-from funcnn.ops.creation import as_tensor
-from funcnn.ops.reduce import sum as sum_
+from funcnn.ops.elementwise import math as m
+from funcnn.ops.indexing import index
+from funcnn.ops.movement import views as movement
+from funcnn.ops.reduce.sums import sum as sum_
+from funcnn.ops.tensor.creation import as_tensor
 from funcnn.transforms.backward import gradients
 from tests.transforms.test_backward import const, leaf, numbers
 

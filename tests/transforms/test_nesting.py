@@ -13,8 +13,10 @@ import funcnn as fn
 from funcnn.core import tree
 from funcnn.core.errors import GradientError, TracerError
 from funcnn.core.tensor import Tensor
-from funcnn.ops import math, matmul, reduce
-from funcnn.ops.creation import as_tensor, zeros_like
+from funcnn.ops.elementwise import math
+from funcnn.ops.matmul import matmul
+from funcnn.ops.reduce import sums as reduce
+from funcnn.ops.tensor.creation import as_tensor, zeros_like
 from funcnn.transforms.grad import grad, value_and_grad, vjp
 from funcnn.transforms.jit import jit
 from funcnn.transforms.vmap import vmap

@@ -11,8 +11,14 @@ import pytest
 
 import funcnn  # noqa: F401  (attaches the operators)
 from funcnn.core.tensor import Tensor
-from funcnn.ops import conv, loss, math, matmul, movement, pool, reduce
-from funcnn.ops.creation import as_tensor
+from funcnn.ops.conv import conv
+from funcnn.ops.elementwise import math
+from funcnn.ops.matmul import matmul
+from funcnn.ops.movement import views as movement
+from funcnn.ops.pool import pool
+from funcnn.ops.reduce import sums as reduce
+from funcnn.ops.softmax import loss
+from funcnn.ops.tensor.creation import as_tensor
 from funcnn.transforms.grad import grad
 from funcnn.transforms.jit import jit
 from funcnn.transforms.vmap import vmap

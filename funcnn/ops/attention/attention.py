@@ -1,0 +1,371 @@
+"""Scaled dot-product attention: ``softmax(scale * Q K^T + mask) V`` with dropout on the weights.
+
+Two primitives stand on blocked kernels: the forward one gives the output and each query's log-sum-exp, the backward one
+recomputes weights from it. The derivative of the latter, and that by a mask, are compositions of ordinary operations on whole
+matrices of scores. Inputs are (..., heads, L, E); keys and values may have fewer heads, each then serving ``group``
+consecutive heads of the queries. Which weights are dropped follows from a key: element (row, k) of the uniform numbers that
+``ops.random.keys`` draws for all rows of scores, each row filled up to a multiple of four.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import numpy as np
+
+from funcnn.core import dtypes
+from funcnn.core.aval import Aval
+from funcnn.core.errors import DTypeError, ShapeError
+from funcnn.core.graph import rescue
+from funcnn.core.primitive import Primitive
+from funcnn.core.tensor import Tensor, constant
+from funcnn.kernels.cpu.attention import backward as grad_kernels
+from funcnn.kernels.cpu.attention import forward as kernels
+from funcnn.kernels.cpu.memory import empty
+from funcnn.kernels.cpu.threads import number as threads
+from funcnn.ops.base.batching import all_batched
+from funcnn.ops.base.dims import broadcast, numel
+from funcnn.ops.base.promote import operand, require_same_dtype
+from funcnn.ops.base.structure import cast, unbroadcast
+from funcnn.ops.elementwise.arithmetic import add, mul, sub
+from funcnn.ops.elementwise.comparison import eq, gt
+from funcnn.ops.elementwise.select import where
+from funcnn.ops.matmul.matmul import matmul
+from funcnn.ops.movement.views import expand, reshape, slice_dim, transpose
+from funcnn.ops.random.generator import next_key
+from funcnn.ops.random.keys import unit_p
+from funcnn.ops.reduce.extrema import amax
+from funcnn.ops.reduce.sums import sum as sum_
+from funcnn.ops.softmax.softmax import softmax
+from funcnn.ops.tensor.creation import tri, zeros_like
+
+NAME = "scaled_dot_product_attention"
+SPLITS = 16  # chunks of work that the backward kernel is given at least, where there are keys enough
+WORTH_SPLITTING = 10_000_000  # products; below, one chunk for each head of the keys
+FLOPS = 80  # a nanosecond, of one thread
+
+
+# ---- shapes -----------------------------------------------------------------------------------------------------------
+def _shape(
+    q: Any, k: Any, v: Any, *rest: Any, masked: bool, causal: bool, scale: float, dropout: float, apart: int
+) -> tuple:
+    """``apart``: so many leading axes count examples that draw their dropout alone, each from a key of its own."""
+    require_same_dtype(NAME, q, k, v, *rest[:masked])
+    if q.dtype not in (dtypes.float32, dtypes.float64):
+        raise DTypeError(f"{NAME}: expected float32 or float64, got {q.dtype}; convert with .float()")
+    fits = q.ndim == k.ndim == v.ndim >= 2 and q.shape[-1] == k.shape[-1] > 0 and v.shape[-2] == k.shape[-2]
+    lead, other = (tuple(t.shape[:-2]) for t in (q, k))
+    grouped = lead == other or (lead[:-1] == other[:-1] and other[-1] > 0 and lead[-1] % other[-1] == 0)
+    if not fits or not grouped or tuple(v.shape[:-2]) != other:
+        raise ShapeError(
+            f"{NAME}: query {tuple(q.shape)}, key {tuple(k.shape)} and value {tuple(v.shape)} do not fit; expected "
+            "(..., L, E), (..., S, E) and (..., S, Ev), E at least 1; for fewer heads of keys pass enable_gqa=True"
+        )
+    if masked:
+        scores = (*lead, q.shape[-2], k.shape[-2])
+        if broadcast(f"{NAME}: attn_mask", tuple(rest[0].shape), scores) != scores:
+            raise ShapeError(f"{NAME}: attn_mask {tuple(rest[0].shape)} does not broadcast to the scores {scores}")
+    return Aval((*q.shape[:-1], v.shape[-1]), q.dtype), Aval(tuple(q.shape[:-1]), q.dtype)
+
+
+def _grad_shape(g: Any, q: Any, k: Any, v: Any, *rest: Any, **params: Any) -> tuple:
+    return tuple(Aval(tuple(t.shape), t.dtype) for t in (q, k, v))
+
+
+# ---- running the kernels ----------------------------------------------------------------------------------------------
+class _Call:
+    """What both kernels take: flat arrays and the numbers that describe them."""
+
+    def __init__(self, ins: list, rest: list, masked: bool, causal: bool, scale: float, dropout: float):
+        self.flat = [np.ascontiguousarray(t).reshape(-1) for t in ins]
+        q, k, v = ins[:3]
+        heads, keyed, dtype = numel(q.shape[:-2]), numel(k.shape[:-2]), q.dtype
+        self.queries, self.keys, self.e, self.d = q.shape[-2], k.shape[-2], q.shape[-1], v.shape[-1]
+        self.heads, self.keyed, self.dtype = heads, keyed, dtype
+        self.mask, self.origins, steps = np.empty(0, dtype), np.zeros(heads, np.int64), (0, 0)
+        if masked:
+            whole = np.broadcast_to(np.ascontiguousarray(rest[0]), (*q.shape[:-2], self.queries, self.keys))
+            strides = [step // dtype.itemsize for step in whole.strides]
+            self.mask, steps = np.ascontiguousarray(rest[0]).reshape(-1), (strides[-2], strides[-1])
+            grid = np.indices(q.shape[:-2]).reshape(q.ndim - 2, heads)
+            self.origins = np.array(strides[:-2], np.int64) @ grid if q.ndim > 2 else self.origins
+        counters = -(-self.keys // 4) if dropout > 0.0 else 0
+        self.key = np.ascontiguousarray(rest[-1]) if dropout > 0.0 else np.zeros(2, np.uint32)
+        group = heads // keyed if keyed else 1
+        self.shape = [heads, group, self.queries, self.keys, self.e, self.d, int(causal), *steps, counters]
+        self.chance = np.array([dropout, 1.0 / (1.0 - dropout) if dropout < 1.0 else 0.0, scale], dtype)
+
+    def workers(self, products: float) -> int:
+        """Threads for so many numbers multiplied and added at each score."""
+        return threads.workers(2.0 * products * self.heads * self.queries * self.keys / FLOPS)
+
+
+def _each_alone(run: Callable, count: int) -> Callable:
+    """``run`` once for each example that draws alone; ``count`` inputs, the keys and the outputs have the examples' axes."""
+
+    def runs(ins: list, outs: list, apart: int, **params: Any) -> None:
+        if not apart:
+            run(ins, outs, **params)
+            return
+        whole, (lead, rank) = list(ins), (ins[0].shape[:apart], ins[0].ndim)
+        if params["masked"]:
+            mask = ins[count].reshape((1,) * (rank - ins[count].ndim) + ins[count].shape)
+            whole[count] = np.broadcast_to(mask, lead + mask.shape[apart:])
+        for at in np.ndindex(lead):
+            run([t[at] for t in whole], [out[at] for out in outs], **params)
+
+    return runs
+
+
+def _run(ins: list, outs: list, **params: Any) -> None:
+    o, lse = outs
+    call = _Call(ins[:3], ins[3:], **params)
+    if not o.size or not call.keys:
+        o.fill(0.0), lse.fill(np.inf)
+        return
+    workers = call.workers(call.e + call.d)
+    packed = call.keyed * kernels.packed_size(call.keys, call.e, call.d, o.itemsize)
+    scratch = empty((workers, kernels.forward_scratch(call.e, call.d, o.itemsize)), o.dtype)
+    kernels.attention_forward(
+        *call.flat, call.mask, call.origins, call.key, empty((packed,), o.dtype), scratch, o.reshape(-1), lse.reshape(-1),
+        np.array(call.shape, np.int64), call.chance, workers,
+    )  # fmt: skip
+
+
+def _run_grad(ins: list, outs: list, **params: Any) -> None:
+    g, q, k, v, o, lse, *rest = ins
+    if not g.size or not k.size:
+        for out in outs:
+            out.fill(0.0)
+        return
+    call = _Call([q, k, v, o, lse, g], rest, **params)
+    workers = call.workers(3 * call.e + 2 * call.d)
+    blocks = -(-call.keys // grad_kernels.BLOCK)
+    long = (
+        numel(q.shape[:-1]) * call.keys * (3 * call.e + 2 * call.d) > WORTH_SPLITTING
+    )  # whatever the threads: same bits
+    splits = min(blocks, -(-SPLITS // call.keyed)) if long else 1
+    span = -(-blocks // splits) * grad_kernels.BLOCK
+    splits = -(-call.keys // span)
+    places = grad_kernels.backward_scratch(call.queries, call.e, call.d, span, q.itemsize)
+    dq, dk, dv = (out.reshape(-1) for out in outs)
+    parts = dq if splits == 1 else empty((splits * dq.size,), dq.dtype)
+    fq, fk, fv, fo, fl, fg = call.flat
+    grad_kernels.attention_backward(
+        fq, fk, fv, call.mask, call.origins, call.key, fo, fl, fg, parts, empty((workers, int(places[-1])), q.dtype),
+        places, dq, dk, dv, np.array([*call.shape, splits, span], np.int64), call.chance, workers,
+    )  # fmt: skip
+
+
+# ---- derivatives by composition ---------------------------------------------------------------------------------------
+def _heads(t: Tensor, lead: tuple[int, ...]) -> Tensor:
+    """Keys or values with each head repeated for its group of the heads of ``lead``."""
+    shape = tuple(t._v.shape)
+    if shape[:-2] == lead:
+        return t
+    group = lead[-1] // shape[-3]
+    apart = reshape(t, (*shape[:-2], 1, *shape[-2:]))
+    return reshape(expand(apart, (*shape[:-2], group, *shape[-2:])), (*lead, *shape[-2:]))
+
+
+def _gathered(t: Tensor, like: Tensor) -> Tensor:
+    """The transpose of ``_heads``: the sum over each group."""
+    shape = tuple(like._v.shape)
+    if tuple(t._v.shape) == shape:
+        return t
+    return sum_(reshape(t, (*shape[:-2], t._v.shape[-3] // shape[-3], *shape[-2:])), -3)
+
+
+def _weights(q: Tensor, k: Tensor, rest: tuple, masked: bool, causal: bool, scale: float) -> Tensor:
+    """The softmax of the scores, 0 where all keys are forbidden."""
+    s = mul(matmul(q, transpose(k, -1, -2)), scale)
+    if masked:
+        s = add(s, rest[0])
+    if causal:
+        s = where(tri(s._v.shape[-2], s._v.shape[-1]), s, -math.inf)
+    if not masked:
+        return softmax(s, -1)
+    dead = eq(amax(s, -1, True), -math.inf)
+    return where(dead, 0.0, softmax(where(dead, 0.0, s), -1))
+
+
+def _kept(p: Tensor, rest: tuple, dropout: float, apart: int) -> Tensor | None:
+    """What dropout multiplies the weights by."""
+    if dropout == 0.0:
+        return None
+    keys = p._v.shape[-1]
+    u = unit_p(rest[-1], shape=(*p._v.shape[apart:-1], -(-keys // 4) * 4), dtype=dtypes.float32)
+    kept = cast(gt(slice_dim(u, u.ndim - 1, 0, keys), dropout), p._v.dtype)
+    return mul(kept, 1.0 / (1.0 - dropout) if dropout < 1.0 else 0.0)
+
+
+def _scores_grad(g: Tensor, q: Tensor, k: Tensor, v: Tensor, rest: tuple, params: dict) -> Tensor:
+    """The cotangent of the scores, whole."""
+    masked, causal, scale, dropout = (params[name] for name in ("masked", "causal", "scale", "dropout"))
+    lead = tuple(q._v.shape[:-2])
+    p = _weights(q, _heads(k, lead), rest, masked, causal, scale)
+    dp, kept = matmul(g, transpose(_heads(v, lead), -1, -2)), _kept(p, rest, dropout, params["apart"])
+    weighted = mul(p, dp if kept is None else mul(dp, kept))
+    return sub(weighted, mul(p, sum_(weighted, -1, True)))
+
+
+def _vjp(g: list, ins: list, outs: list, **params: Any) -> tuple:
+    q, k, v, *rest = ins
+    assert g[0] is not None and g[1] is None, "the log-sum-exp is for the backward pass alone"
+    grads = attention_grad_p(g[0], q, k, v, *outs, *rest, **params)
+    if not params["masked"]:
+        return (*grads, *(None for _ in rest))
+    by_mask = lambda: unbroadcast(_scores_grad(g[0], q, k, v, tuple(rest), params), tuple(rest[0]._v.shape))
+    return (*grads, by_mask, *(None for _ in rest[1:]))
+
+
+def _grad_vjp(cotangents: list, ins: list, outs: list, **params: Any) -> tuple:
+    """Of (dQ, dK, dV) as functions of (g, Q, K, V, mask); ``o`` and ``lse`` are functions of these already.
+
+    With U the cotangent of dS, W that of D * (g V^T), and p, d_p as in the kernel: W = p (U - sum(p U)), and the weights'
+    is U (dp - sum(p dp)) - dp sum(p U) + D (g c^T), whose way back is once more that of a softmax.
+    """
+    g, q, k, v, _, _, *rest = ins
+    masked, causal, scale, dropout = (params[name] for name in ("masked", "causal", "scale", "dropout"))
+    lead = tuple(q._v.shape[:-2])
+    keys, values = _heads(k, lead), _heads(v, lead)
+    a, b, c = (zeros_like(t) if cotangents[i] is None else cotangents[i] for i, t in enumerate((q, k, v)))
+    b, c = _heads(b, lead), _heads(c, lead)
+    flip = lambda t: transpose(t, -1, -2)
+    across = lambda t: sum_(t, -1, True)
+    p = _weights(q, keys, tuple(rest), masked, causal, scale)
+    kept = _kept(p, tuple(rest), dropout, params["apart"])
+    drop = (lambda t: t) if kept is None else (lambda t: mul(t, kept))
+    dp = drop(matmul(g, flip(values)))
+    centred = sub(dp, across(mul(p, dp)))
+    ds = mul(p, centred)
+    u = mul(add(matmul(a, flip(keys)), matmul(q, flip(b))), scale)
+    mean = across(mul(p, u))
+    w = drop(mul(p, sub(u, mean)))
+    by_p = add(sub(mul(u, centred), mul(dp, mean)), drop(matmul(g, flip(c))))
+    by_s = mul(p, sub(by_p, across(mul(p, by_p))))
+    by_g = add(matmul(w, values), matmul(drop(p), c))
+    by_q = mul(add(matmul(by_s, keys), matmul(ds, b)), scale)
+    by_k = mul(add(matmul(flip(by_s), q), matmul(flip(ds), a)), scale)
+    by_v = matmul(flip(w), g)
+    by_mask = (unbroadcast(by_s, tuple(rest[0]._v.shape)),) if masked else ()
+    return (by_g, by_q, _gathered(by_k, k), _gathered(by_v, v), None, None, *by_mask, *(None for _ in rest[masked:]))
+
+
+# ---- batching ---------------------------------------------------------------------------------------------------------
+def _batch(prim: Any, count: int) -> Any:
+    """The batch is one more leading dimension of the first ``count`` inputs; with dropout, each example draws alone."""
+
+    def rule(n: int, ins: list, batched: list, apart: int, **params: Any) -> Any:
+        whole, rest = all_batched(n, ins[:count], batched[:count]), list(ins[count:])
+        if params["masked"] and batched[count]:
+            shape = tuple(rest[0]._v.shape)
+            rank = whole[1]._v.ndim  # of the queries with the batch
+            rest[0] = reshape(rest[0], (n, *(1,) * (rank - len(shape)), *shape[1:]))
+        if params["dropout"] > 0.0:
+            rest[-1:] = all_batched(n, rest[-1:], batched[-1:])
+            apart += 1
+        return prim()(*whole, *rest, apart=apart, **params)
+
+    return rule
+
+
+attention_p = Primitive(
+    NAME,
+    _shape,
+    cpu=_each_alone(_run, 3),
+    vjp=_vjp,
+    batch=_batch(lambda: attention_p, 3),
+    keeps="io",
+    multiple=True,
+)
+attention_grad_p = Primitive(
+    f"{NAME}_grad",
+    _grad_shape,
+    cpu=_each_alone(_run_grad, 6),
+    vjp=_grad_vjp,
+    batch=_batch(lambda: attention_grad_p, 6),
+    multiple=True,
+)
+
+
+# ---- the function -----------------------------------------------------------------------------------------------------
+def _additive(mask: Any, q: Tensor) -> Tensor:
+    """A mask to add: True is 0, False minus infinity."""
+    t = operand(NAME, mask)
+    if t._v.dtype == dtypes.bool_:
+        return where(t, cast(constant(np.zeros((), np.float32)), q._v.dtype), -math.inf)
+    if t._v.dtype != q._v.dtype:
+        raise DTypeError(f"{NAME}: expected attn_mask of bool or of the query's {q._v.dtype}, got {t._v.dtype}")
+    return t
+
+
+def _leads(q: Tensor, k: Tensor, v: Tensor, grouped: bool) -> list[Tensor]:
+    """The inputs with their leading dimensions broadcast; with ``grouped``, those before the heads."""
+    tail = 3 if grouped else 2
+    tensors = [q, k, v]
+    leads = [tuple(t._v.shape[:-tail]) for t in tensors]
+    if leads[0] == leads[1] == leads[2]:
+        return tensors
+    lead = broadcast(NAME, *leads)
+    return [expand(t, (*lead, *t._v.shape[-tail:])) for t in tensors]
+
+
+def key_decides(f: Callable) -> Callable:
+    """``key=`` as what decides random numbers (``rng``), where PyTorch calls an argument ``key`` and it was given by position."""
+
+    @wraps(f)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if len(args) > 1 and "key" in kwargs:
+            kwargs["rng"] = kwargs.pop("key")
+        return f(*args, **kwargs)
+
+    return call
+
+
+@key_decides
+def scaled_dot_product_attention(
+    query: Any,
+    key: Any,
+    value: Any,
+    attn_mask: Any = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+    *,
+    rng: Tensor | None = None,
+) -> Tensor:
+    """``softmax(scale * query key^T + attn_mask) value`` (arXiv:1706.03762), (..., L, Ev), without the whole scores.
+
+    query: (..., L, E); key: (..., S, E); value: (..., S, Ev). scale: by default ``1 / sqrt(E)``. attn_mask: broadcasts to
+    (..., L, S); a bool one is True where a query may look. is_causal: query i sees keys 0 to i. dropout_p: applied whenever
+    it is not 0. enable_gqa: dimension -3 of key and value may be a divisor of the query's. A query that may see no key
+    gives 0. rng (or, with three tensors by position, key): what decides the dropout, by default the next key of the global
+    generator. Raises ``ShapeError`` and ``DTypeError`` for inputs that do not fit, ``ValueError`` for a bad dropout_p.
+    """
+    if not 0.0 <= dropout_p <= 1.0:
+        raise ValueError(f"{NAME}: dropout_p must be between 0 and 1, got {dropout_p}")
+    q, k, v = operand(NAME, query), operand(NAME, key), operand(NAME, value)
+    if min(q.ndim, k.ndim, v.ndim) < 2:
+        raise ShapeError(f"{NAME}: expected at least 2 dimensions, got {q.ndim}, {k.ndim} and {v.ndim}")
+    q, k, v = _leads(q, k, v, enable_gqa and min(q.ndim, k.ndim, v.ndim) > 2)
+    rest = [] if attn_mask is None else [_additive(attn_mask, q)]
+    if dropout_p > 0.0:
+        rest.append(next_key() if rng is None else rng)
+    factor = 1.0 / math.sqrt(max(q._v.shape[-1], 1)) if scale is None else float(scale)
+    out = attention_p(
+        q,
+        k,
+        v,
+        *rest,
+        masked=attn_mask is not None,
+        causal=bool(is_causal),
+        scale=factor,
+        dropout=float(dropout_p),
+        apart=0,
+    )[0]
+    return rescue(out)

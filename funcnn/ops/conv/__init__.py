@@ -1,0 +1,1 @@
+"""Convolutions and the folding of images."""

@@ -1,0 +1,135 @@
+"""unfold and fold: windows of images as columns, and columns summed into images. Each is the transpose of the other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from funcnn.core.aval import Aval
+from funcnn.core.errors import DTypeError, ShapeError
+from funcnn.core.primitive import Primitive
+from funcnn.core.tensor import Tensor
+from funcnn.kernels.cpu.sampling import fold as kernels
+from funcnn.kernels.cpu.threads import number as threads
+from funcnn.ops.base.batching import fold as merge
+from funcnn.ops.base.batching import unfold_batch
+from funcnn.ops.base.promote import operand
+from funcnn.ops.conv.conv import per_dim
+from funcnn.ops.movement.views import reshape
+
+COPY_NS = 0.08  # a byte of columns
+CHUNK = 1 << 17  # bytes of columns that a chunk writes or reads
+
+
+def windows(space: tuple, size: tuple, stride: tuple, padding: tuple, dilation: tuple) -> tuple[int, ...]:
+    """How many windows fit along each dimension; below 1 where none does."""
+    return tuple(
+        (s + 2 * p - d * (k - 1) - 1) // t + 1
+        for s, k, t, p, d in zip(space, size, stride, padding, dilation, strict=True)
+    )
+
+
+def _arguments(images: np.ndarray, columns: np.ndarray, rows: int, where: dict) -> tuple:
+    """What both kernels take after their arrays. rows: over how many of a plane the chunks are cut."""
+    space, planes = images.shape[2:], images.shape[0] * images.shape[1]
+    run = max(1, CHUNK * rows * planes // columns.nbytes)
+    names = ("size", "stride", "padding", "dilation")
+    order = tuple(where[name] for name in names)
+    return (*space, *windows(space, *order)), *order, run, threads.workers(COPY_NS * columns.nbytes)
+
+
+def _unfold(ins: list, outs: list, **where: Any) -> None:
+    x, columns = np.ascontiguousarray(ins[0]), outs[0]
+    if columns.size:
+        rows = windows(x.shape[2:], **where)[0]
+        kernels.unfold(x.reshape(-1), columns.reshape(-1), *_arguments(x, columns, rows, where))
+
+
+def _fold(ins: list, outs: list, space: tuple, **where: Any) -> None:
+    columns, y = np.ascontiguousarray(ins[0]), outs[0]
+    if columns.size:
+        kernels.fold(columns.reshape(-1), y.reshape(-1), *_arguments(y, columns, y.shape[2], where))
+
+
+def _unfold_shape(x: Any, size: tuple, **where: Any) -> tuple:
+    p, q = windows(tuple(x.shape[2:]), size, **where)
+    return (Aval((x.shape[0], x.shape[1] * size[0] * size[1], p * q), x.dtype),)
+
+
+unfold_p = Primitive(
+    "im2col",
+    _unfold_shape,
+    cpu=_unfold,
+    vjp=lambda g, ins, out, **where: (fold_p(g, space=tuple(ins[0]._v.shape[2:]), **where),),
+    batch=lambda n, ins, batched, **where: unfold_batch(unfold_p(merge(ins[0]), **where), n),
+    keeps="",
+)
+fold_p = Primitive(
+    "fold",
+    shape=lambda columns, space, size, **where: (
+        Aval((columns.shape[0], columns.shape[1] // (size[0] * size[1]), *space), columns.dtype),
+    ),
+    cpu=_fold,
+    vjp=lambda g, ins, out, space, **where: (unfold_p(g, **where),),
+    batch=lambda n, ins, batched, **where: unfold_batch(fold_p(merge(ins[0]), **where), n),
+    keeps="",
+)
+
+
+# ---- public -----------------------------------------------------------------------------------------------------------
+def _prepared(name: str, input: Any, rank: int, expected: str) -> tuple[Tensor, bool]:
+    """The input with a batch of 1 where it has none."""
+    x = operand(name, input)
+    if x.ndim not in (rank - 1, rank):
+        raise ShapeError(f"{name}: expected {expected}, got shape {tuple(x.shape)}")
+    if x._v.dtype.kind != "f" or x._v.dtype.itemsize < 4:
+        raise DTypeError(f"{name}: expected float32 or float64, got {x.dtype}; convert with .float()")
+    single = x.ndim == rank - 1
+    return (reshape(x, (1, *x._v.shape)) if single else x), single
+
+
+def _where(name: str, kernel_size: Any, dilation: Any, padding: Any, stride: Any) -> dict[str, tuple[int, ...]]:
+    return {
+        "size": per_dim(name, "kernel_size", kernel_size, 2),
+        "stride": per_dim(name, "stride", stride, 2),
+        "padding": per_dim(name, "padding", padding, 2, least=0),
+        "dilation": per_dim(name, "dilation", dilation, 2),
+    }
+
+
+def unfold(input: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Tensor:
+    """(N, C, H, W) to (N, C * kh * kw, L): each of the L windows, padded with zeros, as a column (im2col)."""
+    x, single = _prepared("unfold", input, 4, "(N, C, H, W) or (C, H, W)")
+    where = _where("unfold", kernel_size, dilation, padding, stride)
+    space = tuple(x._v.shape[2:])
+    if min(windows(space, **where)) < 1:
+        raise ShapeError(
+            f"unfold: kernel {where['size']} with dilation {where['dilation']} is larger than the input {space} "
+            f"padded by {where['padding']}"
+        )
+    columns = unfold_p(x, **where)
+    return reshape(columns, columns._v.shape[1:]) if single else columns
+
+
+def fold(
+    input: Any, output_size: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
+) -> Tensor:
+    """(N, C * kh * kw, L) to (N, C, *output_size): overlapping windows add up; what falls on padding is dropped."""
+    x, single = _prepared("fold", input, 3, "(N, C * kh * kw, L) or (C * kh * kw, L)")
+    where = _where("fold", kernel_size, dilation, padding, stride)
+    space = per_dim("fold", "output_size", output_size, 2)
+    rows, count = x._v.shape[1:]
+    fit = windows(space, **where)
+    each = where["size"][0] * where["size"][1]
+    if rows % each:
+        raise ShapeError(
+            f"fold: the kernel {where['size']} needs a multiple of {each} rows, got shape {tuple(x.shape)}"
+        )
+    if min(fit) < 1 or fit[0] * fit[1] != count:
+        raise ShapeError(
+            f"fold: output_size {space} has {fit[0]} x {fit[1]} windows of {where['size']}, "
+            f"got {count} columns in shape {tuple(x.shape)}"
+        )
+    y = fold_p(x, space=space, **where)
+    return reshape(y, y._v.shape[1:]) if single else y

@@ -1,0 +1,164 @@
+"""Gather and scatter along a dimension, each the derivative of the other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from funcnn.core.aval import Aval
+from funcnn.core.errors import DTypeError, ShapeError
+from funcnn.core.graph import rescue
+from funcnn.core.primitive import Primitive
+from funcnn.core.tensor import Tensor
+from funcnn.ops.base.batching import all_batched
+from funcnn.ops.base.dims import broadcast, normalize_dim
+from funcnn.ops.base.promote import stored, to_tensor
+from funcnn.ops.base.structure import cast
+from funcnn.ops.elementwise.arithmetic import mul, true_divide
+from funcnn.ops.elementwise.select import where
+from funcnn.ops.movement.views import expand, reshape, slice_dim
+from funcnn.ops.tensor.creation import zeros
+
+
+def _gather_shape(x: Any, index: Any, dim: int) -> tuple:
+    if len(index.shape) != len(x.shape) or any(
+        i > s for d, (i, s) in enumerate(zip(index.shape, x.shape, strict=True)) if d != dim
+    ):
+        raise ShapeError(
+            f"gather: index of shape {tuple(index.shape)} must have the rank of {tuple(x.shape)} and be no larger "
+            f"except in dimension {dim}"
+        )
+    if index.dtype.kind not in "iu":
+        raise DTypeError(f"gather: index must be an integer tensor, got {index.dtype}")
+    return (Aval(tuple(index.shape), x.dtype),)
+
+
+def mesh(index: np.ndarray, dim: int) -> tuple:
+    """The NumPy index that addresses, at each point of ``index``, that point with coordinate ``dim`` replaced."""
+    grid: list = list(np.ogrid[tuple(slice(0, s) for s in index.shape)])
+    grid[dim] = index
+    return tuple(grid)
+
+
+def _gather(ins: list, outs: list, dim: int) -> None:
+    outs[0][...] = ins[0][mesh(ins[1], dim)]
+
+
+def _gather_vjp(g: Tensor, ins: list, o: Tensor, dim: int) -> tuple:
+    x, index = ins
+    return lambda: scatter_p(zeros(tuple(x._v.shape), dtype=x._v.dtype), index, g, dim=dim, mode="add"), None
+
+
+gather_p = Primitive(
+    "gather",
+    _gather_shape,
+    cpu=_gather,
+    vjp=_gather_vjp,
+    batch=lambda n, ins, batched, dim: gather_p(*all_batched(n, ins, batched), dim=dim + 1),
+    check=lambda ins, dim: in_positive_range("gather", ins[1], ins[0].shape[dim], dim),
+)
+
+
+def in_positive_range(name: str, index: np.ndarray, size: int, dim: int) -> None:
+    """Raise ``IndexError`` unless every index is in [0, size)."""
+    if index.size and (index.min() < 0 or index.max() >= size):
+        bad = index[(index < 0) | (index >= size)].flat[0]
+        raise IndexError(f"{name}: index {bad} is out of range for dimension {dim} of size {size}")
+
+
+def gather(input: Any, dim: int, index: Any) -> Tensor:
+    """``out[i][j] = input[index[i][j]][j]`` (for dim 0): at each point of ``index``, coordinate ``dim`` replaced by it."""
+    x, index = to_tensor(input), to_tensor(index)
+    dim = normalize_dim("gather", dim, x.ndim)
+    if x.ndim and index.ndim:
+        return gather_p(x, index, dim=dim)
+    return reshape(gather_p(one_dim(x), one_dim(index), dim=dim), tuple(index._v.shape))
+
+
+def one_dim(t: Tensor) -> Tensor:
+    """A 0-d tensor as a vector of one element, others as they are: along a dimension PyTorch takes the one for the other."""
+    return t if t.ndim else reshape(t, (1,))
+
+
+def take_along_dim(input: Any, indices: Any, dim: int | None = None) -> Tensor:
+    """As ``gather``, broadcasting the other dimensions; without ``dim`` on the flattened tensor."""
+    x, index = to_tensor(input), to_tensor(indices)
+    if dim is None:
+        return rescue(gather(reshape(x, (x._v.size,)), 0, reshape(index, (index._v.size,))))
+    dim = normalize_dim("take_along_dim", dim, x.ndim)
+    rest = broadcast("take_along_dim", *[(*t._v.shape[:dim], 1, *t._v.shape[dim + 1 :]) for t in (x, index)])
+    wide = [expand(t, (*rest[:dim], t._v.shape[dim], *rest[dim + 1 :])) for t in (x, index)]
+    return rescue(gather(wide[0], dim, wide[1]))
+
+
+def _scatter_shape(base: Any, index: Any, src: Any, dim: int, mode: str) -> tuple:
+    small = all(i <= s for d, (i, s) in enumerate(zip(index.shape, base.shape, strict=False)) if d != dim)
+    if len(index.shape) != len(base.shape) or tuple(src.shape) != tuple(index.shape) or not small:
+        raise ShapeError(
+            f"scatter: index {tuple(index.shape)} and src {tuple(src.shape)} must agree, have the rank of "
+            f"{tuple(base.shape)} and be no larger except in dimension {dim}"
+        )
+    if src.dtype != base.dtype or index.dtype.kind not in "iu":
+        raise DTypeError(f"scatter: src {src.dtype} for {base.dtype}, index {index.dtype}; convert with .to(dtype)")
+    return (base,)
+
+
+def _scatter(ins: list, outs: list, dim: int, mode: str) -> None:
+    base, index, src = ins
+    np.copyto(outs[0], base)
+    where_ = mesh(index, dim)
+    if mode == "set":
+        outs[0][where_] = src
+    else:
+        (np.add if mode == "add" else np.multiply).at(outs[0], where_, src)
+
+
+def _scatter_vjp(g: Tensor, ins: list, o: Tensor, dim: int, mode: str) -> tuple:
+    base, index, src = ins
+    if mode == "add":
+        return g, None, lambda: gather_p(g, index, dim=dim)
+    if mode == "set":
+        hole = zeros(tuple(src._v.shape), dtype=src._v.dtype)
+        return lambda: scatter_p(g, index, hole, dim=dim, mode="set"), None, lambda: gather_p(g, index, dim=dim)
+    ratio = mul(g, o)  # the product without one factor; like PyTorch's, defined where the factors are not zero
+    return (
+        lambda: true_divide(ratio, where(base == 0.0, 1.0, base)),
+        None,
+        lambda: true_divide(gather_p(ratio, index, dim=dim), src),
+    )
+
+
+scatter_p = Primitive(
+    "scatter",
+    _scatter_shape,
+    cpu=_scatter,
+    vjp=_scatter_vjp,
+    batch=lambda n, ins, batched, dim, mode: scatter_p(*all_batched(n, ins, batched), dim=dim + 1, mode=mode),
+    keeps="io",
+    check=lambda ins, dim, mode: in_positive_range("scatter", ins[1], ins[0].shape[dim], dim),
+)
+
+
+def scatter(
+    input: Any, dim: int, index: Any, src: Any = None, *, value: Any = None, reduce: str | None = None
+) -> Tensor:
+    """A copy with ``out[index[i][j]][j] = src[i][j]`` (for dim 0); ``reduce`` "add" or "multiply" combines instead."""
+    x, index = to_tensor(input), to_tensor(index)
+    if reduce not in (None, "add", "multiply"):
+        raise ValueError(f"scatter: reduce must be None, 'add' or 'multiply', got {reduce!r}")
+    source = stored("scatter", value if src is None else src, x._v.dtype) if not isinstance(src, Tensor) else src
+    dim, shape = normalize_dim("scatter", dim, x.ndim), tuple(x._v.shape)
+    x, index = one_dim(x), one_dim(index)
+    source = expand(cast(source, x._v.dtype), tuple(index._v.shape)) if source.ndim == 0 else source
+    if source.ndim == index.ndim:
+        for d, size in enumerate(index._v.shape):
+            if source._v.shape[d] > size:
+                source = slice_dim(source, d, 0, size)
+    out = scatter_p(x, index, source, dim=dim, mode=reduce or "set")
+    return out if shape else reshape(out, ())
+
+
+def scatter_add(input: Any, dim: int, index: Any, src: Any) -> Tensor:
+    """A copy with ``out[index[i][j]][j] += src[i][j]`` (for dim 0)."""
+    return scatter(input, dim, index, src, reduce="add")

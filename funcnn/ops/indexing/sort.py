@@ -1,0 +1,117 @@
+"""Sorting and selection along one dimension; NaN counts as the largest."""
+
+from __future__ import annotations
+
+from operator import index
+from typing import Any
+
+import numpy as np
+
+from funcnn.core import dtypes
+from funcnn.core.aval import Aval
+from funcnn.core.errors import DTypeError, ShapeError
+from funcnn.core.primitive import Primitive
+from funcnn.core.tensor import Tensor
+from funcnn.kernels.cpu.memory import fresh
+from funcnn.kernels.cpu.reduce.launch import flat
+from funcnn.kernels.cpu.reduce.topk import top_rows
+from funcnn.kernels.cpu.threads.number import workers
+from funcnn.kernels.implementation import NUMPY, UNPLANNED, host
+from funcnn.ops.base.dims import normalize_dim
+from funcnn.ops.base.promote import to_tensor
+from funcnn.ops.base.reduction import ValuesIndices, dropped
+from funcnn.ops.indexing.along import gather
+from funcnn.ops.movement.views import clone, reshape, slice_dim
+from funcnn.ops.tensor.creation import zeros
+
+FEW = 64  # the first of a row that are kept in order by insertion
+LARGE = 1 << 12  # numbers; below, NumPy's sort costs less
+
+
+def _argsort(ins: list, outs: list, dim: int, descending: bool) -> None:
+    x = ins[0]
+    if descending:
+        x = np.flip(x, dim)
+    order = np.argsort(x, axis=dim, kind="stable")
+    outs[0][...] = np.flip(x.shape[dim] - 1 - order, dim) if descending else order
+
+
+argsort_p = Primitive(
+    "argsort",
+    shape=lambda x, dim, descending: (Aval(tuple(x.shape), dtypes.int64),),
+    cpu=_argsort,
+    batch=lambda n, ins, batched, dim, descending: argsort_p(ins[0], dim=dim + 1, descending=descending),
+)
+
+
+def argsort(input: Any, dim: int = -1, descending: bool = False, stable: bool = True) -> Tensor:
+    """The indices that sort along ``dim``; equal elements keep their order."""
+    x = to_tensor(input)
+    dim = normalize_dim("argsort", dim, x.ndim)
+    return zeros((), dtype=dtypes.int64) if x.ndim == 0 else argsort_p(x, dim=dim, descending=bool(descending))
+
+
+def sort(input: Any, dim: int = -1, descending: bool = False, stable: bool = True) -> ValuesIndices:
+    """``(values, indices)`` sorted along ``dim``; equal elements keep their order."""
+    x = to_tensor(input)
+    order = argsort(x, dim, descending)
+    return ValuesIndices(clone(x) if x.ndim == 0 else gather(x, dim, order), order)
+
+
+def _sorted_top(ins: list, outs: list, dim: int, k: int, largest: bool) -> None:
+    order = fresh(ins[0].shape, np.int64)
+    _argsort(ins, [order], dim, largest)
+    np.copyto(outs[0], order[(slice(None),) * dim + (slice(k),)])
+
+
+def _inserted_top(ins: list, outs: list, dim: int, k: int, largest: bool) -> None:
+    x = np.moveaxis(ins[0], dim, -1)
+    best = fresh((*x.shape[:-1], k), np.int64)
+    top_rows(flat(x), best.reshape(-1), x.shape[-1], k, largest, workers(x.size * 1.0))
+    np.copyto(outs[0], np.moveaxis(best, -1, dim))
+
+
+def _inserts(ins: Any, dim: int, k: int, largest: bool) -> bool:
+    x = ins[0]
+    return 0 < k <= min(FEW, x.shape[dim] // 4) and x.size >= LARGE and x.dtype.char in "fd"
+
+
+topk_p = Primitive(
+    "topk",
+    shape=lambda x, dim, k, largest: (Aval((*x.shape[:dim], k, *x.shape[dim + 1 :]), dtypes.int64),),
+    cpu=(host("kernel", _inserted_top, UNPLANNED, _inserts), host("numpy", _sorted_top, NUMPY)),
+    batch=lambda n, ins, batched, dim, k, largest: topk_p(ins[0], dim=dim + 1, k=k, largest=largest),
+    keeps="",
+)
+
+
+def topk(input: Any, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> ValuesIndices:
+    """``(values, indices)`` of the ``k`` largest (or smallest) along ``dim``, in order."""
+    x = to_tensor(input)
+    dim = normalize_dim("topk", dim, x.ndim)
+    if x.ndim == 0:
+        return ValuesIndices(clone(x), argsort(x))
+    try:
+        k = index(k)
+    except TypeError:
+        raise DTypeError(f"topk: k must be an int, got {k!r}") from None
+    if not 0 <= k <= x._v.shape[dim]:
+        raise ShapeError(f"topk: k={k} is out of range for dimension {dim} of size {x._v.shape[dim]}")
+    order = topk_p(x, dim=dim, k=k, largest=bool(largest))
+    return ValuesIndices(gather(x, dim, order), order)
+
+
+def kthvalue(input: Any, k: int, dim: int = -1, keepdim: bool = False) -> ValuesIndices:
+    """``(values, indices)`` of the ``k``-th smallest (from 1) along ``dim``."""
+    x = to_tensor(input)
+    dim = normalize_dim("kthvalue", dim, x.ndim)
+    if x.ndim == 0:
+        return ValuesIndices(clone(x), argsort(x))
+    if not 1 <= k <= x._v.shape[dim]:
+        raise ShapeError(f"kthvalue: k={k} is out of range for dimension {dim} of size {x._v.shape[dim]}")
+    order = slice_dim(argsort(x, dim), dim, k - 1, k)
+    values = gather(x, dim, order)
+    if keepdim:
+        return ValuesIndices(values, order)
+    shape = dropped(tuple(x._v.shape), (dim,))
+    return ValuesIndices(reshape(values, shape), reshape(order, shape))

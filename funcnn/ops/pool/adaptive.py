@@ -1,0 +1,88 @@
+"""Adaptive pooling: as many windows as wanted, which cover the input; window i of o over s pixels is [i s / o, (i + 1) s / o),
+rounded outwards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from funcnn.core.aval import Aval
+from funcnn.core.errors import ShapeError
+from funcnn.core.primitive import Primitive
+from funcnn.core.tensor import Tensor
+from funcnn.kernels.cpu.pool import launch as pool_cpu
+from funcnn.ops.conv.conv import per_dim
+from funcnn.ops.pool.pool import folded, images_of, index_dtype, named, pooled_with_indices, scatter_vjp, without_batch
+
+adaptive_avg_pool_p = Primitive(
+    "adaptive_avg_pool",
+    shape=lambda x, out: (Aval((*x.shape[:2], *out), x.dtype),),
+    cpu=pool_cpu.adaptive_avg_pool,
+    vjp=lambda g, ins, o, out: (adaptive_avg_pool_grad_p(g, space=tuple(ins[0]._v.shape[2:]), out=out),),
+    batch=lambda n, ins, batched, out: folded(adaptive_avg_pool_p, n, ins, batched, out=out),
+    keeps="",
+)
+adaptive_avg_pool_grad_p = Primitive(
+    "adaptive_avg_pool_grad",
+    shape=lambda dy, space, out: (Aval((*dy.shape[:2], *space), dy.dtype),),
+    cpu=pool_cpu.adaptive_avg_pool_grad,
+    vjp=lambda g, ins, o, space, out: (adaptive_avg_pool_p(g, out=out),),
+    batch=lambda n, ins, batched, **params: folded(adaptive_avg_pool_grad_p, n, ins, batched, **params),
+    keeps="",
+)
+
+
+def _max_shape(x: Any, out: tuple) -> tuple:
+    shape = (*x.shape[:2], *out)
+    return Aval(shape, x.dtype), Aval(shape, index_dtype(x.shape[2:]))
+
+
+adaptive_max_pool_p = Primitive(
+    "adaptive_max_pool",
+    _max_shape,
+    cpu=pool_cpu.adaptive_max_pool,
+    vjp=scatter_vjp,
+    batch=lambda n, ins, batched, out: folded(adaptive_max_pool_p, n, ins, batched, out=out),
+    keeps="o",
+    multiple=True,
+)
+
+
+def _prepared(name: str, n: int, input: Any, output_size: Any) -> tuple[Tensor, tuple, bool]:
+    x, single = images_of(name, n, input)
+    space = tuple(x._v.shape[2:])
+    if 0 in space:
+        raise ShapeError(f"{name}: expected at least one pixel in each dimension, got shape {tuple(x.shape)}")
+    sizes = tuple(output_size) if isinstance(output_size, (tuple, list)) else (output_size,) * n
+    if len(sizes) == n:
+        sizes = tuple(s if o is None else o for s, o in zip(space, sizes, strict=True))
+    return x, per_dim(name, "output_size", sizes, n), single
+
+
+def _adaptive_avg(n: int, doc: str) -> Callable:
+    name = f"adaptive_avg_pool{n}d"
+
+    def pool(input: Any, output_size: Any) -> Tensor:
+        x, out, single = _prepared(name, n, input, output_size)
+        return without_batch(adaptive_avg_pool_p(x, out=out), single)
+
+    return named(pool, name, doc)
+
+
+def _adaptive_max(n: int, doc: str) -> Callable:
+    name = f"adaptive_max_pool{n}d"
+
+    def pool(input: Any, output_size: Any, return_indices: bool = False) -> Any:
+        x, out, single = _prepared(name, n, input, output_size)
+        return pooled_with_indices(adaptive_max_pool_p(x, out=out), single, return_indices)
+
+    return named(pool, name, doc)
+
+
+_DOC = "of (N, C, *spatial) in ``output_size`` windows that cover it; None keeps a dimension's size."
+adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d = (
+    _adaptive_avg(n, f"The mean {_DOC}") for n in (1, 2, 3)
+)
+adaptive_max_pool1d, adaptive_max_pool2d, adaptive_max_pool3d = (
+    _adaptive_max(n, f"The largest {_DOC} With ``return_indices`` also its flat index.") for n in (1, 2, 3)
+)

@@ -1,0 +1,342 @@
+"""Random numbers from keys. A key is a uint32 pair; what is drawn from it depends on nothing else.
+
+Philox (``kernels.philox``) counters are (block, 0, stream, 0): stream 0 gives the bits drawn from a key, stream 1 its
+split children, and ``fold_in(key, data)`` re-keys from stream 2 after mixing ``data`` in, so the three never overlap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from funcnn.core import dtypes
+from funcnn.core.aval import Aval
+from funcnn.core.errors import DTypeError, ShapeError
+from funcnn.core.primitive import Primitive
+from funcnn.core.tensor import Tensor, constant
+from funcnn.kernels import philox
+from funcnn.kernels.cpu.memory import fresh
+from funcnn.kernels.cpu.random import draw as draw_kernels
+from funcnn.kernels.cpu.random import philox as philox_kernels
+from funcnn.kernels.cpu.threads.number import workers
+from funcnn.kernels.implementation import NUMPY, UNPLANNED, host
+from funcnn.ops.base.batching import all_batched
+from funcnn.ops.base.dims import numel, size_args
+from funcnn.ops.base.promote import to_tensor
+from funcnn.ops.base.structure import cast
+from funcnn.ops.elementwise.arithmetic import add, mul, neg, remainder
+from funcnn.ops.elementwise.comparison import bitwise_right_shift, lt
+from funcnn.ops.elementwise.select import where
+from funcnn.ops.indexing.index import index_select
+from funcnn.ops.indexing.sort import argsort
+from funcnn.ops.movement.views import reshape, slice_dim
+
+BITS, CHILDREN, FOLD = 0, 1, 2  # streams
+FEW, MANY = 64, 1 << 14  # words: up to FEW in Python integers, from MANY on in the compiled kernel
+
+
+def _words(keys: np.ndarray, stream: int, out: np.ndarray) -> None:
+    """Fill a row of ``out`` from each key."""
+    if not out.size:
+        return
+    rows = out.reshape(keys.size // 2, -1)
+    words = philox.words_python if rows.shape[1] <= FEW else philox.words_numpy
+    for (k0, k1), row in zip(keys.reshape(-1, 2), rows, strict=True):
+        row[:] = words(int(k0), int(k1), stream, row.size)
+
+
+def _require_keys(name: str, key: Any) -> None:
+    """A key, or a batch of them: the primitives take leading dimensions, so that batching is one application."""
+    if tuple(key.shape[-1:]) != (2,) or key.dtype != dtypes.uint32:
+        raise ShapeError(
+            f"{name}: expected a key (uint32 of shape (2,)), got {key.dtype}{tuple(key.shape)}; see random.key"
+        )
+
+
+def _bits_shape(key: Any, shape: tuple) -> tuple:
+    _require_keys("random.bits", key)
+    return (Aval((*key.shape[:-1], *shape), dtypes.uint32),)
+
+
+def _bits(ins: list, outs: list, shape: tuple) -> None:
+    _words(ins[0], BITS, outs[0])
+
+
+def _bits_compiled(ins: list, outs: list, shape: tuple) -> None:
+    count, zero = numel(shape), np.uint64(0)
+    threads = workers(0.5 * count)
+    for key, row in zip(ins[0].reshape(-1, 2), outs[0].reshape(-1, count), strict=True):
+        philox_kernels.philox_fill(np.uint64(key[0]), np.uint64(key[1]), np.uint64(BITS), row, zero, threads)
+
+
+bits_p = Primitive(
+    "random_bits",
+    _bits_shape,
+    cpu=(
+        host("kernel", _bits_compiled, UNPLANNED, pays=lambda ins, shape: numel(shape) >= MANY),
+        host("numpy", _bits, NUMPY),
+    ),
+    batch=lambda n, ins, batched, shape: bits_p(ins[0], shape=shape),
+)
+
+
+def _numbers_shape(key: Any, shape: tuple, dtype: np.dtype) -> tuple:
+    _require_keys("random", key)
+    return (Aval((*key.shape[:-1], *shape), dtype),)
+
+
+def rows(x: np.ndarray, keys: np.ndarray) -> np.ndarray:
+    """(keys, numbers of each), contiguous."""
+    count = keys.size // 2
+    return np.ascontiguousarray(x).reshape(count, x.size // max(count, 1))
+
+
+def draw_words(keys: np.ndarray, out: np.ndarray) -> None:
+    """Fill ``out`` (K, ...) with the words of each key."""
+    _words(keys, BITS, out)
+
+
+def scratch(threads: int) -> np.ndarray:
+    """The memory that the kernels of ``kernels.cpu.random.draw`` draw words to."""
+    return fresh((threads, draw_kernels.SCRATCH), np.uint32)
+
+
+def _units(keys: np.ndarray, shape: tuple, dtype: np.dtype) -> np.ndarray:
+    """Uniform numbers in [0, 1), (K, *shape): 24 bits of a word in float32, 53 bits of two words in float64."""
+    words = fresh((keys.size // 2, *shape, dtype.itemsize // 4), np.uint32)
+    _words(keys, BITS, words)
+    if dtype == dtypes.float32:
+        return (words[..., 0] >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-24)
+    return ((words[..., 0] >> np.uint32(5)) * 2.0**26 + (words[..., 1] >> np.uint32(6))) * 2.0**-53
+
+
+def _normals(keys: np.ndarray, shape: tuple, dtype: np.dtype) -> np.ndarray:
+    """Standard normal numbers, (K, n), by the Box-Muller transform (1958): the cosines first, then the sines."""
+    count = numel(shape)
+    pair = _units(keys, (2, -(-count // 2)), dtype)
+    radius = np.sqrt(np.log(1 - pair[:, 0]) * -2)  # 1 - u is never 0
+    angle = pair[:, 1] * dtype.type(2.0 * np.pi)
+    return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)], 1)[:, :count]
+
+
+def _numbers(name: str, kernel: Any, plain: Callable, cost: float) -> Primitive:
+    """The primitive that draws floating-point numbers of a shape from a key: a kernel for many, NumPy for few."""
+
+    def run(ins: list, outs: list, shape: tuple, dtype: np.dtype) -> None:
+        keys, threads = np.ascontiguousarray(ins[0]).reshape(-1, 2), workers(outs[0].size * cost)
+        kernel(keys, rows(outs[0], keys), BITS, scratch(threads), threads)
+
+    def few(ins: list, outs: list, shape: tuple, dtype: np.dtype) -> None:
+        outs[0][...] = plain(ins[0], shape, dtype).reshape(outs[0].shape)
+
+    prim = Primitive(
+        name,
+        _numbers_shape,
+        cpu=(
+            host("kernel", run, UNPLANNED, pays=lambda ins, shape, dtype: numel(shape) >= MANY),
+            host("numpy", few, NUMPY),
+        ),
+        batch=lambda n, ins, batched, shape, dtype: prim(ins[0], shape=shape, dtype=dtype),
+    )
+    return prim
+
+
+unit_p = _numbers("random_uniform", draw_kernels.uniform, _units, 0.5)
+normal_p = _numbers("random_normal", draw_kernels.normal, _normals, 1.0)
+
+
+def _split_shape(key: Any, num: int) -> tuple:
+    _require_keys("random.split", key)
+    if num < 0:
+        raise ValueError(f"random.split: the number of keys must not be negative, got {num}")
+    return (Aval((*key.shape[:-1], num, 2), dtypes.uint32),)
+
+
+split_p = Primitive(
+    "random_split",
+    _split_shape,
+    cpu=lambda ins, outs, num: _words(ins[0], CHILDREN, outs[0]),
+    batch=lambda n, ins, batched, num: split_p(ins[0], num=num),
+)
+
+
+def _fold_shape(key: Any, data: Any) -> tuple:
+    _require_keys("random.fold_in", key)
+    if tuple(data.shape) != tuple(key.shape[:-1]) or data.dtype.kind not in "iu":
+        raise DTypeError(f"random.fold_in: data must be an integer, got {data.dtype}{tuple(data.shape)}")
+    return (Aval(tuple(key.shape), dtypes.uint32),)
+
+
+def _fold(ins: list, outs: list) -> None:
+    for key, data, row in zip(ins[0].reshape(-1, 2), ins[1].reshape(-1), outs[0].reshape(-1, 2), strict=True):
+        low, high = int(data) & philox.MASK, int(data) >> 32 & philox.MASK
+        row[:] = philox.block(int(key[0]), int(key[1]), low, high, FOLD, 0)[:2]
+
+
+fold_in_p = Primitive(
+    "random_fold_in",
+    _fold_shape,
+    cpu=_fold,
+    batch=lambda n, ins, batched: fold_in_p(*all_batched(n, ins, batched)),
+)
+
+
+# ---- keys -------------------------------------------------------------------------------------------------------------
+def key(seed: int) -> Tensor:
+    """The key for a seed: uint32 of shape (2,), the low and the high word."""
+    seed = int(seed) & 0xFFFFFFFFFFFFFFFF
+    return constant(np.array([seed & philox.MASK, seed >> 32], np.uint32))
+
+
+def _one(name: str, key: Any) -> Tensor:
+    t = to_tensor(key)
+    if t.ndim != 1:
+        raise ShapeError(f"{name}: expected one key of shape (2,), got shape {tuple(t.shape)}; use vmap for several")
+    return t
+
+
+def split(key: Any, num: int = 2) -> Tensor:
+    """``num`` new keys (num, 2), independent of each other and of what is drawn from ``key``."""
+    return split_p(_one("random.split", key), num=int(num))
+
+
+def fold_in(key: Any, data: Any) -> Tensor:
+    """A new key from ``key`` and an integer (a step or an index), modulo 2**64; it may be a tensor."""
+    if isinstance(data, int) and not isinstance(data, bool):
+        data = np.asarray(data & 0xFFFFFFFFFFFFFFFF, np.uint64).astype(np.int64)
+    return fold_in_p(_one("random.fold_in", key), to_tensor(data))
+
+
+# ---- distributions ----------------------------------------------------------------------------------------------------
+def _shape(shape: Any) -> tuple[int, ...]:
+    sizes = size_args((shape,))
+    if any(s < 0 for s in sizes):
+        raise ShapeError(f"random: sizes must not be negative, got {sizes}")
+    return sizes
+
+
+def _float(dtype: Any) -> np.dtype:
+    found = dtypes.default_float() if dtype is None else dtypes.as_dtype(dtype)
+    if found.kind != "f":
+        raise DTypeError(f"random: expected a floating-point dtype, got {found}")
+    return found
+
+
+def bits(key: Any, shape: Any = ()) -> Tensor:
+    """Uniform random uint32."""
+    return bits_p(_one("random.bits", key), shape=_shape(shape))
+
+
+def uniform(key: Any, shape: Any = (), dtype: Any = None, minval: Any = 0.0, maxval: Any = 1.0) -> Tensor:
+    """Uniform in [minval, maxval): 11 random bits in float16, 24 in float32, 53 in float64."""
+    return uniform_from(key, _shape(shape), _float(dtype), minval, maxval)
+
+
+def uniform_from(key: Any, shape: tuple, dtype: np.dtype, low: Any = 0.0, high: Any = 1.0) -> Tensor:
+    """``uniform`` with its arguments already in order."""
+    unit = _unit(_one("random.uniform", key), shape, dtype)
+    if isinstance(low, (int, float)) and isinstance(high, (int, float)):
+        if not 0 <= high - low <= float(np.finfo(dtype).max):
+            raise ValueError(
+                f"random.uniform: expected a range with low <= high that {dtype} holds, got [{low}, {high})"
+            )
+        if (low, high) == (0, 1):
+            return unit
+        made = add(mul(unit, high - low), low)
+    else:
+        made = add(mul(unit, add(high, neg(low))), low)
+    return where(lt(made, high), made, low)  # the sum may round up to high
+
+
+def _unit(key: Tensor, shape: tuple, dtype: np.dtype) -> Tensor:
+    if dtype != dtypes.float16:
+        return unit_p(key, shape=shape, dtype=dtype)
+    top = bitwise_right_shift(bits_p(key, shape=shape), constant(np.array(21, np.uint32)))
+    return cast(mul(cast(top, dtypes.float32), 2.0**-11), dtype)  # the significand: one more bit could round up to 1
+
+
+def normal(key: Any, shape: Any = (), dtype: Any = None) -> Tensor:
+    """Standard normal, by the Box-Muller transform (1958) of pairs of uniforms."""
+    return normal_from(key, _shape(shape), _float(dtype))
+
+
+def normal_from(key: Any, shape: tuple, dtype: np.dtype) -> Tensor:
+    """``normal`` with its arguments already in order."""
+    wide = dtypes.float32 if dtype == dtypes.float16 else dtype
+    return cast(normal_p(_one("random.normal", key), shape=shape, dtype=wide), dtype)
+
+
+def randint(key: Any, shape: Any, low: int, high: int, dtype: Any = None) -> Tensor:
+    """Integers in [low, high), of 64 random bits modulo the range (the bias is below range / 2**63)."""
+    return randint_from(key, _shape(shape), low, high, dtypes.int64 if dtype is None else dtypes.as_dtype(dtype))
+
+
+def randint_from(key: Any, shape: tuple, low: int, high: int, dtype: np.dtype = dtypes.int64) -> Tensor:
+    """``randint`` with its arguments already in order. Raises ``ValueError`` for an empty range or one beyond dtype."""
+    if not all(isinstance(bound, (int, np.integer)) for bound in (low, high)):
+        raise DTypeError(f"randint: expected integer bounds, got [{low!r}, {high!r})")
+    if high <= low:
+        raise ValueError(f"randint: expected low < high, got [{low}, {high})")
+    limits = np.iinfo(np.int64 if dtype.kind in "fb" else dtype)
+    if low < limits.min or high - 1 > limits.max or high - low > np.iinfo(np.int64).max:
+        raise ValueError(f"randint: the range [{low}, {high}) does not fit {dtype} (or is wider than 2**63)")
+    words = cast(bits_p(_one("randint", key), shape=(*shape, 2)), dtypes.int64)
+    axis = len(shape)
+    upper, lower = (reshape(slice_dim(words, axis, i, i + 1), shape) for i in (0, 1))
+    wide = add(mul(bitwise_right_shift(upper, 1), 1 << 32), lower)
+    return cast(add(remainder(wide, high - low), low), dtype)
+
+
+def checked_values(name: str, wanted: str, right: Callable) -> Primitive:
+    """The identity on numbers that a sampler goes by; raises ``ValueError``, under ``jit`` too, unless all are ``right``.
+
+    right: from an array to an array of bools, of its shape or of fewer dimensions.
+    """
+
+    def check(ins: list) -> None:
+        good = np.asarray(right(ins[0]))
+        if not good.all():
+            bad = ins[0][~good].reshape(-1)[0] if good.ndim == ins[0].ndim else ins[0][~good][0].tolist()
+            raise ValueError(f"{name}: expected {wanted}, got {bad}")
+
+    prim = Primitive(
+        name,
+        shape=lambda x: (Aval(tuple(x.shape), x.dtype),),
+        cpu=lambda ins, outs: np.copyto(outs[0], ins[0]),
+        vjp=lambda g, ins, o: (g,),
+        batch=lambda n, ins, batched: prim(ins[0]),
+        keeps="",
+        check=check,
+    )
+    return prim
+
+
+probability_p = checked_values("bernoulli", "probabilities between 0 and 1", lambda p: (p >= 0) & (p <= 1))
+
+
+def probability(name: str, p: Any) -> Any:
+    """``p``, a number or a tensor, once it is known to be between 0 and 1. Raises ``ValueError``."""
+    if isinstance(p, (Tensor, np.ndarray)):
+        return probability_p(to_tensor(p))
+    if not 0.0 <= p <= 1.0:
+        raise ValueError(f"{name}: p must be between 0 and 1, got {p}")
+    return p
+
+
+def bernoulli(key: Any, p: Any = 0.5, shape: Any = None) -> Tensor:
+    """True with probability ``p`` (a number or a tensor); of ``p``'s shape unless given."""
+    p = probability("random.bernoulli", p)
+    sizes = _shape(shape) if shape is not None else tuple(to_tensor(p)._v.shape)
+    return lt(uniform_from(key, sizes, dtypes.float32), p)
+
+
+def permutation(key: Any, n: Any) -> Tensor:
+    """0..n-1 in random order, or the rows of a tensor in random order."""
+    if isinstance(n, (int, np.integer)):
+        return argsort(randint_from(key, _shape(n), 0, 1 << 62))
+    t = to_tensor(n)
+    if t.ndim == 0:
+        raise ShapeError("random.permutation: expected an int or a tensor with rows, got a 0-d tensor")
+    return index_select(t, 0, argsort(randint_from(key, (t._v.shape[0],), 0, 1 << 62)))

@@ -1,0 +1,345 @@
+"""LSTM, GRU and the simple RNN over whole sequences: three primitives with their backward ones, and layers stacked of them.
+
+A primitive is one direction of one layer. It takes the input (steps, N, inputs) with its weights, the first states (N, hidden)
+with theirs, and the biases; beside the outputs it gives what its backward needs. The backward primitive gives the gradient of
+the gates; from it, over all steps at once, a product makes the input's and ``recurrent_weights`` the weights'. Its own
+derivative goes through the same recurrence written step by step in ordinary operations.
+
+All arrays may have leading axes that count models, each with weights of its own: what vmap adds where weights are mapped.
+The kernels then take one model after the other.
+
+Kinds of array in the tables below: "s" a sequence (steps, N, ...), "h" a state (N, hidden), "w" a weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from funcnn.core.aval import Aval
+from funcnn.core.composition import mapped, pullback
+from funcnn.core.errors import DTypeError, ShapeError
+from funcnn.core.primitive import Primitive
+from funcnn.core.tensor import Tensor
+from funcnn.kernels.cpu.memory import empty
+from funcnn.kernels.cpu.recurrent import gru as gru_kernels
+from funcnn.kernels.cpu.recurrent import lstm as lstm_kernels
+from funcnn.kernels.cpu.recurrent import rnn as rnn_kernels
+from funcnn.kernels.cpu.recurrent import tasks as kernels
+from funcnn.kernels.cpu.threads.number import workers
+from funcnn.ops.base.batching import all_batched
+from funcnn.ops.base.promote import require_same_dtype
+from funcnn.ops.elementwise.arithmetic import add, mul, sub
+from funcnn.ops.elementwise.math import relu as relu_
+from funcnn.ops.elementwise.math import sigmoid, tanh
+from funcnn.ops.matmul.matmul import linear, matmul_p
+from funcnn.ops.movement.join import chunk, stack
+from funcnn.ops.movement.views import expand, movedim, reshape, select
+from funcnn.ops.recurrent.weights import weight_gradients
+from funcnn.ops.tensor.creation import zeros_like
+
+WORTH_SHARING = 1_500  # nanoseconds of a step on one thread, below which threads would wait for each other at its end
+
+
+# ---- running a kernel ---------------------------------------------------------------------------------------------------
+def _contiguous(ins: list) -> list:
+    return [np.ascontiguousarray(a) for a in ins]
+
+
+def _setting(state: tuple[int, int], gates: int, slots: int, dtype: np.dtype, inputs: int = 0) -> tuple:
+    """``tiles, units, threads, done, strips, scratch``: how a kernel is to cut its work, and its memory.
+
+    slots: tiles of sums that a task holds. inputs: width of x, whose strips are then the one but last of the list.
+    """
+    n, hidden = state
+    tiles, units = kernels.blocking(n, dtype.itemsize)
+    blocks = -(-hidden // units)
+    step = n * hidden * gates * ((hidden + inputs) / 50 + 1)  # ns, at 100 GFLOP/s
+    threads = workers(step * 1000) if step > WORTH_SHARING and blocks > 1 else 1
+    strips = [empty((blocks * units * gates * width,), dtype) for width in ((hidden, inputs) if inputs else (hidden,))]
+    scratch = empty((threads, -(-n // tiles) * slots * units), dtype)
+    return tiles, units, threads, np.zeros(3, np.int64), *strips, scratch
+
+
+def _each_model(run: Callable) -> Callable:
+    """``run`` for the sequence, or for each of several models."""
+
+    def runs(ins: list, outs: list, **params: Any) -> None:
+        if ins[0].ndim == 3:
+            run(ins, outs, **params)
+            return
+        for at in np.ndindex(ins[0].shape[:-3]):
+            run([t[at] for t in ins], [out[at] for out in outs], **params)
+
+    return runs
+
+
+@_each_model
+def _lstm(ins: list, outs: list, reverse: bool) -> None:
+    x, w_ih, h0, c0, w, bias = _contiguous(ins)
+    setting = _setting(h0.shape, 4, 4, x.dtype, x.shape[2])
+    lstm_kernels.lstm_forward(x, w_ih, h0, c0, w, bias, reverse, *setting, *outs)
+
+
+@_each_model
+def _lstm_grad(ins: list, outs: list, reverse: bool) -> None:
+    dy, dhn, dcn, gates, cells, _, _, _, c0, w, _ = ins
+    arrays = _contiguous([dy, dhn, dcn, gates, cells, c0, w])
+    lstm_kernels.lstm_backward(*arrays, reverse, *_setting(c0.shape, 4, 1, dy.dtype), *outs)
+
+
+@_each_model
+def _gru(ins: list, outs: list, reverse: bool) -> None:
+    x, w_ih, h0, w, b_ih, b_hh = _contiguous(ins)
+    setting = _setting(h0.shape, 3, 4, x.dtype, x.shape[2])
+    gru_kernels.gru_forward(x, w_ih, h0, w, b_ih, b_hh, reverse, *setting, *outs)
+
+
+@_each_model
+def _gru_grad(ins: list, outs: list, reverse: bool) -> None:
+    dy, dhn, gates, inner, y, _, _, h0, w, _, _ = ins
+    arrays = _contiguous([dy, dhn, gates, inner, y, h0, w])
+    gru_kernels.gru_backward(*arrays, reverse, *_setting(h0.shape, 3, 1, dy.dtype), *outs)
+
+
+@_each_model
+def _rnn(ins: list, outs: list, relu: bool, reverse: bool) -> None:
+    x, w_ih, h0, w, bias = _contiguous(ins)
+    setting = _setting(h0.shape, 1, 1, x.dtype, x.shape[2])
+    rnn_kernels.rnn_forward(x, w_ih, h0, w, bias, relu, reverse, *setting, *outs)
+
+
+@_each_model
+def _rnn_grad(ins: list, outs: list, relu: bool, reverse: bool) -> None:
+    dy, dhn, y, _, _, h0, w, _ = ins
+    arrays = _contiguous([dy, dhn, y, w])
+    rnn_kernels.rnn_backward(*arrays, relu, reverse, *_setting(h0.shape, 1, 1, dy.dtype), *outs)
+
+
+# ---- shapes ---------------------------------------------------------------------------------------------------------------
+def _sequence(name: str, gates: int, x: Any, w_ih: Any, w: Any, biases: tuple, *states: Any) -> tuple:
+    """Avals of y, of a state and of the gates. Raises unless everything fits the sequence and the states' weights."""
+    require_same_dtype(name, x, w_ih, w, *biases, *states)
+    if x.dtype.kind != "f" or x.dtype.itemsize < 4:
+        raise DTypeError(f"{name}: expected float32 or float64, got {x.dtype}; convert with .float()")
+    *lead, steps, n, inputs = x.shape
+    rows = w_ih.shape[-2]
+    hidden = rows // gates
+    if steps == 0:
+        raise ShapeError(f"{name}: expected a sequence of at least one step, got shape {tuple(x.shape)}")
+    fit = [(w_ih, (gates * hidden, inputs)), (w, (rows, hidden)), *[(b, (rows,)) for b in biases]]
+    for t, shape in [*fit, *[(s, (n, hidden)) for s in states]]:
+        if tuple(t.shape) != (*lead, *shape):
+            raise ShapeError(f"{name}: {rows} rows of gates need {(*lead, *shape)}, got {tuple(t.shape)}")
+    return tuple(Aval((*lead, *last), x.dtype) for last in ((steps, n, hidden), (n, hidden), (steps, n, rows)))
+
+
+def _lstm_shape(x: Any, w_ih: Any, h0: Any, c0: Any, w: Any, bias: Any, reverse: bool) -> tuple:
+    y, state, gates = _sequence("lstm", 4, x, w_ih, w, (bias,), h0, c0)
+    return y, state, state, gates, y
+
+
+def _gru_shape(x: Any, w_ih: Any, h0: Any, w: Any, b_ih: Any, b_hh: Any, reverse: bool) -> tuple:
+    y, state, gates = _sequence("gru", 3, x, w_ih, w, (b_ih, b_hh), h0)
+    return y, state, gates, y
+
+
+def _rnn_shape(x: Any, w_ih: Any, h0: Any, w: Any, bias: Any, relu: bool, reverse: bool) -> tuple:
+    return _sequence("rnn", 1, x, w_ih, w, (bias,), h0)[:2]
+
+
+def _like(*places: int) -> Callable:
+    """The shape rule of outputs that are like some of the inputs."""
+    return lambda *avals, **params: tuple(Aval(avals[i].shape, avals[i].dtype) for i in places)
+
+
+# ---- batching -------------------------------------------------------------------------------------------------------------
+def _into_rows(t: Tensor, kind: str) -> Tensor:
+    """The batch axis 0 merged into N."""
+    whole = movedim(t, 0, 1) if kind == "s" else t
+    at = 1 if kind == "s" else 0
+    shape = tuple(whole._v.shape)
+    return reshape(whole, (*shape[:at], shape[at] * shape[at + 1], *shape[at + 2 :]))
+
+
+def _out_of_rows(t: Tensor, kind: str, b: int, rows: int) -> Tensor:
+    at = 1 if kind == "s" else 0
+    shape = tuple(t._v.shape)
+    whole = reshape(t, (*shape[:at], b, rows, *shape[at + 1 :]))
+    return movedim(whole, 1, 0) if kind == "s" else whole
+
+
+def _batch(prim: Callable, kinds: str, results: str) -> Callable:
+    """The batch goes into N; with mapped weights the examples are models."""
+
+    def rule(n: int, ins: list, batched: list, **params: Any) -> list:
+        models = ins[0].ndim - batched[0] > 3
+        if models or any(b for b, kind in zip(batched, kinds, strict=True) if kind == "w"):
+            return prim()(*all_batched(n, ins, batched), **params)
+        merged = [
+            t if kind == "w" else _into_rows(t if b else expand(t, (n, *t._v.shape)), kind)
+            for t, b, kind in zip(ins, batched, kinds, strict=True)
+        ]
+        outs = prim()(*merged, **params)
+        size = ins[0]._v.shape[1 + batched[0]]
+        return [_out_of_rows(out, kind, n, size) for out, kind in zip(outs, results, strict=True)]
+
+    return rule
+
+
+# ---- derivatives ------------------------------------------------------------------------------------------------------------
+def lstm_steps(gx: Tensor, h: Tensor, c: Tensor, w: Tensor, bias: Tensor, *project: Tensor, reverse: bool) -> tuple:
+    """The recurrence in ordinary operations; ``project`` (hidden to projected states) is the weight of an LSTMP."""
+    ys = []
+    for x in _in_order(gx, reverse):
+        i, f, g, o = chunk(add(linear(h, w, bias), x), 4, -1)
+        c = add(mul(sigmoid(f), c), mul(sigmoid(i), tanh(g)))
+        h = mul(sigmoid(o), tanh(c))
+        h = linear(h, project[0]) if project else h
+        ys.append(h)
+    return _stacked(ys, reverse), h, c
+
+
+def _gru_steps(gx: Tensor, gh: Tensor, h: Tensor, w: Tensor, b_ih: Tensor, *, reverse: bool) -> tuple:
+    """``gh`` is added to the products with the states, step by step: their bias, expanded."""
+    ys = []
+    for x, bias in zip(_in_order(add(gx, b_ih), reverse), _in_order(gh, reverse), strict=True):
+        (xr, xz, xn), (r, z, m) = chunk(x, 3, -1), chunk(add(linear(h, w), bias), 3, -1)
+        new = tanh(add(xn, mul(sigmoid(add(xr, r)), m)))
+        h = add(new, mul(sigmoid(add(xz, z)), sub(h, new)))
+        ys.append(h)
+    return _stacked(ys, reverse), h
+
+
+def _rnn_steps(gx: Tensor, h: Tensor, w: Tensor, bias: Tensor, *, relu: bool, reverse: bool) -> tuple:
+    ys = []
+    for x in _in_order(gx, reverse):
+        h = (relu_ if relu else tanh)(add(linear(h, w, bias), x))
+        ys.append(h)
+    return _stacked(ys, reverse), h
+
+
+def _in_order(gx: Tensor, reverse: bool) -> list[Tensor]:
+    steps = gx._v.shape[0]
+    return [select(gx, 0, steps - 1 - s if reverse else s) for s in range(steps)]
+
+
+def _stacked(ys: list[Tensor], reverse: bool) -> Tensor:
+    return stack(ys[::-1] if reverse else ys)
+
+
+def _filled(g: list, outs: list) -> list[Tensor]:
+    """The cotangents, zeros where none arrived."""
+    return [zeros_like(out) if g[i] is None else g[i] for i, out in enumerate(outs)]
+
+
+def _input_grad(dgates: Tensor, x: Tensor, w_ih: Tensor) -> Tensor:
+    *lead, steps, n, gates = dgates._v.shape
+    return reshape(matmul_p(reshape(dgates, (*lead, steps * n, gates)), w_ih), x._v.shape)
+
+
+def _lstm_vjp(g: list, ins: list, outs: list, reverse: bool) -> tuple:
+    x, w_ih, h0 = ins[:3]
+    y, hn, cn, gates, cells = outs
+    d, dh0, dc0 = lstm_grad_p(*_filled(g, [y, hn, cn]), gates, cells, *ins, reverse=reverse)
+    dw_ih, dw, db = weight_gradients(d, x, y, h0, reverse)
+    return lambda: _input_grad(d, x, w_ih), dw_ih, dh0, dc0, dw, db
+
+
+def _gru_vjp(g: list, ins: list, outs: list, reverse: bool) -> tuple:
+    x, w_ih, h0 = ins[:3]
+    y, hn, gates, inner = outs
+    dx, d, dh0 = gru_grad_p(*_filled(g, [y, hn]), gates, inner, y, *ins, reverse=reverse)
+    dw_ih, dw, db_ih, db_hh = weight_gradients(dx, x, y, h0, reverse, d)
+    return lambda: _input_grad(dx, x, w_ih), dw_ih, dh0, dw, db_ih, db_hh
+
+
+def _rnn_vjp(g: list, ins: list, outs: list, relu: bool, reverse: bool) -> tuple:
+    x, w_ih, h0 = ins[:3]
+    y = outs[0]
+    d, dh0 = rnn_grad_p(*_filled(g, outs), y, *ins, relu=relu, reverse=reverse)
+    dw_ih, dw, db = weight_gradients(d, x, y, h0, reverse)
+    return lambda: _input_grad(d, x, w_ih), dw_ih, dh0, dw, db
+
+
+def _lstm_gradient(
+    steps: Callable, cotangents: tuple, x: Tensor, w_ih: Tensor, h0: Tensor, c0: Tensor, *weights: Tensor
+) -> tuple:
+    return pullback(lambda *starts: steps(*starts, *weights), (linear(x, w_ih), h0, c0), cotangents)
+
+
+def _gru_gradient(
+    steps: Callable, cotangents: tuple, x: Tensor, w_ih: Tensor, h0: Tensor, w: Tensor, b_ih: Tensor, b_hh: Tensor
+) -> tuple:
+    gx = linear(x, w_ih)
+    return pullback(lambda *starts: steps(*starts, w, b_ih), (gx, expand(b_hh, tuple(gx._v.shape)), h0), cotangents)
+
+
+def _rnn_gradient(steps: Callable, cotangents: tuple, x: Tensor, w_ih: Tensor, h0: Tensor, *weights: Tensor) -> tuple:
+    return pullback(lambda *starts: steps(*starts, *weights), (linear(x, w_ih), h0), cotangents)
+
+
+def _second(steps: Callable, gradient: Callable, given: int, kept: int) -> Callable:
+    """The vjp of a backward primitive of ``given`` cotangents, ``kept`` values of the forward pass and the forward's inputs.
+
+    The kept values are functions of the inputs, so the derivative goes through the inputs alone. ``gradient`` is the
+    backward primitive as a composition.
+    """
+
+    def rule(g: list, ins: list, outs: list, **params: Any) -> tuple:
+        def backward(*values: Tensor) -> tuple:
+            return gradient(partial(steps, **params), values[:given], *values[given:])
+
+        backward = mapped(backward, ins[0].ndim - 3)
+        found = pullback(backward, (*ins[:given], *ins[given + kept :]), tuple(_filled(g, outs)))
+        return (*found[:given], *(None,) * kept, *found[given:])
+
+    return rule
+
+
+# ---- the primitives -------------------------------------------------------------------------------------------------------
+lstm_p = Primitive(
+    "lstm",
+    _lstm_shape,
+    _lstm,
+    vjp=_lstm_vjp,
+    batch=_batch(lambda: lstm_p, "swhhww", "shhss"),
+    keeps="io",
+    multiple=True,
+)
+lstm_grad_p = Primitive(
+    "lstm_grad",
+    _like(3, 7, 8),
+    _lstm_grad,
+    vjp=_second(lstm_steps, _lstm_gradient, 3, 2),
+    batch=_batch(lambda: lstm_grad_p, "shhssswhhww", "shh"),
+    keeps="io",
+    multiple=True,
+)
+gru_p = Primitive(
+    "gru", _gru_shape, _gru, vjp=_gru_vjp, batch=_batch(lambda: gru_p, "swhwww", "shss"), keeps="io", multiple=True
+)
+gru_grad_p = Primitive(
+    "gru_grad",
+    _like(2, 2, 7),
+    _gru_grad,
+    vjp=_second(_gru_steps, _gru_gradient, 2, 3),
+    batch=_batch(lambda: gru_grad_p, "shsssswhwww", "ssh"),
+    keeps="io",
+    multiple=True,
+)
+rnn_p = Primitive(
+    "rnn", _rnn_shape, _rnn, vjp=_rnn_vjp, batch=_batch(lambda: rnn_p, "swhww", "sh"), keeps="io", multiple=True
+)
+rnn_grad_p = Primitive(
+    "rnn_grad",
+    _like(2, 5),
+    _rnn_grad,
+    vjp=_second(_rnn_steps, _rnn_gradient, 2, 1),
+    batch=_batch(lambda: rnn_grad_p, "shsswhww", "sh"),
+    keeps="io",
+    multiple=True,
+)

@@ -1,0 +1,1 @@
+"""Reductions, extrema, moments and running reductions."""

@@ -1,0 +1,180 @@
+"""Extrema: the largest, the smallest and the median, of all or along a dimension, and where they are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from funcnn.core import dtypes
+from funcnn.core.primitive import Primitive
+from funcnn.core.tensor import Tensor
+from funcnn.kernels.cpu.reduce import runs as kernels
+from funcnn.kernels.cpu.reduce.launch import EXTREMUM_GRAD, argument, by_kernel
+from funcnn.ops.base.batching import all_batched
+from funcnn.ops.base.dims import normalize_dim, numel
+from funcnn.ops.base.promote import to_tensor
+from funcnn.ops.base.reduction import MinMax, ValuesIndices, all_if_empty, dropped, reduction
+from funcnn.ops.base.structure import reduce, reshape_p, sum_p
+from funcnn.ops.elementwise.arithmetic import add, mul, sub
+from funcnn.ops.elementwise.bounds import maximum, minimum
+from funcnn.ops.elementwise.comparison import gt, isnan
+from funcnn.ops.elementwise.select import where
+from funcnn.ops.indexing.along import gather
+from funcnn.ops.indexing.sort import argsort
+from funcnn.ops.movement.views import clone, reshape
+from funcnn.ops.reduce.sums import sum as sum_
+from funcnn.ops.tensor.creation import ones_like
+
+
+def _extremum_vjp(g: Tensor, ins: list, o: Tensor, axes: tuple) -> tuple:
+    """The cotangent shared evenly among the elements that equal the extremum (NaN equal to NaN)."""
+    return (extremum_grad_p(g, ins[0], o, axes=axes, spoilt=False),)
+
+
+def _slice_extremum_vjp(g: Tensor, ins: list, o: Tensor, axes: tuple) -> tuple:
+    """Likewise, but NaN where the extremum is: in PyTorch no element of a slice equals its NaN."""
+    return (extremum_grad_p(g, ins[0], o, axes=axes, spoilt=True),)
+
+
+def _extremum_grad_vjp(c: Tensor, ins: list, o: Tensor, axes: tuple, spoilt: bool) -> tuple:
+    g, x, top = ins  # linear in g
+    shares = {"axes": axes, "spoilt": spoilt}
+    return (lambda: sum_p(mul(c, extremum_grad_p(ones_like(g), x, top, **shares)), axes=axes), None, None)
+
+
+extremum_grad_p = Primitive(
+    "extremum_grad",
+    shape=lambda g, x, top, axes, spoilt: (x,),
+    cpu=EXTREMUM_GRAD,
+    vjp=_extremum_grad_vjp,
+    batch=lambda n, ins, batched, axes, spoilt: extremum_grad_p(
+        *all_batched(n, ins, batched), axes=tuple(a + 1 for a in axes), spoilt=spoilt
+    ),
+)
+
+
+def _extreme(name: str, function: np.ufunc, sign: float, vjp: Callable) -> Primitive:
+    def run(x: np.ndarray, axes: tuple, out: np.ndarray) -> None:
+        function.reduce(x, axes, out=out)
+
+    return reduction(name, run, vjp, "io", empty=False, fast=by_kernel(kernels.largest, sign, wide=False))
+
+
+amax_p = _extreme("amax", np.maximum, 1.0, _slice_extremum_vjp)
+
+
+amin_p = _extreme("amin", np.minimum, -1.0, _slice_extremum_vjp)
+
+
+max_p, min_p = _extreme("max", np.maximum, 1.0, _extremum_vjp), _extreme("min", np.minimum, -1.0, _extremum_vjp)
+
+
+def amax(input: Any, dim: Any = None, keepdim: bool = False) -> Tensor:
+    """The largest over ``dim``; NaN wins; ties share the gradient."""
+    return reduce(amax_p, to_tensor(input), all_if_empty(dim), keepdim)
+
+
+def amin(input: Any, dim: Any = None, keepdim: bool = False) -> Tensor:
+    """The smallest over ``dim``; NaN wins; ties share the gradient."""
+    return reduce(amin_p, to_tensor(input), all_if_empty(dim), keepdim)
+
+
+def aminmax(input: Any, *, dim: int | None = None, keepdim: bool = False) -> MinMax:
+    """``(min, max)`` over ``dim``."""
+    return MinMax(amin(input, dim, keepdim), amax(input, dim, keepdim))
+
+
+def _arg(name: str, loop: Callable, sign: float) -> Primitive:
+    def run(x: np.ndarray, axes: tuple, out: np.ndarray) -> None:
+        out[...] = loop(x, axis=axes[0])
+
+    return reduction(name, run, None, "", dtype=dtypes.int64, empty=False, fast=(argument(sign),))
+
+
+argmax_p, argmin_p = _arg("argmax", np.argmax, 1.0), _arg("argmin", np.argmin, -1.0)
+
+
+def _argument(prim: Primitive, input: Any, dim: int | None, keepdim: bool) -> Tensor:
+    x = to_tensor(input)
+    if dim is None:
+        found = prim(reshape(x, (x._v.size,)), axes=(0,))
+        return reshape_p(found, shape=(1,) * x.ndim) if keepdim else found
+    if x.ndim == 0:
+        normalize_dim(prim.name, dim, 0)
+        return prim(reshape(x, (1,)), axes=(0,))
+    return reduce(prim, x, normalize_dim(prim.name, dim, x.ndim), keepdim)
+
+
+def argmax(input: Any, dim: int | None = None, keepdim: bool = False) -> Tensor:
+    """Where the largest is along ``dim``, or in the flattened tensor; the first of equals; NaN wins."""
+    return _argument(argmax_p, input, dim, keepdim)
+
+
+def argmin(input: Any, dim: int | None = None, keepdim: bool = False) -> Tensor:
+    """Where the smallest is along ``dim``, or in the flattened tensor; the first of equals; NaN wins."""
+    return _argument(argmin_p, input, dim, keepdim)
+
+
+def _pick(x: Tensor, dim: int, at: Tensor, keepdim: bool) -> ValuesIndices:
+    """The values at the indices ``at``, which have size 1 along ``dim``."""
+    values = gather(x, dim, at)
+    if keepdim:
+        return ValuesIndices(values, at)
+    shape = dropped(tuple(x._v.shape), (dim,))
+    return ValuesIndices(reshape_p(values, shape=shape), reshape_p(at, shape=shape))
+
+
+def _extremum(input: Any, dim: Any, keepdim: bool, place: Primitive, whole: Primitive, pair: Callable) -> Any:
+    if isinstance(dim, (Tensor, np.ndarray)):
+        return pair(input, dim)
+    if dim is None:
+        return reduce(whole, to_tensor(input), None, False)
+    x = to_tensor(input)
+    dim = normalize_dim(place.name[3:], dim, x.ndim)
+    if x.ndim == 0:
+        return ValuesIndices(clone(x), argmax(x))
+    return _pick(x, dim, reduce(place, x, dim, True), keepdim)
+
+
+def max(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
+    """The largest of all; with ``dim``: ``(values, indices)`` along it; with a tensor: the elementwise maximum."""
+    return _extremum(input, dim, keepdim, argmax_p, max_p, maximum)
+
+
+def min(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
+    """The smallest of all; with ``dim``: ``(values, indices)`` along it; with a tensor: the elementwise minimum."""
+    return _extremum(input, dim, keepdim, argmin_p, min_p, minimum)
+
+
+def _median(x: np.ndarray, axes: tuple, out: np.ndarray) -> None:
+    count = numel(tuple(x.shape[a] for a in axes))
+    rows = np.moveaxis(x, axes, range(-len(axes), 0)).reshape(*out.shape, count)
+    middle = (count - 1) // 2
+    out[...] = np.partition(rows, middle, -1)[..., middle]
+    if x.dtype.kind == "f":
+        out[np.isnan(rows).any(-1)] = np.nan
+
+
+median_p = reduction("median", _median, _extremum_vjp, "io", empty=False)
+
+
+def median(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
+    """The lower median of all, sharing the gradient among equals; with ``dim``: ``(values, indices)``. NaN wins."""
+    x = to_tensor(input)
+    if dim is None and not x._v.size:
+        nothing = math.nan if x._v.dtype.kind == "f" else np.iinfo(x._v.dtype).min
+        return add(sum_(x, dtype=x._v.dtype), nothing)
+    if dim is None:
+        return reduce(median_p, x, None, False)
+    dim = normalize_dim("median", dim, x.ndim)
+    if x.ndim == 0:
+        return ValuesIndices(clone(x), argmax(x))
+    size = x._v.shape[dim]
+    if size == 0:
+        raise IndexError(f"median: cannot reduce dimension {dim} of shape {tuple(x.shape)}: there is no element")
+    nans = sum_(isnan(x), dim, True)  # sorted to the end; the first of them is the result where there is one
+    middle = where(gt(nans, 0), sub(size, nans), (size - 1) // 2)
+    return _pick(x, dim, gather(argsort(x, dim), dim, middle), keepdim)

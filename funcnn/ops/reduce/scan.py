@@ -1,0 +1,254 @@
+"""Running reductions along one dimension: cumulative sums, products, extrema and log-sums of exponentials; and products."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from funcnn.core import dtypes
+from funcnn.core.aval import Aval
+from funcnn.core.primitive import Primitive
+from funcnn.core.tensor import Tensor
+from funcnn.kernels.cpu.reduce import runs as reduce_kernels
+from funcnn.kernels.cpu.reduce import scan as kernels
+from funcnn.kernels.cpu.reduce.launch import by_kernel, flat
+from funcnn.kernels.cpu.threads.number import workers
+from funcnn.kernels.implementation import NUMPY, UNPLANNED, Implementation, host
+from funcnn.ops.base.batching import all_batched
+from funcnn.ops.base.dims import normalize_dim, numel
+from funcnn.ops.base.promote import floating, to_tensor
+from funcnn.ops.base.reduction import ValuesIndices, dropped, reduction
+from funcnn.ops.base.structure import cast, permute_p, reduce, reshape_p
+from funcnn.ops.elementwise.arithmetic import mul, sub
+from funcnn.ops.elementwise.comparison import eq
+from funcnn.ops.elementwise.math import exp
+from funcnn.ops.elementwise.select import where
+from funcnn.ops.indexing.along import gather
+from funcnn.ops.movement.join import cat, flip
+from funcnn.ops.movement.views import clone, slice_dim
+from funcnn.ops.tensor.creation import ones_like, zeros_like
+
+LARGE = 1 << 12  # numbers; below, NumPy's call costs less
+COST, AFFINE_COST = 0.4, 1.6  # nanoseconds a number
+
+
+def _scan(name: str, cpu: Any, vjp: Callable | None, keeps: str, dtype: Any = None) -> Primitive:
+    """A primitive along ``dim`` that keeps the shape; cpu: ``loop(array, dim, out)``, or implementations."""
+    prim = Primitive(
+        name,
+        shape=lambda x, dim, **params: (Aval(tuple(x.shape), dtype or x.dtype),),
+        cpu=(lambda ins, outs, dim: cpu(ins[0], dim, outs[0])) if callable(cpu) else cpu,
+        vjp=vjp,
+        batch=lambda n, ins, batched, dim, **params: prim(ins[0], dim=dim + 1, **params),
+        keeps=keeps,
+    )
+    return prim
+
+
+def _accumulated(ufunc: np.ufunc, kernel: Any = None) -> tuple[Implementation, ...]:
+    """A running reduction whose accumulator is float64 for every floating dtype; ``backwards``: from the end.
+
+    kernel: what does it where there are many numbers.
+    """
+
+    def plain(ins: list, outs: list, dim: int, backwards: bool = False) -> None:
+        x, out = (np.flip(t, dim) if backwards else t for t in (ins[0], outs[0]))
+        wide = x.dtype if x.dtype.kind != "f" else np.float64
+        np.copyto(out, ufunc.accumulate(x, dim, dtype=wide), casting="unsafe")
+
+    def run(ins: list, outs: list, dim: int, backwards: bool = False) -> None:
+        x, inner = ins[0], numel(ins[0].shape[dim + 1 :])
+        kernel(flat(x), outs[0].reshape(-1), x.shape[dim], inner, backwards, workers(x.size * COST))
+
+    def when(ins: Any, **params: Any) -> bool:
+        return ins[0].size >= LARGE and ins[0].dtype.char in "fd"
+
+    few = host("numpy", plain, NUMPY)
+    return (few,) if kernel is None else (host("kernel", run, UNPLANNED, when), few)
+
+
+def _later(t: Tensor, edge: Callable, dim: int) -> Tensor:
+    """``t`` one step later along ``dim``: its last element leaves, ``edge`` (ones or zeros) enters in front."""
+    return cat([edge(slice_dim(t, dim, 0, 1)), slice_dim(t, dim, 0, t._v.shape[dim] - 1)], dim)
+
+
+# ---- the affine recurrence --------------------------------------------------------------------------------------------
+def _plain_affine(ins: list, outs: list, dim: int, backwards: bool = False) -> None:
+    a, b, s = (np.moveaxis(t, dim, 0) for t in (*ins, outs[0]))
+    if backwards:
+        a, b, s = np.roll(a[::-1], 1, 0), b[::-1], s[::-1]  # a of the step before
+    s[:1] = b[:1]
+    for t in range(1, len(s)):
+        np.multiply(a[t : t + 1], s[t - 1 : t], out=s[t : t + 1])
+        s[t] += b[t]
+
+
+def _affine(ins: list, outs: list, dim: int, backwards: bool = False) -> None:
+    (a, b), inner = ins, numel(ins[1].shape[dim + 1 :])
+    kernels.affine_scan(
+        flat(a), flat(b), outs[0].reshape(-1), b.shape[dim], inner, backwards, workers(b.size * AFFINE_COST)
+    )
+
+
+def _affine_vjp(g: Tensor, ins: list, o: Tensor, dim: int, backwards: bool = False) -> tuple:
+    if not o._v.size:
+        return g, g
+    r = affine_scan_p(ins[0], g, dim=dim, backwards=not backwards)
+    # forwards da[t] = r[t] s[t - 1], backwards da[t + 1] = r[t] s[t + 1]
+    return lambda: mul(_later(r, zeros_like, dim), o) if backwards else mul(r, _later(o, zeros_like, dim)), r
+
+
+# s[t] = a[t] s[t - 1] + b[t], s[-1] = 0, and backwards s[t] = a[t + 1] s[t + 1] + b[t], s[n] = 0. Each is the other's transpose
+# in b, so the two are closed under differentiation, and under it the products stay exact at zeros.
+affine_scan_p = Primitive(
+    "affine_scan",
+    shape=lambda a, b, dim, backwards=False: (b,),
+    cpu=(
+        host("kernel", _affine, UNPLANNED, lambda ins, **params: ins[1].size >= LARGE and ins[1].dtype.char in "fd"),
+        host("numpy", _plain_affine, NUMPY),
+    ),
+    vjp=_affine_vjp,
+    batch=lambda n, ins, batched, dim, **params: affine_scan_p(*all_batched(n, ins, batched), dim=dim + 1, **params),
+    keeps="io",
+)
+
+
+# ---- sums and products ------------------------------------------------------------------------------------------------
+cumsum_p = _scan(
+    "cumsum",
+    _accumulated(np.add, kernels.running_sum),
+    lambda g, ins, o, dim, backwards=False: (cumsum_p(g, dim=dim, backwards=not backwards),),
+    keeps="",
+)
+
+
+def _cumprod_vjp(g: Tensor, ins: list, o: Tensor, dim: int) -> tuple:
+    """dx[k] = prod(x[j], j < k) * sum over i >= k of g[i] * prod(x[j], k < j <= i); no division, so right at zeros too."""
+    if not o._v.size:
+        return (g,)
+    return (mul(_later(o, ones_like, dim), affine_scan_p(ins[0], g, dim=dim, backwards=True)),)
+
+
+cumprod_p = _scan("cumprod", _accumulated(np.multiply, kernels.running_product), _cumprod_vjp, keeps="io")
+
+
+def _apply(prim: Primitive, x: Tensor, dim: int) -> Tensor:
+    dim = normalize_dim(prim.name, dim, x.ndim)
+    if x.ndim == 0:
+        return reshape_p(prim(reshape_p(x, shape=(1,)), dim=0), shape=())
+    return prim(x, dim=dim)
+
+
+def _widened(input: Any, dtype: Any) -> Tensor:
+    x = to_tensor(input)
+    if dtype is not None:
+        return cast(x, dtypes.as_dtype(dtype))
+    return x if x._v.dtype.kind == "f" else cast(x, dtypes.int64)
+
+
+def cumsum(input: Any, dim: int, *, dtype: Any = None) -> Tensor:
+    """``y[i] = x[0] + ... + x[i]`` along ``dim``; integers add up as int64."""
+    return _apply(cumsum_p, _widened(input, dtype), dim)
+
+
+def cumprod(input: Any, dim: int, *, dtype: Any = None) -> Tensor:
+    """``y[i] = x[0] * ... * x[i]`` along ``dim``; integers multiply as int64."""
+    return _apply(cumprod_p, _widened(input, dtype), dim)
+
+
+# ---- log-sums of exponentials -----------------------------------------------------------------------------------------
+def _exp_below(x: Tensor, y: Tensor) -> Tensor:
+    """``exp(x - y)`` for x <= y; 1 where they are equal, infinities included."""
+    return exp(where(eq(x, y), 0.0, sub(x, y)))
+
+
+def _logcumsumexp_vjp(g: Tensor, ins: list, o: Tensor, dim: int) -> tuple:
+    """dx[k] = sum over i >= k of g[i] exp(x[k] - o[i]), as a recurrence in the ratios exp(o[k] - o[k + 1]) <= 1."""
+    if not o._v.size:
+        return (g,)
+    ratio = _exp_below(_later(o, zeros_like, dim), o)  # its first element is not read
+    return (mul(_exp_below(ins[0], o), affine_scan_p(ratio, g, dim=dim, backwards=True)),)
+
+
+logcumsumexp_p = _scan("logcumsumexp", _accumulated(np.logaddexp), _logcumsumexp_vjp, keeps="io")
+
+
+def logcumsumexp(input: Any, dim: int) -> Tensor:
+    """``y[i] = log(exp(x[0]) + ... + exp(x[i]))`` along ``dim``, without overflow."""
+    return _apply(logcumsumexp_p, floating(input), dim)
+
+
+# ---- extrema ----------------------------------------------------------------------------------------------------------
+def _latest(ufunc: np.ufunc) -> Callable:
+    """Where the running extremum was met last: the latest index whose element equals it (or is NaN)."""
+
+    def loop(x: np.ndarray, dim: int, out: np.ndarray) -> None:
+        best = ufunc.accumulate(x, dim)
+        steps = np.arange(x.shape[dim]).reshape([-1 if d == dim else 1 for d in range(x.ndim)])
+        np.maximum.accumulate(np.where((x == best) | (x != x), steps, 0), dim, out=out)
+
+    return loop
+
+
+cummax_index_p = _scan("cummax", _latest(np.maximum), None, "", dtypes.int64)
+cummin_index_p = _scan("cummin", _latest(np.minimum), None, "", dtypes.int64)
+
+
+def _running(prim: Primitive, input: Any, dim: int) -> ValuesIndices:
+    x = to_tensor(input)
+    at = _apply(prim, x, dim)
+    return ValuesIndices(clone(x) if x.ndim == 0 else gather(x, normalize_dim(prim.name, dim, x.ndim), at), at)
+
+
+def cummax(input: Any, dim: int) -> ValuesIndices:
+    """``(values, indices)`` of the largest so far along ``dim``; the latest of equals; NaN wins."""
+    return _running(cummax_index_p, input, dim)
+
+
+def cummin(input: Any, dim: int) -> ValuesIndices:
+    """``(values, indices)`` of the smallest so far along ``dim``; the latest of equals; NaN wins."""
+    return _running(cummin_index_p, input, dim)
+
+
+# ---- the product ------------------------------------------------------------------------------------------------------
+def _prod_vjp(g: Tensor, ins: list, o: Tensor, axes: tuple) -> tuple:
+    """The product of all other elements: products from the left times products from the right, right also at zeros."""
+    x = ins[0]
+    shape = tuple(x._v.shape)
+    rest = dropped(shape, axes)
+    lead = tuple(i for i in range(len(shape)) if i not in axes)
+    order = (*lead, *axes)
+    count = numel(tuple(shape[a] for a in axes))
+    rows = reshape_p(permute_p(x, dims=order), shape=(*rest, count))
+    if count == 0:
+        return (x,)
+    last = len(rest)
+    edge = ones_like(slice_dim(rows, last, 0, 1))
+    left = cat([edge, slice_dim(cumprod(rows, last), last, 0, count - 1)], last)
+    back = flip(rows, (last,))
+    right = flip(cat([edge, slice_dim(cumprod(back, last), last, 0, count - 1)], last), (last,))
+    others = mul(mul(left, right), reshape_p(g, shape=(*rest, 1)))
+    wide = reshape_p(others, shape=tuple(shape[d] for d in order))
+    inverse = tuple(sorted(range(len(order)), key=order.__getitem__))
+    return (permute_p(wide, dims=inverse),)
+
+
+prod_p = reduction(
+    "prod",
+    lambda x, axes, out: np.prod(x, axis=axes, out=out),
+    _prod_vjp,
+    keeps="i",
+    fast=by_kernel(reduce_kernels.products),
+)
+
+
+def prod(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
+    """The product over ``dim``; bools and integers multiply as int64."""
+    x = to_tensor(input)
+    if dtype is not None:
+        x = cast(x, dtypes.as_dtype(dtype))
+    elif x._v.dtype.kind != "f":
+        x = cast(x, dtypes.int64)
+    return reduce(prod_p, x, dim, keepdim)

@@ -1,0 +1,282 @@
+"""Sampling images at given places, and the affine grids that spatial transformers sample at (Jaderberg et al.,
+arXiv:1506.02025).
+
+Values and the image's gradient are each other's transposes in the image; the gradient of the places differentiates again
+as the composition of operations that it stands for.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from funcnn.core import dtypes
+from funcnn.core.aval import Aval
+from funcnn.core.composition import pullback
+from funcnn.core.errors import DTypeError, ShapeError
+from funcnn.core.primitive import Primitive
+from funcnn.core.tensor import Tensor, constant
+from funcnn.kernels.cpu.memory import empty
+from funcnn.kernels.cpu.sampling import grid_sample as kernels
+from funcnn.kernels.cpu.sampling.grid_taps import BLOCK, BORDER, FLOATS, INTS, REFLECTION, SKIPPED, ZEROS
+from funcnn.kernels.cpu.threads import number as threads
+from funcnn.ops.base.batching import all_batched, fold, unfold_batch
+from funcnn.ops.base.dims import numel
+from funcnn.ops.base.promote import operand, require_same_dtype
+from funcnn.ops.base.structure import cast
+from funcnn.ops.elementwise.arithmetic import abs as abs_
+from funcnn.ops.elementwise.arithmetic import add, mul, remainder, sub
+from funcnn.ops.elementwise.bounds import clamp
+from funcnn.ops.elementwise.comparison import eq, ge, le, logical_and
+from funcnn.ops.elementwise.math import floor
+from funcnn.ops.elementwise.select import where
+from funcnn.ops.indexing.along import gather
+from funcnn.ops.matmul.matmul import matmul
+from funcnn.ops.movement.join import stack
+from funcnn.ops.movement.views import expand, reshape, select, stop_gradient, transpose, unsqueeze
+from funcnn.ops.tensor.creation import ones, zeros
+
+PLACE_NS, TAP_NS = 10.0, 0.15  # of the tables of a place; of a number that is read
+TAPS = {"nearest": 1, "bilinear": 2, "bicubic": 4}
+PADDINGS = {"zeros": ZEROS, "border": BORDER, "reflection": REFLECTION}
+
+
+# ---- on arrays --------------------------------------------------------------------------------------------------------
+def _flat(images: np.ndarray) -> np.ndarray:
+    """(N, C, *space) as contiguous (N, C, P)."""
+    n, c, *space = images.shape
+    return np.ascontiguousarray(images).reshape(n, c, numel(tuple(space)))
+
+
+def _call(kernel: Any, arrays: list, grid: np.ndarray, space: tuple, how: tuple, room: int, work: float) -> None:
+    """Run a kernel with tables for its workers. arrays: what stands before the grid, and the output."""
+    *before, after = arrays
+    n, axes, dtype = grid.shape[0], grid.shape[-1], grid.dtype
+    places = np.ascontiguousarray(grid).reshape(n, -1, axes)
+    workers = threads.workers(work)
+    ints, floats = empty((workers, INTS), dtypes.int64), empty((workers, FLOATS + room), dtype)
+    image = (1,) * (3 - len(space)) + tuple(space)
+    kernel(*before, places, after, image, how, dtype.type(0.5), ints, floats, workers)
+
+
+def _work(grid: np.ndarray, channels: int, taps: int) -> float:
+    """Nanoseconds on one thread."""
+    places = grid.size // grid.shape[-1]
+    return places * (PLACE_NS + TAP_NS * channels * taps ** grid.shape[-1])
+
+
+def _turned(x: np.ndarray, grid: np.ndarray, taps: int) -> tuple[np.ndarray, bool]:
+    """The images (N, C, pixels), or (N, pixels, C) where enough channels are read at enough places, and whether so."""
+    flat = _flat(x)
+    n, c, pixels = flat.shape
+    if taps == 1 or c < 8 or 8 * grid.size // grid.shape[-1] < n * pixels:
+        return flat, False
+    turned = empty((n, pixels, c), x.dtype)
+    kernels.turn_images(flat, turned, threads.workers(TAP_NS * flat.size))
+    return turned, True
+
+
+def _sample(ins: list, outs: list, taps: int, padding: int, align: bool) -> None:
+    x, grid = ins
+    if outs[0].size:
+        arrays = [*_turned(x, grid, taps), _flat(outs[0])]
+        how, room = (taps, padding, align), kernels.ROWS * x.shape[1]
+        _call(kernels.sample, arrays, grid, x.shape[2:], how, room, _work(grid, x.shape[1], taps))
+
+
+def _image_grad(ins: list, outs: list, space: tuple, taps: int, padding: int, align: bool) -> None:
+    dy, grid = ins
+    if not dy.size:
+        outs[0].fill(0)
+    elif outs[0].size:
+        how = (taps, SKIPPED if padding == ZEROS else padding, align)
+        room = kernels.GROUP * (BLOCK + numel(space))
+        _call(kernels.image_grad, [_flat(dy), _flat(outs[0])], grid, space, how, room, _work(grid, dy.shape[1], taps))
+
+
+def _grid_grad(ins: list, outs: list, taps: int, padding: int, align: bool) -> None:
+    dy, x, grid = ins
+    if outs[0].size:
+        arrays = [_flat(dy), *_turned(x, grid, taps), outs[0].reshape(-1)]
+        how, room = (taps, padding, align), kernels.ROWS * x.shape[1]
+        _call(kernels.grid_grad, arrays, grid, x.shape[2:], how, room, _work(grid, x.shape[1], taps))
+
+
+# ---- the same from operations, for higher derivatives -----------------------------------------------------------------
+def _inside(x: Tensor, size: int, padding: int, align: bool) -> Tensor:
+    """Pixel coordinates moved into the image as the padding says."""
+    if padding == REFLECTION:
+        low, span = (0.0, size - 1.0) if align else (-0.5, float(size))
+        way = abs_(sub(x, low))
+        flips = stop_gradient(floor(mul(way, 1.0 / max(span, 1e-30))))
+        rest = sub(way, mul(flips, span))
+        x = add(where(eq(remainder(flips, 2.0), 1.0), sub(span, rest), rest), low)
+    return x if padding == ZEROS else clamp(where(eq(x, x), x, 0.0), 0.0, size - 1.0)
+
+
+def _cubic(t: Tensor) -> list[Tensor]:
+    """The four weights of a place a way t past its second pixel (Keys, 1981, with -3/4)."""
+
+    def near(x: Tensor) -> Tensor:
+        return add(mul(mul(sub(mul(x, 1.25), 2.25), x), x), 1.0)
+
+    def far(x: Tensor) -> Tensor:
+        return add(mul(add(mul(add(mul(x, -0.75), 3.75), x), -6.0), x), 3.0)
+
+    back = sub(1.0, t)
+    return [far(add(t, 1.0)), near(t), near(back), far(add(back, 1.0))]
+
+
+def _axis(g: Tensor, size: int, taps: int, padding: int, align: bool) -> list[tuple[Tensor, Tensor]]:
+    """Pixel (a float) and weight of each tap of an axis."""
+    step = 0.5 * (size - 1 if align else size)
+    x = sub(mul(add(g, 1.0), step), 0.0 if align else 0.5)
+    x = x if taps == 4 else _inside(x, size, padding, align)
+    first = stop_gradient(floor(x))
+    t = sub(x, first)
+    if taps == 2:
+        return [(first, sub(1.0, t)), (add(first, 1.0), t)]
+    pixels = [_inside(add(first, k - 1.0), size, padding, align) for k in range(4)]
+    return list(zip([floor(add(pixel, 0.5)) for pixel in pixels], _cubic(t), strict=True))
+
+
+def _composed(x: Tensor, grid: Tensor, taps: int, padding: int, align: bool) -> Tensor:
+    """``sample_p`` as a composition of operations."""
+    n, c, *space = x._v.shape
+    axes, out = len(space), tuple(grid._v.shape[1:-1])
+    count = numel(out)
+    flat, places = reshape(x, (n, c, numel(tuple(space)))), reshape(grid, (n, count, axes))
+    products: list[tuple] = [(constant(np.zeros((), np.int64)), None, None)]  # index, whether inside, weight
+    for a, size in enumerate(space):  # the last axis of space is the grid's first
+        found = _axis(select(places, 2, axes - 1 - a), size, taps, padding, align)
+        grown = []
+        for (index, there, weight), (pixel, own) in ((p, tap) for p in products for tap in found):
+            present = logical_and(ge(pixel, 0.0), le(pixel, size - 1.0))
+            inside = clamp(where(present, stop_gradient(pixel), 0.0), 0.0, size - 1.0)
+            place = add(mul(index, size), cast(inside, dtypes.int64))
+            grown.append((place, present if there is None else logical_and(there, present),
+                          own if weight is None else mul(weight, own)))  # fmt: skip
+        products = grown
+    y = None
+    for index, there, weight in products:
+        seen = gather(flat, 2, expand(unsqueeze(index, 1), (n, c, count)))
+        term = mul(where(unsqueeze(there, 1), seen, 0.0), unsqueeze(weight, 1))
+        y = term if y is None else add(y, term)
+    return reshape(y, (n, c, *out))
+
+
+# ---- primitives -------------------------------------------------------------------------------------------------------
+def _sample_vjp(g: Tensor, ins: list, out: Tensor, **how: Any) -> tuple:
+    x, grid = ins
+
+    def dgrid() -> Tensor:
+        if how["taps"] == 1:  # the nearest pixel stays the same
+            return zeros(tuple(grid._v.shape), dtype=grid._v.dtype)
+        return sample_grid_grad_p(g, x, grid, **how)
+
+    return lambda: sample_image_grad_p(g, grid, space=tuple(x._v.shape[2:]), **how), dgrid
+
+
+def _image_vjp(g: Tensor, ins: list, out: Tensor, space: tuple, **how: Any) -> tuple:
+    dy, grid = ins
+    dgrid = _sample_vjp(dy, [g, grid], out, **how)[1]
+    return lambda: sample_p(g, grid, **how), dgrid
+
+
+def _grid_vjp(g: Tensor, ins: list, out: Tensor, **how: Any) -> tuple:
+    def composed(dy: Tensor, x: Tensor, grid: Tensor) -> Tensor:
+        return pullback(lambda places: _composed(x, places, **how), (grid,), dy)[0]
+
+    return pullback(composed, tuple(ins), g)
+
+
+def _folded(prim: Primitive, n: int, ins: list, batched: list, params: dict) -> Tensor:
+    return unfold_batch(prim(*[fold(t) for t in all_batched(n, ins, batched)], **params), n)
+
+
+sample_p = Primitive(
+    "grid_sample",
+    shape=lambda x, grid, **how: (Aval((*x.shape[:2], *grid.shape[1:-1]), x.dtype),),
+    cpu=_sample,
+    vjp=_sample_vjp,
+    batch=lambda n, ins, batched, **how: _folded(sample_p, n, ins, batched, how),
+)
+sample_image_grad_p = Primitive(
+    "grid_sample_image_grad",
+    shape=lambda dy, grid, space, **how: (Aval((*dy.shape[:2], *space), dy.dtype),),
+    cpu=_image_grad,
+    vjp=_image_vjp,
+    batch=lambda n, ins, batched, **how: _folded(sample_image_grad_p, n, ins, batched, how),
+)
+sample_grid_grad_p = Primitive(
+    "grid_sample_grid_grad",
+    shape=lambda dy, x, grid, **how: (Aval(tuple(grid.shape), grid.dtype),),
+    cpu=_grid_grad,
+    vjp=_grid_vjp,
+    batch=lambda n, ins, batched, **how: _folded(sample_grid_grad_p, n, ins, batched, how),
+)
+
+
+# ---- public -----------------------------------------------------------------------------------------------------------
+def _checked(x: Tensor, grid: Tensor, mode: str, padding_mode: str) -> None:
+    if mode not in TAPS:
+        raise ValueError(f"grid_sample: mode must be one of {', '.join(TAPS)}, got {mode!r}")
+    if padding_mode not in PADDINGS:
+        raise ValueError(f"grid_sample: padding_mode must be one of {', '.join(PADDINGS)}, got {padding_mode!r}")
+    require_same_dtype("grid_sample", x, grid)
+    if x._v.dtype.kind != "f" or x._v.dtype.itemsize < 4:
+        raise DTypeError(f"grid_sample: expected float32 or float64, got {x.dtype}; convert with .float()")
+    if x.ndim not in (4, 5) or grid.ndim != x.ndim:
+        raise ShapeError(
+            "grid_sample: expected an input (N, C, H, W) and a grid (N, P, Q, 2), or (N, C, D, H, W) and "
+            f"(N, O, P, Q, 3), got shapes {tuple(x.shape)} and {tuple(grid.shape)}"
+        )
+    if x.shape[0] != grid.shape[0] or grid.shape[-1] != x.ndim - 2:
+        raise ShapeError(
+            f"grid_sample: an input of shape {tuple(x.shape)} needs a grid ({x.shape[0]}, ..., {x.ndim - 2}), "
+            f"got {tuple(grid.shape)}"
+        )
+    if 0 in x._v.shape[2:]:
+        raise ShapeError(f"grid_sample: expected at least one pixel, got an input of shape {tuple(x.shape)}")
+    if mode == "bicubic" and x.ndim == 5:
+        raise NotImplementedError("grid_sample: bicubic needs an input of 4 dimensions, got 5; use bilinear")
+
+
+def grid_sample(
+    input: Any, grid: Any, mode: str = "bilinear", padding_mode: str = "zeros", align_corners: bool | None = None
+) -> Tensor:
+    """(N, C, [D,] H, W) at ``grid`` (N, [O,] P, Q, 2 or 3), whose last axis is (x, y[, z]) in [-1, 1]: (N, C, [O,] P, Q).
+
+    mode: bilinear, nearest (no gradient for the grid) or bicubic (4-d). padding_mode: what lies outside is zeros, the
+    border pixel, or the image's reflection. align_corners: -1 and 1 are the centres of corner pixels, not their edges.
+    """
+    x, places = operand("grid_sample", input), operand("grid_sample", grid)
+    _checked(x, places, mode, padding_mode)
+    return sample_p(x, places, taps=TAPS[mode], padding=PADDINGS[padding_mode], align=bool(align_corners))
+
+
+def affine_grid(theta: Any, size: Any, align_corners: bool | None = None) -> Tensor:
+    """The grid for ``grid_sample`` of affine maps ``theta`` (N, 2, 3) or (N, 3, 4) for an output of ``size`` (N, C, ...)."""
+    maps = operand("affine_grid", theta)
+    sizes = tuple(int(s) for s in size)
+    n, axes = sizes[0] if sizes else 0, len(sizes) - 2
+    if axes not in (2, 3) or tuple(maps._v.shape) != (n, axes, axes + 1) or min(sizes) < 1:
+        raise ShapeError(
+            "affine_grid: expected theta (N, 2, 3) and positive sizes (N, C, H, W), or (N, 3, 4) and (N, C, D, H, W), "
+            f"got {tuple(maps.shape)} and {sizes}"
+        )
+    if maps._v.dtype.kind != "f":
+        raise DTypeError(f"affine_grid: expected a floating-point theta, got {maps.dtype}; convert with .float()")
+    dtype = maps._v.dtype
+    lines = [constant(_line(s, bool(align_corners), dtype)) for s in sizes[2:]]
+    spread = [expand(reshape(t, (-1, *(1,) * (axes - 1 - i))), sizes[2:]) for i, t in enumerate(lines)]
+    mesh = stack([*spread[::-1], ones(sizes[2:], dtype=dtype)], -1)
+    places = matmul(reshape(mesh, (-1, axes + 1)), transpose(maps, 1, 2))
+    return reshape(places, (n, *sizes[2:], axes))
+
+
+def _line(size: int, align: bool, dtype: np.dtype) -> np.ndarray:
+    """The places of ``size`` pixels in [-1, 1]."""
+    ends = np.linspace(-1, 1, size, dtype=dtype) if size > 1 else np.zeros(1, dtype)
+    return ends if align else ends * dtype.type((size - 1) / size)

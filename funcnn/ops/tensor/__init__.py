@@ -1,0 +1,1 @@
+"""New tensors, conversions, methods and writes in place."""

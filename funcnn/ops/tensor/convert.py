@@ -1,0 +1,342 @@
+"""Tensors to and from the outside: Python numbers and lists, NumPy, DLPack, dtypes and devices, copies and pickles."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+
+from funcnn.core import dtypes
+from funcnn.core.aval import Missing, Tracer
+from funcnn.core.context import ctx
+from funcnn.core.errors import DTypeError, GradientError, ShapeError
+from funcnn.core.format import format_tensor
+from funcnn.core.mutation import assign
+from funcnn.core.primitive import layout
+from funcnn.core.size import Size
+from funcnn.core.tensor import Cell, Tensor, concrete, constant, share, version, wrap
+from funcnn.ops.base.dims import numel, size_args
+from funcnn.ops.base.promote import to_tensor
+from funcnn.ops.base.structure import cast
+from funcnn.ops.elementwise.arithmetic import add, mul
+from funcnn.ops.elementwise.comparison import lt
+from funcnn.ops.movement.views import clone, detach
+from funcnn.ops.random import generator as generators
+from funcnn.ops.random import keys as random
+from funcnn.ops.tensor.creation import check_device, empty, from_sequence_or_array, full, ones, zeros
+from funcnn.ops.tensor.inplace import overwrite
+
+
+class device(str):
+    """Where a tensor's memory is; only ``cpu`` here. Prints as ``device(type='cpu')``."""
+
+    def __new__(cls, name: Any = "cpu", index: int | None = None) -> device:
+        check_device(name)
+        return super().__new__(cls, "cpu")
+
+    @property
+    def type(self) -> str:
+        """The kind of device."""
+        return str(self)
+
+    def __repr__(self) -> str:
+        return f"device(type='{self.type}')"
+
+
+def _new_tensor(cls: type, *args: Any) -> Tensor:
+    """``Tensor(2, 3)``: uninitialised, of the default dtype; ``Tensor([1, 2])``: from data. Prefer ``tensor``/``empty``."""
+    if len(args) == 1 and not isinstance(args[0], (int, np.integer)):
+        return wrap(from_sequence_or_array(args[0], dtypes.default_float())._v, cls)
+    return wrap(empty(size_args(args))._v, cls)
+
+
+def item(self: Tensor) -> Any:
+    """The only element, as a Python number. Raises ``ShapeError`` for more than one."""
+    return concrete(self, "item() of", scalar=True).item()
+
+
+def tolist(self: Tensor) -> Any:
+    """Nested lists of Python numbers."""
+    return concrete(self, "tolist() of").tolist()
+
+
+def numpy(self: Tensor) -> np.ndarray:
+    """The values as a NumPy array on the same memory. Raises ``GradientError`` for a tensor that requires grad."""
+    if self.requires_grad:
+        raise GradientError("numpy: the tensor requires grad and an array cannot; use .detach().numpy()")
+    array = concrete(self, "numpy() of")
+    share(self)
+    return array
+
+
+def _array(self: Tensor, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    array = numpy(self)
+    if copy is False and dtype is not None and np.dtype(dtype) != array.dtype:
+        raise ValueError(f"__array__: a copy is needed to convert {array.dtype} to {np.dtype(dtype)}")
+    return np.array(array, dtype=dtype, copy=copy or (dtype is not None and np.dtype(dtype) != array.dtype) or None)
+
+
+def _dlpack(self: Tensor, **kwargs: Any) -> Any:
+    return numpy(self).__dlpack__(**kwargs)
+
+
+def to(self: Tensor, *args: Any, dtype: Any = None, device: Any = None, copy: bool = False, **ignored: Any) -> Tensor:
+    """In another dtype (or that of another tensor); ``device`` may only be cpu. The tensor itself where nothing changes."""
+    for arg in args:
+        if isinstance(arg, Tensor):
+            dtype = arg._v.dtype
+        elif isinstance(arg, str) and arg.split(":")[0] in ("cpu", "cuda", "mps", "meta"):
+            device = arg
+        elif arg is not None and not isinstance(arg, bool):
+            dtype = arg
+    if device is not None:
+        check_device(device)
+    unknown = set(ignored) - {"non_blocking", "memory_format"}
+    if unknown:
+        raise TypeError(f"to: unexpected arguments {sorted(unknown)}")
+    out = self if dtype is None else cast(self, dtypes.as_dtype(dtype))
+    return clone(out) if copy and out is self else out
+
+
+def size(self: Tensor, dim: int | None = None) -> Any:
+    """The ``Size``, or the size of one dimension."""
+    return self.shape if dim is None else self.shape[dim]
+
+
+def _repr(self: Tensor) -> str:
+    value = self._v
+    if isinstance(value, Missing):
+        return f"Tensor(unreadable: {value.owner})"
+    if isinstance(value, Tracer) or ctx.stage is not None:
+        name = value.owner.name if isinstance(value, Tracer) else "jit"
+        return f"Tensor(traced by {name}, shape={tuple(value.shape)}, dtype={value.dtype})"
+    suffixes = (f"grad_fn={self._node!r}",) if self._node is not None else ("requires_grad=True",) if self._rg else ()
+    return format_tensor(value, suffixes=suffixes)
+
+
+def _format(self: Tensor, spec: str) -> str:
+    return format(item(self), spec) if spec and self.ndim == 0 else repr(self)
+
+
+def _length(self: Tensor) -> int:
+    if self.ndim == 0:
+        raise TypeError("len() of a 0-d tensor")
+    return self._v.shape[0]
+
+
+def _iterate(self: Tensor) -> Any:
+    if self.ndim == 0:
+        raise TypeError("iteration over a 0-d tensor")
+    return iter([self[i] for i in range(self._v.shape[0])])  # type: ignore[index]
+
+
+def _contains(self: Tensor, value: Any) -> bool:
+    return bool((self == value).any())  # type: ignore[attr-defined]
+
+
+def _as_int(self: Tensor) -> int:
+    return int(concrete(self, "int() of", scalar=True).item())
+
+
+def _as_index(self: Tensor) -> int:
+    array = concrete(self, "an index from", scalar=True)
+    if array.dtype.kind not in "biu":
+        raise DTypeError(f"only integer tensors of one element can be an index, got {array.dtype}")
+    return int(array.item())
+
+
+def _as_float(self: Tensor) -> float:
+    return float(concrete(self, "float() of", scalar=True).item())
+
+
+# ---- copies and pickles -----------------------------------------------------------------------------------------------
+OWN = frozenset(Tensor.__annotations__)  # attributes of the box; what else it has, the user gave it
+
+
+def _attributes(self: Tensor) -> dict:
+    return {name: value for name, value in vars(self).items() if name not in OWN}
+
+
+def _copy(self: Tensor) -> Tensor:
+    """``copy.copy``: a leaf on the same memory, with what the user has attached."""
+    out = wrap(concrete(self, "copy of"), type(self))
+    out._cell, out._rg = share(self), self.requires_grad
+    vars(out).update(_attributes(self))
+    return out
+
+
+def _deepcopy(self: Tensor, memo: dict) -> Tensor:
+    """``copy.deepcopy``: what shares memory among the originals shares it among their copies."""
+    if id(self) in memo:
+        return memo[id(self)]
+    if self._node is not None:
+        raise GradientError("deepcopy: only leaf tensors can be copied deeply; use .detach().clone()")
+    array, cell = concrete(self, "deepcopy of"), self._cell
+    out = wrap(_copied(array) if cell is None or not cell.shared else _copied_memory(array, memo), type(self))
+    memo[id(self)] = out
+    if cell is not None and cell.shared:
+        out._cell = memo.setdefault(id(cell), Cell())
+        out._cell.shared = True
+    out._rg = self._rg
+    out._grad = None if self._grad is None else copy.deepcopy(self._grad, memo)
+    vars(out).update({name: copy.deepcopy(value, memo) for name, value in _attributes(self).items()})
+    return out
+
+
+def _copied_memory(array: np.ndarray, memo: dict) -> np.ndarray:
+    """The view ``array`` of a copy of all the memory that it is a view of; one copy for all of one ``deepcopy``."""
+    root = array
+    while type(root.base) is np.ndarray:
+        root = root.base
+    if root is array or not root.flags.forc:
+        return copy.deepcopy(array, memo) if root is array else _copied(array)
+    memory = copy.deepcopy(root, memo).reshape(-1, order="A")  # as it lies: a view
+    offset = array.__array_interface__["data"][0] - root.__array_interface__["data"][0]
+    out = np.ndarray(array.shape, array.dtype, memory, offset, array.strides) if array.size else array.copy()
+    out.flags.writeable = array.flags.writeable
+    return out
+
+
+def _packed(array: np.ndarray) -> tuple[np.ndarray, tuple, tuple]:
+    """The numbers of ``array`` once each and contiguous, their order of axes, and the shape that they are spread to."""
+    order = tuple(sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis])))
+    once = array[tuple(slice(1) if step == 0 else slice(None) for step in array.strides)]
+    return np.array(once.transpose(order), order="C"), order, array.shape
+
+
+def _unpacked(array: np.ndarray, order: tuple, shape: tuple) -> np.ndarray:
+    lying = array.transpose(np.argsort(order)) if order != tuple(range(array.ndim)) else array
+    return lying if lying.shape == shape else np.broadcast_to(lying, shape)
+
+
+def _copied(array: np.ndarray) -> np.ndarray:
+    return _unpacked(*_packed(array))
+
+
+def _rebuild(
+    cls: type, array: np.ndarray, requires_grad: bool, order: Any = None, shape: Any = None, attributes: Any = ()
+) -> Tensor:
+    out = wrap(array if order is None else _unpacked(array, order, shape), cls)
+    out._rg = requires_grad
+    vars(out).update(attributes)
+    return out
+
+
+def _reduce(self: Tensor, protocol: Any) -> tuple:
+    array, order, shape = _packed(concrete(self, "pickle of"))
+    return _rebuild, (type(self), array, self.requires_grad, order, shape, _attributes(self))
+
+
+# ---- data, strides, random fills ----------------------------------------------------------------------------------------
+def _get_data(self: Tensor) -> Tensor:
+    return detach(self)
+
+
+def _set_data(self: Tensor, value: Any) -> None:
+    """Rebind to the memory of ``value``, as PyTorch does; where values are traced, an in-place write without history."""
+    new = to_tensor(value)
+    if ctx.stage is not None or ctx.top is not None:
+        saved, ctx.grad = ctx.grad, False
+        try:
+            assign(self, cast(new, self._v.dtype), "data")
+        finally:
+            ctx.grad = saved
+        return
+    cell = share(new)
+    cell.version = max(cell.version, version(self)) + 1  # what was recorded with the old values must notice
+    self._v, self._cell, self._view = new._v, cell, None
+
+
+def _strides(self: Tensor, dim: int | None = None) -> Any:
+    """Elements to skip for the next index of each dimension."""
+    array = layout(self)
+    steps = tuple(step // array.itemsize for step in array.strides)
+    return steps if dim is None else steps[dim]
+
+
+def _drawn(name: str, draw: Any) -> Any:
+    def method(self: Tensor, *args: Any, generator: Any = None, **kwargs: Any) -> Tensor:
+        return overwrite(self, cast(draw(self, generators.draw_key(generator), *args, **kwargs), self._v.dtype), name)
+
+    method.__name__, method.__doc__ = name, f"Fill in place with random numbers (``{name}``)."
+    return method
+
+
+def _float_dtype(name: str, t: Tensor) -> np.dtype:
+    if t._v.dtype.kind != "f":
+        raise DTypeError(f"{name}: expected a floating-point tensor, got {t.dtype}; convert with .float()")
+    return t._v.dtype
+
+
+def _normal(t: Tensor, key: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
+    std = generators.deviation("normal_", std)
+    return add(mul(random.normal_from(key, tuple(t._v.shape), _float_dtype("normal_", t)), std), mean)
+
+
+def _uniform(t: Tensor, key: Tensor, a: float = 0.0, b: float = 1.0) -> Tensor:
+    return random.uniform_from(key, tuple(t._v.shape), _float_dtype("uniform_", t), a, b)
+
+
+def _integers(t: Tensor, key: Tensor, low: int | None = None, to: int | None = None) -> Tensor:
+    kind = t._v.dtype
+    whole = 2 if kind.kind == "b" else 2**31 - 1 if kind.kind == "f" else min(2**31 - 1, np.iinfo(kind).max + 1)
+    low, high = (0, whole if low is None else low) if to is None else (low or 0, to)
+    if high <= low:
+        raise ShapeError(f"random_: expected low < high, got [{low}, {high})")
+    return random.randint_from(key, tuple(t._v.shape), low, high, dtypes.int64 if kind.kind in "fb" else kind)
+
+
+def _bernoulli(t: Tensor, key: Tensor, p: Any = 0.5) -> Tensor:
+    dtype = t._v.dtype if t._v.dtype.kind == "f" else dtypes.default_float()
+    return lt(random.uniform_from(key, tuple(t._v.shape), dtype), random.probability("bernoulli_", p))
+
+
+def _attach() -> None:
+    methods: dict[str, Any] = {
+        "item": item, "tolist": tolist, "numpy": numpy, "__array__": _array, "__dlpack__": _dlpack, "to": to, "size": size,
+        "__dlpack_device__": lambda self: (1, 0), "dim": lambda self: self.ndim, "ndimension": lambda self: self.ndim,
+        "numel": lambda self: numel(self._v.shape), "nelement": lambda self: numel(self._v.shape), "stride": _strides,
+        "element_size": lambda self: self._v.dtype.itemsize, "is_floating_point": lambda self: self._v.dtype.kind == "f",
+        "is_contiguous": lambda self: layout(self).flags.c_contiguous,
+        "cpu": lambda self: self, "type_as": lambda self, other: to(self, other), "__repr__": _repr, "__format__": _format,
+        "__len__": _length, "__iter__": _iterate, "__contains__": _contains, "__int__": _as_int, "__index__": _as_index,
+        "__float__": _as_float, "__copy__": _copy, "__deepcopy__": _deepcopy,
+        "__reduce_ex__": _reduce, "__new__": staticmethod(_new_tensor),
+        "normal_": _drawn("normal_", _normal), "uniform_": _drawn("uniform_", _uniform),
+        "random_": _drawn("random_", _integers), "bernoulli_": _drawn("bernoulli_", _bernoulli),
+        "data_ptr": lambda self: concrete(self, "data_ptr() of").ctypes.data, "is_cuda": False,
+        "detach_": lambda self: _detach_inplace(self),
+    }  # fmt: skip
+    named = {
+        "float": dtypes.float32, "double": dtypes.float64, "half": dtypes.float16, "long": dtypes.int64,
+        "int": dtypes.int32, "short": dtypes.int16, "char": dtypes.int8, "byte": dtypes.uint8, "bool": dtypes.bool_,
+    }  # fmt: skip
+    for name, dtype in named.items():
+        methods[name] = lambda self, dtype=dtype: cast(self, dtype)
+    makers = {"new_zeros": zeros, "new_ones": ones, "new_empty": empty}
+    for name, make in makers.items():
+        methods[name] = lambda self, *sizes, make=make, dtype=None, **kw: make(
+            *sizes, dtype=self._v.dtype if dtype is None else dtype, **kw
+        )
+    methods["new_full"] = lambda self, shape, value, dtype=None, **kw: full(
+        shape, value, dtype=self._v.dtype if dtype is None else dtype, **kw
+    )
+    methods["new_tensor"] = lambda self, data, dtype=None: constant(
+        np.array(from_sequence_or_array(data, self._v.dtype if dtype is None else dtypes.as_dtype(dtype))._v)
+    )
+    for name, method in methods.items():
+        setattr(Tensor, name, method)
+    Tensor.data = property(_get_data, _set_data)  # type: ignore[attr-defined]
+    Tensor.device = property(lambda self: device("cpu"))  # type: ignore[attr-defined]
+    Tensor.nbytes = property(lambda self: numel(self._v.shape) * self._v.dtype.itemsize)  # type: ignore[attr-defined]
+    Tensor.itemsize = property(lambda self: self._v.dtype.itemsize)  # type: ignore[attr-defined]
+
+
+def _detach_inplace(t: Tensor) -> Tensor:
+    t._node, t._rg = None, False
+    return t
+
+
+_attach()
+__all__ = ["Size", "device"]

@@ -1,0 +1,171 @@
+"""PyTorch's methods and operators, put on ``Tensor`` from the functions of ``ops``: one table, no second definition."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from funcnn.core.errors import ShapeError
+from funcnn.core.mutation import restructure
+from funcnn.core.tensor import Tensor
+from funcnn.ops.base.dims import broadcast
+from funcnn.ops.base.promote import stored, to_tensor
+from funcnn.ops.base.structure import cast
+from funcnn.ops.elementwise import arithmetic, bounds, closeness, comparison, math
+from funcnn.ops.indexing import along, index, scatter, sort
+from funcnn.ops.matmul import matmul
+from funcnn.ops.movement import join, triangle, windows
+from funcnn.ops.movement import views as movement
+from funcnn.ops.movement.views import expand
+from funcnn.ops.reduce import extrema, logsumexp, moments, scan, vector_norm
+from funcnn.ops.reduce import sums as reduce
+from funcnn.ops.softmax import softmax
+from funcnn.ops.tensor.inplace import fill, overwrite, replaced
+
+# Every name is a function whose first argument is the tensor; a trailing "_" asks for the in-place form as well.
+METHODS: dict[Any, str] = {
+    arithmetic: """add_ sub_ mul_ div_ floor_divide_ remainder_ fmod_ neg_ abs_ sign_ positive square_ reciprocal_""",
+    bounds: "maximum minimum fmax fmin clamp_ clip_",
+    comparison: """eq ne lt le gt ge logical_and_ logical_or_ logical_xor_ logical_not_ bitwise_and_ bitwise_or_ bitwise_xor_
+        bitwise_not_ bitwise_left_shift_ bitwise_right_shift_ isnan isinf isfinite""",
+    closeness: "isclose allclose equal",
+    math: """ceil_ floor_ trunc_ round_ frac_ fix_ exp_ exp2_ expm1_ log_ log2_ log10_ log1p_ sqrt_ rsqrt_ pow_ logaddexp
+        hypot_ sin_ cos_ tan_ asin_ acos_ atan_ atan2_ sinh_ cosh_ tanh_ asinh_ acosh_ atanh_ erf_ erfc_ erfinv_ sigmoid_
+        relu_ lerp_""",
+    reduce: "sum mean any all count_nonzero nansum nanmean",
+    extrema: "max min amax amin argmax argmin median aminmax",
+    logsumexp: "logsumexp",
+    vector_norm: "norm",
+    moments: "var std",
+    scan: "prod cumsum_ cumprod_ cummax cummin logcumsumexp",
+    movement: """reshape view flatten unflatten squeeze unsqueeze transpose t permute movedim swapaxes expand expand_as
+        broadcast_to select narrow ravel contiguous
+        clone detach""",
+    join: """split chunk tensor_split unbind repeat tile flip fliplr flipud roll rot90""",
+    along: "gather take_along_dim scatter_ scatter_add_",
+    index: "index_select index_put_ take masked_fill_ masked_select nonzero repeat_interleave",
+    scatter: "index_add_ index_copy_ index_fill_ masked_scatter_",
+    triangle: "tril_ triu_ diag diag_embed diagonal trace",
+    windows: "unfold",
+    matmul: "matmul mm bmm mv dot outer addmm_ baddbmm_ inner",
+    softmax: "softmax log_softmax",
+    sort: "sort argsort topk kthvalue",
+}
+
+
+def inplace(f: Callable, name: str) -> Callable:
+    """The in-place form of ``f``: its result replaces the tensor's value."""
+
+    def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return replaced(self, f(self, *args, **kwargs), name)
+
+    method.__name__ = method.__qualname__ = name
+    method.__doc__ = f"In-place form of ``{name[:-1]}``."
+    return method
+
+
+def restructured(f: Callable, name: str) -> Callable:
+    """The in-place form of a view: the tensor goes on with the strides of the view, its memory stays as it is."""
+
+    def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return restructure(self, lambda old: f(old, *args, **kwargs), name)
+
+    method.__name__ = method.__qualname__ = name
+    method.__doc__ = f"In-place form of ``{name[:-1]}``: no number moves, other views keep their shape."
+    return method
+
+
+def reflected(f: Callable, name: str) -> Callable:
+    """``other op self`` for the operators Python calls that way round."""
+
+    def method(self: Tensor, other: Any) -> Tensor:
+        return f(other, self)
+
+    method.__name__ = name
+    return method
+
+
+def compared(f: Callable, name: str) -> Callable:
+    """``==`` and its kin; other types than tensors, arrays and numbers are left to Python."""
+
+    def method(self: Tensor, other: Any) -> Any:
+        if isinstance(other, (Tensor, int, float, np.ndarray, np.generic)):
+            return f(self, other)
+        return NotImplemented
+
+    method.__name__ = name
+    return method
+
+
+_OPERATORS = {
+    "add": arithmetic.add, "sub": arithmetic.sub, "mul": arithmetic.mul, "truediv": arithmetic.true_divide,
+    "floordiv": arithmetic.floor_divide, "mod": arithmetic.remainder, "pow": math.pow, "matmul": matmul.matmul,
+    "and": comparison.bitwise_and, "or": comparison.bitwise_or, "xor": comparison.bitwise_xor,
+    "lshift": comparison.bitwise_left_shift, "rshift": comparison.bitwise_right_shift,
+}  # fmt: skip
+
+
+def fill_(self: Tensor, value: Any) -> Tensor:
+    """Every element becomes ``value``, a number or a 0-d tensor. Raises ``OverflowError`` for a number beyond the dtype."""
+    number = stored("fill_", value, self._v.dtype)
+    if number.ndim:
+        raise ShapeError(f"fill_: expected a number or a 0-d tensor, got one of shape {tuple(number.shape)}; use copy_")
+    return fill(self, number, "fill_")
+
+
+def zero_(self: Tensor) -> Tensor:
+    """Every element becomes 0."""
+    return fill_(self, False)
+
+
+def copy_(self: Tensor, src: Any) -> Tensor:
+    """Take over the values of ``src``, broadcast and converted to this dtype."""
+    source = cast(to_tensor(src), self._v.dtype)
+    shape = broadcast("copy_", tuple(source._v.shape), tuple(self._v.shape))
+    source = expand(source, shape) if tuple(source._v.shape) != shape else source
+    return overwrite(self, source, "copy_")
+
+
+def _matrix_transpose(self: Tensor) -> Tensor:
+    """The transpose of the last two dimensions; a 0-d tensor as it is. Raises ``ShapeError`` for a vector."""
+    if self.ndim == 1:
+        raise ShapeError(f"mT: expected a matrix or a batch of them, got shape {tuple(self.shape)}")
+    return movement.transpose(self, -2, -1) if self.ndim else self
+
+
+def _attach() -> None:
+    for module, names in METHODS.items():
+        for listed in names.split():
+            name = listed.rstrip("_")
+            f = getattr(module, name)
+            setattr(Tensor, name, f)
+            if listed.endswith("_"):
+                setattr(Tensor, listed, inplace(f, listed))
+    for name in ("squeeze", "unsqueeze", "transpose", "t", "swapaxes"):
+        setattr(Tensor, name + "_", restructured(getattr(movement, name), name + "_"))
+    Tensor.swapdims_ = Tensor.swapaxes_  # type: ignore[attr-defined]
+    for name, f in _OPERATORS.items():
+        setattr(Tensor, f"__{name}__", f)
+        setattr(Tensor, f"__r{name}__", reflected(f, f"__r{name}__"))
+        setattr(Tensor, f"__i{name}__", inplace(f, f"{name}_"))
+    Tensor.__rtruediv__ = arithmetic.rdiv  # type: ignore[attr-defined]
+    for name in ("eq", "ne", "lt", "le", "gt", "ge"):
+        setattr(Tensor, f"__{name}__", compared(getattr(comparison, name), f"__{name}__"))
+        setattr(Tensor, f"{name}_", inplace(getattr(comparison, name), f"{name}_"))
+    single: dict[str, Any] = {
+        "__neg__": arithmetic.neg, "__pos__": arithmetic.positive, "__abs__": arithmetic.abs,
+        "__invert__": comparison.bitwise_not, "__getitem__": index.getitem, "__setitem__": index.setitem,
+        "negative": arithmetic.neg, "absolute": arithmetic.abs, "multiply": arithmetic.mul, "subtract": arithmetic.sub,
+        "divide": arithmetic.div, "true_divide": arithmetic.true_divide, "swapdims": movement.swapaxes,
+        "concat": join.cat, "fill_": fill_, "zero_": zero_, "copy_": copy_,
+    }  # fmt: skip
+    for name, f in single.items():
+        setattr(Tensor, name, f)
+    Tensor.T = builtins.property(lambda self: movement.permute(self, tuple(range(self.ndim))[::-1]))  # type: ignore[attr-defined]
+    Tensor.mT = builtins.property(_matrix_transpose)  # type: ignore[attr-defined]
+
+
+_attach()
