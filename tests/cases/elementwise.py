@@ -1,7 +1,7 @@
 """Rows of the elementwise operations: arithmetic, comparison, logic, selection and mathematics.
 
 Domains keep clear of poles, so that finite differences hold; what happens at kinks and special values is checked in
-tests/ops/test_elementwise.py.
+tests/ops/elementwise/test_elementwise.py.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from funcnn.kernels.cpu.threads.code import CALLER, DONE, LOCK, SIZE
 from funcnn.kernels.cpu.threads.pool import Pool, pool
 from tests.plain import compiled_only
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @device_function

@@ -24,7 +24,7 @@ from funcnn.kernels.cpu.recurrent import weights as recurrent_weights
 from funcnn.kernels.cpu.vector import scratch as room
 from funcnn.kernels.cpu.vector.instructions import pointer
 from funcnn.optim import fused
-from tests.kernels.test_compile_kernels import python
+from tests.kernels.build.test_compile_kernels import python
 from tests.plain import PLAIN, compiled_only, plain
 
 
@@ -176,7 +176,7 @@ def test_a_wrong_length_behind_an_address_is_caught():
 
 def test_the_whole_process_can_run_in_it():
     script = (
-        "import numpy as np, funcnn as fn\nfrom funcnn.kernels.cpu import memory\nfrom funcnn.kernels.cpu import elementwise\n"
+        "import numpy as np, funcnn as fn\nfrom funcnn.kernels.cpu import memory\nfrom funcnn.kernels.cpu.elementwise import loops as elementwise\n"
         "assert np.isnan(memory.empty((3,), np.dtype('f4'))).all() and np.isnan(memory.fresh((2, 3))).all()\n"
         "assert memory.empty((3,), np.dtype('i8'))[0] > 1 << 60 and memory.empty((2,), np.dtype('?')).all()\n"
         "x = fn.ones(20_000)\nassert (fn.where(x > 0, x, 0.0) + x).sum().item() == 40_000\n"
@@ -189,8 +189,8 @@ def test_the_whole_process_can_run_in_it():
 def test_scratch_that_a_kernel_makes_for_itself_is_checked_as_well():
     """``window_max_rows`` with a table that is too small, as it once was."""
     script = (
-        "import inspect, numpy as np\nfrom funcnn.kernels.cpu import max_pool\n"
-        "from funcnn.kernels.cpu.build.compile import Kernel, kernel_from\nfrom funcnn.ops import pool_cpu\n"
+        "import inspect, numpy as np\nfrom funcnn.kernels.cpu.pool import max as max_pool\n"
+        "from funcnn.kernels.cpu.build.compile import Kernel, kernel_from\nfrom funcnn.kernels.cpu.pool import launch as pool_cpu\n"
         "text = inspect.getsource(max_pool.window_max_rows.function).replace('@device_function', '')\n"
         "assert 'room(D * H * (W // FEW + 1), np.int64)' in text\nnames = dict(vars(max_pool))\n"
         "exec(text.replace('room(D * H * (W // FEW + 1), np.int64)', 'room(D * H - 1, np.int64)'), names)\n"

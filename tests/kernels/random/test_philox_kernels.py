@@ -13,7 +13,7 @@ import pytest
 from funcnn.kernels import philox as twins
 from funcnn.kernels.cpu.random.philox import philox_fill
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 ONES = 0xFFFFFFFF
 ANSWERS = [  # key, counter, words
     ((0, 0), (0, 0, 0, 0), (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),

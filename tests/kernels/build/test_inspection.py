@@ -18,7 +18,7 @@ from funcnn.kernels.cpu.machine import tile_shape, vector_bytes
 from funcnn.kernels.cpu.vector import peak as limits
 from tests.plain import PLAIN, compiled_only
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 X86 = """
 	.text

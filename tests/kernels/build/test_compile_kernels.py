@@ -36,7 +36,7 @@ SMALL = [
     "unpooling", "batch normalization", "softmax and cross-entropy", "LSTM", "GRU", "interpolation", "grid_sample",
     "unfold and fold", "SGD", "Adam",
 ]  # fmt: skip
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 MODULES = ["avg_pool", "compile", "conv", "elementwise", "norm", "max_pool", "philox", "softmax"]
 
 

@@ -23,7 +23,7 @@ from funcnn.kernels.cpu.build.compile import Watch, kernel
 from funcnn.kernels.cpu.softmax.softmax import softmax_forward
 from tests.plain import PLAIN, compiled_only
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 # ---- what a kernel's hash follows from ---------------------------------------------------------------------------------
 FILES = {
