@@ -42,7 +42,7 @@ SWEPT = {
         "kernels.cpu.reduce.runs": ("RUN", "ROWS", "WIDTH", "LANES", "CHUNK"), "kernels.cpu.reduce.argument": ("BLOCK", "CHUNK"),
         "kernels.cpu.softmax.launch": ("CHUNK", "LEAST", "WIDTH"), "kernels.cpu.softmax.rows": ("PIECE",),
     },
-    "copy": {"kernels.cpu.movement.launch": ("LARGE",), "kernels.cpu.movement.permute": ("BLOCK",), "ops.indexing.embedding": ("CHUNK", "RANGE")},
+    "copy": {"kernels.cpu.movement.launch": ("LARGE",), "kernels.cpu.movement.permute": ("BLOCK",), "kernels.cpu.indexing.launch": ("CHUNK", "RANGE")},
     "scan": {"ops.reduce.scan": ("LARGE",), "kernels.cpu.reduce.scan": ("CHUNK",)},
     "sort": {"ops.indexing.sort": ("FEW", "LARGE"), "kernels.cpu.reduce.topk": ("CHUNK",)},
     "random": {

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from funcnn.core import dtypes
 from funcnn.core.aval import Aval
 from funcnn.core.context import ctx, running
@@ -19,6 +17,8 @@ from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.indexing import embedding as kernels
 from funcnn.kernels.cpu.threads import number as threads
+from funcnn.kernels.cpu.indexing.launch import ROWS, ROWS_GRAD
+from funcnn.ops.arithmetic import add, mul, reciprocal, true_divide
 from funcnn.ops.base.batching import all_batched
 from funcnn.ops.base.promote import operand
 from funcnn.ops.base.structure import cast
@@ -29,10 +29,6 @@ from funcnn.ops.indexing.index import index_put_p
 from funcnn.ops.movement.views import movedim, reshape, stop_gradient, unsqueeze
 from funcnn.ops.reduce.vector_norm import norm
 from funcnn.ops.tensor.creation import arange, ones
-
-CHUNK = 1 << 15  # bytes of output of a chunk of copied rows
-COPY_NS = 0.15  # a byte read and written, out of the cache
-RANGE = 1 << 18  # bytes of a table that a chunk zeroes and adds to: a part of the second-level cache
 
 
 # ---- picking rows -----------------------------------------------------------------------------------------------------
@@ -46,21 +42,8 @@ def _rows_shape(table: Any, index: Any, padding: int, scale: bool, least: int) -
     return (Aval((*index.shape, table.shape[1]), table.dtype),)
 
 
-def _require_inside(index: np.ndarray, outside: int, rows: int) -> None:
-    """Raise ``IndexError`` where a kernel has found an index that is not in [0, rows)."""
-    if outside >= 0:
-        raise IndexError(f"embedding: index {index[outside]} is out of range for a weight of {rows} rows")
-
-
-def _flat(index: np.ndarray) -> np.ndarray:
-    return index.ravel() if index.dtype == dtypes.int64 else index.astype(np.int64).ravel()
-
-
-def _rows(ins: list, outs: list, padding: int, scale: bool, least: int) -> None:
-    table, index, out = ins[0], _flat(ins[1]), outs[0]
-    rows, width = table.shape
-    run, work = max(1, CHUNK // (width * out.itemsize + 1)), threads.workers(COPY_NS * out.nbytes)
-    _require_inside(index, kernels.gather_rows(table.ravel(), index, out.ravel(), width, run, least, rows, work), rows)
+def _outside(words: tuple, rows: int) -> IndexError:
+    return IndexError(f"embedding: index {words[3]} is out of range for a weight of {rows} rows")
 
 
 def _rows_vjp(g: Tensor, ins: list, out: Tensor, padding: int, scale: bool, least: int) -> tuple:
@@ -101,7 +84,14 @@ def _rows_batch(n: int, ins: list, batched: list, padding: int, scale: bool, lea
     return out if padding < 0 else where(unsqueeze(eq(index, padding), -1), stop_gradient(out), out)
 
 
-embedding_p = Primitive("embedding", _rows_shape, cpu=_rows, vjp=_rows_vjp, batch=_rows_batch)
+embedding_p = Primitive(
+    "embedding",
+    _rows_shape,
+    cpu=ROWS,
+    vjp=_rows_vjp,
+    batch=_rows_batch,
+    refuse=lambda meaning, words, ins, **params: _outside(words, len(ins[0])),
+)
 
 
 def pick(table: Tensor, index: Tensor) -> Tensor:
@@ -110,13 +100,6 @@ def pick(table: Tensor, index: Tensor) -> Tensor:
 
 
 # ---- adding rows ------------------------------------------------------------------------------------------------------
-def _grad(ins: list, outs: list, rows: int) -> None:
-    dy, index, table = ins[0], _flat(ins[1]), outs[0]
-    width = table.shape[-1]
-    run, work = max(1, RANGE // (width * table.itemsize + 1)), threads.workers(COPY_NS * (table.nbytes + dy.nbytes))
-    _require_inside(index, kernels.scatter_rows(dy.ravel(), index, table.ravel(), width, run, -1, rows, work), rows)
-
-
 def _grad_batch(n: int, ins: list, batched: list, rows: int) -> Tensor:
     if not batched[1]:
         dy = movedim(ins[0], 0, -2)
@@ -131,10 +114,15 @@ def _grad_batch(n: int, ins: list, batched: list, rows: int) -> Tensor:
 embedding_grad_p = Primitive(
     "embedding_grad",
     shape=lambda dy, index, rows: (Aval((rows, dy.shape[-1]), dy.dtype),),
-    cpu=_grad,
+    cpu=ROWS_GRAD,
     vjp=lambda g, ins, out, rows: (lambda: pick(g, ins[1]), None),
     batch=_grad_batch,
+    refuse=lambda meaning, words, ins, rows: _outside(words, rows),
 )
+
+
+def _int64(index: Tensor) -> Tensor:
+    return cast(index, dtypes.int64) if index._v.dtype.kind in "iu" else index
 
 
 # ---- public -----------------------------------------------------------------------------------------------------------
@@ -174,4 +162,4 @@ def embedding(
     if max_norm is not None:
         with running(ctx.top, False):
             assign(table, renormed(table, index, float(max_norm), float(norm_type)), "embedding with max_norm")
-    return embedding_p(table, index, padding=padding, scale=bool(scale_grad_by_freq), least=0)
+    return embedding_p(table, _int64(index), padding=padding, scale=bool(scale_grad_by_freq), least=0)

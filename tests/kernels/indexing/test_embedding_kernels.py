@@ -24,8 +24,8 @@ def test_rows_and_their_transpose(rows, width, count, run, dtype):
     seen = []
     for threads in (1, 2):
         out, grad = np.full_like(dy, np.nan), np.full_like(table, np.nan)
-        embedding.gather_rows(table.ravel(), index, out.ravel(), width, run, -1, rows, threads)
-        embedding.scatter_rows(dy.ravel(), index, grad.ravel(), width, run, -1, rows, threads)
+        embedding.gather_rows(table.ravel(), index, out.ravel(), width, run, -1, rows, np.zeros(4, np.int64), threads)
+        embedding.scatter_rows(dy.ravel(), index, grad.ravel(), width, run, -1, rows, np.zeros(4, np.int64), threads)
         np.testing.assert_array_equal(out, np.where(kept[:, None], table[index], 0))
         np.testing.assert_allclose(grad, sums, 1e-5 if dtype == "float32" else 1e-13, 1e-5)
         seen.append((out.tobytes(), grad.tobytes()))
@@ -38,6 +38,13 @@ def test_rows_and_their_transpose(rows, width, count, run, dtype):
 def test_an_index_outside_is_found_before_anything_is_written(index, least, place):
     index, rows, few = np.array(index, np.int64), np.ones(4 * 2), np.ones(2 * len(index))
     out, grad = np.full_like(few, np.nan), np.full_like(rows, np.nan)
-    assert embedding.gather_rows(rows, index, out, 2, 5, least, 4, 1) == place
-    assert embedding.scatter_rows(few, index, grad, 2, 5, least, 4, 1) == place
+    expected = [1, 1, place, index[place]] if place >= 0 else [0] * 4
+    for threads in (1, 2):
+        for kernel, arrays in (
+            (embedding.gather_rows, (rows, index, out)),
+            (embedding.scatter_rows, (few, index, grad)),
+        ):
+            status = np.zeros(4, np.int64)
+            kernel(*arrays, 2, 5, least, 4, status, threads)
+            assert status.tolist() == expected
     assert np.isnan(out).all() == np.isnan(grad).all() == (place >= 0) or not index.size

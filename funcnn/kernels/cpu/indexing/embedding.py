@@ -4,7 +4,7 @@ The forward copies ``count * D`` numbers, chunks being runs of indices. The grad
 numbers. Its chunks are ranges of the vocabulary: each zeroes its own rows while they are in the cache, then reads all
 indices (8 bytes each, out of the cache) and adds the rows that are its own, in their order. So no row has two writers, and
 the sums do not depend on the number of threads. A negative index means "no row". Both look first whether every index is in
-[least, rows), and return the position of one that is not before they touch anything, else -1.
+[least, rows), and refuse the first that is not before they touch anything: its position and value stand in the status words.
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ from funcnn.kernels.cpu.vector.rows import clear_row, copy_row
 
 
 @device_function
-def first_outside(index, least, rows):
-    """The position of the first index that is not in [least, rows), or -1."""
+def all_inside(index, least, rows, status):
+    """Whether every index is in [least, rows); the first that is not goes into the status words, as operand 1."""
     bad = 0
     for m in range(index.size):
         bad += (index[m] < least) | (index[m] >= rows)
     if bad:
         for m in range(index.size):
             if index[m] < least or index[m] >= rows:
-                return m
-    return -1
+                status[0], status[1], status[2], status[3] = 1, 1, m, index[m]
+                return False
+    return True
 
 
 @device_function
@@ -41,12 +42,10 @@ def gather_chunk(chunk, worker, table, index, out, width, run):
 
 
 @kernel(touches={"table": lambda width, rows: rows * width, "out": lambda index, width: index.size * width})
-def gather_rows(table, index, out, width, run, least, rows, threads):
+def gather_rows(table, index, out, width, run, least, rows, status, threads):
     """out[m] = table[index[m]], or zeros where index[m] < 0; all flat, rows of ``width``, ``run`` of them a chunk."""
-    outside = first_outside(index, least, rows)
-    if outside < 0:
+    if all_inside(index, least, rows, status):
         parallel_for(gather_chunk, -(-index.size // run), threads, (table, index, out, width, run))
-    return outside
 
 
 @device_function
@@ -66,9 +65,7 @@ def scatter_chunk(chunk, worker, dy, index, table, width, run, rows):
 
 
 @kernel(touches={"table": lambda width, rows: rows * width, "dy": lambda index, width: index.size * width})
-def scatter_rows(dy, index, table, width, run, least, rows, threads):
+def scatter_rows(dy, index, table, width, run, least, rows, status, threads):
     """table = 0, then table[index[m]] += dy[m] where index[m] >= 0; ``run`` of its ``rows`` a chunk."""
-    outside = first_outside(index, least, rows)
-    if outside < 0:
+    if all_inside(index, least, rows, status):
         parallel_for(scatter_chunk, -(-rows // run), threads, (dy, index, table, width, run, rows))
-    return outside
