@@ -46,7 +46,7 @@ SWEPT = {
     "scan": {"ops.reduce.scan": ("LARGE",), "kernels.cpu.reduce.scan": ("CHUNK",)},
     "sort": {"ops.indexing.sort": ("FEW", "LARGE"), "kernels.cpu.reduce.topk": ("CHUNK",)},
     "random": {
-        "ops.random.keys": ("FEW", "MANY"), "kernels.cpu.random.draw": ("SPAN", "CHUNK"), "kernels.cpu.random.philox": ("COUNTERS", "SPAN"),
+        "ops.random.keys": ("FEW",), "kernels.cpu.random.launch": ("MANY",), "kernels.cpu.random.draw": ("SPAN", "CHUNK"),
     },
     "optimizer": {"optim.fused": ("CHUNK",)},
 }  # fmt: skip

@@ -21,6 +21,9 @@ class Length:
         self.shape, self.dtype = shape, dtype
         self.size, self.ndim, self.itemsize = prod(shape), len(shape), dtype.itemsize
 
+    def __len__(self) -> int:
+        return self.shape[0]
+
 
 def compare_lengths(plan: LaunchPlan, ins: tuple, outs: tuple, shapes: dict) -> None:
     """Raise ``ValueError`` where a launch touches more of an argument than there is.

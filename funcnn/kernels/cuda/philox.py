@@ -4,8 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 
-from funcnn.kernels.cpu.random.philox import philox_block, store_block
+from funcnn.kernels.cpu.build.compile import device_function
+from funcnn.kernels.cpu.random.philox import philox_block
 from funcnn.kernels.cuda.shim import cuda, kernel
+
+
+@device_function
+def store_block(words, at, out):
+    """out[at : at + 4] = words, as far as out goes."""
+    out[at] = words[0]
+    if at + 1 < out.size:
+        out[at + 1] = words[1]
+    if at + 2 < out.size:
+        out[at + 2] = words[2]
+    if at + 3 < out.size:
+        out[at + 3] = words[3]
 
 
 @kernel

@@ -14,9 +14,8 @@ from funcnn.core.tensor import Tensor, constant
 from funcnn.kernels.cpu.elementwise import activation as kernels
 from funcnn.kernels.cpu.elementwise.launch import pairwise
 from funcnn.kernels.cpu.memory import fresh
-from funcnn.kernels.cpu.random import draw
-from funcnn.kernels.cpu.threads.number import workers
-from funcnn.kernels.implementation import NUMPY, UNPLANNED, host
+from funcnn.kernels.cpu.random.launch import DROPOUT, level
+from funcnn.kernels.implementation import NUMPY, host
 from funcnn.ops.base.batching import all_batched
 from funcnn.ops.base.declare import binary
 from funcnn.ops.base.dims import normalize_dim
@@ -260,31 +259,18 @@ def _dropout_shape(x: Any, key: Any, p: float) -> tuple:
     return (x,)
 
 
-def _level(p: float) -> int:
-    """A word decides to keep when it is above this: exactly when its leading 24 bits, as a fraction, exceed p in float32."""
-    return min((int(float(np.float32(p)) * 2.0**24) << 8) + 255, 0xFFFFFFFF)
-
-
 def _dropout_few(ins: list, outs: list, p: float) -> None:
     x, keys = ins
     words = fresh(x.shape, np.uint32)
     random.draw_words(keys, words)
-    np.multiply(x, np.where(words > _level(p), x.dtype.type(1.0 / (1.0 - p)), x.dtype.type(0)), outs[0])
-
-
-def _dropout(ins: list, outs: list, p: float) -> None:
-    x, keys = ins[0], np.ascontiguousarray(ins[1]).reshape(-1, 2)
-    threads = workers(0.6 * x.size)
-    level, scale = np.uint32(_level(p)), x.dtype.type(1.0 / (1.0 - p))
-    flat, out = random.rows(x, keys), random.rows(outs[0], keys)
-    draw.dropout(keys, flat, out, random.BITS, level, scale, random.scratch(threads), threads)
+    np.multiply(x, np.where(words > level(p), x.dtype.type(1.0 / (1.0 - p)), x.dtype.type(0)), outs[0])
 
 
 dropout_p = Primitive(
     "dropout",
     _dropout_shape,
     cpu=(
-        host("kernel", _dropout, UNPLANNED, lambda ins, p: ins[0].size >= random.MANY and ins[0].dtype.itemsize >= 4),
+        DROPOUT,
         host("numpy", _dropout_few, NUMPY),
     ),
     vjp=lambda g, ins, o, p: (lambda: dropout_p(g, ins[1], p=p), None),  # the mask is drawn again, not kept

@@ -15,10 +15,7 @@ from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.mutation import assign
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
-from funcnn.kernels.cpu.indexing import embedding as kernels
-from funcnn.kernels.cpu.threads import number as threads
 from funcnn.kernels.cpu.indexing.launch import ROWS, ROWS_GRAD
-from funcnn.ops.arithmetic import add, mul, reciprocal, true_divide
 from funcnn.ops.base.batching import all_batched
 from funcnn.ops.base.promote import operand
 from funcnn.ops.base.structure import cast

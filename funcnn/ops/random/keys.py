@@ -18,10 +18,8 @@ from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor, constant
 from funcnn.kernels import philox
 from funcnn.kernels.cpu.memory import fresh
-from funcnn.kernels.cpu.random import draw as draw_kernels
-from funcnn.kernels.cpu.random import philox as philox_kernels
-from funcnn.kernels.cpu.threads.number import workers
-from funcnn.kernels.implementation import NUMPY, UNPLANNED, host
+from funcnn.kernels.cpu.random.launch import BITS, NORMAL, UNIFORM, WORDS
+from funcnn.kernels.implementation import NUMPY, Implementation, host
 from funcnn.ops.base.batching import all_batched
 from funcnn.ops.base.dims import numel, size_args
 from funcnn.ops.base.promote import to_tensor
@@ -33,8 +31,8 @@ from funcnn.ops.indexing.index import index_select
 from funcnn.ops.indexing.sort import argsort
 from funcnn.ops.movement.views import reshape, slice_dim
 
-BITS, CHILDREN, FOLD = 0, 1, 2  # streams
-FEW, MANY = 64, 1 << 14  # words: up to FEW in Python integers, from MANY on in the compiled kernel
+CHILDREN, FOLD = 1, 2  # streams
+FEW = 64  # words; up to so many are computed in Python integers
 
 
 def _words(keys: np.ndarray, stream: int, out: np.ndarray) -> None:
@@ -64,18 +62,11 @@ def _bits(ins: list, outs: list, shape: tuple) -> None:
     _words(ins[0], BITS, outs[0])
 
 
-def _bits_compiled(ins: list, outs: list, shape: tuple) -> None:
-    count, zero = numel(shape), np.uint64(0)
-    threads = workers(0.5 * count)
-    for key, row in zip(ins[0].reshape(-1, 2), outs[0].reshape(-1, count), strict=True):
-        philox_kernels.philox_fill(np.uint64(key[0]), np.uint64(key[1]), np.uint64(BITS), row, zero, threads)
-
-
 bits_p = Primitive(
     "random_bits",
     _bits_shape,
     cpu=(
-        host("kernel", _bits_compiled, UNPLANNED, pays=lambda ins, shape: numel(shape) >= MANY),
+        WORDS,
         host("numpy", _bits, NUMPY),
     ),
     batch=lambda n, ins, batched, shape: bits_p(ins[0], shape=shape),
@@ -87,20 +78,9 @@ def _numbers_shape(key: Any, shape: tuple, dtype: np.dtype) -> tuple:
     return (Aval((*key.shape[:-1], *shape), dtype),)
 
 
-def rows(x: np.ndarray, keys: np.ndarray) -> np.ndarray:
-    """(keys, numbers of each), contiguous."""
-    count = keys.size // 2
-    return np.ascontiguousarray(x).reshape(count, x.size // max(count, 1))
-
-
 def draw_words(keys: np.ndarray, out: np.ndarray) -> None:
     """Fill ``out`` (K, ...) with the words of each key."""
     _words(keys, BITS, out)
-
-
-def scratch(threads: int) -> np.ndarray:
-    """The memory that the kernels of ``kernels.cpu.random.draw`` draw words to."""
-    return fresh((threads, draw_kernels.SCRATCH), np.uint32)
 
 
 def _units(keys: np.ndarray, shape: tuple, dtype: np.dtype) -> np.ndarray:
@@ -121,12 +101,8 @@ def _normals(keys: np.ndarray, shape: tuple, dtype: np.dtype) -> np.ndarray:
     return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)], 1)[:, :count]
 
 
-def _numbers(name: str, kernel: Any, plain: Callable, cost: float) -> Primitive:
+def _numbers(name: str, drawn: Implementation, plain: Callable) -> Primitive:
     """The primitive that draws floating-point numbers of a shape from a key: a kernel for many, NumPy for few."""
-
-    def run(ins: list, outs: list, shape: tuple, dtype: np.dtype) -> None:
-        keys, threads = np.ascontiguousarray(ins[0]).reshape(-1, 2), workers(outs[0].size * cost)
-        kernel(keys, rows(outs[0], keys), BITS, scratch(threads), threads)
 
     def few(ins: list, outs: list, shape: tuple, dtype: np.dtype) -> None:
         outs[0][...] = plain(ins[0], shape, dtype).reshape(outs[0].shape)
@@ -135,7 +111,7 @@ def _numbers(name: str, kernel: Any, plain: Callable, cost: float) -> Primitive:
         name,
         _numbers_shape,
         cpu=(
-            host("kernel", run, UNPLANNED, pays=lambda ins, shape, dtype: numel(shape) >= MANY),
+            drawn,
             host("numpy", few, NUMPY),
         ),
         batch=lambda n, ins, batched, shape, dtype: prim(ins[0], shape=shape, dtype=dtype),
@@ -143,8 +119,8 @@ def _numbers(name: str, kernel: Any, plain: Callable, cost: float) -> Primitive:
     return prim
 
 
-unit_p = _numbers("random_uniform", draw_kernels.uniform, _units, 0.5)
-normal_p = _numbers("random_normal", draw_kernels.normal, _normals, 1.0)
+unit_p = _numbers("random_uniform", UNIFORM, _units)
+normal_p = _numbers("random_normal", NORMAL, _normals)
 
 
 def _split_shape(key: Any, num: int) -> tuple:

@@ -32,6 +32,13 @@ def run(kernel, count, dtype, *args, threads=1):
 
 
 @COUNTS
+def test_words(count):
+    got = run(draw.words, count, np.uint32)
+    np.testing.assert_array_equal(got, [words_numpy(int(a), int(b), 5, count) for a, b in KEYS])
+    np.testing.assert_array_equal(run(draw.words, count, np.uint32, threads=2), got)
+
+
+@COUNTS
 @DTYPES
 def test_uniform(count, dtype):
     got = run(draw.uniform, count, dtype)

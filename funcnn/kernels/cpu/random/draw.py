@@ -47,6 +47,25 @@ def unit(zero, words, i):
     return like(zero, (np.float64(high) * 2.0**26 + np.float64(low)) * 2.0**-53)
 
 
+# ---- words ------------------------------------------------------------------------------------------------------------
+@device_function
+def words_chunk(chunk, worker, keys, stream, out, scratch):
+    n = out.shape[1]
+    row, start = chunk // pieces(n), chunk % pieces(n) * CHUNK
+    for at in range(start, min(start + CHUNK, n), SPAN):
+        count = min(SPAN, n - at)
+        w = draw(keys[row], stream, at, count, scratch, worker * SCRATCH)
+        q = pointer(out, row * n + at)
+        for i in range(count):
+            q[i] = w[i]
+
+
+@kernel(touches={"keys": lambda out: 2 * len(out), "scratch": lambda threads: threads * SCRATCH})
+def words(keys, out, stream, scratch, threads):
+    """out (K, n) = the words (uint32) of a stream of each key (K, 2)."""
+    parallel_for(words_chunk, out.shape[0] * pieces(out.shape[1]), threads, (keys, stream, out, scratch))
+
+
 # ---- uniform numbers --------------------------------------------------------------------------------------------------
 @device_function
 def uniform_chunk(chunk, worker, keys, stream, out, scratch):

@@ -1,0 +1,74 @@
+"""How random numbers and dropout are drawn on the CPU: launch plans. A row of the output is drawn from each key."""
+
+from __future__ import annotations
+
+from functools import partial
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from funcnn.kernels.cpu.random import draw as kernels
+from funcnn.kernels.implementation import CONTIGUOUS, Implementation, Operand
+from funcnn.kernels.launch import (
+    INPUT,
+    OUTPUT,
+    SCRATCH,
+    Array,
+    Cost,
+    Launch,
+    LaunchPlan,
+    Output,
+    Scratch,
+    Workers,
+)  # fmt: skip
+
+BITS = 0  # the stream of what is drawn from a key
+MANY = 1 << 14  # words from which a kernel pays
+
+
+def _room() -> tuple[Scratch, ...]:
+    return (Scratch("uint32", kernels.SCRATCH, each_worker=True),)
+
+
+def _drawn_plan(kernel: Any, nanoseconds: float, operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan:
+    rows, count = operands[0].size // 2, prod(params["shape"])
+    work = nanoseconds * rows * count
+    arrays = Array(INPUT, 0, (rows, 2)), Array(OUTPUT, 0, (rows, count))
+    launch = Launch(kernel, (*arrays, BITS, Array(SCRATCH, 0), Workers(work)))
+    cost = Cost(20 * rows * count, 4 * rows * count, work)
+    return LaunchPlan((launch,), (CONTIGUOUS,), (Output(),), _room(), cost=cost)
+
+
+def drawn(kernel: Any, nanoseconds: float) -> Implementation:
+    """The implementation by a kernel that draws numbers of a shape from each key, of so many nanoseconds a number."""
+    return Implementation(
+        "kernel",
+        partial(_drawn_plan, kernel, nanoseconds),
+        lambda operands, params: prod(params["shape"]) >= MANY,
+    )
+
+
+WORDS, UNIFORM, NORMAL = drawn(kernels.words, 0.5), drawn(kernels.uniform, 0.5), drawn(kernels.normal, 1.0)
+
+
+# ---- dropout ----------------------------------------------------------------------------------------------------------
+def level(p: float) -> int:
+    """A word decides to keep when it is above this: exactly when its leading 24 bits, as a fraction, exceed p in float32."""
+    return min((int(float(np.float32(p)) * 2.0**24) << 8) + 255, 0xFFFFFFFF)
+
+
+def _dropout_plan(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan | None:
+    x, keys = operands
+    if x.dtype.char not in "fd":
+        return None
+    rows, p = keys.size // 2, params["p"]
+    shape, work = (rows, x.size // max(rows, 1)), 0.6 * x.size
+    arrays = Array(INPUT, 1, (rows, 2)), Array(INPUT, 0, shape), Array(OUTPUT, 0, shape)
+    numbers = np.uint32(level(p)), x.dtype.type(1.0 / (1.0 - p))
+    launch = Launch(kernels.dropout, (*arrays, BITS, *numbers, Array(SCRATCH, 0), Workers(work)))
+    cost = Cost(21 * x.size, 2 * x.nbytes, work)
+    return LaunchPlan((launch,), (CONTIGUOUS,) * 2, (Output(shares=(0,)),), _room(), cost=cost)
+
+
+DROPOUT = Implementation("kernel", _dropout_plan, lambda operands, params: operands[0].size >= MANY)
