@@ -51,7 +51,7 @@ SWEPT = {
     "optimizer": {"optim.fused": ("CHUNK",)},
 }  # fmt: skip
 OTHERS = {  # families with sweeps of their own, in tests of their kernels
-    "kernels.cpu.attention.blocks", "kernels.cpu.attention.forward", "kernels.cpu.conv.channels_weight",
+    "kernels.cpu.attention.blocks", "kernels.cpu.attention.forward", "kernels.cpu.attention.launch", "kernels.cpu.conv.channels_weight",
     "kernels.cpu.conv.depthwise_weight", "kernels.cpu.conv.direct", "kernels.cpu.conv.few", "kernels.cpu.conv.gather",
     "kernels.cpu.conv.launch.channels", "kernels.cpu.conv.launch.depthwise", "kernels.cpu.conv.launch.direct",
     "kernels.cpu.conv.launch.few", "kernels.cpu.conv.launch.gather", "kernels.cpu.conv.launch.pointwise",
@@ -61,7 +61,7 @@ OTHERS = {  # families with sweeps of their own, in tests of their kernels
     "kernels.cpu.recurrent.tasks", "kernels.cpu.recurrent.weights",
     "kernels.cpu.sampling.fold", "kernels.cpu.sampling.grid_sample", "kernels.cpu.sampling.grid_taps",
     "kernels.cpu.sampling.interpolate", "kernels.cpu.vector.lanes", "kernels.cpu.vector.table_taps",
-    "kernels.cpu.vector.tiles", "ops.attention.attention", "ops.conv.conv", "ops.conv.fold", "ops.sampling.grid_sample", "ops.sampling.interpolate",
+    "kernels.cpu.vector.tiles", "ops.conv.conv", "ops.conv.fold", "ops.sampling.grid_sample", "ops.sampling.interpolate",
     "ops.sampling.interpolate_bytes", "ops.norm.lrn", "ops.recurrent.primitives", "ops.recurrent.weights",
 }  # fmt: skip
 NO_SIZES = {  # what is no size of an operation

@@ -22,12 +22,9 @@ from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.graph import rescue
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor, constant
-from funcnn.kernels.cpu.attention import backward as grad_kernels
-from funcnn.kernels.cpu.attention import forward as kernels
-from funcnn.kernels.cpu.memory import empty
-from funcnn.kernels.cpu.threads import number as threads
+from funcnn.kernels.cpu.attention import launch
 from funcnn.ops.base.batching import all_batched
-from funcnn.ops.base.dims import broadcast, numel
+from funcnn.ops.base.dims import broadcast
 from funcnn.ops.base.promote import operand, require_same_dtype
 from funcnn.ops.base.structure import cast, unbroadcast
 from funcnn.ops.elementwise.arithmetic import add, mul, sub
@@ -43,9 +40,6 @@ from funcnn.ops.softmax.softmax import softmax
 from funcnn.ops.tensor.creation import tri, zeros_like
 
 NAME = "scaled_dot_product_attention"
-SPLITS = 16  # chunks of work that the backward kernel is given at least, where there are keys enough
-WORTH_SPLITTING = 10_000_000  # products; below, one chunk for each head of the keys
-FLOPS = 80  # a nanosecond, of one thread
 
 
 # ---- shapes -----------------------------------------------------------------------------------------------------------
@@ -73,91 +67,6 @@ def _shape(
 
 def _grad_shape(g: Any, q: Any, k: Any, v: Any, *rest: Any, **params: Any) -> tuple:
     return tuple(Aval(tuple(t.shape), t.dtype) for t in (q, k, v))
-
-
-# ---- running the kernels ----------------------------------------------------------------------------------------------
-class _Call:
-    """What both kernels take: flat arrays and the numbers that describe them."""
-
-    def __init__(self, ins: list, rest: list, masked: bool, causal: bool, scale: float, dropout: float):
-        self.flat = [np.ascontiguousarray(t).reshape(-1) for t in ins]
-        q, k, v = ins[:3]
-        heads, keyed, dtype = numel(q.shape[:-2]), numel(k.shape[:-2]), q.dtype
-        self.queries, self.keys, self.e, self.d = q.shape[-2], k.shape[-2], q.shape[-1], v.shape[-1]
-        self.heads, self.keyed, self.dtype = heads, keyed, dtype
-        self.mask, self.origins, steps = np.empty(0, dtype), np.zeros(heads, np.int64), (0, 0)
-        if masked:
-            whole = np.broadcast_to(np.ascontiguousarray(rest[0]), (*q.shape[:-2], self.queries, self.keys))
-            strides = [step // dtype.itemsize for step in whole.strides]
-            self.mask, steps = np.ascontiguousarray(rest[0]).reshape(-1), (strides[-2], strides[-1])
-            grid = np.indices(q.shape[:-2]).reshape(q.ndim - 2, heads)
-            self.origins = np.array(strides[:-2], np.int64) @ grid if q.ndim > 2 else self.origins
-        counters = -(-self.keys // 4) if dropout > 0.0 else 0
-        self.key = np.ascontiguousarray(rest[-1]) if dropout > 0.0 else np.zeros(2, np.uint32)
-        group = heads // keyed if keyed else 1
-        self.shape = [heads, group, self.queries, self.keys, self.e, self.d, int(causal), *steps, counters]
-        self.chance = np.array([dropout, 1.0 / (1.0 - dropout) if dropout < 1.0 else 0.0, scale], dtype)
-
-    def workers(self, products: float) -> int:
-        """Threads for so many numbers multiplied and added at each score."""
-        return threads.workers(2.0 * products * self.heads * self.queries * self.keys / FLOPS)
-
-
-def _each_alone(run: Callable, count: int) -> Callable:
-    """``run`` once for each example that draws alone; ``count`` inputs, the keys and the outputs have the examples' axes."""
-
-    def runs(ins: list, outs: list, apart: int, **params: Any) -> None:
-        if not apart:
-            run(ins, outs, **params)
-            return
-        whole, (lead, rank) = list(ins), (ins[0].shape[:apart], ins[0].ndim)
-        if params["masked"]:
-            mask = ins[count].reshape((1,) * (rank - ins[count].ndim) + ins[count].shape)
-            whole[count] = np.broadcast_to(mask, lead + mask.shape[apart:])
-        for at in np.ndindex(lead):
-            run([t[at] for t in whole], [out[at] for out in outs], **params)
-
-    return runs
-
-
-def _run(ins: list, outs: list, **params: Any) -> None:
-    o, lse = outs
-    call = _Call(ins[:3], ins[3:], **params)
-    if not o.size or not call.keys:
-        o.fill(0.0), lse.fill(np.inf)
-        return
-    workers = call.workers(call.e + call.d)
-    packed = call.keyed * kernels.packed_size(call.keys, call.e, call.d, o.itemsize)
-    scratch = empty((workers, kernels.forward_scratch(call.e, call.d, o.itemsize)), o.dtype)
-    kernels.attention_forward(
-        *call.flat, call.mask, call.origins, call.key, empty((packed,), o.dtype), scratch, o.reshape(-1), lse.reshape(-1),
-        np.array(call.shape, np.int64), call.chance, workers,
-    )  # fmt: skip
-
-
-def _run_grad(ins: list, outs: list, **params: Any) -> None:
-    g, q, k, v, o, lse, *rest = ins
-    if not g.size or not k.size:
-        for out in outs:
-            out.fill(0.0)
-        return
-    call = _Call([q, k, v, o, lse, g], rest, **params)
-    workers = call.workers(3 * call.e + 2 * call.d)
-    blocks = -(-call.keys // grad_kernels.BLOCK)
-    long = (
-        numel(q.shape[:-1]) * call.keys * (3 * call.e + 2 * call.d) > WORTH_SPLITTING
-    )  # whatever the threads: same bits
-    splits = min(blocks, -(-SPLITS // call.keyed)) if long else 1
-    span = -(-blocks // splits) * grad_kernels.BLOCK
-    splits = -(-call.keys // span)
-    places = grad_kernels.backward_scratch(call.queries, call.e, call.d, span, q.itemsize)
-    dq, dk, dv = (out.reshape(-1) for out in outs)
-    parts = dq if splits == 1 else empty((splits * dq.size,), dq.dtype)
-    fq, fk, fv, fo, fl, fg = call.flat
-    grad_kernels.attention_backward(
-        fq, fk, fv, call.mask, call.origins, call.key, fo, fl, fg, parts, empty((workers, int(places[-1])), q.dtype),
-        places, dq, dk, dv, np.array([*call.shape, splits, span], np.int64), call.chance, workers,
-    )  # fmt: skip
 
 
 # ---- derivatives by composition ---------------------------------------------------------------------------------------
@@ -276,7 +185,7 @@ def _batch(prim: Any, count: int) -> Any:
 attention_p = Primitive(
     NAME,
     _shape,
-    cpu=_each_alone(_run, 3),
+    cpu=launch.attention,
     vjp=_vjp,
     batch=_batch(lambda: attention_p, 3),
     keeps="io",
@@ -285,7 +194,7 @@ attention_p = Primitive(
 attention_grad_p = Primitive(
     f"{NAME}_grad",
     _grad_shape,
-    cpu=_each_alone(_run_grad, 6),
+    cpu=launch.attention_grad,
     vjp=_grad_vjp,
     batch=_batch(lambda: attention_grad_p, 6),
     multiple=True,

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from funcnn.kernels.cpu.threads import number as threads
+from funcnn.kernels.cpu import launching
+from funcnn.kernels.cpu.attention import launch
+from funcnn.kernels.implementation import operand_of
 from funcnn.kernels.philox import words_python
-from funcnn.ops.attention import attention
 from tests.plain import compiled_only
 
 # query heads, key heads, queries, keys, e, d, causal, dropout, shape of the mask
@@ -57,13 +58,25 @@ def _inputs(row: tuple, dtype: str) -> tuple[list, list, dict]:
     return [q, k, v, g], rest + ([KEY] if dropout else []), params
 
 
-def _run(row: tuple, dtype: str) -> list:
-    (q, k, v, g), rest, params = _inputs(row, dtype)
-    o, lse, *grads = (np.full(s, np.nan, dtype) for s in (g.shape, q.shape[:2], q.shape, k.shape, v.shape))
+def _launch(ways: tuple, ins: list, outs: list, params: dict, apart: int = 0) -> None:
+    """Fill the outputs by the only implementation."""
+    operands, results = (tuple(map(operand_of, arrays)) for arrays in (ins, outs))
+    plan = ways[0].plan(operands, {**params, "apart": apart})
     with np.errstate(all="ignore"):  # without a compiler, numbers beyond the edges of a tile warn
-        attention._run([q, k, v, *rest], [o, lse], **params)
-        attention._run_grad([g, q, k, v, o, lse, *rest], grads, **params)
+        launching.Runner(plan, operands, results)(ins, outs)
+
+
+def _both(q: Any, k: Any, v: Any, g: Any, rest: list, params: dict, apart: int = 0) -> list:
+    """o, lse, dq, dk, dv."""
+    o, lse, *grads = (np.full(s, np.nan, q.dtype) for s in (g.shape, q.shape[:-1], q.shape, k.shape, v.shape))
+    _launch(launch.attention, [q, k, v, *rest], [o, lse], params, apart)
+    _launch(launch.attention_grad, [g, q, k, v, o, lse, *rest], grads, params, apart)
     return [o, lse, *grads]
+
+
+def _run(row: tuple, dtype: str) -> list:
+    arrays, rest, params = _inputs(row, dtype)
+    return _both(*arrays, rest, params)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=str)
@@ -80,19 +93,19 @@ def test_like_whole_scores(row: tuple, dtype: str, tolerance: float) -> None:
 @pytest.mark.parametrize("row", ROWS[1:], ids=str)
 @pytest.mark.parametrize("split", [False, True])
 def test_the_same_bits_for_one_and_two_threads(row: tuple, split: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attention, "WORTH_SPLITTING", 0 if split else 1 << 40)
+    monkeypatch.setattr(launch, "WORTH_SPLITTING", 0 if split else 1 << 40)
     found = []
     for count in (1, 2):
-        monkeypatch.setattr(threads, "workers", lambda work, count=count: count)
+        monkeypatch.setattr(launching, "workers", lambda work, count=count: count)
         found.append([a.tobytes() for a in _run(row, "float32")])
     assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("row", ROWS[:5], ids=str)
 def test_keys_split_among_chunks(row: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attention, "WORTH_SPLITTING", 1 << 40)
+    monkeypatch.setattr(launch, "WORTH_SPLITTING", 1 << 40)
     whole = _run(row, "float64")
-    monkeypatch.setattr(attention, "WORTH_SPLITTING", 0)
+    monkeypatch.setattr(launch, "WORTH_SPLITTING", 0)
     for mine, one in zip(_run(row, "float64"), whole, strict=True):
         np.testing.assert_allclose(mine, one, rtol=1e-12, atol=1e-12)
 
@@ -101,8 +114,7 @@ def test_infinite_and_missing_numbers_propagate() -> None:
     (q, k, v, _), _, params = _inputs(ROWS[0], "float32")
     q[0, 1, 0], v[1, 2, 3] = np.nan, np.inf
     o, lse = np.empty((2, 5, 4), np.float32), np.empty((2, 5), np.float32)
-    with np.errstate(all="ignore"):
-        attention._run([q, k, v], [o, lse], **params)
+    _launch(launch.attention, [q, k, v], [o, lse], params)
     assert np.isnan(o[0, 1]).all() and np.isfinite(np.delete(o[0], 1, 0)).all()
     assert np.isposinf(o[1, :, 3]).all() and np.isfinite(o[1, :, :3]).all()
 
@@ -111,7 +123,23 @@ def test_no_keys_and_no_queries() -> None:
     for shapes in (((1, 3, 2), (1, 0, 2)), ((1, 0, 2), (1, 3, 2)), ((0, 3, 2), (0, 3, 2))):
         q, k = (np.ones(s, np.float32) for s in shapes)
         params = {"masked": False, "causal": False, "scale": 1.0, "dropout": 0.0}
-        o, lse, grads = np.full(q.shape, np.nan, np.float32), np.empty(q.shape[:2], np.float32), [q + 1, k + 1, k + 1]
-        attention._run([q, k, k], [o, lse], **params)
-        attention._run_grad([q, q, k, k, o, lse], grads, **params)
+        o, lse, *grads = _both(q, k, k, q, [], params)
         assert not o.any() and not any(g.any() for g in grads)
+        assert np.isposinf(lse).all()
+
+
+@pytest.mark.parametrize("shape", [None, (3, 1, 1, 7), (2, 5, 7), (5, 1)], ids=str)
+@pytest.mark.parametrize("split", [False, True])
+def test_examples_that_draw_alone(shape: tuple | None, split: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All in one launch give what each gives by itself: the same weights are dropped, the same bits come out."""
+    monkeypatch.setattr(launch, "WORTH_SPLITTING", 0 if split else 1 << 40)
+    rng = np.random.default_rng(0)
+    arrays = [rng.normal(size=s).astype(np.float32) for s in ((3, 2, 5, 4), (3, 1, 7, 4), (3, 1, 7, 3), (3, 2, 5, 3))]
+    mask = [] if shape is None else [rng.normal(size=shape).astype(np.float32)]
+    keys = rng.integers(0, 1 << 30, (3, 2), np.uint32)
+    params = {"masked": shape is not None, "causal": False, "scale": 0.7, "dropout": 0.4}
+    whole = _both(*arrays, [*mask, keys], params, 1)
+    for i in range(3):
+        own = [m[i] if m.ndim == 4 else m for m in mask]
+        alone = _both(*[a[i] for a in arrays], [*own, keys[i]], params)
+        assert [a[i].tobytes() for a in whole] == [a.tobytes() for a in alone]

@@ -134,7 +134,7 @@ def _scores(head, first, n, start, keys, mask, origins, key, lse, part, shape, p
             keep = shift(part, places[T])
             for i in range(n * columns):
                 keep[i] = pick(keep[i], 1.0, 1.0)
-            drop(keep, columns, 1, head * shape[2] + first, start + j, n, wide, shape[9], key, chance)
+            drop(keep, columns, 1, head, first, start + j, n, wide, shape, key, chance)
             _dropped_weights(s, ds, keep, n, ahead, shape[6] != 0, against, delta)
         else:
             _weights(s, ds, n, ahead, shape[6] != 0, against, delta)
@@ -176,8 +176,8 @@ def _write(sums, out, n, e, factor):
 
 @device_function
 def _backward_chunk(chunk, worker, q, k, v, mask, origins, key, o, lse, g, dq, dk, dv, scratch, places, shape, chance):
-    group, queries, keys, e, d, splits, span = shape[1], shape[2], shape[3], shape[4], shape[5], shape[10], shape[11]
-    part, place, begin = pointer(scratch, worker * scratch.shape[1]), chunk // splits, chunk % splits * span
+    group, queries, keys, e, d, splits, span = shape[1], shape[2], shape[3], shape[4], shape[5], shape[11], shape[12]
+    part, place, begin = pointer(scratch, worker * places[DELTA + 1]), chunk // splits, chunk % splits * span
     end = min(keys, begin + span)
     own = chunk % splits * (shape[0] * queries * e)  # this split's share of dq
     _clear(shift(part, places[DK]), places[DELTA] - places[DK])
@@ -212,9 +212,9 @@ def _sum_chunk(chunk, worker, parts, dq, splits, size):
     touches={
         **REACHED,
         "g": lambda shape: int(shape[0] * shape[2] * shape[5]),
-        "parts": lambda shape: int(shape[10] * shape[0] * shape[2] * shape[4]),
+        "parts": lambda shape: int(shape[11] * shape[0] * shape[2] * shape[4]),
         "scratch": lambda q, shape, threads: (
-            threads * int(backward_scratch(int(shape[2]), int(shape[4]), int(shape[5]), int(shape[11]), q.itemsize)[-1])
+            threads * int(backward_scratch(int(shape[2]), int(shape[4]), int(shape[5]), int(shape[12]), q.itemsize)[-1])
         ),
         "places": lambda: DELTA + 2,
         "dq": lambda shape: int(shape[0] * shape[2] * shape[4]),
@@ -226,8 +226,8 @@ def attention_backward(
     q, k, v, mask, origins, key, o, lse, g, parts, scratch, places, dq, dk, dv, shape, chance, threads
 ):
     """dq, dk, dv. ``parts``: a dq for each split of the keys, dq itself where there is only one."""
-    chunks = shape[0] // shape[1] * shape[10]
+    chunks = shape[0] // shape[1] * shape[11]
     args = (q, k, v, mask, origins, key, o, lse, g, parts, dk, dv, scratch, places, shape, chance)
     parallel_for(_backward_chunk, chunks, threads, args)
-    if shape[10] > 1:
-        parallel_for(_sum_chunk, shape[0], threads, (parts, dq, shape[10], dq.size // shape[0]))
+    if shape[11] > 1:
+        parallel_for(_sum_chunk, shape[0], threads, (parts, dq, shape[11], dq.size // shape[0]))

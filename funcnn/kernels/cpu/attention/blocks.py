@@ -100,16 +100,20 @@ def add_mask(mask, query_step, key_step, s, across, along, queries, keys):
 
 
 @device_function
-def drop(s, query_step, key_step, row, first_key, queries, keys, counters, key, chance):
-    """s times 0 or the factor: word k % 4 of counter ``row * counters + k / 4``, row among all scores, decides on key k.
+def drop(s, query_step, key_step, head, first, first_key, queries, keys, shape, key, chance):
+    """s times 0 or the factor: word k % 4 of counter ``row * counters + k / 4`` decides on key k of a row of scores.
 
-    chance: the probability of dropping, and the factor of what is kept.
+    Rows are counted from the first of the example, which draws alone, from a key of its own. chance: the probability of
+    dropping, and the factor of what is kept.
     """
     limit, kept, none = np.float32(chance[0]), chance[1], pick(chance[1], 0.0, 0.0)
+    counters, row, word = shape[9], head % shape[10] * shape[2] + first, head // shape[10] * 2
     for q in range(queries):
         counter = (row + q) * counters + first_key // 4
         for k in range(0, keys, 4):
-            words = philox_block(np.uint64(key[0]), np.uint64(key[1]), np.uint64(counter + k // 4), np.uint64(0))
+            words = philox_block(
+                np.uint64(key[word]), np.uint64(key[word + 1]), np.uint64(counter + k // 4), np.uint64(0)
+            )
             line = shift(s, q * query_step + k * key_step)
             for i in range(min(4, keys - k)):
                 u = np.float32(words[i] >> np.uint64(8)) * np.float32(2.0**-24)
@@ -129,7 +133,7 @@ REACHED = {
     "v": lambda shape: int(shape[0] // shape[1] * shape[3] * shape[5]),
     "mask": mask_end,
     "origins": lambda shape: int(shape[0]),
-    "key": lambda shape: 2 if shape[9] else 0,
+    "key": lambda shape: int(shape[0] // shape[10]) * 2 if shape[9] else 0,
     "o": lambda shape: int(shape[0] * shape[2] * shape[5]),
     "lse": lambda shape: int(shape[0] * shape[2]),
 }

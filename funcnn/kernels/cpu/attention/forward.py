@@ -9,9 +9,9 @@ are packed once before, ``factor * Q`` by each chunk. Per score 2 e + 2 d flops 
 their packed copy and the output.
 
 ``shape``: query heads, group, queries, keys, e, d, causal, the mask's strides for queries and keys (0: broadcast), random
-counters in a row of scores (0: no dropout). ``mask``, unless empty, is added to the scores; ``origins`` is where each head's
+counters in a row of scores (0: no dropout), query heads of an example that draws alone. ``mask``, unless empty, is added to the scores; ``origins`` is where each head's
 begins. ``chance``: the probability of dropping a weight, the factor for those kept, the factor of the scores.
-All arrays but ``scratch``, which has a row for each worker, are flat. ``lse``: log(sum(exp(scores))), infinite for a query
+All arrays are flat. ``lse``: log(sum(exp(scores))), infinite for a query
 without keys.
 """
 
@@ -121,11 +121,11 @@ def _write(o, out, n, d, base, total, lse):
 @device_function
 def _forward_chunk(chunk, worker, q, packed, mask, origins, key, o, lse, scratch, shape, chance):
     queries, keys, e, d = shape[2], shape[3], shape[4], shape[5]
-    qt = pointer(scratch, worker * scratch.shape[1])
-    rows, columns = tile_rows(qt), tile_columns(qt)
+    rows, columns = tile_rows(q), tile_columns(q)
     panels = (queries + columns - 1) // columns
     head, first = chunk // panels, chunk % panels * columns
     count, deep = min(columns, queries - first), (d + rows - 1) // rows * rows
+    qt = pointer(scratch, worker * ((e + KEYS + deep + 4) * columns))
     kp = pointer(packed, head // shape[1] * (packed.size // (shape[0] // shape[1])))
     vp = shift(kp, (keys + rows - 1) // rows * rows * e)
     s = shift(qt, e * columns)
@@ -140,7 +140,7 @@ def _forward_chunk(chunk, worker, q, packed, mask, origins, key, o, lse, scratch
         _scores(kp, qt, s, start, n, first, count, mask, origins[head], shape)
         _softmax_block(s, n, top, base, total, factor)
         if shape[9]:
-            drop(s, 1, columns, head * queries + first, start, count, n, shape[9], key, chance)
+            drop(s, 1, columns, head, first, start, count, n, shape, key, chance)
         if start:
             for i in range(d):
                 row = shift(sums, i * columns)
