@@ -20,7 +20,8 @@ from functools import partial, update_wrapper
 from types import FunctionType
 from typing import Any, ClassVar
 
-from funcnn.kernels.cpu.build import inspection, parts
+from funcnn.kernels.cpu import build
+from funcnn.kernels.cpu.build import parts
 from funcnn.kernels.cpu.threads import number as threads
 from funcnn.kernels.cpu.build.cache import KernelCache, cache_directory
 from funcnn.kernels.cpu.build.facts import CHECK, NO_FACTS, Facts
@@ -99,7 +100,7 @@ class Kernel:
 
         Raises ``RuntimeError`` where it was not called yet, or runs as plain Python.
         """
-        return inspection.inspect(self)
+        return build.inspection.inspect(self)
 
 
 class ParallelKernel(Kernel):
