@@ -44,7 +44,7 @@ SWEPT = {
     },
     "copy": {"kernels.cpu.movement.launch": ("LARGE",), "kernels.cpu.movement.permute": ("BLOCK",), "kernels.cpu.indexing.launch": ("CHUNK", "RANGE")},
     "scan": {"ops.reduce.scan": ("LARGE",), "kernels.cpu.reduce.scan": ("CHUNK",)},
-    "sort": {"ops.indexing.sort": ("FEW", "LARGE"), "kernels.cpu.reduce.topk": ("CHUNK",)},
+    "sort": {"kernels.cpu.reduce.sorting": ("FEW", "LARGE"), "kernels.cpu.reduce.topk": ("CHUNK",)},
     "random": {
         "ops.random.keys": ("FEW",), "kernels.cpu.random.launch": ("MANY",), "kernels.cpu.random.draw": ("SPAN", "CHUNK"),
     },
@@ -61,8 +61,8 @@ OTHERS = {  # families with sweeps of their own, in tests of their kernels
     "kernels.cpu.recurrent.tasks", "kernels.cpu.recurrent.weights",
     "kernels.cpu.sampling.fold", "kernels.cpu.sampling.grid_sample", "kernels.cpu.sampling.grid_taps",
     "kernels.cpu.sampling.interpolate", "kernels.cpu.vector.lanes", "kernels.cpu.vector.table_taps",
-    "kernels.cpu.vector.tiles", "ops.conv.conv", "ops.conv.fold", "ops.sampling.grid_sample", "ops.sampling.interpolate",
-    "ops.sampling.interpolate_bytes", "ops.norm.lrn", "ops.recurrent.primitives", "ops.recurrent.weights",
+    "kernels.cpu.vector.tiles", "ops.conv.conv", "kernels.cpu.sampling.columns", "ops.sampling.grid_sample", "ops.sampling.interpolate",
+    "ops.sampling.interpolate_bytes", "kernels.cpu.norm.lrn_launch", "ops.recurrent.primitives", "ops.recurrent.weights",
 }  # fmt: skip
 NO_SIZES = {  # what is no size of an operation
     ("kernels.cpu.elementwise.activation", "SATURATED"), ("ops.elementwise.activation", "SATURATED"),

@@ -4,63 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from funcnn.core.aval import Aval
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
-from funcnn.kernels.cpu.sampling import fold as kernels
-from funcnn.kernels.cpu.threads import number as threads
+from funcnn.kernels.cpu.sampling import columns as launch
 from funcnn.ops.base.batching import fold as merge
 from funcnn.ops.base.batching import unfold_batch
 from funcnn.ops.base.promote import operand
 from funcnn.ops.conv.conv import per_dim
 from funcnn.ops.movement.views import reshape
 
-COPY_NS = 0.08  # a byte of columns
-CHUNK = 1 << 17  # bytes of columns that a chunk writes or reads
-
-
-def windows(space: tuple, size: tuple, stride: tuple, padding: tuple, dilation: tuple) -> tuple[int, ...]:
-    """How many windows fit along each dimension; below 1 where none does."""
-    return tuple(
-        (s + 2 * p - d * (k - 1) - 1) // t + 1
-        for s, k, t, p, d in zip(space, size, stride, padding, dilation, strict=True)
-    )
-
-
-def _arguments(images: np.ndarray, columns: np.ndarray, rows: int, where: dict) -> tuple:
-    """What both kernels take after their arrays. rows: over how many of a plane the chunks are cut."""
-    space, planes = images.shape[2:], images.shape[0] * images.shape[1]
-    run = max(1, CHUNK * rows * planes // columns.nbytes)
-    names = ("size", "stride", "padding", "dilation")
-    order = tuple(where[name] for name in names)
-    return (*space, *windows(space, *order)), *order, run, threads.workers(COPY_NS * columns.nbytes)
-
-
-def _unfold(ins: list, outs: list, **where: Any) -> None:
-    x, columns = np.ascontiguousarray(ins[0]), outs[0]
-    if columns.size:
-        rows = windows(x.shape[2:], **where)[0]
-        kernels.unfold(x.reshape(-1), columns.reshape(-1), *_arguments(x, columns, rows, where))
-
-
-def _fold(ins: list, outs: list, space: tuple, **where: Any) -> None:
-    columns, y = np.ascontiguousarray(ins[0]), outs[0]
-    if columns.size:
-        kernels.fold(columns.reshape(-1), y.reshape(-1), *_arguments(y, columns, y.shape[2], where))
-
 
 def _unfold_shape(x: Any, size: tuple, **where: Any) -> tuple:
-    p, q = windows(tuple(x.shape[2:]), size, **where)
+    p, q = launch.windows(tuple(x.shape[2:]), size, **where)
     return (Aval((x.shape[0], x.shape[1] * size[0] * size[1], p * q), x.dtype),)
 
 
 unfold_p = Primitive(
     "im2col",
     _unfold_shape,
-    cpu=_unfold,
+    cpu=launch.unfold,
     vjp=lambda g, ins, out, **where: (fold_p(g, space=tuple(ins[0]._v.shape[2:]), **where),),
     batch=lambda n, ins, batched, **where: unfold_batch(unfold_p(merge(ins[0]), **where), n),
     keeps="",
@@ -70,7 +34,7 @@ fold_p = Primitive(
     shape=lambda columns, space, size, **where: (
         Aval((columns.shape[0], columns.shape[1] // (size[0] * size[1]), *space), columns.dtype),
     ),
-    cpu=_fold,
+    cpu=launch.fold,
     vjp=lambda g, ins, out, space, **where: (unfold_p(g, **where),),
     batch=lambda n, ins, batched, **where: unfold_batch(fold_p(merge(ins[0]), **where), n),
     keeps="",
@@ -103,7 +67,7 @@ def unfold(input: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, st
     x, single = _prepared("unfold", input, 4, "(N, C, H, W) or (C, H, W)")
     where = _where("unfold", kernel_size, dilation, padding, stride)
     space = tuple(x._v.shape[2:])
-    if min(windows(space, **where)) < 1:
+    if min(launch.windows(space, **where)) < 1:
         raise ShapeError(
             f"unfold: kernel {where['size']} with dilation {where['dilation']} is larger than the input {space} "
             f"padded by {where['padding']}"
@@ -120,7 +84,7 @@ def fold(
     where = _where("fold", kernel_size, dilation, padding, stride)
     space = per_dim("fold", "output_size", output_size, 2)
     rows, count = x._v.shape[1:]
-    fit = windows(space, **where)
+    fit = launch.windows(space, **where)
     each = where["size"][0] * where["size"][1]
     if rows % each:
         raise ShapeError(

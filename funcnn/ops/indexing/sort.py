@@ -5,18 +5,12 @@ from __future__ import annotations
 from operator import index
 from typing import Any
 
-import numpy as np
-
 from funcnn.core import dtypes
 from funcnn.core.aval import Aval
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
-from funcnn.kernels.cpu.memory import fresh
-from funcnn.kernels.cpu.reduce.launch import flat
-from funcnn.kernels.cpu.reduce.topk import top_rows
-from funcnn.kernels.cpu.threads.number import workers
-from funcnn.kernels.implementation import NUMPY, UNPLANNED, host
+from funcnn.kernels.cpu.reduce import sorting
 from funcnn.ops.base.dims import normalize_dim
 from funcnn.ops.base.promote import to_tensor
 from funcnn.ops.base.reduction import ValuesIndices, dropped
@@ -24,22 +18,10 @@ from funcnn.ops.indexing.along import gather
 from funcnn.ops.movement.views import clone, reshape, slice_dim
 from funcnn.ops.tensor.creation import zeros
 
-FEW = 64  # the first of a row that are kept in order by insertion
-LARGE = 1 << 12  # numbers; below, NumPy's sort costs less
-
-
-def _argsort(ins: list, outs: list, dim: int, descending: bool) -> None:
-    x = ins[0]
-    if descending:
-        x = np.flip(x, dim)
-    order = np.argsort(x, axis=dim, kind="stable")
-    outs[0][...] = np.flip(x.shape[dim] - 1 - order, dim) if descending else order
-
-
 argsort_p = Primitive(
     "argsort",
     shape=lambda x, dim, descending: (Aval(tuple(x.shape), dtypes.int64),),
-    cpu=_argsort,
+    cpu=sorting.argsort,
     batch=lambda n, ins, batched, dim, descending: argsort_p(ins[0], dim=dim + 1, descending=descending),
 )
 
@@ -58,28 +40,10 @@ def sort(input: Any, dim: int = -1, descending: bool = False, stable: bool = Tru
     return ValuesIndices(clone(x) if x.ndim == 0 else gather(x, dim, order), order)
 
 
-def _sorted_top(ins: list, outs: list, dim: int, k: int, largest: bool) -> None:
-    order = fresh(ins[0].shape, np.int64)
-    _argsort(ins, [order], dim, largest)
-    np.copyto(outs[0], order[(slice(None),) * dim + (slice(k),)])
-
-
-def _inserted_top(ins: list, outs: list, dim: int, k: int, largest: bool) -> None:
-    x = np.moveaxis(ins[0], dim, -1)
-    best = fresh((*x.shape[:-1], k), np.int64)
-    top_rows(flat(x), best.reshape(-1), x.shape[-1], k, largest, workers(x.size * 1.0))
-    np.copyto(outs[0], np.moveaxis(best, -1, dim))
-
-
-def _inserts(ins: Any, dim: int, k: int, largest: bool) -> bool:
-    x = ins[0]
-    return 0 < k <= min(FEW, x.shape[dim] // 4) and x.size >= LARGE and x.dtype.char in "fd"
-
-
 topk_p = Primitive(
     "topk",
     shape=lambda x, dim, k, largest: (Aval((*x.shape[:dim], k, *x.shape[dim + 1 :]), dtypes.int64),),
-    cpu=(host("kernel", _inserted_top, UNPLANNED, _inserts), host("numpy", _sorted_top, NUMPY)),
+    cpu=sorting.TOP,
     batch=lambda n, ins, batched, dim, k, largest: topk_p(ins[0], dim=dim + 1, k=k, largest=largest),
     keeps="",
 )

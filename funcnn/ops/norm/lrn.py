@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from funcnn.core.aval import Aval
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
-from funcnn.kernels.cpu.memory import empty
-from funcnn.kernels.cpu.norm import lrn as kernels
-from funcnn.kernels.cpu.threads import number as threads
+from funcnn.kernels.cpu.norm import lrn_launch as launch
 from funcnn.ops.base.batching import all_batched, fold, unfold_batch
 from funcnn.ops.base.dims import numel
 from funcnn.ops.base.promote import operand
@@ -20,28 +16,6 @@ from funcnn.ops.elementwise.math import pow
 from funcnn.ops.movement.pad import pad
 from funcnn.ops.movement.views import narrow, reshape
 from funcnn.ops.norm.primitives import checked
-
-COLUMNS = 1 << 15  # numbers in a block of all channels
-FORWARD_NS, BACKWARD_NS = 3.0, 5.0  # nanoseconds a number on one thread
-
-
-def _width(x: np.ndarray) -> int:
-    return max(16, min(x.shape[2], 1024, COLUMNS // max(x.shape[1], 1)))
-
-
-def _run(ins: list, outs: list, size: int, alpha: float, beta: float, k: float) -> None:
-    x = np.ascontiguousarray(ins[0])
-    if x.size:
-        work = threads.workers(FORWARD_NS * x.size)
-        kernels.local_response(x, outs[0], outs[1], size, alpha, beta, k, _width(x), work)
-
-
-def _grad_run(ins: list, outs: list, size: int, alpha: float, beta: float, k: float) -> None:
-    dy, x, base = (np.ascontiguousarray(a) for a in ins)
-    if x.size:
-        work, width = threads.workers(BACKWARD_NS * x.size), _width(x)
-        scratch = empty((work * (x.shape[1] + 1) * width,), x.dtype)
-        kernels.local_response_grad(dy, x, base, outs[0], scratch, size, alpha, beta, width, work)
 
 
 def _shape(x: Any, **params: Any) -> tuple:
@@ -92,13 +66,13 @@ def _grad_vjp(u: Tensor, ins: list, o: Tensor, size: int, alpha: float, beta: fl
 
 
 lrn_p = Primitive(
-    "local_response_norm", _shape, _run, vjp=_vjp, keeps="io", multiple=True,
+    "local_response_norm", _shape, launch.local_response, vjp=_vjp, keeps="io", multiple=True,
     batch=lambda n, ins, batched, **params: [unfold_batch(out, n) for out in lrn_p(fold(ins[0]), **params)],
 )  # fmt: skip
 lrn_grad_p = Primitive(
     "local_response_norm_grad",
     lambda dy, x, base, **params: (Aval(tuple(x.shape), x.dtype),),
-    _grad_run,
+    launch.local_response_grad,
     vjp=_grad_vjp,
     batch=lambda n, ins, batched, **params: unfold_batch(
         lrn_grad_p(*[fold(t) for t in all_batched(n, ins, batched)], **params), n

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from funcnn.core import dtypes
 from funcnn.core.aval import Aval
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
-from funcnn.kernels.cpu.memory import fresh
-from funcnn.kernels.cpu.softmax import launch as softmax_cpu
+from funcnn.kernels.cpu.softmax import sums
 from funcnn.ops.base.batching import all_batched
 from funcnn.ops.base.dims import count_over, normalize_dims
 from funcnn.ops.base.promote import floating
@@ -26,29 +23,8 @@ def _shape(x: Any, dim: int) -> tuple:
     return (Aval((*x.shape[:dim], *x.shape[dim + 1 :]), x.dtype),)
 
 
-def _run(ins: list, outs: list, dim: int) -> None:
-    x, out = softmax_cpu.rows(ins[0], dim), outs[0]
-    if not x.size:
-        out.fill(-np.inf)
-        return
-    top, rest = (fresh((x.shape[0], x.shape[2]), x.dtype) for _ in range(2))
-    softmax_cpu.log_sums(x, top, rest)
-    np.add(top, rest, out=rest, where=~np.isinf(top))
-    np.copyto(rest, top, where=np.isinf(top))  # infinity less infinity is NaN there
-    np.copyto(out, rest.reshape(out.shape))
-
-
 def _vjp(g: Tensor, ins: list, y: Tensor, dim: int) -> tuple:
     return (logsumexp_grad_p(g, ins[0], y, dim=dim),)
-
-
-def _grad_run(ins: list, outs: list, dim: int) -> None:
-    if not outs[0].size:
-        return
-    x, dx = softmax_cpu.rows(ins[1], dim), softmax_cpu.rows(outs[0], dim)
-    shape = x.shape[0], x.shape[2]
-    scale, top = (np.ascontiguousarray(ins[k]).reshape(shape) for k in (0, 2))
-    softmax_cpu.exponentials(x, top, np.zeros(shape, x.dtype), scale, dx)
 
 
 def _grad_vjp(u: Tensor, ins: list, o: Tensor, dim: int) -> tuple:
@@ -63,11 +39,11 @@ def _grad_vjp(u: Tensor, ins: list, o: Tensor, dim: int) -> tuple:
 
 
 logsumexp_p = Primitive(
-    "logsumexp", _shape, _run, vjp=_vjp, keeps="io",
+    "logsumexp", _shape, sums.logsumexp, vjp=_vjp, keeps="io",
     batch=lambda n, ins, batched, dim: logsumexp_p(ins[0], dim=dim + 1),
 )  # fmt: skip
 logsumexp_grad_p = Primitive(
-    "logsumexp_grad", lambda g, x, y, dim: (Aval(tuple(x.shape), x.dtype),), _grad_run, vjp=_grad_vjp,
+    "logsumexp_grad", lambda g, x, y, dim: (Aval(tuple(x.shape), x.dtype),), sums.logsumexp_grad, vjp=_grad_vjp,
     batch=lambda n, ins, batched, dim: logsumexp_grad_p(*all_batched(n, ins, batched), dim=dim + 1),
 )  # fmt: skip
 

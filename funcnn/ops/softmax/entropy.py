@@ -18,9 +18,7 @@ from funcnn.core.aval import Aval
 from funcnn.core.errors import DTypeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
-from funcnn.kernels.cpu.memory import fresh
-from funcnn.kernels.cpu.softmax import launch as softmax_cpu
-from funcnn.kernels.cpu.softmax.entropy import cross_entropy_pick
+from funcnn.kernels.cpu.softmax import sums
 from funcnn.ops.base.batching import all_batched, fold, unfold_batch
 from funcnn.ops.base.structure import cast
 from funcnn.ops.elementwise.arithmetic import add, mul, neg, sub, true_divide
@@ -50,20 +48,6 @@ def _shape(x: Any, target: Any, ignore_index: int, reduction: str) -> tuple:
     return (row if reduction == "none" else Aval((), x.dtype)), row, row
 
 
-def _run(ins: list, outs: list, ignore_index: int, reduction: str) -> None:
-    x, target = (np.ascontiguousarray(a) for a in ins)
-    out, top, rest = outs
-    loss = out if reduction == "none" else fresh(target.shape, x.dtype)
-    if x.size:
-        softmax_cpu.log_sums(x, top, rest)
-        cross_entropy_pick(x, target, top, rest, loss, ignore_index)
-    else:
-        loss.fill(0)
-    if reduction != "none":
-        total = np.sum(loss, dtype=np.float64)
-        out[...] = total / np.count_nonzero(target != ignore_index) if reduction == "mean" else total
-
-
 def _vjp(g: list, ins: list, outs: list, ignore_index: int, reduction: str) -> tuple:
     x, target = ins
     _, top, rest = outs
@@ -88,13 +72,6 @@ def _counted(target: Tensor, ignore_index: int, dtype: Any) -> Tensor:
 
 
 # ---- the gradient -------------------------------------------------------------------------------------------------------
-def _grad_run(ins: list, outs: list, ignore_index: int, reduction: str) -> None:
-    x, target, dloss, top, rest = (np.ascontiguousarray(a) for a in ins)
-    if reduction == "mean":
-        dloss = dloss / np.count_nonzero(target != ignore_index)
-    scale = dloss if reduction == "none" else np.full(target.shape, dloss, x.dtype)
-    if x.size:
-        softmax_cpu.exponentials(x, top, rest, scale, outs[0], target, ignore_index)
 
 
 def _grad_vjp(u: Tensor, ins: list, o: Tensor, ignore_index: int, reduction: str) -> tuple:
@@ -148,13 +125,13 @@ def _grad_batch(n: int, ins: list, batched: list, ignore_index: int, reduction: 
 
 
 entropy_p = Primitive(
-    "cross_entropy", _shape, _run, vjp=_vjp, batch=_batch, keeps="io", multiple=True,
+    "cross_entropy", _shape, sums.cross_entropy, vjp=_vjp, batch=_batch, keeps="io", multiple=True,
     check=lambda ins, ignore_index, reduction: in_classes("cross_entropy", ins[1], ins[0].shape[1], ignore_index),
 )  # fmt: skip
 entropy_grad_p = Primitive(
     "cross_entropy_grad",
     shape=lambda x, target, dloss, top, rest, **params: (Aval(tuple(x.shape), x.dtype),),
-    cpu=_grad_run,
+    cpu=sums.cross_entropy_grad,
     vjp=_grad_vjp,
     batch=_grad_batch,
 )
