@@ -2,127 +2,268 @@
 
 from __future__ import annotations
 
-from typing import Any
+from math import prod
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from funcnn.kernels.cpu.elementwise.loops import repeat_number
 from funcnn.kernels.cpu.matmul.epilogue import ACTIVATIONS, LANES, NOTHING, ROWS
-from funcnn.kernels.cpu.matmul.product import multiply
-from funcnn.kernels.cpu.memory import empty
-from funcnn.kernels.cpu.threads import number as threads
+from funcnn.kernels.cpu.matmul.product import multiply, work_size
 from funcnn.kernels.cpu.vector.tiles import strided_shape
+from funcnn.kernels.implementation import ANY, CONTIGUOUS, Implementation, Operand, host
+from funcnn.kernels.launch import (
+    INPUT,
+    OUTPUT,
+    SCRATCH,
+    Access,
+    Array,
+    Cost,
+    Launch,
+    LaunchPlan,
+    Output,
+    Scratch,
+    Workers,
+)  # fmt: skip
 
 WORTHWHILE = (
     1 << 18
 )  # multiply-adds from which our kernel runs: there NumPy's BLAS begins to use, and spin, threads of its own
 FLOP_NS = 0.01  # nanoseconds a flop on one core
-NO_FINISH = (0, False, False, 0)
+NARROW = 8  # rows, columns and terms of a sum below which the kernel's tiles are mostly empty
+REAL = "fd"  # dtypes that the kernel computes in
+BLAS = "NumPy's BLAS, which costs less for small products; what is no float has no kernel"
+RESULT = Array(OUTPUT, 0)
+
+
+# ---- one product ------------------------------------------------------------------------------------------------------
+class Matrix(NamedTuple):
+    """A factor: its memory, rows and columns, and how many elements on its next row and its next column lie."""
+
+    array: Array
+    shape: tuple[int, int]
+    strides: tuple[int, int]
+
+    @property
+    def turned(self) -> Matrix:
+        """The transpose."""
+        return Matrix(self.array, self.shape[::-1], self.strides[::-1])
+
+    def packing(self, wide: int) -> float:
+        """What packing it costs in moved numbers, with the work on columns that are not there."""
+        count, lanes = self.shape
+        waste = -(-lanes // wide) * wide / lanes - 1
+        return (1 if self.strides[1] == 1 else 3) * count * lanes + waste * lanes * count * 4
+
+    def reading(self) -> float:
+        """What packing it costs as the left factor: nothing where its rows are contiguous."""
+        return 0 if self.strides[1] == 1 else 2 * prod(self.shape)
+
+
+class Epilogue(NamedTuple):
+    """What is done to the product before it is written: ``activation(product * scale + shift + residual)``.
+
+    extra: a shift for each column, then, if ``scaled``, the scales. residual: it lies as the result does. activation: one of
+    ``ACTIVATIONS``.
+    """
+
+    extra: Array | None = None
+    scaled: bool = False
+    residual: Array | None = None
+    activation: str | None = None
 
 
 def product(
-    a: np.ndarray, b: np.ndarray, out: np.ndarray, bias: np.ndarray | None = None, scale: np.ndarray | None = None,
-    residual: np.ndarray | None = None, activation: str | None = None,
-) -> None:  # fmt: skip
-    """out (m, n) = activation(a (m, k) @ b (k, n) * scale (n,) + bias (n,) + residual (m, n)).
+    a: Matrix, b: Matrix, out: Array, dtype: np.dtype, scratch: list[Scratch], epilogue: Epilogue = Epilogue(),
+    times: int = 1,
+) -> Launch:  # fmt: skip
+    """The launch of out (m, n) = epilogue(a (m, k) @ b (k, n)), one stride of each factor 1, and in ``scratch`` their memory.
 
-    a and b with any strides, out and residual contiguous; scale needs a bias. activation: one of ``ACTIVATIONS``.
+    Which of the two is packed into panels, whole, is what costs less.
     """
-    m, k, n = *a.shape, b.shape[1]
-    if m * k * n < WORTHWHILE or min(m, n, k) < 8 or out.dtype.char not in "fd" or not (_simple(a) and _simple(b)):
-        np.matmul(a, b, out=out)
-        _finish(out, bias, scale, residual, activation)
-        return
-    wide = strided_shape(out.itemsize)[1]
-    plain = _packing(b, n, wide, k) + (0 if _by_rows(a) else 2 * a.size)
-    turned = _packing(a.T, m, wide, k) + (0 if _by_rows(b.T) else 2 * b.size)
-    if plain <= turned:
-        _multiply(a, b, out, (n, 1), LANES, bias, scale, residual, activation)
-    else:
-        _multiply(b.T, a.T, out, (1, n), ROWS, bias, scale, residual, activation)
+    n, wide = b.shape[1], strided_shape(dtype.itemsize)[1]
+    if b.packing(wide) + a.reading() <= a.turned.packing(wide) + b.turned.reading():
+        return _launch(a, b, out, (n, 1), LANES, dtype, scratch, epilogue, times)
+    return _launch(b.turned, a.turned, out, (1, n), ROWS, dtype, scratch, epilogue, times)
 
 
-def _finish(out: np.ndarray, bias: Any, scale: Any, residual: Any, activation: str | None) -> None:
-    if scale is not None:
-        out *= scale
-    for more in (bias, residual):
-        if more is not None:
-            out += more
-    if activation == "relu":
-        np.maximum(out, 0, out=out)
-    elif activation is not None:
-        np.tanh(out if activation == "tanh" else out / 2, out=out)
-        if activation == "sigmoid":
-            np.multiply(out + 1, 0.5, out=out)
-
-
-def _simple(x: np.ndarray) -> bool:
-    """Contiguous, as it is or transposed."""
-    return x.flags.c_contiguous or x.flags.f_contiguous
-
-
-def _by_rows(x: np.ndarray) -> bool:
-    return x.strides[1] == x.itemsize
-
-
-def _packing(b: np.ndarray, lanes: int, wide: int, count: int) -> float:
-    """What packing b (count, lanes) costs in moved numbers, with the work on lanes that are not there."""
-    waste = -(-lanes // wide) * wide / lanes - 1
-    return (1 if b.strides[1] == b.itemsize else 3) * b.size + waste * lanes * count * 4
-
-
-def _flat(x: np.ndarray) -> np.ndarray:
-    return (x if x.flags.c_contiguous else x.T).reshape(-1)
-
-
-def _strides(x: np.ndarray) -> tuple[int, int]:
-    return x.strides[0] // x.itemsize, x.strides[1] // x.itemsize
-
-
-def _multiply(
-    a: Any, b: Any, out: np.ndarray, lie: tuple, each: int, bias: Any, scale: Any, residual: Any, activation: Any
-) -> None:
+def _launch(
+    a: Matrix, b: Matrix, out: Array, lie: tuple[int, int], each: int, dtype: np.dtype, scratch: list[Scratch],
+    epilogue: Epilogue, times: int,
+) -> Launch:  # fmt: skip
     """The kernel on a (many, count) and b (count, lanes); element (i, j) of its result ``lie``s i, j times that far in out."""
-    rows, wide = tile = strided_shape(out.itemsize)
+    rows, wide = tile = strided_shape(dtype.itemsize)
     (many, count), lanes = a.shape, b.shape[1]
     tiles, panels = -(-many // rows), -(-lanes // wide)
-    threads_ = threads.workers(2 * FLOP_NS * many * count * lanes)
+    threads = Workers(2 * FLOP_NS * many * count * lanes)
     block = max(1, -(-tiles * panels // 16) // panels) if panels < 16 else tiles
-    work = empty(
-        (panels * wide * count + tiles * rows * count * (not _by_rows(a)) + threads_ * rows * wide,), out.dtype
+    sizes, strides = (many, count, lanes), (*a.strides, *b.strides, *lie)
+    work = _room(scratch, dtype, work_size(tile, sizes, strides))
+    room = _room(scratch, dtype, rows * wide, each_worker=True)
+    extra, scaled, residual, activation = epilogue
+    finish = (
+        each if extra is not None else NOTHING,
+        scaled,
+        residual is not None,
+        ACTIVATIONS.index(activation),
     )
-    flat, extra, finish = out.reshape(-1), work, NO_FINISH
-    if bias is not None or residual is not None or activation is not None:
-        given = [np.ascontiguousarray(x) for x in (bias, scale) if x is not None]
-        extra = work if not given else given[0] if len(given) == 1 else np.concatenate(given)
-        code = ACTIVATIONS.index(activation)
-        finish = (each if given else NOTHING, scale is not None, residual is not None, code)
-    more = flat if residual is None else residual.reshape(-1)
-    strides = (*_strides(a), *_strides(b), *lie)
-    multiply(_flat(a), _flat(b), flat, extra, more, work, tile, (many, count, lanes), strides, block, finish, threads_)
+    args = (a.array, b.array, out, extra or work, residual or out, work, room, tile, sizes, strides, block, finish,
+            threads)  # fmt: skip
+    return Launch(multiply, args, times)
 
 
-def matmul(ins: list, outs: list) -> None:
-    """The primitive: two matrices, or batches of them, one after the other where each is large enough for our kernel."""
-    a, b, out = ins[0], ins[1], outs[0]
-    if a.ndim == b.ndim == 2:
-        product(a, b, out)
-    elif a.shape[-2] * a.shape[-1] * b.shape[-1] < WORTHWHILE:
-        np.matmul(a, b, out=out)
-    else:
-        lead = out.shape[:-2]
-        a, b = (np.broadcast_to(x, (*lead, *x.shape[-2:])) for x in (a, b))
-        for index in np.ndindex(lead):
-            product(a[index], b[index], out[index])
+def _room(scratch: list[Scratch], dtype: np.dtype, size: int, each_worker: bool = False) -> Array:
+    scratch.append(Scratch(dtype.name, size, each_worker))
+    return Array(SCRATCH, len(scratch) - 1)
 
 
-def linear(ins: list, outs: list) -> None:
+def _cost(m: int, k: int, n: int, arrays: tuple[Operand, ...], each: int, times: int = 1) -> Cost:
+    flops = 2.0 * m * k * n * times
+    return Cost(flops, sum(x.nbytes for x in arrays) + times * m * n * each, FLOP_NS * flops)
+
+
+# ---- how factors lie ----------------------------------------------------------------------------------------------------
+def _laid(x: Operand) -> tuple[Access, tuple[int, ...], tuple[int, int]]:
+    """How a batch of factors is to lie, and in elements its strides and those of a factor.
+
+    It lies as it is where each is contiguous, or its transpose is. An axis of the batch along which one stands for all is left out.
+    """
+    lead = x.ndim - 2
+    repeated = tuple(axis for axis in x.repeated if axis < lead)
+    seen = x.without(repeated)
+    order, plain = seen.order, tuple(range(seen.ndim))
+    if order is None or set(order[-2:]) != set(plain[-2:]):
+        order = plain
+    strides, step = [0] * seen.ndim, 1
+    for axis in reversed(order):
+        strides[axis] = step
+        step *= seen.shape[axis]
+    own = iter(strides)
+    whole = tuple(0 if axis in repeated else next(own) for axis in range(lead))
+    return Access(None if order == plain else order, repeated), whole, (strides[-2], strides[-1])
+
+
+def _simple(x: Operand) -> bool:
+    """Whether each matrix is contiguous, as it is or transposed."""
+    matrix = Operand(x.shape[-2:], x.dtype, x.strides[-2:])
+    return matrix.contiguous or matrix.permuted((1, 0)).contiguous
+
+
+def _large(m: int, k: int, n: int, *factors: Operand) -> bool:
+    """Whether our kernel is chosen: for large products of factors that are contiguous, as they are or transposed."""
+    fits = factors[0].dtype.char in REAL and min(m, k, n) >= NARROW and m * k * n >= WORTHWHILE
+    return fits and all(map(_simple, factors))
+
+
+# ---- batches of products ------------------------------------------------------------------------------------------------
+def _runs(lead: tuple[int, ...], *strides: tuple[int, ...]) -> list[tuple[int, tuple[int, ...], tuple[int, ...]]]:
+    """The products of a batch as runs ``(times, offsets, steps)`` whose factors and results lie evenly apart."""
+    grid = np.indices(lead).reshape(len(lead), prod(lead))
+    places = np.array(strides, np.int64).reshape(len(strides), len(lead)) @ grid
+    ahead, runs, first = np.diff(places, axis=1), [], 0
+    while first < places.shape[1]:
+        step = ahead[:, first] if first < ahead.shape[1] else np.zeros(len(strides), np.int64)
+        uneven = np.flatnonzero((ahead[:, first:] != step[:, None]).any(0))
+        times = int(uneven[0]) + 1 if uneven.size else places.shape[1] - first
+        runs.append((times, tuple(places[:, first].tolist()), tuple(step.tolist())))
+        first += times
+    return runs
+
+
+def _matmul_plan(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan | None:
+    a, b = operands
+    (m, k), n = a.shape[-2:], b.shape[-1]
+    lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    if a.dtype.char not in REAL:
+        return None
+    if not (m and k and n and prod(lead)):
+        return LaunchPlan((), (ANY, ANY), (Output("zeros"),))
+    (first, ahead_a, by_a), (second, ahead_b, by_b) = _laid(a), _laid(b)
+    steps = [
+        tuple(0 if size == 1 else stride for size, stride in zip(x.shape[:-2], ahead, strict=True))
+        for x, ahead in ((a, ahead_a), (b, ahead_b))
+    ]
+    steps = [(0,) * (len(lead) - len(step)) + step for step in steps]
+    of_out = tuple(m * n * prod(lead[axis + 1 :]) for axis in range(len(lead)))
+    launches: list[Launch] = []
+    for times, offsets, ahead in _runs(lead, *steps, of_out):
+        arrays = [
+            Array(*place, (rows * columns,), offset, step) if lead else Array(*place)
+            for place, (rows, columns), offset, step in zip(
+                ((INPUT, 0), (INPUT, 1), (OUTPUT, 0)), ((m, k), (k, n), (m, n)), offsets, ahead, strict=True
+            )
+        ]
+        scratch: list[Scratch] = []  # the same for all
+        left, right = Matrix(arrays[0], (m, k), by_a), Matrix(arrays[1], (k, n), by_b)
+        launches.append(product(left, right, arrays[2], a.dtype, scratch, times=times))
+    cost = _cost(m, k, n, operands, a.itemsize, prod(lead))
+    return LaunchPlan(tuple(launches), (first, second), (Output(),), tuple(scratch), cost=cost)
+
+
+def _matmul_pays(operands: tuple[Operand, ...], params: dict[str, Any]) -> bool:
+    a, b = operands
+    return _large(a.shape[-2], a.shape[-1], b.shape[-1], a, b)
+
+
+def _matmul(ins: list, outs: list) -> None:
+    np.matmul(ins[0], ins[1], out=outs[0])
+
+
+matmul = (Implementation("kernel", _matmul_plan, _matmul_pays), host("blas", _matmul, BLAS))
+
+
+# ---- linear -------------------------------------------------------------------------------------------------------------
+def _rows(x: Operand) -> Operand:
+    """(*, k) as (rows, k), with the strides that it has there, or those of a contiguous copy."""
+    step = x.itemsize
+    copied = Operand((prod(x.shape[:-1]), x.shape[-1]), x.dtype, (x.shape[-1] * step, step))
+    if x.ndim == 1 or not x.size:
+        return copied
+    axes = [axis for axis in range(x.ndim - 1) if x.shape[axis] > 1]
+    if any(x.strides[one] != x.strides[two] * x.shape[two] for one, two in zip(axes, axes[1:], strict=False)):
+        return copied
+    return Operand(copied.shape, x.dtype, (x.strides[axes[-1]], x.strides[-1])) if axes else copied
+
+
+def _linear_plan(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan | None:
     """out (*, n) = x (*, k) @ w (n, k)' (+ bias)."""
+    x, w, *biases = operands
+    (n, k), m = w.shape, prod(x.shape[:-1])
+    if x.dtype.char not in REAL or (k == 0 and m * n):
+        return None
+    if not m * n:
+        return LaunchPlan((), (ANY,) * len(operands), (Output(),))
+    scratch: list[Scratch] = []
+    access, _, strides = _laid(x) if x.ndim == 2 else (CONTIGUOUS, (), (k, 1))
+    left, (second, _, turned) = Matrix(Array(INPUT, 0), (m, k), strides), _laid(w)
+    right = Matrix(Array(INPUT, 1), (n, k), turned).turned
+    launches: list[Launch] = []
+    extra = None
+    if biases:
+        extra = Array(INPUT, 2)
+        if biases[0].size < n:
+            extra = _room(scratch, x.dtype, n)
+            launches.append(Launch(repeat_number, (Array(INPUT, 2), extra), once=True))
+    launches.append(product(left, right, RESULT, x.dtype, scratch, Epilogue(extra)))
+    accesses = (access, second, *(CONTIGUOUS for _ in biases))
+    cost = _cost(m, k, n, operands, x.itemsize)
+    return LaunchPlan(tuple(launches), accesses, (Output(),), tuple(scratch), cost=cost)
+
+
+def _linear_pays(operands: tuple[Operand, ...], params: dict[str, Any]) -> bool:
+    x, w = operands[:2]
+    return _large(prod(x.shape[:-1]), w.shape[1], w.shape[0], _rows(x), w)
+
+
+def _linear(ins: list, outs: list) -> None:
     x, w = ins[0], ins[1]
-    k = w.shape[1]
-    if not outs[0].size:
-        return
-    if not x.size:
+    out = outs[0].reshape(-1, w.shape[0]) if outs[0].size else outs[0]
+    if not x.size or not out.size:
         outs[0][...] = ins[2] if len(ins) > 2 else 0
         return
-    bias = np.broadcast_to(ins[2], w.shape[:1]) if len(ins) > 2 else None
-    product(x.reshape(-1, k), w.T, outs[0].reshape(-1, w.shape[0]), bias)
+    np.matmul(x.reshape(-1, w.shape[1]), w.T, out=out)
+    if len(ins) > 2:
+        out += ins[2]
+
+
+linear = (Implementation("kernel", _linear_plan, _linear_pays), host("blas", _linear, BLAS))

@@ -72,10 +72,16 @@ def multiply_block(chunk, worker, a, packed, y, extra, residual, tiles, tile, si
         put_tile(c, pointer(y, place), there, columns, wide, y_down, y_across)
 
 
-def work_size(tile: Any, sizes: Any, packs: bool, threads: int) -> int:
-    """Room for the panels of b, those of a where it is packed, and a tile for each thread."""
+def panels_size(lanes: int, wide: int, count: int) -> int:
+    """Numbers in the panels of a factor (count, lanes)."""
+    return -(-lanes // wide) * wide * count
+
+
+def work_size(tile: Any, sizes: Any, strides: Any) -> int:
+    """Room for the panels of b, and for those of a where it is packed."""
     (rows, wide), (many, count, lanes) = tile, sizes
-    return -(-lanes // wide) * wide * count + (-(-many // rows) * rows * count if packs else 0) + threads * rows * wide
+    packs = strides[1] != 1 or many < rows
+    return panels_size(lanes, wide, count) + (panels_size(many, rows, count) if packs else 0)
 
 
 @kernel(
@@ -89,31 +95,28 @@ def work_size(tile: Any, sizes: Any, packs: bool, threads: int) -> int:
         "extra": lambda sizes, finish: (
             0 if finish[0] == NOTHING else (sizes[2] if finish[0] == LANES else sizes[0]) * (2 if finish[1] else 1)
         ),
-        "work": lambda tile, sizes, strides, threads: work_size(
-            tile, sizes, strides[1] != 1 or sizes[0] < tile[0], threads
-        ),
+        "work": work_size,
+        "tiles": lambda tile, threads: threads * tile[0] * tile[1],
     }
 )
-def multiply(a, b, y, extra, residual, work, tile, sizes, strides, block, finish, threads):
+def multiply(a, b, y, extra, residual, work, tiles, tile, sizes, strides, block, finish, threads):
     """y = epilogue(a x b); all arrays flat. sizes: many, count, lanes. block: tiles of rows in a chunk.
 
     strides: of a down and along, of b down and across, of y down and across. A is packed unless it is 1 along and ``many`` is
-    at least a tile. work: room for the panels of b, those of a, and a tile for each thread.
+    at least a tile. work: room for the panels of b, and for those of a; tiles: a tile for each thread.
     finish: what extra (shift, then scale) has a number for, whether it has scales, whether there is a residual, activation.
     """
     rows, wide = tile
     many, count, lanes = sizes
     a_down, a_along, b_down, b_across, y_down, y_across = strides
-    panels, tiles = (lanes + wide - 1) // wide, (many + rows - 1) // rows
+    panels, bands = (lanes + wide - 1) // wide, (many + rows - 1) // rows
     packed, left = pointer(work, 0), pointer(work, panels * wide * count)
     parallel_for(pack_lanes, panels, threads, (b, packed, count, lanes, wide, b_down, b_across))
-    scratch, place = left, pointer(a, 0)
-    along, down, panel = a_along, a_down, 0
+    place, along, down, panel = pointer(a, 0), a_along, a_down, 0
     if a_along != 1 or many < rows:
-        parallel_for(pack_lanes, tiles, threads, (a, left, count, many, rows, a_along, a_down))
-        scratch, place = shift(left, tiles * rows * count), left
-        along, down, panel = rows, 1, rows * count
-    chunks = panels * ((tiles + block - 1) // block)
+        parallel_for(pack_lanes, bands, threads, (a, left, count, many, rows, a_along, a_down))
+        place, along, down, panel = left, rows, 1, rows * count
+    chunks = panels * ((bands + block - 1) // block)
     ways = (along, down, panel, y_down, y_across)
-    args = (place, packed, y, extra, residual, scratch, tile, sizes, block, ways, finish)
+    args = (place, packed, y, extra, residual, pointer(tiles, 0), tile, sizes, block, ways, finish)
     parallel_for(multiply_block, chunks, threads, args)
