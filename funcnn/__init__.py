@@ -11,6 +11,7 @@ _whole("funcnn.ops", "public")
 _whole("funcnn.transforms", "autograd", "jit", "vmap")
 
 from funcnn.core import tree
+from funcnn.core.device import device
 from funcnn.core.dtypes import (
     bool_,
     float16,
@@ -38,7 +39,6 @@ from funcnn.kernels.cpu.memory import empty_cache, memory_stats, reset_peak_memo
 from funcnn.kernels.cpu.threads.number import get_num_threads, set_num_threads
 from funcnn.kernels.precision import get_float32_conv_precision, set_float32_conv_precision
 from funcnn.ops.public import public as _public
-from funcnn.ops.tensor.convert import device
 from funcnn.transforms import autograd
 from funcnn.transforms.grad import grad, value_and_grad, vjp
 from funcnn.transforms.grad_mode import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled

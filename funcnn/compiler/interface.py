@@ -36,6 +36,11 @@ class StageVar(Tracer):
         super().__init__(owner, var.shape, var.dtype)
         self.var, self.weak = var, weak
 
+    @property
+    def device(self) -> str:  # type: ignore[override]
+        """That of the variable."""
+        return self.var.device
+
 
 @dataclass(frozen=True)
 class Place:

@@ -24,12 +24,13 @@ class ProgramError(FuncnnError):
 
 
 class Var(NamedTuple):
-    """A variable: its number in its program, and the type of its value. weak: the value was a Python number."""
+    """A variable: its number in its program, the type of its value and where that is. weak: it was a Python number."""
 
     number: int
     shape: tuple[int, ...]
     dtype: np.dtype
     weak: bool = False
+    device: str = "cpu"
 
     @property
     def ndim(self) -> int:

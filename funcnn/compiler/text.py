@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from funcnn.compiler.ir import Constant, Equation, Program, ProgramError, Store, Var, check_of
+from funcnn.core.device import HOST
 from funcnn.core.primitive import Primitive
 
 FEW = 16  # elements of a constant that are written as numbers
@@ -44,7 +45,8 @@ def show(program: Program, data: bool = True, origins: bool = True, indent: str 
 
 
 def _typed(var: Var) -> str:
-    return f"%{var.number}:{var.dtype.name}[{','.join(map(str, var.shape))}]{' weak' * var.weak}"
+    said = " weak" * var.weak + f" on {var.device}" * (var.device != HOST)
+    return f"%{var.number}:{var.dtype.name}[{','.join(map(str, var.shape))}]{said}"
 
 
 def _names(group: Iterable[Var]) -> str:
@@ -150,7 +152,7 @@ def loaded() -> dict[str, Any]:
 
 
 # ---- reading --------------------------------------------------------------------------------------------------------
-_VAR = r"%(\d+):(\w+)\[([\d,]*)\]( weak)?"
+_VAR = r"%(\d+):(\w+)\[([\d,]*)\]( weak)?(?: on ([\w:]+))?"
 _typed_var = re.compile(_VAR)
 _input = re.compile(_VAR + r"(?: strides (\([^)]*\)))?")
 _constant = re.compile(_VAR + r" = constant (bytes )?(.*)")
@@ -171,8 +173,8 @@ class _Reader:
         strides, inputs, constants, equations, stores = {}, [], [], [], []
         for match in _input.finditer(head):
             inputs.append(_var(match, read))
-            if match[5]:
-                strides[inputs[-1]] = ast.literal_eval(match[5])
+            if match[6]:
+                strides[inputs[-1]] = ast.literal_eval(match[6])
         while not (line := self._next()).startswith("return"):
             if constant := _constant.match(line):
                 constants.append(_read_constant(constant, read))
@@ -216,8 +218,9 @@ class _Reader:
 
 
 def _var(match: re.Match, read: dict[int, Var]) -> Var:
-    number, dtype, shape, weak = match.groups()[:4]
-    var = Var(int(number), tuple(int(size) for size in shape.split(",") if size), np.dtype(dtype), bool(weak))
+    number, dtype, listed, weak, device = match.groups()[:5]
+    shape = tuple(int(size) for size in listed.split(",") if size)
+    var = Var(int(number), shape, np.dtype(dtype), bool(weak), device or HOST)
     if read.setdefault(var.number, var) != var:
         raise ProgramError(f"text: %{number} is both {_typed(read[var.number])} and {_typed(var)}")
     return var
@@ -235,7 +238,7 @@ def _group(names: str, read: dict[int, Var]) -> tuple[Var, ...]:
 
 
 def _read_constant(match: re.Match, read: dict[int, Var]) -> Constant:
-    var, packed, data = _var(match, read), match[5], match[6]
+    var, packed, data = _var(match, read), match[6], match[7]
     if data == "...":
         raise ProgramError(f"text: the numbers of %{var.number} were left out; print the program with data=True")
     if packed:

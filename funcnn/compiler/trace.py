@@ -20,8 +20,9 @@ from funcnn.compiler.interface import Input, Outside, Place, RunEagerly, StageVa
 from funcnn.compiler.ir import Constant, Equation, Var
 from funcnn.compiler.memory import Memory, Spot
 from funcnn.core import dtypes
-from funcnn.core.aval import Missing, Tracer
+from funcnn.core.aval import Missing, Tracer, is_concrete
 from funcnn.core.context import ctx
+from funcnn.core.device import HOST, common_device, device_of
 from funcnn.core.errors import ShapeError, TracerError, user_line
 from funcnn.core.graph import Node
 from funcnn.core.tensor import Cell, Tensor, is_stale, refresh, wrap
@@ -63,10 +64,10 @@ class Stage:
         self.held: list[Tensor] = []  # keeps ids from being reused
 
     # ---- variables ----------------------------------------------------------------------------------------------------
-    def variable(self, shape: tuple, dtype: np.dtype, weak: bool = False) -> StageVar:
+    def variable(self, shape: tuple, dtype: np.dtype, weak: bool = False, device: str = HOST) -> StageVar:
         """A new variable."""
         self.count += 1
-        return StageVar(self, Var(self.count - 1, tuple(shape), dtype, weak), weak)
+        return StageVar(self, Var(self.count - 1, tuple(shape), dtype, weak, device), weak)
 
     def emit(self, prim: Any, ins: tuple, params: dict) -> list[StageVar]:
         """Write one equation down; its outputs' shapes come from the shape rule.
@@ -86,7 +87,8 @@ class Stage:
         return wrap(StageVar(self, value.var))
 
     def _equations(self, prim: Any, values: Sequence[StageVar], params: dict) -> list[StageVar]:
-        outs = [self.variable(aval.shape, aval.dtype) for aval in prim.shape(*values, **params)]
+        device = common_device(prim.name, [v.device for v in values], params)
+        outs = [self.variable(aval.shape, aval.dtype, False, device) for aval in prim.shape(*values, **params)]
         ins, made = tuple([v.var for v in values]), tuple([v.var for v in outs])
         self.equations.append(Equation(prim, ins, made, params, None, ctx.path, ctx.backward, user_line()))
         return outs
@@ -95,7 +97,8 @@ class Stage:
         return self._equations(prim, values, params)[0]
 
     def _input(self, spot: Spot, count: int | None) -> StageVar:
-        var = self.variable(spot.array.shape if count is None else (count,), spot.array.dtype)
+        shape = spot.array.shape if count is None else (count,)
+        var = self.variable(shape, spot.array.dtype, False, device_of(spot.array))
         self.inputs.append(Input(var.var, spot.place, count=count))
         self.lifted[var.var] = spot, count
         return var
@@ -165,7 +168,7 @@ class Stage:
             refresh(t)
         value = t._v
         entry = self.outside.get(id(t))
-        if entry is None and isinstance(value, np.ndarray):
+        if entry is None and is_concrete(value):
             entry = self.reached(t)
         if entry is not None:
             return self.memory.value(entry.spot)
@@ -199,7 +202,7 @@ class Stage:
     def write(self, t: Tensor, new: Tensor) -> None:
         """Give a box the value of another, as of now."""
         var = self.read(new)
-        if id(t) not in self.outside and not isinstance(t._v, np.ndarray):
+        if id(t) not in self.outside and not is_concrete(t._v):
             t._v = var
             return
         entry = self.reached(t)
@@ -227,7 +230,7 @@ class Stage:
 
     def restructure(self, t: Tensor) -> None:
         """A box from outside may not change its shape in place within a program: the function runs eagerly."""
-        if id(t) in self.outside or isinstance(t._v, np.ndarray):
+        if id(t) in self.outside or is_concrete(t._v):
             raise RunEagerly
 
     def _touch(self, box: Tensor, writer: Tensor) -> None:
@@ -250,7 +253,7 @@ class Stage:
         """An array that lies in memory as an outside box does (from now on a condition of the step); None for others."""
         entry = self.outside.get(id(t))
         if entry is None:
-            if not isinstance(t._v, np.ndarray):
+            if not is_concrete(t._v):
                 return None
             entry = self.reached(t)
         entry.strides = entry.spot.array.strides
@@ -258,7 +261,7 @@ class Stage:
 
     def kept(self, t: Tensor) -> Place | None:
         """Where the box is found that leaves as itself: an argument, or a box from outside; None for any other box."""
-        if id(t) not in self.outside and not isinstance(t._v, np.ndarray):
+        if id(t) not in self.outside and not is_concrete(t._v):
             return None
         entry = self.reached(t)
         return None if entry.data else entry.place

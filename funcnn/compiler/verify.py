@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from funcnn.compiler.ir import Equation, Program, ProgramError, Var
 from funcnn.compiler.sharing import shared
 from funcnn.compiler.text import show
+from funcnn.core.device import HOST, common_device
 
 
 def verify(program: Program, where: str = "program") -> Program:
@@ -62,7 +63,10 @@ def _equation(eq: Equation, known: dict[int, Var], where: str) -> None:
     types = [(var.shape, var.dtype) for var in eq.outs]
     if made != types:
         raise ProgramError(f"{where}: its shape rule gives {made}, but the program has {types}; make the outputs anew")
+    device = common_device(where, [var.device for var in eq.ins], eq.params) if eq.outs else HOST
     for var in eq.outs:
+        if var.device != device:
+            raise ProgramError(f"{where}: %{var.number} is on {var.device!r}, but it is computed on {device!r}")
         _define(known, var, where)
     for inner in eq.programs:
         verify(inner, where)

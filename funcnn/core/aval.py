@@ -9,10 +9,14 @@ import numpy as np
 
 
 class Aval(NamedTuple):
-    """Shape and dtype, the abstract value that shape rules take and give."""
+    """Shape and dtype, the abstract value that shape rules take and give.
+
+    device: where the value is. No shape rule says it: the outputs are where the inputs are.
+    """
 
     shape: tuple[int, ...]
     dtype: np.dtype
+    device: str = "cpu"
 
     @property
     def ndim(self) -> int:
@@ -28,6 +32,7 @@ class Tracer:
 
     __slots__ = ("dtype", "owner", "shape")
     __array_ufunc__ = None
+    device = "cpu"
     weak = False
     boxed = (
         False  # around a box of the next interpreter out, so that a history may lie inside (``interpreter.BoxTracer``)
@@ -52,4 +57,13 @@ class Tracer:
 class Missing(Tracer):
     """A value that may not be read: freed, overwritten, donated or never kept. ``owner`` is the message of the error."""
 
-    __slots__ = ()
+    __slots__ = ("device",)
+
+    def __init__(self, owner, shape: tuple[int, ...], dtype: np.dtype, device: str = "cpu"):
+        super().__init__(owner, shape, dtype)
+        self.device = device
+
+
+def is_concrete(value) -> bool:
+    """Whether a value is there with its numbers, on whatever device: not traced, and not one that may not be read."""
+    return not isinstance(value, Tracer)

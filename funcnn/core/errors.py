@@ -20,6 +20,10 @@ class DTypeError(FuncnnError, RuntimeError, TypeError):
     """Dtypes that the operation cannot take, or that do not promote to a common one."""
 
 
+class DeviceError(FuncnnError, RuntimeError):
+    """Operands on several devices, a device that is not there, or an operation that has nothing for a device."""
+
+
 class TracerError(FuncnnError, RuntimeError, TypeError):
     """A traced value was asked for its number, or was used after its transformation had ended."""
 

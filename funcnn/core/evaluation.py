@@ -8,11 +8,12 @@ what was used least recently leaves it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 from funcnn.core.context import ctx
-from funcnn.kernels.cpu.launching import Runner
+from funcnn.core.device import HOST, common_device, device_of, devices, viewed
+from funcnn.core.errors import DeviceError
 from funcnn.kernels.implementation import Operand
 from funcnn.kernels.launch import HostPlan, LaunchPlan
 from funcnn.kernels.precision import _conv
@@ -41,7 +42,7 @@ def key_of(params: dict[str, Any]) -> tuple:
     ])  # fmt: skip
 
 
-def plan(prim: Any, preferred: str | None, precision: str, key: tuple, *described: Any) -> Planned:
+def plan(prim: Any, preferred: str | None, precision: str, key: tuple, *described: Any, device: str = HOST) -> Planned:
     """Plan anew. described: shape, strides and dtype of each operand in turn. Raises what the shape rule raises."""
     params = {item[0]: item[1] for item in key}
     shapes, strides, dtypes = (described[i::3] for i in range(3))
@@ -49,11 +50,12 @@ def plan(prim: Any, preferred: str | None, precision: str, key: tuple, *describe
     outs = prim.shape(*operands, **params)
     made = [(tuple(out.shape), out.dtype) for out in outs]
     if prim.view is not None:
-        return Planned(made, "view", None, None, True)
-    name, chosen = choose(prim, operands, params, preferred)
+        view = viewed(devices[device], partial(prim.view, **params), shapes[0], strides[0], dtypes[0])
+        return Planned(made, "view", None, view, True)
+    name, chosen = choose(prim, operands, params, preferred, device)
     if isinstance(chosen, HostPlan):
         return Planned(made, name, chosen, chosen.run, True)
-    return Planned(made, name, chosen, Runner(chosen, operands, outs), False)
+    return Planned(made, name, chosen, devices[device].runner(chosen, operands, outs), False)
 
 
 _remembered = lru_cache(PLANNED)(plan)
@@ -75,10 +77,11 @@ def planned(prim: Any, values: list, params: dict[str, Any]) -> Planned:
     return plan(prim, None, _conv[0], key, *described)  # a parameter is a list or an array
 
 
-def _as_preferred(prim: Any, key: tuple, described: list) -> Planned:
-    name = ctx.preferred.name
-    made = (_remembered if _hashable(key) else plan)(prim, name, _conv[0], key, *described)
-    ctx.preferred.used += made.name == name
+def _as_preferred(prim: Any, key: tuple, described: list, device: str = HOST) -> Planned:
+    name = None if ctx.preferred is None else ctx.preferred.name
+    made = (_remembered if _hashable(key) else plan)(prim, name, _conv[0], key, *described, device=device)
+    if ctx.preferred is not None:
+        ctx.preferred.used += made.name == name
     return made
 
 
@@ -91,10 +94,17 @@ def _hashable(key: tuple) -> bool:
 
 
 def choose(
-    prim: Any, operands: tuple[Operand, ...], params: dict[str, Any], preferred: str | None
+    prim: Any, operands: tuple[Operand, ...], params: dict[str, Any], preferred: str | None, device: str = HOST
 ) -> tuple[str, LaunchPlan | HostPlan]:
-    """The name and the plan of the preferred implementation if it applies, else of the first that does."""
-    ways = prim.on["cpu"]
+    """The name and the plan of the preferred implementation if it applies, else of the first that does.
+
+    Raises ``DeviceError`` where the primitive has none for the device.
+    """
+    ways = prim.on.get(device)
+    if not ways:
+        there = " and ".join(map(repr, prim.on)) or "none"
+        raise DeviceError(f"{prim.name}: no implementation for device {device!r}, only for {there}; "
+                          "move the operands there with .to(device), or add one to Primitive.on")  # fmt: skip
     for way in ways:
         if way.name == preferred and (made := way.plan(operands, params)) is not None:
             return way.name, made
@@ -102,3 +112,22 @@ def choose(
         if (way.pays is None or way.pays(operands, params)) and (made := way.plan(operands, params)) is not None:
             return way.name, made
     raise AssertionError(f"{prim.name}: no implementation applies; the last one must be unconditional")
+
+
+def elsewhere(prim: Any, values: list, params: dict[str, Any]) -> list:
+    """Compute where the values are, which is not the host; of a primitive without inputs, where its parameter says.
+
+    No rule is asked about numbers: what ``Primitive.check`` finds on the host, a device's kernel reports by its status.
+    """
+    name = common_device(prim.name, list(map(device_of, values)), params)
+    device = devices[name]
+    described = [fact for value in values for fact in (value.shape, value.strides, value.dtype)]
+    made = _as_preferred(prim, key_of(params), described, name)
+    if prim.view is not None:
+        return [made.run(values[0])]  # type: ignore[misc]
+    outs = [device.empty(shape, dtype) for shape, dtype in made.outs]
+    if made.host:
+        made.run(values, outs, **params)  # type: ignore[misc]
+    else:
+        made.run(values, outs)  # type: ignore[misc]
+    return outs

@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from funcnn.core.aval import Missing
+from funcnn.core.aval import Missing, is_concrete
 from funcnn.core.context import Scope, ctx
+from funcnn.core.device import copied, device_of
 from funcnn.core.errors import GradientError
 from funcnn.core.tensor import Cell, Tensor, as_of, version, wrap
 
 _sequence = count()
+_ndarray = np.ndarray
 
 
 class Node:
@@ -40,7 +42,7 @@ class Node:
             self.ins: Any = ins
             self.versions = tuple([0 if t._cell is None else t._cell.version for t in ins])
         else:
-            self.ins = [(t._v.shape, t._v.dtype) for t in ins]
+            self.ins = [(t._v.shape, t._v.dtype) if type(t._v) is _ndarray else _known(t._v) for t in ins]
             self.versions = None
 
     @property
@@ -72,7 +74,7 @@ class Node:
             )
         if self.versions is None:
             message = f"{self.prim.name}: its vjp reads an input that the primitive does not keep"
-            return [wrap(Missing(message, shape, dtype)) for shape, dtype in self.ins]
+            return [wrap(Missing(message, *known)) for known in self.ins]
         return [self._current(t, seen) for t, seen in zip(self.ins, self.versions, strict=True)]
 
     def results(self, graph: bool) -> Any:
@@ -98,7 +100,7 @@ class Node:
             f"overwritten by an in-place operation (version {version(box)}, expected {seen}); "
             "use the out-of-place form, or .clone() first"
         )
-        return wrap(Missing(message, as_of(box, seen)._v.shape, box._v.dtype))
+        return wrap(Missing(message, as_of(box, seen)._v.shape, box._v.dtype, device_of(box._v)))
 
     def save(self, cell: Cell) -> None:
         """Copy what is kept of a storage that is about to be written."""
@@ -114,12 +116,16 @@ class Node:
             self.ins = self.outs = None
 
 
+def _known(value: Any) -> tuple:
+    return value.shape, value.dtype, device_of(value)
+
+
 def _copied(box: Tensor, seen: int, cell: Cell) -> tuple[Tensor, int]:
     """A copy of a kept value and its version; the value itself if it is of another storage, a leaf or lost already."""
     if box._cell is not cell or box._rg or version(box) != seen:
         return box, seen
     value = box._v if ctx.stage is None else ctx.stage.read(box)
-    copy = wrap(value.copy() if isinstance(value, np.ndarray) else value)
+    copy = wrap(copied(value) if is_concrete(value) else value)
     copy._node, copy._slot = box._node, box._slot
     return copy, 0
 

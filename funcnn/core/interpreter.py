@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from funcnn.core.aval import Tracer
+from funcnn.core.aval import Tracer, is_concrete
 from funcnn.core.context import ctx, running
+from funcnn.core.device import HOST, device_of
 from funcnn.core.primitive import layout
 from funcnn.core.tensor import Tensor, inheriting, refresh, wrap
 
@@ -28,6 +29,11 @@ class BoxTracer(Tracer):
     def __init__(self, owner: Interpreter, value: Tensor, shape: tuple[int, ...]):
         super().__init__(owner, shape, value._v.dtype)
         self.value = value
+
+    @property
+    def device(self) -> str:  # type: ignore[override]
+        """That of the value inside."""
+        return device_of(self.value._v)
 
     def layout(self) -> np.ndarray:
         """That of the value inside."""
@@ -116,4 +122,4 @@ def numbers(t: Tensor) -> np.ndarray | None:
     goes. For results that carry no gradient."""
     while isinstance(t._v, BoxTracer) and t._v.known:
         t = t._v.value
-    return t._v if isinstance(t._v, np.ndarray) and ctx.stage is None else None
+    return t._v if ctx.stage is None and is_concrete(t._v) and device_of(t._v) == HOST else None

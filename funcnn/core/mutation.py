@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
-
-from funcnn.core.aval import Missing, Tracer
+from funcnn.core.aval import Missing, Tracer, is_concrete
 from funcnn.core.context import ctx, running
+from funcnn.core.device import copied, copy_into, writeable
 from funcnn.core.errors import DTypeError, GradientError, ShapeError, TracerError
 from funcnn.core.graph import Node, before_write
 from funcnn.core.interpreter import BoxTracer, without_history
@@ -100,7 +99,7 @@ def _refuse(t: Tensor, new: Tensor, name: str) -> None:
     depth = _depth(new)
     if depth > max(_depth(t), t._born):
         raise TracerError(_outlives(name, new))
-    if isinstance(t._v, np.ndarray) and ctx.stage is None and not t._v.flags.writeable and t._v.size:
+    if ctx.stage is None and is_concrete(t._v) and not writeable(t._v) and t._v.size:
         raise ShapeError(f"{name}: the memory is read-only (expanded, or from a read-only array); use .clone() first")
 
 
@@ -148,7 +147,7 @@ def _keep_old(node: Node, t: Tensor) -> None:
     if not any(current):
         return
     value = t._v if ctx.stage is None else ctx.stage.read(t)
-    old = wrap(value.copy() if isinstance(value, np.ndarray) else value)
+    old = wrap(copied(value) if is_concrete(value) else value)
     old._node, old._slot = t._node, t._slot
     node.ins = tuple([old if same else box for box, same in zip(node.ins, current, strict=True)])
     node.versions = tuple([0 if same else seen for seen, same in zip(node.versions, current, strict=True)])
@@ -164,13 +163,13 @@ def _store(t: Tensor, new: Tensor) -> None:
     if ctx.stage is not None and _depth(new) == 0:
         ctx.stage.write(t, new)
         return
-    if isinstance(t._v, np.ndarray) and isinstance(new._v, np.ndarray):
+    if is_concrete(t._v) and is_concrete(new._v):
         if _lies_in_traced(t):
-            t._v = new._v.copy()  # the memory is that of a value which a derivative may read
+            t._v = copied(new._v)  # the memory is that of a value which a derivative may read
             return
         if t._v.size:  # what is empty may be read-only
             try:
-                np.copyto(t._v, new._v)
+                copy_into(t._v, new._v)
             except (
                 BaseException
             ):  # an interrupt, when the memory is written: what was recorded with the old value must notice
@@ -227,7 +226,7 @@ def _write_back(t: Tensor, history: bool = True) -> None:
             raise TracerError(_outlives("in-place", t))
         t._view = None
         return
-    shared = isinstance(base._v, np.ndarray) and isinstance(t._v, np.ndarray) and not _lies_in_traced(t)
+    shared = is_concrete(base._v) and is_concrete(t._v) and not _lies_in_traced(t)
     if shared and base._cell is not t._cell:
         return  # the base lies elsewhere since: its .data was rebound
     if shared and ctx.stage is not None:

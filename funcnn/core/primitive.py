@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from funcnn.core.aval import Missing
+from funcnn.core.aval import Missing, Tracer, is_concrete
 from funcnn.core.context import ctx
+from funcnn.core.device import stand_in
 from funcnn.core.errors import GradientError, TracerError
-from funcnn.core.evaluation import planned
+from funcnn.core.evaluation import elsewhere, planned
 from funcnn.core.graph import Node, track
 from funcnn.core.preference import prefer
 from funcnn.core.tensor import Tensor, alias, refresh, wrap
@@ -31,7 +32,7 @@ class Primitive:
     shape: ``(*avals, **params) -> tuple[Aval, ...]``; raises on inputs that do not fit. Arrays serve as avals.
     cpu: ordered implementations for ``on["cpu"]``, the last one always applicable; or one function ``(ins, outs, **params)`` on
         arrays, which is a host implementation.
-    on: for each device its implementations.
+    on: for each device its implementations; what has none for a device is refused there by name.
     vjp: ``(g, ins, outs, **params) -> per input`` a cotangent, a thunk of one, or None. ``g`` and ``outs`` are lists for
         ``multiple`` outputs (a ``g`` may be None there), single tensors otherwise. None: not differentiable.
     batch: ``(n, ins, batched, **params) -> out(s)``, all with the batch on axis 0. None: a loop over the batch.
@@ -116,7 +117,7 @@ def quietly(make: Callable, *args: Any) -> Any:
 
 
 def evaluate(prim: Primitive, values: list, params: dict, where: Any = None, plain: bool = False) -> list:
-    """Compute on arrays: look up what was planned, check, take memory for the outputs, run.
+    """Compute on values: look up what was planned, check, take memory for the outputs, run.
 
     where: the equation of a program that is run, which remembers how it was planned; ``plain``: leave out what stands around.
     """
@@ -126,7 +127,9 @@ def evaluate(prim: Primitive, values: list, params: dict, where: Any = None, pla
     if where is None:
         for value in values:
             if type(value) is not _ndarray:
-                raise TracerError(_unreadable(prim, value))
+                return _elsewhere(prim, values, params)
+        if not values and "device" in params:
+            return _elsewhere(prim, values, params)
         made = planned(prim, values, params)
     else:
         made = where.planned(values)
@@ -153,6 +156,17 @@ def evaluate(prim: Primitive, values: list, params: dict, where: Any = None, pla
             _reset_errors(token)
 
 
+def _elsewhere(prim: Primitive, values: list, params: dict) -> list:
+    """Compute where no value is an array of the host."""
+    for value in values:
+        if isinstance(value, Tracer):
+            raise TracerError(_unreadable(prim, value))
+    try:
+        return elsewhere(prim, values, params)
+    except Refused as refusal:
+        raise _refused(prim, refusal, values, params) from None
+
+
 def bind(prim: Primitive, ins: tuple, params: dict) -> Any:
     """Apply outside every transformation: compute (or stage under ``jit``), and record for ``backward()``."""
     stage, grad, recording = ctx.stage, ctx.grad, False
@@ -175,7 +189,7 @@ def bind(prim: Primitive, ins: tuple, params: dict) -> Any:
 
 def _mark_view(prim: Primitive, out: Tensor, base: Tensor, params: dict) -> Tensor:
     if prim.may_copy:  # a reshape of a transposed tensor is a copy, traced or not
-        if isinstance(out._v, np.ndarray) and isinstance(base._v, np.ndarray):
+        if type(out._v) is _ndarray and type(base._v) is _ndarray:
             one, two = out._v, base._v
         else:
             two = layout(base)
@@ -194,8 +208,8 @@ def layout(box: Tensor) -> np.ndarray:
         known = ctx.stage.layout(box)
         if known is not None:
             return known
-    if isinstance(box._v, np.ndarray):
-        return box._v
+    if is_concrete(box._v):
+        return box._v if type(box._v) is _ndarray else stand_in(box._v.shape, box._v.strides, box._v.dtype)
     view = box._view
     source = None if view is None else view.source()
     if view is None or source is None:

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from funcnn.core.aval import Missing, Tracer
+from funcnn.core.aval import Missing, Tracer, is_concrete
 from funcnn.core.context import ctx, running
-from funcnn.core.errors import DTypeError, GradientError, ShapeError, TracerError, user_line
+from funcnn.core.device import device, device_of, devices, named
+from funcnn.core.errors import DeviceError, DTypeError, GradientError, ShapeError, TracerError, user_line
 from funcnn.core.size import Size
 
 _new = object.__new__
@@ -87,6 +88,11 @@ class Tensor:
         return self._v.dtype
 
     @property
+    def device(self) -> device:
+        """Where the memory is, or will be if the tensor is traced."""
+        return named(device_of(self._v))
+
+    @property
     def ndim(self) -> int:
         """The number of dimensions."""
         return len(self._v.shape)
@@ -94,7 +100,7 @@ class Tensor:
     @property
     def requires_grad(self) -> bool:
         """Whether ``backward()`` reaches this tensor."""
-        if ctx.stage is not None and isinstance(self._v, np.ndarray):
+        if ctx.stage is not None and is_concrete(self._v):
             ctx.stage.reached(self)  # what the trace does may depend on the answer
         return self._rg or _settled(self)._node is not None
 
@@ -159,7 +165,10 @@ def wrap(value: Any, cls: type = Tensor) -> Tensor:
 
 
 def constant(array: np.ndarray) -> Tensor:
-    """A fresh box around numbers made here and now; under ``jit`` they are embedded in the program."""
+    """A fresh box around data of the user's; under ``jit`` it is embedded in the program.
+
+    What a rule needs by itself (zeros, a range, a number beside an operand) it makes by a primitive, on the operand's device.
+    """
     if ctx.stage is not None:
         array = ctx.stage.constant(array)
     box = wrap(array)
@@ -174,7 +183,7 @@ def alias(
     """Mark ``box`` as an alias of ``base``: a view made by ``prim``, or the same value without its history."""
     box._cell = cell = share(base)
     # A traced value shares no memory, and inside a transformation any may become one: there the base must be there to see.
-    weak = detached and ctx.top is None and isinstance(box._v, np.ndarray)
+    weak = detached and ctx.top is None and is_concrete(box._v)
     turn = 0 if base._past is None else len(base._past)
     box._view = kind(weakref.ref(base) if weak else base, prim, params, cell.version, detached, turn)
     return box
@@ -202,7 +211,7 @@ def is_stale(box: Tensor) -> bool:
     """Whether the base of a traced view, or a sibling view, was written in place since it was last brought up to date."""
     view = box._view
     stale = view is not None and box._cell is not None and view.version != box._cell.version
-    return stale and not isinstance(box._v, np.ndarray)
+    return stale and not is_concrete(box._v)
 
 
 def refresh(box: Tensor) -> Tensor:
@@ -210,10 +219,10 @@ def refresh(box: Tensor) -> Tensor:
     view = box._view
     if view is None or box._cell is None or view.version == box._cell.version:
         return box
-    if ctx.stage is not None and isinstance(box._v, np.ndarray):
+    if ctx.stage is not None and is_concrete(box._v):
         return box  # an outside box is not touched while tracing; the stage knows what its memory holds
     base = view.source()
-    if base is not None and (base._cell is box._cell or not isinstance(box._v, np.ndarray)):  # else .data was rebound
+    if base is not None and (base._cell is box._cell or not is_concrete(box._v)):  # else .data was rebound
         # A view takes its base's history on, also under no_grad; a detached alias never does, and keeps its own.
         saved, ctx.grad = ctx.grad, not view.detached
         try:
@@ -281,4 +290,10 @@ def concrete(box: Tensor, what: str, scalar: bool = False) -> np.ndarray:
         raise ShapeError(
             f"{what} a tensor with {value.size} elements of shape {value.shape} is ambiguous; use any() or all()"
         )
+    if type(value) is not np.ndarray:
+        name = device_of(value)
+        if scalar:
+            return devices[name].copy_out(value)
+        raise DeviceError(f"{what} a tensor on {name!r}, whose numbers are not on the host; use .cpu() first. "
+                          f"Asked for at {user_line()}")  # fmt: skip
     return value

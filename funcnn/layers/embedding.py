@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
-
 from funcnn.core.errors import ShapeError
-from funcnn.core.tensor import Tensor, constant
+from funcnn.core.tensor import Tensor
 from funcnn.layers.base import Layer, arg, float_dtype, frozen_set
 from funcnn.ops.base.promote import to_tensor
+from funcnn.ops.elementwise.comparison import eq
 from funcnn.ops.elementwise.select import where
 from funcnn.ops.indexing.embedding import embedding, padding_row
-from funcnn.ops.movement.views import detach
+from funcnn.ops.movement.views import detach, reshape
 from funcnn.ops.random.keys import normal_from
+from funcnn.ops.tensor.creation import arange
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -63,7 +63,7 @@ class Embedding(Layer):
             return {"weight": detach(to_tensor(self._weight))}, {}
         weight = normal_from(key, (self.num_embeddings, self.embedding_dim), float_dtype(self.dtype))
         if self.padding_idx is not None:
-            weight = where(constant(np.arange(self.num_embeddings)[:, None] == self.padding_idx), 0.0, weight)
+            weight = where(eq(reshape(arange(self.num_embeddings), (-1, 1)), self.padding_idx), 0.0, weight)
         return {"weight": weight}, {}
 
     def __call__(self, params: dict, state: dict, x: Any, *, training: bool = False, key: Any = None) -> tuple:

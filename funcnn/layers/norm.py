@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from funcnn.core.errors import ShapeError
-from funcnn.core.tensor import Tensor, constant
+from funcnn.core.tensor import Tensor
 from funcnn.layers.base import Layer, arg, float_dtype, frozen_set
 from funcnn.ops.elementwise.arithmetic import add, mul, sub, true_divide
 from funcnn.ops.movement.views import squeeze, stop_gradient, unsqueeze
@@ -70,7 +70,7 @@ class BatchNormNd(Layer):
         return params, {
             "running_mean": zeros(self.num_features, dtype=float_dtype(self.dtype)),
             "running_var": ones(self.num_features, dtype=float_dtype(self.dtype)),
-            "num_batches_tracked": constant(np.zeros((), np.int64)),
+            "num_batches_tracked": zeros((), dtype=np.int64),
         }
 
     def upgrade(self, numbers: dict, prefix: str, version: int | None, state: dict) -> None:

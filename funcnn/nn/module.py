@@ -11,11 +11,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-import numpy as np
-
 from funcnn.core import dtypes
-from funcnn.core.aval import Tracer
+from funcnn.core.aval import Tracer, is_concrete
 from funcnn.core.context import Scope, ctx, running
+from funcnn.core.device import refuse_others
 from funcnn.core.errors import TracerError, locate
 from funcnn.core.mutation import assign
 from funcnn.core.tensor import Tensor
@@ -26,7 +25,7 @@ from funcnn.nn.state import Stateful
 from funcnn.nn.traversal import Traversal
 from funcnn.ops.base.structure import cast
 from funcnn.ops.movement.views import detach
-from funcnn.ops.tensor.creation import check_device, zeros_like
+from funcnn.ops.tensor.creation import zeros_like
 
 _HOOK_TABLES = (
     "_forward_pre_hooks", "_forward_hooks", "_state_dict_pre_hooks", "_state_dict_hooks",
@@ -152,7 +151,7 @@ class Module(Traversal, Hooks, Stateful):
     def _refuse_escape(self, name: str, value: Any) -> None:
         """A traced value must not stay behind in a module from outside; a bound clone is thrown away with its trace."""
         held = self._buffers[name]
-        outside = held is not None and isinstance(held._v, np.ndarray) and self._tied is None
+        outside = held is not None and is_concrete(held._v) and self._tied is None
         if outside and value is not None and isinstance(value._v, Tracer):
             raise TracerError(
                 f"{type(self).__name__}: buffer '{name}' was made outside {value._v.owner.name} and would keep a tensor "
@@ -229,7 +228,7 @@ class Module(Traversal, Hooks, Stateful):
             elif arg is not None and not isinstance(arg, bool):
                 dtype = arg
         if device is not None:
-            check_device(device)
+            refuse_others(device)
         if dtype is None:
             return self
         wanted = dtypes.as_dtype(dtype)
@@ -334,7 +333,7 @@ def _rebind(param: Tensor, fn: Callable[[Tensor], Tensor]) -> None:
     new = fn(detach(param))
     if new._v is param._v:
         return
-    if ctx.stage is not None or not isinstance(new._v, np.ndarray):
+    if ctx.stage is not None or not is_concrete(new._v):
         raise TracerError(
             "to: a module cannot be converted inside a transformation; convert it before calling jit or grad"
         )

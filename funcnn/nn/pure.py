@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-import numpy as np
-
 from funcnn.core import tree
+from funcnn.core.aval import is_concrete
 from funcnn.core.context import ctx
 from funcnn.core.interpreter import BoxTracer
 from funcnn.core.tensor import Tensor, current, refresh, version, wrap
@@ -77,7 +76,7 @@ def _fresh(t: Any) -> Tensor:
     It is made here, inside whatever transformation runs, so a value that is traced there may be written to it.
     """
     t = refresh(to_tensor(t))
-    if isinstance(t._v, np.ndarray):
+    if is_concrete(t._v):
         return clone(detach(t))
     value = current(t)
     box = wrap(value.copied() if isinstance(value, BoxTracer) else value)

@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from funcnn.core import mutation
+from funcnn.core.aval import is_concrete
 from funcnn.core.context import ctx, running
+from funcnn.core.device import writeable
 from funcnn.core.tensor import Tensor
 from funcnn.nn.hooks import RemovableHandle, add_hook
 from funcnn.nn.parameter import Parameter
@@ -233,7 +235,7 @@ class _Loader:
             )
         elif self.assign:
             self.writes.append((module, name, t, self._taken_over(t, value)))
-        elif isinstance(t._v, np.ndarray) and ctx.stage is None and not t._v.flags.writeable:
+        elif ctx.stage is None and is_concrete(t._v) and not writeable(t._v):
             errors.append(f"While copying the parameter named {key!r}: its memory is read-only; use assign=True.")
         else:
             self.writes.append((module, name, t, value))

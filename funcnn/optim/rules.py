@@ -10,10 +10,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from funcnn.core import dtypes
-from funcnn.core.tensor import Tensor, constant
+from funcnn.core.dtypes import float32
+from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.optim import step as kernels
 from funcnn.ops.base.structure import cast
 from funcnn.ops.elementwise.arithmetic import add, mul, neg, sub, true_divide
@@ -21,7 +20,7 @@ from funcnn.ops.elementwise.bounds import maximum
 from funcnn.ops.elementwise.comparison import eq
 from funcnn.ops.elementwise.math import pow, sqrt
 from funcnn.ops.elementwise.select import where
-from funcnn.ops.tensor.creation import zeros_like
+from funcnn.ops.tensor.creation import zeros, zeros_like
 
 Hyper = dict[str, Any]
 Slots = dict[str, Tensor]
@@ -71,8 +70,8 @@ class Rule:
         return {key: (next(values), next(values)) if key == "betas" else next(values) for key in self.numbers}
 
 
-def _counter() -> Tensor:
-    return constant(np.zeros((), np.float32))
+def _counter(p: Tensor) -> Tensor:
+    return zeros((), dtype=float32, device=p.device)
 
 
 def _number(value: Any) -> bool:
@@ -98,7 +97,7 @@ def _sgd_wanted(hyper: Hyper) -> tuple[str, ...]:
 
 
 def _sgd_init(p: Tensor, hyper: Hyper) -> Slots:
-    return {name: _counter() if name == "step" else zeros_like(p) for name in _sgd_wanted(hyper)}
+    return {name: _counter(p) if name == "step" else zeros_like(p) for name in _sgd_wanted(hyper)}
 
 
 def _sgd_step(g: Tensor, slots: Slots, p: Tensor, hyper: Hyper) -> tuple[Tensor, Slots]:
@@ -149,7 +148,7 @@ def _adam_wanted(hyper: Hyper) -> tuple[str, ...]:
 
 
 def _adam_init(p: Tensor, hyper: Hyper) -> Slots:
-    slots = {"step": _counter(), "exp_avg": zeros_like(p), "exp_avg_sq": zeros_like(p)}
+    slots = {"step": _counter(p), "exp_avg": zeros_like(p), "exp_avg_sq": zeros_like(p)}
     return {**slots, "max_exp_avg_sq": zeros_like(p)} if hyper["amsgrad"] else slots
 
 

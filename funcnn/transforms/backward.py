@@ -8,11 +8,11 @@ from typing import Any
 
 from funcnn.core.aval import Tracer
 from funcnn.core.context import Scope, ctx, running
+from funcnn.core.device import sole
 from funcnn.core.errors import DTypeError, GradientError, ShapeError, TracerError
 from funcnn.core.graph import Node
 from funcnn.core.primitive import apply_vjp
 from funcnn.core.tensor import Tensor, refresh, refresh_all, wrap
-from funcnn.kernels.cpu.memory import sole
 from funcnn.ops.elementwise.arithmetic import add
 from funcnn.ops.movement.views import clone
 from funcnn.ops.tensor.creation import ones_like
@@ -135,7 +135,7 @@ def _accumulate(leaf: Tensor, g: Tensor, create_graph: bool, taken: set[int]) ->
     held = leaf.grad
     if held is not None:
         g = add(held, g)
-    elif id(g._v) in taken or g._view is not None or not (_traced(g) or (sole(g._v) and g._v.flags.writeable)):
+    elif id(g._v) in taken or g._view is not None or not (_traced(g) or sole(g._v)):
         g = clone(g)  # the memory belongs to another tensor
     taken.add(id(g._v))
     leaf.grad = g if create_graph or _traced(g) else wrap(g._v)

@@ -127,7 +127,7 @@ def each(prim: Any, n: int, ins: list, batched: list, params: dict) -> Any:
 
 def _empty(prim: Any, ins: list, batched: list, params: dict) -> Any:
     avals = [Aval(t._v.shape[1:] if b else t._v.shape, t._v.dtype) for t, b in zip(ins, batched, strict=True)]
-    outs = [zeros((0, *aval.shape), dtype=aval.dtype) for aval in prim.shape(*avals, **params)]
+    outs = [zeros((0, *aval.shape), dtype=aval.dtype, device=ins[0].device) for aval in prim.shape(*avals, **params)]
     return outs if prim.multiple else outs[0]
 
 

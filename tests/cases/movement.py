@@ -16,6 +16,11 @@ def _written(x: Any, y: Any) -> Any:
     return x
 
 
+def _windows_written(x: Any, y: Any) -> Any:
+    x.unfold(2, 1, 3).copy_(y)
+    return x
+
+
 ROWS = [
     both("reshape", lambda m, x: m.reshape(x, (4, 6)), A),
     both("reshape_minus_one", lambda m, x: x.reshape(-1, 2), A),
@@ -73,6 +78,7 @@ ROWS = [
     both("pad_circular", lambda m, x: m.nn.functional.pad(x, (2, 3), mode="circular"), A),
     both("unfold_windows", lambda m, x: x.unfold(1, 2, 1), A),
     both("unfold_apart", lambda m, x: x.unfold(2, 1, 3), A),
+    both("unfold_written", lambda m, x, y: _windows_written(x * 1, y), A, Arr((2, 3, 2, 1))),
     both("unfold_steps", lambda m, x: x.unfold(0, 3, 2), Arr((8,))),
     both("im2col", lambda m, x: m.nn.functional.unfold(x, (2, 3), dilation=(2, 1), padding=1, stride=(1, 2)),
          Arr((2, 2, 5, 4))),

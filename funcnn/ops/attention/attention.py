@@ -14,19 +14,17 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-import numpy as np
-
 from funcnn.core import dtypes
 from funcnn.core.aval import Aval
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.graph import rescue
 from funcnn.core.primitive import Primitive
-from funcnn.core.tensor import Tensor, constant
+from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.attention import launch
 from funcnn.ops.base.batching import all_batched
 from funcnn.ops.base.dims import broadcast
 from funcnn.ops.base.promote import operand, require_same_dtype
-from funcnn.ops.base.structure import cast, unbroadcast
+from funcnn.ops.base.structure import cast, number_like, unbroadcast
 from funcnn.ops.elementwise.arithmetic import add, mul, sub
 from funcnn.ops.elementwise.comparison import eq, gt
 from funcnn.ops.elementwise.select import where
@@ -94,7 +92,7 @@ def _weights(q: Tensor, k: Tensor, rest: tuple, masked: bool, causal: bool, scal
     if masked:
         s = add(s, rest[0])
     if causal:
-        s = where(tri(s._v.shape[-2], s._v.shape[-1]), s, -math.inf)
+        s = where(tri(s._v.shape[-2], s._v.shape[-1], device=s.device), s, -math.inf)
     if not masked:
         return softmax(s, -1)
     dead = eq(amax(s, -1, True), -math.inf)
@@ -206,7 +204,7 @@ def _additive(mask: Any, q: Tensor) -> Tensor:
     """A mask to add: True is 0, False minus infinity."""
     t = operand(NAME, mask)
     if t._v.dtype == dtypes.bool_:
-        return where(t, cast(constant(np.zeros((), np.float32)), q._v.dtype), -math.inf)
+        return where(t, number_like(q, 0.0), -math.inf)
     if t._v.dtype != q._v.dtype:
         raise DTypeError(f"{NAME}: expected attn_mask of bool or of the query's {q._v.dtype}, got {t._v.dtype}")
     return t

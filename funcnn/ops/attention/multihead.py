@@ -33,7 +33,7 @@ def _additive(name: str, mask: Any, dtype: Any) -> Tensor | None:
         return None
     t = operand(f"{NAME}: {name}", mask)
     if t._v.dtype == dtypes.bool_:
-        return where(t, -math.inf, zeros(tuple(t._v.shape), dtype=dtype))
+        return where(t, -math.inf, zeros(tuple(t._v.shape), dtype=dtype, device=t.device))
     if t._v.dtype.kind != "f":
         raise DTypeError(f"{NAME}: {name} must be of bool or of a floating dtype, got {t._v.dtype}")
     return t
@@ -90,7 +90,7 @@ def _keys(t: Tensor, bias: Any, static: Any, more: bool, n: int, heads: int) -> 
     if bias is not None:
         t = cat([t, expand(bias, (n, 1, t._v.shape[-1]))], 1)
     t = _by_heads(t, heads) if static is None else reshape(static, (n, heads, *static._v.shape[1:]))
-    return cat([t, zeros((n, heads, 1, t._v.shape[-1]), dtype=t._v.dtype)], 2) if more else t
+    return cat([t, zeros((n, heads, 1, t._v.shape[-1]), dtype=t._v.dtype, device=t.device)], 2) if more else t
 
 
 def _scores_mask(mask: Tensor | None, n: int, heads: int, sizes: tuple[int, int]) -> Tensor | None:

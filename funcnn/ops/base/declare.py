@@ -14,11 +14,11 @@ import numpy as np
 from funcnn.core.aval import Aval, Tracer
 from funcnn.core.errors import DTypeError
 from funcnn.core.primitive import Primitive
-from funcnn.core.tensor import Tensor, constant
+from funcnn.core.tensor import Tensor
 from funcnn.ops.base.batching import aligned
 from funcnn.ops.base.dims import broadcast
 from funcnn.ops.base.promote import floating, operand, promoted, require_same_dtype
-from funcnn.ops.base.structure import unbroadcast, zeros_like
+from funcnn.ops.base.structure import number_like, unbroadcast, zeros_like
 
 _NUMBERS = frozenset((int, float))
 
@@ -102,9 +102,9 @@ def binary(
             if dtype is other._v.dtype and (not to_float or dtype.kind == "f"):
                 return prim(input, other)
         elif type(other) in _NUMBERS and isinstance(input, Tensor) and holds(input, other):
-            return prim(input, constant(np.array(other, input._v.dtype)))
+            return prim(input, number_like(input, other))
         elif type(input) in _NUMBERS and isinstance(other, Tensor) and holds(other, input):
-            return prim(constant(np.array(input, other._v.dtype)), other)
+            return prim(number_like(other, input), other)
         if not takes_bools and any(_is_bool(t) for t in (input, other)):
             raise DTypeError(f"{name}: not defined for bool; use logical_not() for ~, or convert with .long()")
         return prim(*promoted(name, input, other, to_float=to_float))

@@ -8,11 +8,14 @@ import numpy as np
 
 from funcnn.core import dtypes
 from funcnn.core.context import ctx
+from funcnn.core.device import HOST, device_of
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.primitive import quietly
 from funcnn.core.tensor import Tensor, constant
 from funcnn.kernels.cpu import memory
-from funcnn.ops.base.structure import cast
+from funcnn.ops.base.structure import cast, filled
+
+NUMBERS = (int, float, np.generic)
 
 
 def operand(name: str, value: Any) -> Tensor:
@@ -68,10 +71,13 @@ def _has_array(value: Any) -> bool:
     return isinstance(value, (np.ndarray, np.generic))
 
 
-def promoted(name: str, *args: Any, to_float: bool = False, exact: bool = False) -> list[Tensor]:
+def promoted(
+    name: str, *args: Any, to_float: bool = False, exact: bool = False, beside: Tensor | None = None
+) -> list[Tensor]:
     """The operands as tensors of their common dtype (see ``core.dtypes``). Raises ``DTypeError`` where there is none.
 
     to_float: in the default float where that is no float. exact: a Python number beyond the dtype raises, else it wraps.
+    beside: another operand, where numbers are made if all of these are numbers.
     """
     try:
         dtype = dtypes.result_type([_ranked(arg) for arg in args])
@@ -79,16 +85,32 @@ def promoted(name: str, *args: Any, to_float: bool = False, exact: bool = False)
         raise DTypeError(f"{name}: {error}") from None
     if to_float and dtype.kind != "f":
         dtype = dtypes.default_float()
-    return [stored(name, arg, dtype) if exact else to_tensor(arg, dtype) for arg in args]
+    device = _place(*args, beside)
+    return [stored(name, arg, dtype, device) if exact else _beside(arg, dtype, device) for arg in args]
 
 
-def stored(name: str, value: Any, dtype: np.dtype) -> Tensor:
-    """``value`` as a tensor of ``dtype``, a Python number without a detour through another dtype.
+def _place(*args: Any) -> str:
+    for arg in args:
+        if isinstance(arg, Tensor):
+            return HOST if type(arg._v) is np.ndarray else device_of(arg._v)
+    return HOST
+
+
+def _beside(value: Any, dtype: np.dtype, device: str) -> Tensor:
+    """``value`` as a tensor of ``dtype``, a number where the other operands are."""
+    if device == HOST or not isinstance(value, NUMBERS):
+        return to_tensor(value, dtype)
+    return filled((), quietly(dtypes.wrapped, value, dtype).item(), dtype, device)
+
+
+def stored(name: str, value: Any, dtype: np.dtype, device: str = HOST) -> Tensor:
+    """``value`` as a tensor of ``dtype``, a number without a detour through another dtype, and where it is wanted.
 
     Raises ``OverflowError`` for a number that the dtype does not hold.
     """
-    if isinstance(value, (int, float, np.generic)):
-        return constant(dtypes.number(name, value, dtype))
+    if isinstance(value, NUMBERS):
+        number = dtypes.number(name, value, dtype)
+        return constant(number) if device == HOST else filled((), number.item(), dtype, device)
     return to_tensor(value, dtype)
 
 

@@ -7,21 +7,25 @@ and say by ``unview`` how a write to the view changes its base.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from funcnn.core.aval import Aval
 from funcnn.core.context import ctx
+from funcnn.core.device import HOST, device_of
 from funcnn.core.errors import ShapeError
 from funcnn.core.primitive import Primitive
-from funcnn.core.tensor import Tensor, wrap
+from funcnn.core.tensor import Tensor, constant, wrap
 from funcnn.kernels.cpu import memory
 from funcnn.kernels.cpu.movement.launch import copies
 from funcnn.kernels.cpu.reduce import runs as kernels
 from funcnn.kernels.cpu.reduce.launch import blocked_sum, by_kernel
 from funcnn.ops.base.dims import normalize_dims, numel
 from funcnn.ops.base.reduction import kept, reduction
+
+_ndarray = np.ndarray
 
 
 # ---- reshape and permute ----------------------------------------------------------------------------------------------
@@ -255,7 +259,7 @@ stop_gradient_p = Primitive(
 # ---- filled -----------------------------------------------------------------------------------------------------------
 full_p = Primitive(
     "full",
-    lambda shape, value, dtype: (Aval(shape, dtype),),
+    lambda shape, value, dtype, device=HOST: (Aval(shape, dtype),),
     cpu=lambda ins, outs, shape, value, dtype: outs[0].fill(value),
 )
 
@@ -265,13 +269,48 @@ def inside() -> bool:
     return ctx.stage is not None or ctx.top is not None
 
 
-def filled(shape: tuple[int, ...], value: Any, dtype: np.dtype) -> Tensor:
-    """One number everywhere: a box of its own, or inside a transformation what ``full_p`` gives."""
-    if inside():
-        return full_p(shape=shape, value=value, dtype=dtype)
+def on(device: str) -> dict[str, str]:
+    """The parameters by which a primitive without inputs is told where to make what it makes; none for the host."""
+    return {} if device == HOST else {"device": device}
+
+
+def filled(shape: tuple[int, ...], value: Any, dtype: np.dtype, device: str = HOST) -> Tensor:
+    """One number everywhere: a box of its own, or elsewhere and inside a transformation what ``full_p`` gives."""
+    if device != HOST or inside():
+        return full_p(shape=shape, value=value, dtype=dtype, **on(device))
     return wrap(memory.filled(shape, dtype, value))
 
 
 def zeros_like(t: Tensor) -> Tensor:
-    """Zeros of the shape and dtype of ``t``."""
-    return filled(tuple(t._v.shape), 0, t._v.dtype)
+    """Zeros of the shape and dtype of ``t``, where it is."""
+    return filled(tuple(t._v.shape), 0, t._v.dtype, device_of(t._v))
+
+
+def tabulated(name: str, shape: Callable[..., Aval], make: Callable[..., np.ndarray]) -> Callable[..., Tensor]:
+    """A function ``f(device, **params)`` that gives a table which static parameters alone decide, and its primitive.
+
+    shape: what the table is; make: its numbers, both of the parameters. Outside every transformation the host makes it at
+    once; elsewhere it is what the primitive gives, so that a rule that reads it makes no array.
+    """
+    prim = Primitive(
+        name,
+        lambda device=HOST, **params: (shape(**params),),
+        cpu=lambda ins, outs, **params: np.copyto(outs[0], make(**params)),
+    )
+
+    def function(device: str, **params: Any) -> Tensor:
+        return prim(**params, **on(device)) if device != HOST or inside() else wrap(make(**params))
+
+    function.primitive = prim  # type: ignore[attr-defined]
+    return function
+
+
+def number_like(t: Tensor, value: float, dtype: np.dtype | None = None) -> Tensor:
+    """A number as a 0-d tensor where ``t`` is, of its dtype unless another is given."""
+    like = t._v
+    dtype = like.dtype if dtype is None else dtype
+    if type(like) is _ndarray and ctx.stage is None and ctx.top is None:
+        return wrap(np.array(value, dtype))
+    if (device := device_of(like)) == HOST:
+        return constant(np.array(value, dtype))
+    return full_p(shape=(), value=value, dtype=dtype, device=device)

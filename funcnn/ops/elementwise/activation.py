@@ -10,7 +10,7 @@ import numpy as np
 from funcnn.core import dtypes
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.primitive import Primitive
-from funcnn.core.tensor import Tensor, constant
+from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.elementwise import activation as kernels
 from funcnn.kernels.cpu.elementwise.launch import pairwise
 from funcnn.kernels.cpu.memory import fresh
@@ -20,6 +20,7 @@ from funcnn.ops.base.batching import all_batched
 from funcnn.ops.base.declare import binary
 from funcnn.ops.base.dims import normalize_dim
 from funcnn.ops.base.promote import to_tensor
+from funcnn.ops.base.structure import number_like
 from funcnn.ops.elementwise.arithmetic import abs as abs_
 from funcnn.ops.elementwise.arithmetic import add, mul, neg, sub, true_divide
 from funcnn.ops.elementwise.comparison import ge, gt, le, lt
@@ -77,7 +78,7 @@ def _softplus_curve(x: Tensor, beta: float, threshold: float) -> Tensor:
 
 
 def _hardswish_curve(x: Tensor) -> Tensor:
-    return where(lt(abs_(x), 3.0), constant(np.asarray(1.0 / 3.0, x._v.dtype)), 0.0)
+    return where(lt(abs_(x), 3.0), number_like(x, 1.0 / 3.0), 0.0)
 
 
 gelu_p = activation("gelu", kernels.gelu, kernels.gelu_grad, 0.8, _gelu_curve)

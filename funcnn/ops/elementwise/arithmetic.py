@@ -171,7 +171,7 @@ def _weighted(name: str, input: Any, other: Any, alpha: Any) -> tuple[Tensor, Te
     kind = alpha._v.dtype.kind if isinstance(alpha, Tensor) else dtypes.scalar_dtype(alpha).kind
     if (kind == "f" and dtype.kind != "f") or (kind == "b" and dtype.kind != "b"):
         raise DTypeError(f"{name}: alpha={alpha!r} does not go with a result of {dtype}")
-    return x, mul(y, stored(f"{name}: alpha", alpha, dtype))
+    return x, mul(y, stored(f"{name}: alpha", alpha, dtype, y.device))
 
 
 add.primitive, sub.primitive = _add.primitive, _sub.primitive  # type: ignore[attr-defined]

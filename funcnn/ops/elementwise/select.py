@@ -48,4 +48,5 @@ object.__setattr__(where_p, "batch", batch_elementwise(where_p))
 
 def where(condition: Any, input: Any, other: Any) -> Tensor:
     """``input`` where ``condition`` holds, else ``other``; all broadcast."""
-    return where_p(to_tensor(condition), *promoted("where", input, other, exact=True))
+    c = to_tensor(condition)
+    return where_p(c, *promoted("where", input, other, exact=True, beside=c))

@@ -14,11 +14,10 @@ from funcnn.core.tensor import Tensor
 from funcnn.ops.base.batching import all_batched
 from funcnn.ops.base.dims import broadcast, normalize_dim
 from funcnn.ops.base.promote import stored, to_tensor
-from funcnn.ops.base.structure import cast
+from funcnn.ops.base.structure import cast, zeros_like
 from funcnn.ops.elementwise.arithmetic import mul, true_divide
 from funcnn.ops.elementwise.select import where
 from funcnn.ops.movement.views import expand, reshape, slice_dim
-from funcnn.ops.tensor.creation import zeros
 
 
 def _gather_shape(x: Any, index: Any, dim: int) -> tuple:
@@ -47,7 +46,7 @@ def _gather(ins: list, outs: list, dim: int) -> None:
 
 def _gather_vjp(g: Tensor, ins: list, o: Tensor, dim: int) -> tuple:
     x, index = ins
-    return lambda: scatter_p(zeros(tuple(x._v.shape), dtype=x._v.dtype), index, g, dim=dim, mode="add"), None
+    return lambda: scatter_p(zeros_like(x), index, g, dim=dim, mode="add"), None
 
 
 gather_p = Primitive(
@@ -119,7 +118,7 @@ def _scatter_vjp(g: Tensor, ins: list, o: Tensor, dim: int, mode: str) -> tuple:
     if mode == "add":
         return g, None, lambda: gather_p(g, index, dim=dim)
     if mode == "set":
-        hole = zeros(tuple(src._v.shape), dtype=src._v.dtype)
+        hole = zeros_like(src)
         return lambda: scatter_p(g, index, hole, dim=dim, mode="set"), None, lambda: gather_p(g, index, dim=dim)
     ratio = mul(g, o)  # the product without one factor; like PyTorch's, defined where the factors are not zero
     return (
@@ -147,7 +146,9 @@ def scatter(
     x, index = to_tensor(input), to_tensor(index)
     if reduce not in (None, "add", "multiply"):
         raise ValueError(f"scatter: reduce must be None, 'add' or 'multiply', got {reduce!r}")
-    source = stored("scatter", value if src is None else src, x._v.dtype) if not isinstance(src, Tensor) else src
+    source = (
+        stored("scatter", value if src is None else src, x._v.dtype, x.device) if not isinstance(src, Tensor) else src
+    )
     dim, shape = normalize_dim("scatter", dim, x.ndim), tuple(x._v.shape)
     x, index = one_dim(x), one_dim(index)
     source = expand(cast(source, x._v.dtype), tuple(index._v.shape)) if source.ndim == 0 else source

@@ -50,7 +50,7 @@ def _rows_vjp(g: Tensor, ins: list, out: Tensor, padding: int, scale: bool, leas
     def dtable() -> Tensor:
         dy, kept = g, index
         if scale:
-            counts = embedding_grad_p(ones((*index._v.shape, 1), dtype=g._v.dtype), index, rows=rows)
+            counts = embedding_grad_p(ones((*index._v.shape, 1), dtype=g._v.dtype, device=g.device), index, rows=rows)
             dy = mul(g, pick(reciprocal(counts), index))
         if padding >= 0:
             kept = where(eq(index, padding), -1, index)
@@ -61,7 +61,7 @@ def _rows_vjp(g: Tensor, ins: list, out: Tensor, padding: int, scale: bool, leas
 
 def _beside(n: int, index: Tensor, rows: int) -> Tensor:
     """The indices (n, ...) of example b moved to rows ``b * rows`` and on; negative ones stay."""
-    shift = reshape(mul(arange(n), rows), (n, *(1,) * (index.ndim - 1)))
+    shift = reshape(mul(arange(n, device=index.device), rows), (n, *(1,) * (index.ndim - 1)))
     return where(lt(index, 0), index, add(index, shift))
 
 

@@ -11,19 +11,21 @@ from typing import Any
 import numpy as np
 
 from funcnn.core import dtypes
-from funcnn.core.aval import Aval
+from funcnn.core.aval import Aval, is_concrete
+from funcnn.core.context import ctx
+from funcnn.core.device import HOST, device_of
 from funcnn.core.errors import ShapeError, TracerError
 from funcnn.core.interpreter import numbers
 from funcnn.core.primitive import Primitive
-from funcnn.core.tensor import Tensor, constant, refresh
+from funcnn.core.tensor import Tensor, concrete, constant, refresh
 from funcnn.ops.base.batching import all_batched
 from funcnn.ops.base.dims import broadcast, normalize_dim
 from funcnn.ops.base.promote import stored, to_tensor
-from funcnn.ops.base.structure import cast, reshape_p
+from funcnn.ops.base.structure import cast, reshape_p, zeros_like
 from funcnn.ops.elementwise.select import where as choose
 from funcnn.ops.indexing.along import one_dim
 from funcnn.ops.movement.views import apart, expand, movedim, reshape, select, slice_dim, unsqueeze
-from funcnn.ops.tensor.creation import arange, zeros
+from funcnn.ops.tensor.creation import arange, as_tensor, carried
 from funcnn.ops.tensor.inplace import overwrite, write
 
 
@@ -51,14 +53,14 @@ def _index(ins: list, outs: list) -> None:
 
 def _index_vjp(g: Tensor, ins: list, o: Tensor) -> tuple:
     x, *indices = ins
-    base = zeros(tuple(x._v.shape), dtype=x._v.dtype)
+    base = zeros_like(x)
     return (lambda: index_put_p(base, g, *indices, accumulate=True), *(None,) * len(indices))
 
 
 def _with_batch(n: int, indices: list, batched: list) -> list:
     """The indices with the batch as one more, so that example i indexes row i."""
     shape = next(t._v.shape[1:] if b else t._v.shape for t, b in zip(indices, batched, strict=True))
-    rows = reshape(arange(n), (n, *(1,) * len(shape)))
+    rows = reshape(arange(n, device=indices[0].device), (n, *(1,) * len(shape)))
     return [expand(rows, (n, *shape)), *all_batched(n, indices, batched)]
 
 
@@ -92,7 +94,7 @@ def _put(ins: list, outs: list, accumulate: bool) -> None:
 
 def _put_vjp(g: Tensor, ins: list, o: Tensor, accumulate: bool) -> tuple:
     values, indices = ins[1], ins[2:]
-    hole = zeros(tuple(values._v.shape), dtype=values._v.dtype)
+    hole = zeros_like(values)
     base = g if accumulate else (lambda: index_put_p(g, hole, *indices, accumulate=False))
     return (base, lambda: index_p(g, *indices), *(None,) * len(indices))
 
@@ -113,11 +115,15 @@ def _is_array(item: Any) -> bool:
     return isinstance(item, (Tensor, np.ndarray, list, range, bool, np.bool_))
 
 
-def _as_index(item: Any) -> list[Tensor | int | slice | None]:
-    """An array-like index as integer tensors; a mask as the indices of what it holds."""
-    t = to_tensor(np.asarray(list(item) if isinstance(item, range) else item)) if not isinstance(item, Tensor) else item
-    if isinstance(item, list) and not item:
-        t = constant(np.zeros(0, np.int64))
+def _as_index(item: Any, x: Tensor) -> list[Tensor | int | slice | None]:
+    """An array-like index of ``x`` as integer tensors; a mask as the indices of what it holds."""
+    if isinstance(item, Tensor):
+        t = item
+    else:
+        array = np.asarray(list(item) if isinstance(item, range) else item)
+        t = to_tensor(array.astype(np.int64) if isinstance(item, list) and not item else array)
+        if type(x._v) is not np.ndarray and (device := device_of(x._v)) != HOST:
+            t = carried(t, device)
     if t._v.dtype == dtypes.bool_:
         return list(nonzero(t, as_tuple=True))
     if t._v.dtype.kind not in "iu":
@@ -186,12 +192,12 @@ def _basic(x: Tensor, index: Any) -> tuple[Tensor, list[tuple[int, Tensor]]]:
             dim += 1
         elif isinstance(item, (bool, np.bool_)) or (isinstance(item, Tensor) and item.ndim == 0 and _is_mask(item)):
             x = unsqueeze(x, dim)
-            arrays.append((dim, constant(np.arange(int(bool(item))))))
+            arrays.append((dim, arange(int(bool(item)), device=x.device)))
             dim, added = dim + 1, added + 1
         elif _is_array(item):
             if _consumed(item) != 1 or _is_mask(item):
                 _mask_matches(x, dim, item)
-            for t in _as_index(item):
+            for t in _as_index(item, x):
                 arrays.append((dim, t))  # type: ignore[arg-type]
                 dim += 1
         elif hasattr(item, "__index__"):
@@ -227,7 +233,7 @@ def getitem(x: Tensor, index: Any) -> Tensor:
 
 def setitem(x: Tensor, index: Any, value: Any) -> None:
     """``x[index] = value``, in place; ``value`` is converted and broadcast."""
-    value = stored("index_put_", value, x._v.dtype)
+    value = stored("index_put_", value, x._v.dtype, x.device)
     if _traceable_mask(x, index, value):
         write(x, masked_fill(x, index, value), "index_put_")
         return
@@ -262,8 +268,9 @@ def _fitted(value: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 def index_put(input: Tensor, indices: Any, values: Any, accumulate: bool = False) -> Tensor:
     """A copy with ``values`` put (or added, repeated indices adding up) at ``indices``, integers or masks."""
-    arrays: list = list(enumerate(part for t in indices for part in _as_index(to_tensor(t))))
-    front, broadcasted, _ = _front(to_tensor(input), arrays)
+    x = to_tensor(input)
+    arrays: list = list(enumerate(part for t in indices for part in _as_index(t, x)))
+    front, broadcasted, _ = _front(x, arrays)
     shape = tuple(broadcasted[0]._v.shape) + tuple(front._v.shape[len(arrays) :])
     values = cast(to_tensor(values), front._v.dtype)
     if values.ndim > len(shape):
@@ -298,7 +305,7 @@ def take(input: Any, index: Any) -> Tensor:
 def masked_fill(input: Any, mask: Any, value: Any) -> Tensor:
     """``value`` (a number or 0-d tensor) where ``mask`` holds."""
     x = to_tensor(input)
-    value = stored("masked_fill", value, x._v.dtype)
+    value = stored("masked_fill", value, x._v.dtype, x.device)
     if value.ndim:
         raise ShapeError(
             f"masked_fill: value must be a number or a 0-d tensor, got shape {tuple(value.shape)}; use where"
@@ -327,6 +334,8 @@ def nonzero(input: Any, *, as_tuple: bool = False) -> Any:
     """
     x = to_tensor(input)
     if (value := numbers(refresh(x))) is None:
+        if is_concrete(x._v) and ctx.stage is None:
+            concrete(x, "nonzero, whose size depends on the numbers, of")  # raises: they are elsewhere
         raise TracerError(
             f"nonzero: a mask of shape {tuple(x.shape)} is traced, so the shape of what it selects is not known; "
             "use where(mask, a, b) or masked_fill"
@@ -351,4 +360,4 @@ def repeat_interleave(input: Any, repeats: Any, dim: int | None = None) -> Tenso
         wide = expand(unsqueeze(x, dim + 1), (*shape[: dim + 1], repeats, *shape[dim + 1 :]))
         return apart(reshape(wide, (*shape[:dim], shape[dim] * repeats, *shape[dim + 1 :])), x)
     counts = to_tensor(repeats).numpy()  # type: ignore[attr-defined]
-    return index_select(x, dim, to_tensor(np.repeat(np.arange(x._v.shape[dim]), counts)))
+    return index_select(x, dim, as_tensor(np.repeat(np.arange(x._v.shape[dim]), counts), device=x.device))

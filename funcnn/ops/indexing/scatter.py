@@ -31,7 +31,7 @@ def _along(input: Any, dim: int, index: Any, source: Any, accumulate: bool, name
     dim = normalize_dim(name, dim, x.ndim)
     front = movedim(one_dim(x), dim, 0)
     wanted = (index._v.size, *front._v.shape[1:])
-    source = stored(name, source, x._v.dtype)
+    source = stored(name, source, x._v.dtype, x.device)
     source = expand(source, wanted) if source.ndim == 0 else movedim(source, dim, 0)
     if tuple(source._v.shape) != tuple(wanted):
         raise ShapeError(
@@ -97,7 +97,7 @@ def _masked_put_batch(n: int, ins: list, batched: list) -> Tensor:
 
 def _masked_take_batch(n: int, ins: list, batched: list, count: int) -> Tensor:
     g, mask = all_batched(n, ins, batched)
-    base = zeros((n, count), dtype=g._v.dtype)
+    base = zeros((n, count), dtype=g._v.dtype, device=g.device)
     if not g._v.size or not count:
         return base
     places = _places(mask)

@@ -30,7 +30,11 @@ def argsort(input: Any, dim: int = -1, descending: bool = False, stable: bool = 
     """The indices that sort along ``dim``; equal elements keep their order."""
     x = to_tensor(input)
     dim = normalize_dim("argsort", dim, x.ndim)
-    return zeros((), dtype=dtypes.int64) if x.ndim == 0 else argsort_p(x, dim=dim, descending=bool(descending))
+    return (
+        zeros((), dtype=dtypes.int64, device=x.device)
+        if x.ndim == 0
+        else argsort_p(x, dim=dim, descending=bool(descending))
+    )
 
 
 def sort(input: Any, dim: int = -1, descending: bool = False, stable: bool = True) -> ValuesIndices:

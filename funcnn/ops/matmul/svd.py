@@ -9,13 +9,14 @@ import numpy as np
 from funcnn.core.aval import Aval
 from funcnn.core.errors import ShapeError
 from funcnn.core.primitive import Primitive
-from funcnn.core.tensor import Tensor, constant
+from funcnn.core.tensor import Tensor
 from funcnn.kernels.implementation import host
 from funcnn.ops.base.dims import normalize_dims
 from funcnn.ops.elementwise.arithmetic import add, mul, sub, true_divide
 from funcnn.ops.matmul.matmul import matmul
 from funcnn.ops.movement.views import movedim, reshape, transpose
 from funcnn.ops.reduce.sums import sum as sum_
+from funcnn.ops.tensor.creation import eye
 
 
 def _shape(x: Any) -> tuple:
@@ -75,7 +76,7 @@ def _as_row(s: Tensor) -> Tensor:
 
 
 def _eye(s: Tensor) -> Tensor:
-    return constant(np.eye(s._v.shape[-1], dtype=s._v.dtype))
+    return eye(s._v.shape[-1], dtype=s._v.dtype, device=s.device)
 
 
 svd_p = Primitive(

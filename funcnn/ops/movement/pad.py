@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 
+from funcnn.core import dtypes
 from funcnn.core.aval import Aval
+from funcnn.core.device import device_of
 from funcnn.core.errors import ShapeError
 from funcnn.core.primitive import Primitive
-from funcnn.core.tensor import Tensor, constant
+from funcnn.core.tensor import Tensor
 from funcnn.ops.base.promote import to_tensor
-from funcnn.ops.base.structure import slice_p
+from funcnn.ops.base.structure import slice_p, tabulated
 from funcnn.ops.indexing.index import index_select
 from funcnn.ops.movement.views import apart, slice_dim
 
@@ -74,10 +76,10 @@ def pad(input: Any, pad: Any, mode: str = "constant", value: float | None = None
                 raise ShapeError(f"pad: circular widths {(before, after)} do not fit dimension {dim} of size {limit}")
             out = slice_dim(out, dim, max(0, -before), limit - max(0, -after))
             before, after = max(before, 0), max(after, 0)
-            places = np.arange(-before, out._v.shape[dim] + after) % out._v.shape[dim]
-            out = index_select(out, dim, constant(places))
+            out = index_select(out, dim, _sources(out, mode, dim, before, after))
         elif before or after:
-            out = index_select(out, dim, constant(_sources(mode, x._v.shape[dim], before, after, dim)))
+            _fit(mode, x._v.shape[dim], before, after, dim)
+            out = index_select(out, dim, _sources(out, mode, dim, before, after))
     return apart(out, x)
 
 
@@ -93,14 +95,26 @@ def _constant(x: Tensor, pairs: list, value: float) -> Tensor:
     return pad_p(x, widths=tuple(grown), value=value) if any(map(any, grown)) else x
 
 
-def _sources(mode: str, size: int, before: int, after: int, dim: int) -> np.ndarray:
-    """For each place of the padded dimension, the place it is copied from."""
+def _fit(mode: str, size: int, before: int, after: int, dim: int) -> None:
     limit = {"reflect": size - 1, "circular": size, "replicate": max(before, after, 0) if size else 0}[mode]
     if max(before, after) > limit:
         raise ShapeError(f"pad: {mode} widths {(before, after)} are too large for dimension {dim} of size {size}")
+
+
+def _sources_table(mode: str, size: int, before: int, after: int) -> np.ndarray:
     places = np.arange(-before, size + after)
     if mode == "replicate":
         return np.clip(places, 0, size - 1)
     if mode == "circular":
         return places % size
     return size - 1 - np.abs(size - 1 - np.abs(places))
+
+
+sources = tabulated(
+    "pad_sources", lambda mode, size, before, after: Aval((before + size + after,), dtypes.int64), _sources_table
+)
+
+
+def _sources(x: Tensor, mode: str, dim: int, before: int, after: int) -> Tensor:
+    """For each place of the padded dimension, the place it is copied from."""
+    return sources(device_of(x._v), mode=mode, size=x._v.shape[dim], before=before, after=after)

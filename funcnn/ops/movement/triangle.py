@@ -13,6 +13,7 @@ from funcnn.core.tensor import Tensor
 from funcnn.ops.base.batching import all_batched
 from funcnn.ops.base.dims import normalize_dim
 from funcnn.ops.base.promote import to_tensor
+from funcnn.ops.base.structure import zeros_like
 from funcnn.ops.elementwise.select import where
 from funcnn.ops.movement.views import clone, movedim
 from funcnn.ops.reduce.sums import sum as sum_
@@ -54,7 +55,7 @@ diagonal_put_p = Primitive(
     _diagonal_put_shape,
     cpu=_diagonal_put,
     vjp=lambda g, ins, o, offset: (
-        lambda: diagonal_put_p(g, zeros(tuple(ins[1]._v.shape), dtype=g._v.dtype), offset=offset),
+        lambda: diagonal_put_p(g, zeros_like(ins[1]), offset=offset),
         lambda: diagonal_p(g, offset=offset),
     ),
     batch=lambda n, ins, batched, offset: diagonal_put_p(*all_batched(n, ins, batched), offset=offset),
@@ -65,9 +66,7 @@ diagonal_p = Primitive(
     _diagonal_shape,
     view=_on_diagonal,
     unview=lambda base, new, offset: diagonal_put_p(base, new, offset=offset),
-    vjp=lambda g, ins, o, offset: (
-        diagonal_put_p(zeros(tuple(ins[0]._v.shape), dtype=ins[0]._v.dtype), g, offset=offset),
-    ),
+    vjp=lambda g, ins, o, offset: (diagonal_put_p(zeros_like(ins[0]), g, offset=offset),),
     batch=lambda n, ins, batched, offset: diagonal_p(ins[0], offset=offset),
     keeps="",
 )
@@ -90,7 +89,7 @@ def _masked(name: str, input: Any, lower: bool, diagonal: int) -> Tensor:
     if x.ndim < 2:
         raise ShapeError(f"{name}: expected a matrix or a batch of them, got shape {tuple(x.shape)}")
     rows, cols = x._v.shape[-2:]
-    keep = tri(rows, cols, diagonal if lower else diagonal - 1)
+    keep = tri(rows, cols, diagonal if lower else diagonal - 1, x.device)
     return where(keep, x, False) if lower else where(keep, False, x)
 
 
@@ -108,7 +107,9 @@ def diag_embed(input: Any, offset: int = 0, dim1: int = -2, dim2: int = -1) -> T
     """Matrices, in dimensions ``dim1`` and ``dim2``, with the last dimension of ``input`` on a diagonal."""
     x = to_tensor(input)
     side = x._v.shape[-1] + abs(offset)
-    out = diagonal_put_p(zeros((*x._v.shape[:-1], side, side), dtype=x._v.dtype), x, offset=int(offset))
+    out = diagonal_put_p(
+        zeros((*x._v.shape[:-1], side, side), dtype=x._v.dtype, device=x.device), x, offset=int(offset)
+    )
     dims = (normalize_dim("diag_embed", dim1, out.ndim), normalize_dim("diag_embed", dim2, out.ndim))
     return movedim(out, (-2, -1), dims)
 

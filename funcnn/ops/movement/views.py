@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
+from funcnn.core.aval import is_concrete
 from funcnn.core.context import ctx
 from funcnn.core.errors import ShapeError
 from funcnn.core.primitive import layout
@@ -263,7 +262,7 @@ def stop_gradient(input: Any) -> Tensor:
 def detach(input: Tensor) -> Tensor:
     """The same values (and memory) without the history: ``backward`` and ``grad`` stop here."""
     view = input._view
-    traced = ctx.stage is not None or not isinstance(input._v, np.ndarray)
+    traced = ctx.stage is not None or not is_concrete(input._v)
     saved, ctx.grad = ctx.grad, False
     try:
         if view is not None and not view.detached and traced and type(view) is not Loan:

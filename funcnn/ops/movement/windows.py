@@ -6,12 +6,15 @@ from typing import Any
 
 import numpy as np
 
+from funcnn.core import dtypes
 from funcnn.core.aval import Aval
+from funcnn.core.device import device_of
 from funcnn.core.errors import ShapeError
 from funcnn.core.primitive import Primitive
-from funcnn.core.tensor import Tensor, constant
+from funcnn.core.tensor import Tensor
 from funcnn.ops.base.dims import normalize_dim
 from funcnn.ops.base.promote import to_tensor
+from funcnn.ops.base.structure import reshape_p, tabulated
 from funcnn.ops.elementwise.select import where
 from funcnn.ops.movement.views import reshape
 
@@ -46,13 +49,20 @@ windows_sum_p = Primitive(
 )
 
 
-def covered(shape: tuple, dim: int, size: int, step: int) -> np.ndarray:
-    """A mask that broadcasts to ``shape``: which places some window holds."""
-    length = shape[dim]
+def _covered(length: int, size: int, step: int) -> np.ndarray:
     held = np.zeros(length, bool)
     for start in range(0, length - size + 1, step):
         held[start : start + size] = True
-    return held.reshape([-1 if d == dim else 1 for d in range(len(shape))])
+    return held
+
+
+held = tabulated("windows_hold", lambda length, size, step: Aval((length,), dtypes.bool_), _covered)
+
+
+def covered(t: Tensor, dim: int, size: int, step: int) -> Tensor:
+    """A mask that broadcasts against ``t``: which places some window holds."""
+    mask = held(device_of(t._v), length=t._v.shape[dim], size=size, step=step)
+    return reshape_p(mask, shape=tuple(t._v.shape[d] if d == dim else 1 for d in range(t.ndim)))
 
 
 def _unview(base: Tensor, new: Tensor, dim: int, size: int, step: int) -> Tensor:
@@ -60,10 +70,8 @@ def _unview(base: Tensor, new: Tensor, dim: int, size: int, step: int) -> Tensor
         raise ShapeError(
             f"unfold: windows of {size} that are {step} apart overlap and cannot be written; .clone() them"
         )
-    shape = tuple(base._v.shape)
-    return where(
-        constant(covered(shape, dim, size, step)), windows_sum_p(new, dim=dim, step=step, length=shape[dim]), base
-    )
+    length = base._v.shape[dim]
+    return where(covered(base, dim, size, step), windows_sum_p(new, dim=dim, step=step, length=length), base)
 
 
 windows_p = Primitive(

@@ -100,7 +100,7 @@ def _affine(x: Tensor, weight: Any, bias: Any, shape: tuple) -> list[Tensor]:
     """Weight and bias of ``shape`` as far as given; a bias alone gets a weight of ones."""
     if weight is None and bias is None:
         return []
-    weight = ones(shape, dtype=x._v.dtype) if weight is None else weight
+    weight = ones(shape, dtype=x._v.dtype, device=x.device) if weight is None else weight
     given = [to_tensor(t) for t in (weight, bias) if t is not None]
     return [t if tuple(t._v.shape) == shape else reshape(t, shape) for t in given]
 

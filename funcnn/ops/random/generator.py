@@ -11,6 +11,7 @@ import numpy as np
 from funcnn.core import dtypes
 from funcnn.core.aval import Aval
 from funcnn.core.context import ctx, running
+from funcnn.core.device import refuse_others
 from funcnn.core.errors import DTypeError, FuncnnError, ShapeError
 from funcnn.core.mutation import assign
 from funcnn.core.primitive import Primitive, quietly
@@ -37,7 +38,6 @@ from funcnn.ops.random.keys import (
 )
 from funcnn.ops.reduce.scan import cumsum
 from funcnn.ops.reduce.sums import sum as sum_
-from funcnn.ops.tensor.creation import check_device
 
 
 class NoKey(FuncnnError, ValueError):
@@ -72,7 +72,7 @@ class Generator:
     """A stream of keys. Its state is a tensor that each draw replaces."""
 
     def __init__(self, device: Any = "cpu"):
-        check_device(device)
+        refuse_others(device)
         self._seed = 0
         self.state = key(0)
         self.lock = threading.Lock()
@@ -184,7 +184,7 @@ def _float(dtype: Any) -> np.dtype:
 
 
 def _made(t: Tensor, device: Any, requires_grad: bool) -> Tensor:
-    check_device(device)
+    refuse_others(device)
     return detach(t).requires_grad_() if requires_grad else t
 
 
@@ -208,14 +208,14 @@ def randint(
     """Integers in [low, high) of shape ``size``; ``randint(high, size)`` starts at 0."""
     if size is None:
         low, high, size = 0, low, high
-    check_device(device)
+    refuse_others(device)
     kind = dtypes.int64 if dtype is None else dtypes.as_dtype(dtype)
     return randint_from(draw_key(generator), _sizes((size,)), int(low), int(high), kind)
 
 
 def randperm(n: int, *, generator: Any = None, dtype: Any = None, device: Any = None) -> Tensor:
     """0..n-1 in random order."""
-    check_device(device)
+    refuse_others(device)
     return cast(permutation(draw_key(generator), int(n)), dtypes.int64 if dtype is None else dtypes.as_dtype(dtype))
 
 

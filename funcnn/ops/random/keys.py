@@ -23,7 +23,7 @@ from funcnn.kernels.implementation import NUMPY, Implementation, host
 from funcnn.ops.base.batching import all_batched
 from funcnn.ops.base.dims import numel, size_args
 from funcnn.ops.base.promote import to_tensor
-from funcnn.ops.base.structure import cast
+from funcnn.ops.base.structure import cast, number_like
 from funcnn.ops.elementwise.arithmetic import add, mul, neg, remainder
 from funcnn.ops.elementwise.comparison import bitwise_right_shift, lt
 from funcnn.ops.elementwise.select import where
@@ -180,9 +180,10 @@ def split(key: Any, num: int = 2) -> Tensor:
 
 def fold_in(key: Any, data: Any) -> Tensor:
     """A new key from ``key`` and an integer (a step or an index), modulo 2**64; it may be a tensor."""
+    t = _one("random.fold_in", key)
     if isinstance(data, int) and not isinstance(data, bool):
-        data = np.asarray(data & 0xFFFFFFFFFFFFFFFF, np.uint64).astype(np.int64)
-    return fold_in_p(_one("random.fold_in", key), to_tensor(data))
+        data = number_like(t, (data + 2**63) % 2**64 - 2**63, dtypes.int64)
+    return fold_in_p(t, to_tensor(data))
 
 
 # ---- distributions ----------------------------------------------------------------------------------------------------
@@ -229,7 +230,8 @@ def uniform_from(key: Any, shape: tuple, dtype: np.dtype, low: Any = 0.0, high: 
 def _unit(key: Tensor, shape: tuple, dtype: np.dtype) -> Tensor:
     if dtype != dtypes.float16:
         return unit_p(key, shape=shape, dtype=dtype)
-    top = bitwise_right_shift(bits_p(key, shape=shape), constant(np.array(21, np.uint32)))
+    bits = bits_p(key, shape=shape)
+    top = bitwise_right_shift(bits, number_like(bits, 21))
     return cast(mul(cast(top, dtypes.float32), 2.0**-11), dtype)  # the significand: one more bit could round up to 1
 
 

@@ -26,7 +26,7 @@ GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 # ---- one direction of one layer -------------------------------------------------------------------------------------------
 def _bias(biases: Sequence, w: Tensor) -> Tensor:
     """The sum of the two biases, or zeros."""
-    return add(*biases) if biases else zeros(w._v.shape[0], dtype=w._v.dtype)
+    return add(*biases) if biases else zeros(w._v.shape[0], dtype=w._v.dtype, device=w.device)
 
 
 def _lstm(
@@ -101,7 +101,7 @@ def _sequence(
     shapes = _state_shapes(name, params, each, num_layers * directions, None if single else x._v.shape[1])
     if hx is None:
         rows = 1 if single else x._v.shape[1]
-        states = [[zeros(rows, width, dtype=x._v.dtype)] * count for count, *_, width in shapes]
+        states = [[zeros(rows, width, dtype=x._v.dtype, device=x.device)] * count for count, *_, width in shapes]
     else:
         states = [_rows(t, single) for t in _states(name, hx, shapes, x._v.dtype)]
     ends: list[tuple] = []

@@ -9,12 +9,12 @@ import numpy as np
 
 from funcnn.core import dtypes
 from funcnn.core.errors import DTypeError
-from funcnn.core.tensor import Tensor, constant
+from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.reduce.launch import SQUARES, blocked_sum
 from funcnn.ops.base.dims import count_over
 from funcnn.ops.base.promote import require_floating, to_tensor
 from funcnn.ops.base.reduction import all_if_empty, reduction
-from funcnn.ops.base.structure import cast, reduce, spread
+from funcnn.ops.base.structure import cast, number_like, reduce, spread
 from funcnn.ops.elementwise.arithmetic import abs as abs_
 from funcnn.ops.elementwise.arithmetic import mul, zero_safe
 from funcnn.ops.elementwise.comparison import ne
@@ -51,9 +51,7 @@ def norm(input: Any, p: Any = "fro", dim: Any = None, keepdim: bool = False, dty
     if p in (math.inf, -math.inf):
         return (amax if p > 0 else amin)(abs_(x), dim, keepdim)
     if p == 0:
-        return sum_(
-            where(ne(x, 0.0), constant(np.ones((), x._v.dtype)), mul(x, 0.0)), dim, keepdim
-        )  # with a derivative: 0
+        return sum_(where(ne(x, 0.0), number_like(x, 1.0), mul(x, 0.0)), dim, keepdim)  # with a derivative: 0
     if p == 1:
         return sum_(abs_(x), dim, keepdim)
     if p == 2:

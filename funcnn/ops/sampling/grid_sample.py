@@ -14,9 +14,10 @@ import numpy as np
 from funcnn.core import dtypes
 from funcnn.core.aval import Aval
 from funcnn.core.composition import pullback
+from funcnn.core.device import device_of
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.primitive import Primitive
-from funcnn.core.tensor import Tensor, constant
+from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.memory import empty
 from funcnn.kernels.cpu.sampling import grid_sample as kernels
 from funcnn.kernels.cpu.sampling.grid_taps import BLOCK, BORDER, FLOATS, INTS, REFLECTION, SKIPPED, ZEROS
@@ -24,7 +25,7 @@ from funcnn.kernels.cpu.threads import number as threads
 from funcnn.ops.base.batching import all_batched, fold, unfold_batch
 from funcnn.ops.base.dims import numel
 from funcnn.ops.base.promote import operand, require_same_dtype
-from funcnn.ops.base.structure import cast
+from funcnn.ops.base.structure import cast, number_like, tabulated, zeros_like
 from funcnn.ops.elementwise.arithmetic import abs as abs_
 from funcnn.ops.elementwise.arithmetic import add, mul, remainder, sub
 from funcnn.ops.elementwise.bounds import clamp
@@ -35,7 +36,7 @@ from funcnn.ops.indexing.along import gather
 from funcnn.ops.matmul.matmul import matmul
 from funcnn.ops.movement.join import stack
 from funcnn.ops.movement.views import expand, reshape, select, stop_gradient, transpose, unsqueeze
-from funcnn.ops.tensor.creation import ones, zeros
+from funcnn.ops.tensor.creation import ones
 
 PLACE_NS, TAP_NS = 10.0, 0.15  # of the tables of a place; of a number that is read
 TAPS = {"nearest": 1, "bilinear": 2, "bicubic": 4}
@@ -147,7 +148,7 @@ def _composed(x: Tensor, grid: Tensor, taps: int, padding: int, align: bool) -> 
     axes, out = len(space), tuple(grid._v.shape[1:-1])
     count = numel(out)
     flat, places = reshape(x, (n, c, numel(tuple(space)))), reshape(grid, (n, count, axes))
-    products: list[tuple] = [(constant(np.zeros((), np.int64)), None, None)]  # index, whether inside, weight
+    products: list[tuple] = [(number_like(grid, 0, dtypes.int64), None, None)]  # index, whether inside, weight
     for a, size in enumerate(space):  # the last axis of space is the grid's first
         found = _axis(select(places, 2, axes - 1 - a), size, taps, padding, align)
         grown = []
@@ -172,7 +173,7 @@ def _sample_vjp(g: Tensor, ins: list, out: Tensor, **how: Any) -> tuple:
 
     def dgrid() -> Tensor:
         if how["taps"] == 1:  # the nearest pixel stays the same
-            return zeros(tuple(grid._v.shape), dtype=grid._v.dtype)
+            return zeros_like(grid)
         return sample_grid_grad_p(g, x, grid, **how)
 
     return lambda: sample_image_grad_p(g, grid, space=tuple(x._v.shape[2:]), **how), dgrid
@@ -269,9 +270,9 @@ def affine_grid(theta: Any, size: Any, align_corners: bool | None = None) -> Ten
     if maps._v.dtype.kind != "f":
         raise DTypeError(f"affine_grid: expected a floating-point theta, got {maps.dtype}; convert with .float()")
     dtype = maps._v.dtype
-    lines = [constant(_line(s, bool(align_corners), dtype)) for s in sizes[2:]]
+    lines = [line(device_of(maps._v), size=s, align=bool(align_corners), dtype=dtype) for s in sizes[2:]]
     spread = [expand(reshape(t, (-1, *(1,) * (axes - 1 - i))), sizes[2:]) for i, t in enumerate(lines)]
-    mesh = stack([*spread[::-1], ones(sizes[2:], dtype=dtype)], -1)
+    mesh = stack([*spread[::-1], ones(sizes[2:], dtype=dtype, device=maps.device)], -1)
     places = matmul(reshape(mesh, (-1, axes + 1)), transpose(maps, 1, 2))
     return reshape(places, (n, *sizes[2:], axes))
 
@@ -280,3 +281,6 @@ def _line(size: int, align: bool, dtype: np.dtype) -> np.ndarray:
     """The places of ``size`` pixels in [-1, 1]."""
     ends = np.linspace(-1, 1, size, dtype=dtype) if size > 1 else np.zeros(1, dtype)
     return ends if align else ends * dtype.type((size - 1) / size)
+
+
+line = tabulated("affine_line", lambda size, align, dtype: Aval((size,), dtype), _line)

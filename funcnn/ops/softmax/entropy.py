@@ -83,7 +83,7 @@ def _grad_vjp(u: Tensor, ins: list, o: Tensor, ignore_index: int, reduction: str
     p = _probabilities(x, top, rest)
 
     def d_loss() -> Tensor:
-        classes = reshape(arange(x._v.shape[1]), (1, -1, 1))
+        classes = reshape(arange(x._v.shape[1], device=x.device), (1, -1, 1))
         hot = cast(eq(classes, unsqueeze(target, 1)), dtype)
         found = mul(sum_(mul(u, sub(p, hot)), 1), shares)
         return found if reduction == "none" else sum_(found)

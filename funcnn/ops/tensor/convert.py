@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 
 from funcnn.core import dtypes
-from funcnn.core.aval import Missing, Tracer
+from funcnn.core.aval import Missing, Tracer, is_concrete
 from funcnn.core.context import ctx
+from funcnn.core.device import HOST, device_of, devices, known_device
 from funcnn.core.errors import DTypeError, GradientError, ShapeError
 from funcnn.core.format import format_tensor
 from funcnn.core.mutation import assign
 from funcnn.core.primitive import layout
 from funcnn.core.size import Size
-from funcnn.core.tensor import Cell, Tensor, concrete, constant, share, version, wrap
+from funcnn.core.tensor import Cell, Tensor, concrete, share, version, wrap
 from funcnn.ops.base.dims import numel, size_args
 from funcnn.ops.base.promote import to_tensor
 from funcnn.ops.base.structure import cast
@@ -24,24 +25,8 @@ from funcnn.ops.elementwise.comparison import lt
 from funcnn.ops.movement.views import clone, detach
 from funcnn.ops.random import generator as generators
 from funcnn.ops.random import keys as random
-from funcnn.ops.tensor.creation import check_device, empty, from_sequence_or_array, full, ones, zeros
+from funcnn.ops.tensor.creation import carried, empty, from_sequence_or_array, full, ones, tensor, zeros
 from funcnn.ops.tensor.inplace import overwrite
-
-
-class device(str):
-    """Where a tensor's memory is; only ``cpu`` here. Prints as ``device(type='cpu')``."""
-
-    def __new__(cls, name: Any = "cpu", index: int | None = None) -> device:
-        check_device(name)
-        return super().__new__(cls, "cpu")
-
-    @property
-    def type(self) -> str:
-        """The kind of device."""
-        return str(self)
-
-    def __repr__(self) -> str:
-        return f"device(type='{self.type}')"
 
 
 def _new_tensor(cls: type, *args: Any) -> Tensor:
@@ -58,6 +43,9 @@ def item(self: Tensor) -> Any:
 
 def tolist(self: Tensor) -> Any:
     """Nested lists of Python numbers."""
+    value = self._v
+    if is_concrete(value) and ctx.stage is None:
+        return devices[device_of(value)].copy_out(value).tolist()
     return concrete(self, "tolist() of").tolist()
 
 
@@ -82,20 +70,21 @@ def _dlpack(self: Tensor, **kwargs: Any) -> Any:
 
 
 def to(self: Tensor, *args: Any, dtype: Any = None, device: Any = None, copy: bool = False, **ignored: Any) -> Tensor:
-    """In another dtype (or that of another tensor); ``device`` may only be cpu. The tensor itself where nothing changes."""
+    """In another dtype, or on another device, or both as another tensor is. The tensor itself where nothing changes."""
     for arg in args:
         if isinstance(arg, Tensor):
-            dtype = arg._v.dtype
-        elif isinstance(arg, str) and arg.split(":")[0] in ("cpu", "cuda", "mps", "meta"):
+            dtype, device = arg._v.dtype, device_of(arg._v)
+        elif isinstance(arg, str) and arg.split(":")[0] in ("cpu", "cuda", "mps", "meta", *devices):
             device = arg
         elif arg is not None and not isinstance(arg, bool):
             dtype = arg
-    if device is not None:
-        check_device(device)
+    there = None if device is None else known_device(device)
     unknown = set(ignored) - {"non_blocking", "memory_format"}
     if unknown:
         raise TypeError(f"to: unexpected arguments {sorted(unknown)}")
     out = self if dtype is None else cast(self, dtypes.as_dtype(dtype))
+    if there is not None and there != device_of(out._v):
+        return carried(out, there)
     return clone(out) if copy and out is self else out
 
 
@@ -112,7 +101,10 @@ def _repr(self: Tensor) -> str:
         name = value.owner.name if isinstance(value, Tracer) else "jit"
         return f"Tensor(traced by {name}, shape={tuple(value.shape)}, dtype={value.dtype})"
     suffixes = (f"grad_fn={self._node!r}",) if self._node is not None else ("requires_grad=True",) if self._rg else ()
-    return format_tensor(value, suffixes=suffixes)
+    place = device_of(value)
+    if place != HOST:
+        suffixes = (f"device={place!r}", *suffixes)
+    return format_tensor(devices[place].copy_out(value), suffixes=suffixes)
 
 
 def _format(self: Tensor, spec: str) -> str:
@@ -299,7 +291,8 @@ def _attach() -> None:
         "numel": lambda self: numel(self._v.shape), "nelement": lambda self: numel(self._v.shape), "stride": _strides,
         "element_size": lambda self: self._v.dtype.itemsize, "is_floating_point": lambda self: self._v.dtype.kind == "f",
         "is_contiguous": lambda self: layout(self).flags.c_contiguous,
-        "cpu": lambda self: self, "type_as": lambda self, other: to(self, other), "__repr__": _repr, "__format__": _format,
+        "cpu": lambda self: to(self, device="cpu"), "type_as": lambda self, other: to(self, other), "__repr__": _repr,
+        "__format__": _format,
         "__len__": _length, "__iter__": _iterate, "__contains__": _contains, "__int__": _as_int, "__index__": _as_index,
         "__float__": _as_float, "__copy__": _copy, "__deepcopy__": _deepcopy,
         "__reduce_ex__": _reduce, "__new__": staticmethod(_new_tensor),
@@ -317,18 +310,17 @@ def _attach() -> None:
     makers = {"new_zeros": zeros, "new_ones": ones, "new_empty": empty}
     for name, make in makers.items():
         methods[name] = lambda self, *sizes, make=make, dtype=None, **kw: make(
-            *sizes, dtype=self._v.dtype if dtype is None else dtype, **kw
+            *sizes, dtype=self._v.dtype if dtype is None else dtype, **{"device": self.device, **kw}
         )
     methods["new_full"] = lambda self, shape, value, dtype=None, **kw: full(
-        shape, value, dtype=self._v.dtype if dtype is None else dtype, **kw
+        shape, value, dtype=self._v.dtype if dtype is None else dtype, **{"device": self.device, **kw}
     )
-    methods["new_tensor"] = lambda self, data, dtype=None: constant(
-        np.array(from_sequence_or_array(data, self._v.dtype if dtype is None else dtypes.as_dtype(dtype))._v)
+    methods["new_tensor"] = lambda self, data, dtype=None: tensor(
+        data, dtype=self._v.dtype if dtype is None else dtype, device=self.device
     )
     for name, method in methods.items():
         setattr(Tensor, name, method)
     Tensor.data = property(_get_data, _set_data)  # type: ignore[attr-defined]
-    Tensor.device = property(lambda self: device("cpu"))  # type: ignore[attr-defined]
     Tensor.nbytes = property(lambda self: numel(self._v.shape) * self._v.dtype.itemsize)  # type: ignore[attr-defined]
     Tensor.itemsize = property(lambda self: self._v.dtype.itemsize)  # type: ignore[attr-defined]
 
@@ -339,4 +331,4 @@ def _detach_inplace(t: Tensor) -> Tensor:
 
 
 _attach()
-__all__ = ["Size", "device"]
+__all__ = ["Size"]

@@ -14,14 +14,15 @@ from typing import Any
 import numpy as np
 
 from funcnn.core import dtypes
-from funcnn.core.aval import Aval
+from funcnn.core.aval import Aval, is_concrete
 from funcnn.core.context import ctx
-from funcnn.core.errors import DTypeError, ShapeError
+from funcnn.core.device import HOST, device_of, devices, known_device
+from funcnn.core.errors import DeviceError, DTypeError, ShapeError
 from funcnn.core.primitive import Primitive, quietly
 from funcnn.core.tensor import Tensor, constant, share, wrap
 from funcnn.kernels.cpu import memory
 from funcnn.ops.base.promote import from_sequence, to_tensor
-from funcnn.ops.base.structure import cast, full_p, inside
+from funcnn.ops.base.structure import cast, full_p, inside, on
 from funcnn.ops.elementwise.comparison import ge
 from funcnn.ops.movement.views import clone, detach, expand, reshape
 
@@ -35,7 +36,7 @@ def _range(size: int, start: Any, step: Any) -> np.ndarray:
 
 iota_p = Primitive(
     "iota",
-    lambda size, start, step, dtype: (Aval((size,), dtype),),
+    lambda size, start, step, dtype, device=HOST: (Aval((size,), dtype),),
     cpu=lambda ins, outs, size, start, step, dtype: np.copyto(outs[0], _range(size, start, step), casting="unsafe"),
 )
 
@@ -46,19 +47,20 @@ def _eye(ins: list, outs: list, n: int, m: int, dtype: np.dtype) -> None:
     outs[0][place, place] = 1
 
 
-eye_p = Primitive("eye", lambda n, m, dtype: (Aval((n, m), dtype),), cpu=_eye)
+eye_p = Primitive("eye", lambda n, m, dtype, device=HOST: (Aval((n, m), dtype),), cpu=_eye)
 
 
 def _applied(prim: Primitive, device: Any, requires_grad: bool, **params: Any) -> Tensor:
-    check_device(device)
-    out = prim(**params)
+    out = prim(**params, **on(known_device(device)))
     return out.requires_grad_() if requires_grad else out
 
 
-def _new(array: np.ndarray, device: Any, requires_grad: bool) -> Tensor:
+def _elsewhere(device: Any) -> bool:
+    return known_device(device) != HOST
+
+
+def _new(array: np.ndarray, requires_grad: bool) -> Tensor:
     """A box outside every transformation."""
-    if device is not None:
-        check_device(device)
     box = wrap(array)
     return box.requires_grad_() if requires_grad else box
 
@@ -66,9 +68,9 @@ def _new(array: np.ndarray, device: Any, requires_grad: bool) -> Tensor:
 # ---- from data --------------------------------------------------------------------------------------------------------
 def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
     """``data`` as a tensor: itself if it is one, sharing memory with an array, else a copy."""
-    check_device(device)
     dtype = None if dtype is None else dtypes.as_dtype(dtype)
-    return to_tensor(data, dtype) if isinstance(data, (Tensor, np.ndarray)) else from_sequence_or_array(data, dtype)
+    given = isinstance(data, (Tensor, np.ndarray))
+    return _brought(to_tensor(data, dtype) if given else from_sequence_or_array(data, dtype), device)
 
 
 def from_sequence_or_array(data: Any, dtype: np.dtype | None = None) -> Tensor:
@@ -89,8 +91,7 @@ def from_sequence_or_array(data: Any, dtype: np.dtype | None = None) -> Tensor:
 
 def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """A copy of ``data`` (numbers, nested sequences, arrays) as a tensor. Python floats get the default float."""
-    check_device(device)
-    out = from_sequence_or_array(data, None if dtype is None else dtypes.as_dtype(dtype))
+    out = _brought(from_sequence_or_array(data, None if dtype is None else dtypes.as_dtype(dtype)), device)
     return out.requires_grad_() if requires_grad else out
 
 
@@ -110,10 +111,18 @@ def from_dlpack(external: Any) -> Tensor:
     return from_numpy(np.from_dlpack(external))
 
 
-def check_device(device: Any) -> None:
-    """Raise ``RuntimeError`` for a device that this build does not have."""
-    if device is not None and str(getattr(device, "type", device)).split(":")[0] != "cpu":
-        raise RuntimeError(f"device {str(device)!r} is not available; tensors live on 'cpu'")
+def _brought(t: Tensor, device: Any) -> Tensor:
+    """A tensor of the user's data on a device that he names."""
+    name = known_device(device)
+    return t if device is None or name == device_of(t._v) else carried(t, name)
+
+
+def carried(t: Tensor, name: str) -> Tensor:
+    """The numbers of ``t`` on another device, through the host."""
+    if not is_concrete(t._v) or ctx.stage is not None or (ctx.grad and t.requires_grad):
+        raise DeviceError(f"to: a tensor that is traced or requires grad cannot go from {device_of(t._v)!r} to {name!r}; "
+                          "move it before, or .detach() it")  # fmt: skip
+    return wrap(devices[name].copy_in(devices[device_of(t._v)].copy_out(t._v)))
 
 
 # ---- filled -----------------------------------------------------------------------------------------------------------
@@ -129,8 +138,7 @@ def _sizes(name: str, sizes: tuple) -> tuple[int, ...]:
 
 
 def _made(array: np.ndarray, device: Any, requires_grad: bool) -> Tensor:
-    check_device(device)
-    out = constant(array)
+    out = _brought(constant(array), device)
     return out.requires_grad_() if requires_grad else out
 
 
@@ -141,25 +149,25 @@ def _float(dtype: Any) -> np.dtype:
 def zeros(*sizes: Any, size: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Zeros of this shape, given as ints or as one tuple."""
     shape, dtype = _sizes("zeros", sizes if size is None else (size,)), _float(dtype)
-    if inside():
+    if inside() or (device is not None and _elsewhere(device)):
         return _applied(full_p, device, requires_grad, shape=shape, value=0, dtype=dtype)
-    return _new(memory.filled(shape, dtype, 0), device, requires_grad)
+    return _new(memory.filled(shape, dtype, 0), requires_grad)
 
 
 def ones(*sizes: Any, size: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Ones of this shape, given as ints or as one tuple."""
     shape, dtype = _sizes("ones", sizes if size is None else (size,)), _float(dtype)
-    if inside():
+    if inside() or (device is not None and _elsewhere(device)):
         return _applied(full_p, device, requires_grad, shape=shape, value=1, dtype=dtype)
-    return _new(memory.filled(shape, dtype, 1), device, requires_grad)
+    return _new(memory.filled(shape, dtype, 1), requires_grad)
 
 
 def empty(*sizes: Any, size: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Uninitialised memory of this shape, given as ints or as one tuple."""
     shape, dtype = _sizes("empty", sizes if size is None else (size,)), _float(dtype)
-    if inside():
+    if inside() or (device is not None and _elsewhere(device)):
         return _applied(full_p, device, requires_grad, shape=shape, value=0, dtype=dtype)
-    return _new(memory.empty(shape, dtype), device, requires_grad)
+    return _new(memory.empty(shape, dtype), requires_grad)
 
 
 def full(size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
@@ -169,16 +177,16 @@ def full(size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, r
         return _filled(shape, fill_value, dtype, device, requires_grad)
     dtype = dtypes.scalar_dtype(fill_value) if dtype is None else dtypes.as_dtype(dtype)
     number = dtypes.number("full", fill_value, dtype)
-    if inside():
+    if inside() or (device is not None and _elsewhere(device)):
         return _applied(full_p, device, requires_grad, shape=shape, value=number.item(), dtype=dtype)
-    return _new(memory.filled(shape, dtype, number), device, requires_grad)
+    return _new(memory.filled(shape, dtype, number), requires_grad)
 
 
 def _filled(shape: tuple, value: Tensor, dtype: Any, device: Any, requires_grad: bool) -> Tensor:
     """``value``, which may be traced, in memory of its own."""
-    check_device(device)
     if value._v.size != 1:
         raise ShapeError(f"full: fill_value must be a single number, got a tensor of shape {tuple(value.shape)}")
+    value = _brought(value, device)
     number = reshape(value if dtype is None else cast(value, dtypes.as_dtype(dtype)), ())
     out = clone(expand(number, shape))
     return out.requires_grad_() if requires_grad else out
@@ -186,19 +194,19 @@ def _filled(shape: tuple, value: Tensor, dtype: Any, device: Any, requires_grad:
 
 def zeros_like(input: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Zeros of the shape (and dtype) of ``input``."""
-    shape, dtype = _same(input, dtype)
+    shape, dtype, device = _same(input, dtype, device)
     return zeros(shape, dtype=dtype, device=device, requires_grad=requires_grad)
 
 
 def ones_like(input: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Ones of the shape (and dtype) of ``input``."""
-    shape, dtype = _same(input, dtype)
+    shape, dtype, device = _same(input, dtype, device)
     return ones(shape, dtype=dtype, device=device, requires_grad=requires_grad)
 
 
 def empty_like(input: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Uninitialised memory of the shape (and dtype) of ``input``."""
-    shape, dtype = _same(input, dtype)
+    shape, dtype, device = _same(input, dtype, device)
     return empty(shape, dtype=dtype, device=device, requires_grad=requires_grad)
 
 
@@ -206,13 +214,16 @@ def full_like(
     input: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
 ) -> Tensor:
     """``fill_value`` in the shape (and dtype) of ``input``."""
-    shape, dtype = _same(input, dtype)
+    shape, dtype, device = _same(input, dtype, device)
     return full(shape, fill_value, dtype=dtype, device=device, requires_grad=requires_grad)
 
 
-def _same(input: Any, dtype: Any) -> tuple[tuple[int, ...], np.dtype]:
+def _same(input: Any, dtype: Any, device: Any) -> tuple[tuple[int, ...], np.dtype, Any]:
     like = input if isinstance(input, Tensor) else to_tensor(input)
-    return tuple(like._v.shape), like._v.dtype if dtype is None else dtypes.as_dtype(dtype)
+    dtype = like._v.dtype if dtype is None else dtypes.as_dtype(dtype)
+    if device is None and type(like._v) is not np.ndarray:
+        device = device_of(like._v)
+    return tuple(like._v.shape), dtype, device
 
 
 def _number(bound: Any) -> Any:
@@ -235,9 +246,9 @@ def arange(
     dtype = (dtypes.int64 if whole else dtypes.default_float()) if dtype is None else dtypes.as_dtype(dtype)
     count = -((start - end) // step) if whole else math.ceil((end - start) / step)
     start, step = (start, step) if whole else (float(start), float(step))
-    if inside():
+    if inside() or (device is not None and _elsewhere(device)):
         return _applied(iota_p, device, requires_grad, size=count, start=start, step=step, dtype=dtype)
-    return _new(memory.copied(_range(count, start, step), dtype), device, requires_grad)
+    return _new(memory.copied(_range(count, start, step), dtype), requires_grad)
 
 
 def _steps(name: str, steps: Any) -> int:
@@ -268,15 +279,15 @@ def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = None, 
     if n < 0 or (m is not None and m < 0):
         raise ShapeError(f"eye: sizes must not be negative, got {(n, m)}")
     dtype = _float(dtype)
-    if inside():
+    if inside() or (device is not None and _elsewhere(device)):
         return _applied(eye_p, device, requires_grad, n=n, m=n if m is None else m, dtype=dtype)
     array = memory.filled((n, n if m is None else m), dtype, 0)
     np.fill_diagonal(array[:n], 1)
-    return _new(array, device, requires_grad)
+    return _new(array, requires_grad)
 
 
-def tri(rows: int, cols: int, diagonal: int = 0) -> Tensor:
+def tri(rows: int, cols: int, diagonal: int = 0, device: Any = None) -> Tensor:
     """The mask of the lower triangle of a matrix, up to the ``diagonal``-th."""
-    if not inside():
+    if not inside() and (device is None or not _elsewhere(device)):
         return wrap(np.tri(rows, cols, diagonal, bool))
-    return ge(reshape(arange(diagonal, diagonal + rows), (rows, 1)), arange(cols))
+    return ge(reshape(arange(diagonal, diagonal + rows, device=device), (rows, 1)), arange(cols, device=device))

@@ -12,7 +12,7 @@ from funcnn.core.context import ctx
 from funcnn.core.errors import DTypeError
 from funcnn.core.graph import Node, track
 from funcnn.core.mutation import assign
-from funcnn.core.tensor import Tensor, constant, current, refresh, wrap
+from funcnn.core.tensor import Tensor, current, refresh, wrap
 from funcnn.ops.base.promote import to_tensor
 from funcnn.ops.base.structure import cast, expand_p, permute_p, reshape_p, slice_put_p
 from funcnn.ops.elementwise.select import where
@@ -62,7 +62,7 @@ def fill(t: Tensor, number: Tensor, name: str) -> Tensor:
     source = view.source()
     assert source is not None
     if view.prim is windows_p:
-        write(source, where(constant(covered(tuple(source._v.shape), **view.params)), number, source), name)
+        write(source, where(covered(source, **view.params), number, source), name)
     else:
         fill(source, number, name)
     return refresh(t)

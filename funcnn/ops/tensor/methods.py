@@ -110,7 +110,7 @@ _OPERATORS = {
 
 def fill_(self: Tensor, value: Any) -> Tensor:
     """Every element becomes ``value``, a number or a 0-d tensor. Raises ``OverflowError`` for a number beyond the dtype."""
-    number = stored("fill_", value, self._v.dtype)
+    number = stored("fill_", value, self._v.dtype, self.device)
     if number.ndim:
         raise ShapeError(f"fill_: expected a number or a 0-d tensor, got one of shape {tuple(number.shape)}; use copy_")
     return fill(self, number, "fill_")
