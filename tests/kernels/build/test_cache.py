@@ -179,6 +179,10 @@ def test_helpers_that_call_one_another_have_hashes_that_do_not_depend_on_the_ord
     (even, odd, walk), (even2, odd2, walk2) = made(), made()
     first = walk.digest(even), walk.digest(odd)
     assert (walk2.digest(odd2), walk2.digest(even2)) == first[::-1]
+    assert not even.holds() and not odd.holds()
+    even, odd, _ = made()
+    odd.makes = True
+    assert even.holds()
 
 
 def test_a_file_that_changed_under_the_process_is_not_trusted(tmp_path, monkeypatch):

@@ -88,8 +88,14 @@ class Kernel:
         at each, and takes ten times as long on two of them as on one.
         """
         if self.makes is None:
-            self.makes = any(one.holds() for one in named(self.function).values())
-        return self.makes
+            reached: list[Kernel] = [self]
+            for one in reached:  # which grows meanwhile, by each helper once: helpers may call one another
+                if one.makes is None:
+                    reached += [helper for helper in named(one.function).values() if helper not in reached]
+            makes = any(one.makes for one in reached)
+            for one in [self] if makes else reached:  # where none makes any, neither does what each of them reaches
+                one.makes = makes
+        return bool(self.makes)
 
     def stamped(self) -> tuple[Any, Any, bool]:
         """What its machine code follows from: options, a function, and whether that runs while a kernel compiles."""
