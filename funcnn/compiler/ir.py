@@ -85,7 +85,8 @@ class Equation:
     @property
     def effects(self) -> tuple[str, ...]:
         """What running it does besides computing its outputs, in order: "check" (it may raise), or "python"."""
-        own = ("check",) * (self.prim.check is not None) + ("python",) * self.prim.effect
+        raises = self.prim.check is not None or self.prim.refuse is not None
+        own = ("check",) * raises + ("python",) * self.prim.effect
         return (*own, *(effect for inner in self.programs for eq in inner.equations for effect in eq.effects))
 
 

@@ -121,7 +121,7 @@ def _effects(program: Program) -> list[str]:
     """The effects as text, those of programs within equations in their place."""
     found: list[str] = []
     for eq in program.equations:
-        if eq.prim.check is not None or eq.prim.effect:
+        if eq.prim.check is not None or eq.prim.refuse is not None or eq.prim.effect:
             found.append(eq.prim.name.removesuffix("_check"))
         for inner in eq.programs:
             found += _effects(inner)

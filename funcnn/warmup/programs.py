@@ -200,7 +200,16 @@ def _class_losses(dtype: str) -> list:
 def _pooled(x: Any) -> tuple:
     with fn.no_grad():
         values = F.max_pool2d(x, 3, 2, 1)
-    return F.max_pool2d(x, 3, 2, 1), values
+    return F.max_pool2d(x, 3, 2, 1), values, F.avg_pool2d(x, 3, 2, 1)
+
+
+def _large_planes(dtype: str) -> list:
+    """Planes for which tables do not pay: their rows, and windows one by one."""
+    made = []
+    for way in ("rows", "windows"):
+        with fn.prefer(way):
+            made += _of(_pooled, (2, 3, 8, 8))(dtype)
+    return made
 
 
 def _unpooled(dtype: str) -> list:
@@ -278,6 +287,7 @@ PROGRAMS: dict[str, Callable[[str], list]] = {
     "transposed convolution": _of(lambda x, w: F.conv_transpose2d(x, w, stride=2), (16, 4, 5, 5), (4, 3, 3, 3)),
     "max pooling": _of(_pooled, (2, 3, 8, 8)),
     "average pooling": _of(lambda x: F.avg_pool2d(x, 3, 2, 1), (2, 3, 8, 8)),
+    "pooling of large planes": _large_planes,
     "adaptive pooling": _of(lambda x: (F.adaptive_avg_pool2d(x, 1), F.adaptive_avg_pool2d(x, 3)), (2, 3, 8, 8)),
     "power pooling": _of(lambda x: F.lp_pool2d(x, 2, 2), (2, 3, 8, 8)),
     "unpooling": _unpooled,

@@ -8,7 +8,7 @@ from funcnn.compiler.ir import Equation, Program, check_of
 
 
 def dead(program: Program) -> Program:
-    """The program without them; of an equation that may raise, its check is kept."""
+    """The program without them; of an equation that may raise, its check is kept, or it is where its kernel checks."""
     wanted = set(program.leaving)
     kept = []
     for eq in reversed(program.equations):

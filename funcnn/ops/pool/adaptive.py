@@ -10,14 +10,15 @@ from funcnn.core.aval import Aval
 from funcnn.core.errors import ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
-from funcnn.kernels.cpu.pool import launch as pool_cpu
+from funcnn.kernels.cpu.pool import launch_avg, launch_max
+from funcnn.kernels.cpu.pool.launch_max import index_dtype
 from funcnn.ops.conv.conv import per_dim
-from funcnn.ops.pool.pool import folded, images_of, index_dtype, named, pooled_with_indices, scatter_vjp, without_batch
+from funcnn.ops.pool.pool import folded, images_of, named, pooled_with_indices, scatter_vjp, without_batch
 
 adaptive_avg_pool_p = Primitive(
     "adaptive_avg_pool",
     shape=lambda x, out: (Aval((*x.shape[:2], *out), x.dtype),),
-    cpu=pool_cpu.adaptive_avg_pool,
+    cpu=launch_avg.adaptive_avg_pools,
     vjp=lambda g, ins, o, out: (adaptive_avg_pool_grad_p(g, space=tuple(ins[0]._v.shape[2:]), out=out),),
     batch=lambda n, ins, batched, out: folded(adaptive_avg_pool_p, n, ins, batched, out=out),
     keeps="",
@@ -25,7 +26,7 @@ adaptive_avg_pool_p = Primitive(
 adaptive_avg_pool_grad_p = Primitive(
     "adaptive_avg_pool_grad",
     shape=lambda dy, space, out: (Aval((*dy.shape[:2], *space), dy.dtype),),
-    cpu=pool_cpu.adaptive_avg_pool_grad,
+    cpu=launch_avg.avg_pool_grads,
     vjp=lambda g, ins, o, space, out: (adaptive_avg_pool_p(g, out=out),),
     batch=lambda n, ins, batched, **params: folded(adaptive_avg_pool_grad_p, n, ins, batched, **params),
     keeps="",
@@ -40,7 +41,7 @@ def _max_shape(x: Any, out: tuple) -> tuple:
 adaptive_max_pool_p = Primitive(
     "adaptive_max_pool",
     _max_shape,
-    cpu=pool_cpu.adaptive_max_pool,
+    cpu=launch_max.adaptive_max_pools,
     vjp=scatter_vjp,
     batch=lambda n, ins, batched, out: folded(adaptive_max_pool_p, n, ins, batched, out=out),
     keeps="o",

@@ -5,41 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from funcnn.core.aval import Aval
 from funcnn.core.errors import ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
-from funcnn.kernels.cpu.pool import launch as pool_cpu
-from funcnn.ops.base.dims import numel
+from funcnn.kernels.cpu.pool.launch_max import fractional_max_pools, index_dtype
 from funcnn.ops.base.promote import operand
 from funcnn.ops.conv.conv import per_dim
-from funcnn.ops.pool.pool import folded, images_of, index_dtype, named, pooled_with_indices, scatter_vjp
+from funcnn.ops.pool.pool import folded, images_of, named, pooled_with_indices, scatter_vjp
 from funcnn.ops.random.generator import draw_key
 from funcnn.ops.random.keys import uniform_from
-
-
-def _starts(samples: np.ndarray, space: int, out: int, size: int) -> np.ndarray:
-    """Where each image's windows begin along one dimension, (M, out), from its sample: floor((i + u) a) - floor(u a)."""
-    u = samples[:, None]
-    alpha = u.dtype.type(space - size) / u.dtype.type(max(out - 1, 1))
-    starts = ((np.arange(out, dtype=u.dtype) + u) * alpha).astype(np.int64) - (u * alpha).astype(np.int64)
-    starts[:, -1] = space - size
-    return starts
-
-
-def _fractional(ins: list, outs: list, size: tuple, out: tuple) -> None:
-    if not outs[0].size:
-        return
-    x, y, argmax = pool_cpu.images(ins[0]), pool_cpu.images(outs[0]), pool_cpu.images(outs[1])
-    u = ins[1].reshape(x.shape[0], len(size))
-    order = (1, 0) if len(size) == 2 else (0, 1, 2)  # PyTorch's samples: (width, height), but (depth, height, width)
-    starts = [_starts(u[:, k], s, o, w) for k, s, o, w in zip(order, ins[0].shape[2:], out, size, strict=True)]
-    starts = [np.zeros((x.shape[0], 1), np.int64)] * (3 - len(size)) + starts
-    ends = [start + k for start, k in zip(starts, pool_cpu.three(size, 1), strict=True)]
-    bounds = np.stack([np.concatenate(starts, 1), np.concatenate(ends, 1)], 2)
-    pool_cpu.window_max(x, y, argmax, bounds, numel(size))
 
 
 def _shape(x: Any, samples: Any, size: tuple, out: tuple) -> tuple:
@@ -61,7 +36,7 @@ def _shape(x: Any, samples: Any, size: tuple, out: tuple) -> tuple:
 fractional_max_pool_p = Primitive(
     "fractional_max_pool",
     _shape,
-    cpu=_fractional,
+    cpu=fractional_max_pools,
     vjp=scatter_vjp,
     batch=lambda n, ins, batched, **params: folded(fractional_max_pool_p, n, ins, batched, **params),
     keeps="o",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any
 
 from funcnn.core import dtypes
@@ -12,33 +11,15 @@ from funcnn.core.context import ctx
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor, refresh
-from funcnn.kernels.cpu.pool import integers as pool_integers
-from funcnn.kernels.cpu.pool import launch as pool_cpu
-from funcnn.kernels.implementation import UNPLANNED, host
+from funcnn.kernels.cpu.pool import launch as pool_launch
+from funcnn.kernels.cpu.pool import launch_avg, launch_max
+from funcnn.kernels.cpu.pool.launch_max import index_dtype
+from funcnn.kernels.cpu.pool.windows import pooled_sizes
 from funcnn.ops.base.batching import all_batched, fold, unfold_batch
-from funcnn.ops.base.dims import numel
 from funcnn.ops.base.promote import operand
 from funcnn.ops.base.structure import cast
 from funcnn.ops.conv.conv import per_dim
 from funcnn.ops.movement.views import reshape
-
-
-@lru_cache(maxsize=256)
-def pooled_sizes(
-    space: tuple, size: tuple, stride: tuple, padding: tuple, dilation: tuple, ceil_mode: bool
-) -> tuple[int, ...]:
-    """Output sizes; with ``ceil_mode`` a last window may run over the edge, if it starts inside input or left padding."""
-    out = []
-    for s, k, t, p, d in zip(space, size, stride, padding, dilation, strict=True):
-        reach = s + 2 * p - d * (k - 1) - 1
-        count = (-(-reach // t) if ceil_mode else reach // t) + 1
-        out.append(count - 1 if ceil_mode and (count - 1) * t >= s + p else count)
-    return tuple(out)
-
-
-def index_dtype(space: tuple) -> Any:
-    """The dtype of the flat indices that pooling notes for its gradient: half the memory where it suffices."""
-    return dtypes.int32 if numel(space) < 1 << 31 else dtypes.int64
 
 
 # ---- max pooling ------------------------------------------------------------------------------------------------------
@@ -81,12 +62,7 @@ def folded(prim: Callable, n: int, ins: list, batched: list, **params: Any) -> A
 max_pool_p = Primitive(
     "max_pool",
     _max_shape,
-    cpu=(
-        host(
-            "integers", pool_integers.max_pool, "integers have no kernel", lambda ins, **where: ins[0].dtype.kind != "f"
-        ),
-        host("kernel", pool_cpu.max_pool, UNPLANNED, lambda ins, **where: ins[0].dtype.kind == "f"),
-    ),
+    cpu=launch_max.max_pools,
     vjp=scatter_vjp,
     batch=lambda n, ins, batched, **where: folded(max_pool_p, n, ins, batched, **where),
     keeps="o",
@@ -96,14 +72,14 @@ max_pool_p = Primitive(
 pool_scatter_p = Primitive(
     "pool_scatter",
     shape=lambda dy, index, size: (Aval((*dy.shape[:2], *size), dy.dtype),),
-    cpu=pool_cpu.pool_scatter,
+    cpu=pool_launch.scatters,
     vjp=lambda g, ins, o, size: (lambda: pool_gather_p(g, ins[1]), None),
     batch=lambda n, ins, batched, size: folded(pool_scatter_p, n, ins, batched, size=size),
 )
 pool_gather_p = Primitive(
     "pool_gather",
     shape=lambda x, index: (Aval(tuple(index.shape), x.dtype),),
-    cpu=pool_cpu.pool_gather,
+    cpu=pool_launch.gathers,
     vjp=lambda g, ins, o: (lambda: pool_scatter_p(g, ins[1], size=tuple(ins[0]._v.shape[2:])), None),
     batch=lambda n, ins, batched: folded(pool_gather_p, n, ins, batched),
 )
@@ -121,7 +97,7 @@ def _avg_shape(
 avg_pool_p = Primitive(
     "avg_pool",
     _avg_shape,
-    cpu=pool_cpu.avg_pool,
+    cpu=launch_avg.avg_pools,
     vjp=lambda g, ins, o, **where: (avg_pool_grad_p(g, space=tuple(ins[0]._v.shape[2:]), **where),),
     batch=lambda n, ins, batched, **where: folded(avg_pool_p, n, ins, batched, **where),
     keeps="",
@@ -129,7 +105,7 @@ avg_pool_p = Primitive(
 avg_pool_grad_p = Primitive(
     "avg_pool_grad",
     shape=lambda dy, space, **where: (Aval((*dy.shape[:2], *space), dy.dtype),),
-    cpu=pool_cpu.avg_pool_grad,
+    cpu=launch_avg.avg_pool_grads,
     vjp=lambda g, ins, o, space, **where: (avg_pool_p(g, **where),),
     batch=lambda n, ins, batched, **where: folded(avg_pool_grad_p, n, ins, batched, **where),
     keeps="",

@@ -10,22 +10,20 @@ from funcnn.core.aval import Aval
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
-from funcnn.kernels.cpu.pool import launch as pool_cpu
+from funcnn.kernels.cpu.pool.launch import unpools
+from funcnn.kernels.cpu.pool.launch_max import index_dtype
 from funcnn.ops.base.dims import numel
 from funcnn.ops.base.promote import operand
 from funcnn.ops.base.structure import cast
 from funcnn.ops.conv.conv import per_dim
-from funcnn.ops.pool.pool import folded, images_of, index_dtype, named, pool_gather_p, without_batch
+from funcnn.ops.pool.pool import folded, images_of, named, pool_gather_p, without_batch
 
 
-def _check(ins: list, size: tuple) -> None:
-    index, pixels = ins[1], numel(size)
-    if index.size and not (index.min() >= 0 and index.max() < pixels):
-        wrong = index[(index < 0) | (index >= pixels)].flat[0]
-        raise IndexError(
-            f"max_unpool{len(size)}d: index {wrong} is outside the {pixels} pixels of an output of {size}; "
-            "give the output_size that was pooled"
-        )
+def _refusal(meaning: str, words: tuple, ins: list, size: tuple) -> IndexError:
+    return IndexError(
+        f"max_unpool{len(size)}d: index {words[3]} is outside the {numel(size)} pixels of an output of {size}; "
+        "give the output_size that was pooled"
+    )
 
 
 def _vjp(g: Tensor, ins: list, o: Tensor, size: tuple) -> tuple:
@@ -35,10 +33,10 @@ def _vjp(g: Tensor, ins: list, o: Tensor, size: tuple) -> tuple:
 max_unpool_p = Primitive(
     "max_unpool",
     shape=lambda x, index, size: (Aval((*x.shape[:2], *size), x.dtype),),
-    cpu=pool_cpu.max_unpool,
+    cpu=unpools,
     vjp=_vjp,
     batch=lambda n, ins, batched, size: folded(max_unpool_p, n, ins, batched, size=size),
-    check=_check,
+    refuse=_refusal,
 )
 
 

@@ -24,7 +24,6 @@ from funcnn.kernels.cpu.elementwise import activation
 from funcnn.kernels.cpu.elementwise import loops as elementwise
 from funcnn.kernels.cpu.machine import vector_bytes
 from funcnn.kernels.cpu.norm import layer_norm
-from funcnn.kernels.cpu.pool import max as max_pool
 from funcnn.kernels.cpu.reduce import runs as reduce
 from funcnn.kernels.cpu.softmax import rows as softmax_rows
 from funcnn.warmup.programs import PROGRAMS
@@ -96,7 +95,7 @@ def test_same_results_without_a_compiler(tmp_path, dtype):
 def test_a_second_process_compiles_nothing(tmp_path):
     env = {"FUNCNN_CACHE_DIR": tmp_path / "cache", "FUNCNN_LOG_COMPILES": 1}
     first, second = (python(RESULTS, tmp_path / f"{i}.npz", "float32", *FEW, **env)[1] for i in range(2))
-    for name in ("max_pool", "normalize_rows", "gather_rows", "erfinv", "gelu"):
+    for name in ("plane_maxima", "max_pool", "normalize_rows", "gather_rows", "erfinv", "gelu"):
         assert f"funcnn: compiling {name}(" in first
     assert second == ""
 
@@ -271,7 +270,7 @@ def test_helpers_count_no_references():
     row.compile((array, array, size, size, numba.boolean))
     for made in row.overloads.values():
         assert "NRT_" not in str(made.library._get_module_for_linking())
-    assert max_pool.window_max_rows.holds(), "it makes scratch, which has to be freed"
+    assert layer_norm._row_grads.holds(), "it makes scratch, which has to be freed"
 
 
 def test_every_call_can_be_surrounded():

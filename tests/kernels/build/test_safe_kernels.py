@@ -187,19 +187,14 @@ def test_the_whole_process_can_run_in_it():
 
 
 def test_scratch_that_a_kernel_makes_for_itself_is_checked_as_well():
-    """``window_max_rows`` with a table that is too small, as it once was."""
     script = (
-        "import inspect, numpy as np\nfrom funcnn.kernels.cpu.pool import max as max_pool\n"
-        "from funcnn.kernels.cpu.build.compile import Kernel, kernel_from\nfrom funcnn.kernels.cpu.pool import launch as pool_cpu\n"
-        "text = inspect.getsource(max_pool.window_max_rows.function).replace('@device_function', '')\n"
-        "assert 'room(D * H * (W // FEW + 1), np.int64)' in text\nnames = dict(vars(max_pool))\n"
-        "exec(text.replace('room(D * H * (W // FEW + 1), np.int64)', 'room(D * H - 1, np.int64)'), names)\n"
-        "short = Kernel(names['window_max_rows'])\n"
-        "bad = kernel_from(max_pool.window_max.function, 'short', window_max_rows=short)\n"
-        "x, y = np.ones((6, 1, 7, 8), 'f4'), np.empty((6, 1, 1, 2), 'f4')\nplaces = np.empty(y.shape, np.int64)\n"
-        "bounds = pool_cpu.adaptive_windows((1, 7, 8), (1, 1, 2)).bounds\n"
-        "max_pool.window_max(x, y, places, bounds, 1, 2)\nassert (y == 1).all()\n"
-        "try:\n    bad(x, y, places, bounds, 1, 2)\nexcept RuntimeError as error:\n    print(error)"
+        "import numpy as np\nfrom funcnn.kernels.cpu.build.compile import kernel\n"
+        "from funcnn.kernels.cpu.vector.instructions import pointer\n"
+        "from funcnn.kernels.cpu.vector.scratch import intact, room\n"
+        "@kernel\ndef short(out):\n    scratch = room(4, np.int64)\n    for i in range(out.size):\n"
+        "        pointer(scratch, 0)[i] = 1\n    out[0] = pointer(scratch, 0)[0]\n    intact(scratch)\n"
+        "short(np.ones(4))\n"
+        "try:\n    short(np.ones(5))\nexcept RuntimeError as error:\n    print(error)"
     )
     out, _ = python(script, FUNCNN_CHECK=1, FUNCNN_CACHE_DIR=check_cache())
     assert out.startswith("kernel short: it wrote outside scratch that it made for itself")

@@ -76,12 +76,12 @@ def test_the_largest(case, planes, dtype):
         y, argmax = np.empty((planes, len(places)), dtype), np.empty((planes, len(places)), kind)
         chunk = table.sizes[3]
         plane_pool.plane_maxima(
-            x.ravel(), y.ravel(), argmax.ravel(), table.places, table.bases, table.sizes, chunk, threads
+            x.ravel(), y.ravel(), argmax.ravel(), table.indices.array, table.corners.array, table.sizes, chunk, threads
         )
         np.testing.assert_array_equal(y, expected)
         np.testing.assert_array_equal(argmax, indices)
         values = np.empty_like(y)
-        plane_pool.plane_peaks(x.ravel(), values.ravel(), table.places, table.sizes, 2 * chunk, threads)
+        plane_pool.plane_peaks(x.ravel(), values.ravel(), table.indices.array, table.sizes, 2 * chunk, threads)
         np.testing.assert_array_equal(values, expected)
 
 
@@ -106,8 +106,10 @@ def test_the_mean_and_its_gradient(case, planes, dtype):
     for threads in (1, 2):
         y, dx = np.empty_like(dy), np.empty_like(x)
         parts, weights = table.each(divisors.astype(dtype)), turned.each(shares)
-        plane_pool.plane_means(x.ravel(), y.ravel(), table.places, parts, table.sizes, table.sizes[3], threads)
-        plane_pool.plane_sums(dy.ravel(), dx.ravel(), turned.places, weights, turned.sizes, turned.sizes[3], threads)
+        plane_pool.plane_means(x.ravel(), y.ravel(), table.indices.array, parts, table.sizes, table.sizes[3], threads)
+        plane_pool.plane_sums(
+            dy.ravel(), dx.ravel(), turned.indices.array, weights, turned.sizes, turned.sizes[3], threads
+        )
         np.testing.assert_allclose(y, x @ matrix.T, tolerance, tolerance)
         np.testing.assert_allclose(dx, dy @ matrix, tolerance, tolerance)
         results.append((y.tobytes(), dx.tobytes()))
@@ -116,8 +118,10 @@ def test_the_mean_and_its_gradient(case, planes, dtype):
 
 def test_an_absent_tap_adds_nothing_though_its_place_holds_nan():
     table = plane_table(np.array([[1, 2], [-1, 1]]), 3, False)
-    assert (table.places == ABSENT).any() and table.sizes[3] == GROUP // 2
+    assert (table.indices.array == ABSENT).any() and table.sizes[3] == GROUP // 2
     x, y, dx = np.array([np.nan, 1, 3], np.float32), np.empty(2, np.float32), np.empty(2, np.float32)
-    plane_pool.plane_means(x, y, table.places, table.each(np.array([1, 2], np.float32)), table.sizes, 64, 1)
-    plane_pool.plane_sums(x, dx, table.places, table.each(np.array([[1, 2], [0, 4]], np.float32)), table.sizes, 64, 1)
+    plane_pool.plane_means(x, y, table.indices.array, table.each(np.array([1, 2], np.float32)), table.sizes, 64, 1)
+    plane_pool.plane_sums(
+        x, dx, table.indices.array, table.each(np.array([[1, 2], [0, 4]], np.float32)), table.sizes, 64, 1
+    )
     assert y.tolist() == [1, 2] and dx.tolist() == [1, 10]

@@ -7,13 +7,17 @@ from itertools import product
 import numpy as np
 import pytest
 
+from funcnn.kernels.cpu.launching import Refused, Runner
 from funcnn.kernels.cpu.pool import avg as avg_pool
-from funcnn.kernels.cpu.pool import launch as pool_cpu
+from funcnn.kernels.cpu.pool import launch, launch_avg, launch_max, places
 from funcnn.kernels.cpu.pool import max as max_pool
-from funcnn.kernels.cpu.pool import max_values
-from funcnn.kernels.cpu.pool import planes as pool_planes
-from funcnn.kernels.cpu.vector.scratch import banded
-from tests.plain import plain
+from funcnn.kernels.cpu.pool.geometry import Where
+from funcnn.kernels.cpu.pool.windows import adaptive_windows, windows
+from funcnn.kernels.cpu.threads import number
+from funcnn.kernels.cpu.vector.lanes import LANES
+from funcnn.kernels.implementation import operand_of
+from funcnn.kernels.launch import Constant
+from tests.plain import PLAIN, plain
 
 DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])
 # x (M, D, H, W), output (O, P, Q), kernel, stride, padding, dilation
@@ -76,21 +80,35 @@ def naive_avg(x, dy, where, include, override):
     return y, dx
 
 
+def fill(plan, ins, outs):
+    """Run a plan."""
+    Runner(plan, tuple(map(operand_of, ins)), tuple(map(operand_of, outs)))(list(ins), list(outs))
+
+
 def run_max(x, out, where, past=False):
     """Values and indices; the kernel without indices agrees."""
     y, argmax = np.empty((x.shape[0], *out), x.dtype), np.empty((x.shape[0], *out), np.int32)
-    max_pool.max_pool(x, y, argmax, *where, 2, past, 1)
+    fill(
+        launch_max.rows_with_places(x.shape, y.shape, Where(*where), x.dtype, argmax.dtype, 2, past, 1),
+        [x],
+        [y, argmax],
+    )
     values = np.empty_like(y)
-    max_values.max_values(x, values, *where, 2, past, 1)
+    fill(launch_max.rows_of_values(x.shape, y.shape, Where(*where), x.dtype, 2, past, 1), [x], [values])
     np.testing.assert_array_equal(values, y)
     return y, argmax
+
+
+def run_windows(x, bounds, outs, work=1):
+    """Values and indices of windows of any bounds into ``outs``."""
+    shape = outs[0].shape
+    fill(launch_max.windows_plan(x.shape, shape, x.dtype, Constant(bounds), 1, 2, work), [x], outs)
 
 
 def run_avg(x, dy, where, include, override):
     """The means and the gradient, by the kernels of windows of one size and by those of any bounds."""
     kernel, stride, padding = where
-    where = x.shape[1:], dy.shape[1:], kernel, stride, padding, include, override
-    table, over = pool_cpu.windows(*where), pool_planes.columns(*where[:2], where[2:], x.dtype)
+    how = kernel, stride, padding, include, override
     step = stride[2] if stride[2] == 1 or (stride[2] == 2 and kernel[2] > 1) else 0
     y, dx, any_y, any_dx = (
         np.full_like(dy, np.nan),
@@ -98,10 +116,12 @@ def run_avg(x, dy, where, include, override):
         np.full_like(dy, np.nan),
         np.full_like(x, np.nan),
     )
-    avg_pool.avg_pool(x, y, table.extents, kernel, stride, padding, 2, False, 1)
-    avg_pool.avg_pool_grad(dy, dx, table.covers, table.extents, over, kernel[2], step, padding[2], 2, False, 1)
-    avg_pool.window_mean(x, any_y, table.bounds[0], table.extents, 2, 1)
-    avg_pool.avg_pool_grad(dy, any_dx, table.covers, table.extents, over, 1, 0, 0, 2, False, 1)
+    if x.size:
+        shapes, steps = (dy.shape, x.shape, how), (kernel[2], step, padding[2])
+        fill(launch_avg.rows_of_means(x.shape, dy.shape, how, x.dtype, 2, False, 1), [x], [y])
+        fill(launch_avg.rows_of_grads(*shapes, steps, x.dtype, 2, False, 1), [dy], [dx])
+        fill(launch_avg.windows_of_means(x.shape, dy.shape, how, x.dtype, 2, 1), [x], [any_y])
+        fill(launch_avg.rows_of_grads(*shapes, (1, 0, 0), x.dtype, 2, False, 1), [dy], [any_dx])
     return (y, dx), (any_y, any_dx)
 
 
@@ -112,20 +132,20 @@ def test_max_pool_and_its_gradient(case, dtype):
     rng = np.random.default_rng(0)
     x = rng.integers(0, 6, shape).astype(dtype)  # many equals
     y, argmax = run_max(x, out, where)
-    expected, places = naive_max(x, out, where)
+    expected, known = naive_max(x, out, where)
     np.testing.assert_array_equal(y, expected)
-    np.testing.assert_array_equal(argmax, places)
+    np.testing.assert_array_equal(argmax, known)
     dy, dx, back = rng.standard_normal(y.shape).astype(dtype), np.full_like(x, np.nan), np.full_like(y, np.nan)
     flat = [a.reshape(shape[0], -1) for a in (dy, argmax, dx, x, back)] if shape[0] else []
     if flat:
-        max_pool.pool_scatter(*flat[:3], 2, 1)
-        max_pool.pool_gather(flat[3], flat[1], flat[4], 2, 1)
+        places.pool_scatter(*flat[:3], 2, 1)
+        places.pool_gather(flat[3], flat[1], flat[4], 2, 1)
     scattered = np.zeros(shape)
     for m in range(shape[0]):
-        real = places[m] >= 0
-        np.add.at(scattered[m].reshape(-1), places[m][real], dy[m][real])
+        real = known[m] >= 0
+        np.add.at(scattered[m].reshape(-1), known[m][real], dy[m][real])
     np.testing.assert_allclose(dx, scattered, 1e-5, 1e-6)
-    np.testing.assert_array_equal(back, np.where(places >= 0, expected, 0))
+    np.testing.assert_array_equal(back, np.where(known >= 0, expected, 0))
 
 
 @DTYPES
@@ -136,14 +156,14 @@ def test_the_largest_of_windows_of_any_bounds(spans, dtype):
     x[1, 0, 1, 3:7:2] = np.nan
     bounds = np.array([[(0, 2), (0, 2), (1, 3), *spans]], np.int64)
     y, argmax = np.empty((3, 1, 2, 2), dtype), np.empty((3, 1, 2, 2), np.int32)
-    max_pool.window_max(x, y, argmax, bounds, 2, 1)
+    run_windows(x, bounds, [y, argmax])
     for m, p, q in product(range(3), range(2), range(2)):
         (h0, h1), (w0, w1) = bounds[0, 1 + p], spans[q]
         values = x[m, :2, h0:h1, w0:w1].ravel()
-        places = np.arange(x[0].size).reshape(x.shape[1:])[:2, h0:h1, w0:w1].ravel()
+        known = np.arange(x[0].size).reshape(x.shape[1:])[:2, h0:h1, w0:w1].ravel()
         nan = np.flatnonzero(np.isnan(values))
         best = nan[-1] if nan.size else np.argmax(values) if values.size else None
-        expected = (-np.inf, -1) if best is None else (values[best], places[best])
+        expected = (-np.inf, -1) if best is None else (values[best], known[best])
         np.testing.assert_array_equal((y[m, 0, p, q], argmax[m, 0, p, q]), expected)
 
 
@@ -154,9 +174,9 @@ def test_max_pool_of_nan_and_infinities(dtype):
     x[0, 0, 2, 3], x[0, 0, 3, 2] = np.inf, 1
     where = ((1, 2, 2), (1, 2, 2), (0, 0, 0), (1, 1, 1))
     y, argmax = run_max(x, (1, 2, 3), where)
-    expected, places = naive_max(x, (1, 2, 3), where)
+    expected, known = naive_max(x, (1, 2, 3), where)
     np.testing.assert_array_equal(y, expected)
-    np.testing.assert_array_equal(argmax, places)
+    np.testing.assert_array_equal(argmax, known)
     assert np.isnan(y[0, 0, 0, 0]) and argmax[0, 0, 0, 0] == 6 and argmax[0, 0, 0, 1] == 2
 
 
@@ -195,21 +215,20 @@ def test_pooling_over_the_right_edge_is_pytorchs(size, kernel, stride, padding):
         dy = np.ones((2, 1, *expected.shape[1:]))
         for y, _ in run_avg(x, dy, where, include, override or 0):
             np.testing.assert_allclose(y[:, 0], expected, 1e-12)
-        best, places = torch.nn.functional.max_pool2d(theirs, *args[:3], 1, ceil_mode, return_indices=True)
+        best, known = torch.nn.functional.max_pool2d(theirs, *args[:3], 1, ceil_mode, return_indices=True)
         y, argmax = run_max(x, (1, *best.shape[1:]), (*where, (1, 1, 1)))
         np.testing.assert_array_equal(y[:, 0], best.numpy())
-        np.testing.assert_array_equal(argmax[:, 0], places.numpy())
+        np.testing.assert_array_equal(argmax[:, 0], known.numpy())
 
 
 # ---- threads ----------------------------------------------------------------------------------------------------------
-def ways(x, dy, threads):
-    """Every pooling kernel's outputs, on this many threads."""
+def ways(x, dy):
+    """Every pooling kernel's outputs."""
     (_, _, H, W), (M, _, P, Q) = x.shape, dy.shape
-    where = ((1, 3, 3), (1, 2, 2), (0, 1, 1))
-    table = pool_cpu.windows((1, H, W), (1, P, Q), *where, False, 0)
-    over = pool_planes.columns((1, H, W), (1, P, Q), (*where, False, 0), x.dtype)
+    where, dtype = ((1, 3, 3), (1, 2, 2), (0, 1, 1)), x.dtype
+    how, many = (*where, False, 0), 1e9
     y, any_y, dx, any_dx = np.empty_like(dy), np.empty_like(dy), np.empty_like(x), np.empty_like(x)
-    best, places, again, found = (
+    best, known, again, found = (
         np.empty_like(dy),
         np.empty(dy.shape, np.int32),
         np.empty_like(dy),
@@ -221,27 +240,36 @@ def ways(x, dy, threads):
         np.empty((M, H * W), x.dtype),
     )
     values, means, spread = np.empty_like(dy), np.empty(M * H, x.dtype), np.empty((M * H, W), x.dtype)
-    max_pool.max_pool(x, best, places, *where, (1, 1, 1), 7, True, threads)
-    max_values.max_values(x, values, *where, (1, 1, 1), 7, True, threads)
-    max_pool.window_max(x, again, found, table.bounds, 7, threads)
-    flat = dy.reshape(M, -1), places.reshape(M, -1)
-    max_pool.pool_scatter(*flat, scattered, 2, threads)
-    max_pool.pool_gather(x.reshape(M, -1), flat[1], gathered, 2, threads)
-    max_pool.max_unpool(*flat, placed, 2, threads)
-    avg_pool.avg_pool(x, y, table.extents, *where, 7, True, threads)
-    avg_pool.window_mean(x, any_y, table.bounds[0], table.extents, 7, threads)
-    avg_pool.avg_pool_grad(dy, dx, table.covers, table.extents, over, 3, 2, 1, 7, True, threads)
-    avg_pool.avg_pool_grad(dy, any_dx, table.covers, table.extents, over, 1, 0, 0, 7, False, threads)
-    avg_pool.mean_rows(x.reshape(-1, W), means, 7, threads)
-    avg_pool.spread_rows(means, spread, 7, threads)
-    return best, places, again, found, scattered, gathered, placed, y, any_y, dx, any_dx, means, spread, values
+    shapes, back = (x.shape, dy.shape), (dy.shape, x.shape, how)
+    fill(launch_max.rows_with_places(*shapes, Where(*where), dtype, known.dtype, 7, True, many), [x], [best, known])
+    fill(launch_max.rows_of_values(*shapes, Where(*where), dtype, 7, True, many), [x], [values])
+    run_windows(x, windows((1, H, W), (1, P, Q), *where, False, 0).bounds, [again, found], many)
+    count, status = number.get_num_threads(), np.zeros(4, np.int64)
+    flat = dy.reshape(M, -1), known.reshape(M, -1)
+    places.pool_scatter(*flat, scattered, 2, count)
+    places.pool_gather(x.reshape(M, -1), flat[1], gathered, 2, count)
+    places.max_unpool(*flat, placed, status, 2, count)
+    fill(launch_avg.rows_of_means(*shapes, how, dtype, 7, True, many), [x], [y])
+    fill(launch_avg.windows_of_means(*shapes, how, dtype, 7, many), [x], [any_y])
+    fill(launch_avg.rows_of_grads(*back, (3, 2, 1), dtype, 7, True, many), [dy], [dx])
+    fill(launch_avg.rows_of_grads(*back, (1, 0, 0), dtype, 7, False, many), [dy], [any_dx])
+    avg_pool.mean_rows(x.reshape(-1, W), means, 7, count)
+    avg_pool.spread_rows(means, spread, 7, count)
+    return best, known, again, found, scattered, gathered, placed, y, any_y, dx, any_dx, means, spread, values
 
 
 @DTYPES
 def test_the_same_bits_for_any_number_of_threads(dtype):
     rng = np.random.default_rng(3)
     x, dy = rng.standard_normal((13, 1, 30, 45)).astype(dtype), rng.standard_normal((13, 1, 15, 23)).astype(dtype)
-    one, two = ways(x, dy, 1), ways(x, dy, 2)
+    before = number.get_num_threads()
+    try:
+        number.set_num_threads(1)
+        one = ways(x, dy)
+        number.set_num_threads(2)
+        two = ways(x, dy)
+    finally:
+        number.set_num_threads(before)
     for a, b in zip(one, two, strict=True):
         assert a.tobytes() == b.tobytes()
     np.testing.assert_array_equal(one[0], one[2])  # the two kernels of maxima agree
@@ -275,24 +303,35 @@ def test_special_values_win_and_spread_as_in_pytorch(dtype):
 
 
 def test_unpooling_keeps_the_last_of_one_place():
-    y = np.empty((1, 4))
-    max_pool.max_unpool(np.array([[1.0, 2.0, 3.0]]), np.array([[2, 0, 2]]), y, 1, 1)
-    assert y.tolist() == [[2.0, 0.0, 3.0, 0.0]]
+    y, status = np.empty((1, 4)), np.zeros(4, np.int64)
+    places.max_unpool(np.array([[1.0, 2.0, 3.0]]), np.array([[2, 0, 2]]), y, status, 1, 1)
+    assert y.tolist() == [[2.0, 0.0, 3.0, 0.0]] and not status.any()
 
 
-@pytest.mark.skipif(banded, reason="plain Python has no memory in front of an array")
+def test_unpooling_tells_of_the_first_place_outside():
+    x, index, y = np.ones((3, 1, 4)), np.zeros((3, 1, 4), np.int64), np.empty((3, 1, 5))
+    index[1, 0, 2], index[2, 0, 0] = 5, -1
+    plan = launch.unpools[0].plan((operand_of(x), operand_of(index)), {"size": (5,)})
+    with pytest.raises(Refused) as refused:
+        fill(plan, [x, index], [y])
+    assert refused.value.words == (1, 1, 6, 5)
+
+
 @DTYPES
 @pytest.mark.parametrize("W", range(1, 19))
 def test_narrow_windows_stay_inside_their_scratch(dtype, W):
     """A window narrower than a short vector takes a place of the kernel's table for every pixel."""
     x = np.random.default_rng(W).standard_normal((1, 2, 3, W)).astype(dtype)
     for Q in range(1, W + 1):
-        bounds = pool_cpu.adaptive_windows(x.shape[1:], (1, 1, Q)).bounds
+        bounds = adaptive_windows(x.shape[1:], (1, 1, Q)).bounds
         y, argmax = np.empty((1, 1, 1, Q), dtype), np.empty((1, 1, 1, Q), np.int64)
-        plain(max_pool.window_max)(x, y, argmax, bounds, 1, 1)
-        again, places = np.empty_like(y), np.empty_like(argmax)
-        max_pool.window_max(x, again, places, bounds, 1, 1)  # a checking allocator looks at this one
-        assert again.tolist() == y.tolist() and places.tolist() == argmax.tolist()
+        each = max_pool.pieces_most(x.shape)
+        scratch = np.empty(2 * LANES, dtype), np.empty(each, np.int64)
+        plain(max_pool.window_max)(x, y, argmax, bounds, *scratch, each, 1, 1)
+        again, found = np.empty_like(y), np.empty_like(argmax)
+        if not PLAIN:  # a checking allocator looks at this one
+            run_windows(x, bounds, [again, found])
+            assert again.tolist() == y.tolist() and found.tolist() == argmax.tolist()
         starts, ends = bounds[0, 2:].T
         assert y.ravel().tolist() == [x[..., a:b].max() for a, b in zip(starts, ends, strict=True)]
         assert x.ravel()[argmax.ravel()].tolist() == y.ravel().tolist()

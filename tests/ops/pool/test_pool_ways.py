@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 
 import funcnn as fn
 import funcnn.nn.functional as F
-from funcnn.kernels.cpu.pool import planes as pool_planes
+from tests.plain import surrounded
 
 torch = pytest.importorskip("torch")
 
 
-@pytest.fixture(params=["rows", "planes", "chosen"])
-def way(request, monkeypatch):
-    """Have one of the kernels do everything, or let the model choose."""
-    if request.param != "chosen":
-        monkeypatch.setattr(pool_planes, "_cheaper", lambda *_: request.param == "planes")
-    caches = pool_planes._maxima, pool_planes._means, pool_planes._mean_grads
-    for cache in caches:
-        cache.cache_clear()
-    yield request.param
-    for cache in caches:
-        cache.cache_clear()
+@pytest.fixture(params=["rows", "windows", "planes", "chosen"])
+def way(request):
+    """Have one of the kernels do everything that it can, or let the model choose."""
+    with nullcontext() if request.param == "chosen" else fn.prefer(request.param):
+        yield request.param
 
 
 def drawn(rng):
@@ -103,12 +99,12 @@ SMALL = [
 
 
 @pytest.mark.parametrize(("name", "space", "args"), SMALL, ids=lambda v: str(v))
-def test_small_planes_go_by_tables(name, space, args, monkeypatch):
+def test_small_planes_go_by_tables(name, space, args):
     """A row of such planes is no vector: window by window they took two to seven times as long as PyTorch."""
     ran = []
-    for kernel in ("plane_means", "plane_sums", "plane_maxima", "plane_peaks"):
-        whole = getattr(pool_planes.kernels, kernel)
-        monkeypatch.setattr(pool_planes.kernels, kernel, lambda *a, k=kernel, w=whole: (ran.append(k), w(*a)))
     x = fn.randn(2, 8, *space, requires_grad=True)
-    getattr(F, name)(x, *args).sum().backward()
-    assert ran == (["plane_maxima"] if "max" in name else ["plane_means", "plane_sums"])
+    with surrounded(lambda kernel, args: (ran.append(kernel.__name__), kernel.compiled(*args))):
+        getattr(F, name)(x, *args).sum().backward()
+    assert [k for k in ran if k.startswith("plane")] == (
+        ["plane_maxima"] if "max" in name else ["plane_means", "plane_sums"]
+    )

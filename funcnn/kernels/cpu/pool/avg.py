@@ -8,75 +8,71 @@ divided, and then each pixel sums the columns over it. So every array passes thr
 
 from __future__ import annotations
 
-import numpy as np
-
 from funcnn.kernels.cpu.build.compile import device_function, kernel
 from funcnn.kernels.cpu.build.parallel import parallel_for
-from funcnn.kernels.cpu.pool.rows import (
-    deliver,
-    line_length,
-    lines_under,
-    margin_of,
-    phase_length,
-    slack,
-    spread,
-    tap_columns,
-)
+from funcnn.kernels.cpu.pool.rows import deliver, fill, lines_under, spread, three_from
 from funcnn.kernels.cpu.pool.taps import paired_totals, scale_row, totals, window_means
 from funcnn.kernels.cpu.vector.instructions import pointer, shift
 from funcnn.kernels.cpu.vector.rows import clear_row, copy_row
-from funcnn.kernels.cpu.vector.scratch import filled, intact, room
 from funcnn.kernels.cpu.vector.streaming import to_line
 from funcnn.kernels.cpu.vector.table_taps import weighted_taps
 
+HEAD, GRAD_HEAD = 14, 12  # numbers of the tables in front of their offsets
 BLOCK = 4  # rows
 
 
 # ---- windows of one size --------------------------------------------------------------------------------------------
-@kernel(touches={"x": lambda x, y: x.size // max(len(x), 1) * len(y), "extents": lambda y: sum(y.shape[1:])})
-def avg_pool(x, y, extents, size, stride, padding, rows, past, threads):
-    """y = the sum of each window divided by its extents. ``rows`` output rows make a chunk; ``past``: y is written past
-    the cache."""
+@kernel(
+    touches={
+        "x": lambda x, y: x.size // max(len(x), 1) * len(y),
+        "table": lambda y, table: HEAD + int(table[2]) + sum(y.shape[1:]),
+        "across": lambda y, table: y.shape[3] + int(table[11]),
+        "floats": lambda table, threads: threads * int(table[12]),
+        "ints": lambda table, threads: threads * int(table[13]),
+    }
+)
+def avg_pool(x, y, table, across, floats, ints, rows, past, threads):
+    """y = the sum of each window divided by its extents.
+
+    table: size, stride and padding; margin and distance of phases of a spread row, slack; numbers of ``floats`` and ``ints``
+    for each worker; where the taps of the first window lie in a spread row; the extents. across: the extents along W, with
+    slack. ``rows`` output rows make a chunk; ``past``: y is written past the cache.
+    """
     M, O, P, _ = y.shape
     chunks = (M * O * P + rows - 1) // rows
-    parallel_for(avg_pool_rows, chunks, threads, (x, y, extents, size, stride, padding, rows, past))
+    parallel_for(avg_pool_rows, chunks, threads, (x, y, table, across, floats, ints, rows, past))
 
 
 @device_function
-def avg_pool_rows(chunk, worker, x, y, extents, size, stride, padding, rows, past):
+def avg_pool_rows(chunk, worker, x, y, table, across, floats, ints, rows, past):
     """Output rows [chunk * rows, (chunk + 1) * rows) of ``avg_pool``: the rows under a window are summed, then columns.
 
     ``BLOCK`` rows are summed before the first is read again, so that no load waits for a store just made.
     """
     M, O, P, Q = y.shape
     _, D, H, W = x.shape
-    more, zero = slack(pointer(x, 0)), x.dtype.type(0)
-    margin = margin_of(pointer(x, 0), padding[2])
-    apart = phase_length(pointer(x, 0), Q, W, size[2], stride[2], padding[2], 1)
-    sums, ones = filled(BLOCK * stride[2] * apart + more, x.dtype, 0), filled(size[0] * size[1], x.dtype, 1)
-    tables = room(size[0] * size[1] + size[2], np.int64)
-    tap_columns(pointer(tables, size[0] * size[1]), size[2], stride[2], padding[2], 1, margin, apart)
-    across, divisors = filled(Q + more, x.dtype, 1), filled(BLOCK, x.dtype, 1)
-    for q in range(Q):
-        across[q] = extents[O + P + q]
+    size, stride, padding = three_from(table, 0), three_from(table, 3), three_from(table, 6)
+    (margin, apart, more), zero = three_from(table, 9), x.dtype.type(0)
+    sums, used = pointer(floats, worker * table[12]), BLOCK * stride[2] * apart + more
+    means, divisors = shift(sums, used), shift(sums, used + BLOCK * Q + more)
+    ones, line = shift(divisors, BLOCK), shift(divisors, BLOCK + size[0] * size[1])
+    lines, columns = pointer(ints, worker * table[13]), pointer(table, HEAD)
+    extents, factors, aligned = pointer(table, HEAD + size[2]), pointer(across, 0), to_line(sums)
+    fill(sums, zero, used), fill(ones, zero + 1, size[0] * size[1])
     first, last = chunk * rows, min((chunk + 1) * rows, M * O * P)
-    line = room(line_length(pointer(x, 0), W, stride[2]), x.dtype)
-    means, aligned = room(BLOCK * Q + more, x.dtype), to_line(pointer(sums, 0))
     for block in range(first, last, BLOCK):
         count = min(BLOCK, last - block)
-        lines, columns = pointer(tables, 0), pointer(tables, size[0] * size[1])
         for u in range(count):
             m, plane_row = divmod(block + u, O * P)
             o, p = divmod(plane_row, P)
             taps = lines_under(lines, o, p, x, size, stride, padding, (1, 1, 1))
             divisors[u] = extents[o] * extents[O + p]
-            image, target = pointer(x, m * D * H * W), pointer(sums, aligned + u * stride[2] * apart + margin)
-            spread(image, lines, pointer(ones, 0), taps, W, stride[2], target, apart, zero, pointer(line, 0))
+            image, target = pointer(x, m * D * H * W), shift(sums, aligned + u * stride[2] * apart + margin)
+            spread(image, lines, ones, taps, W, stride[2], target, apart, zero, line)
         for u in range(count):
-            summed, out = pointer(sums, aligned + u * stride[2] * apart), pointer(means, u * Q)
-            window_means(summed, columns, size[2], Q, divisors[u], pointer(across, 0), out)
-        deliver(pointer(y, block * Q), pointer(means, 0), count * Q, past)
-    intact(sums), intact(ones), intact(tables), intact(across), intact(divisors), intact(means), intact(line)
+            summed, out = shift(sums, aligned + u * stride[2] * apart), shift(means, u * Q)
+            window_means(summed, columns, size[2], Q, divisors[u], factors, out)
+        deliver(pointer(y, block * Q), means, count * Q, past)
 
 
 # ---- windows of any bounds ------------------------------------------------------------------------------------------
@@ -85,24 +81,27 @@ def avg_pool_rows(chunk, worker, x, y, extents, size, stride, padding, rows, pas
         "x": lambda x, y: x.size // max(len(x), 1) * len(y),
         "extents": lambda y: sum(y.shape[1:]),
         "bounds": lambda y: 2 * sum(y.shape[1:]),
+        "sums": lambda x, each, threads: threads * max(each, x.shape[3]),
     }
 )
-def window_mean(x, y, bounds, extents, rows, threads):
-    """y = the sum of each window divided by its extents: rows are summed first, then columns of the sum."""
+def window_mean(x, y, bounds, extents, sums, each, rows, threads):
+    """y = the sum of each window divided by its extents: rows are summed first, then columns of the sum.
+
+    sums: ``each`` numbers for each worker, a row of x at least.
+    """
     M, O, P, _ = y.shape
-    parallel_for(window_mean_rows, (M * O * P + rows - 1) // rows, threads, (x, y, bounds, extents, rows))
+    parallel_for(window_mean_rows, (M * O * P + rows - 1) // rows, threads, (x, y, bounds, extents, sums, each, rows))
 
 
 @device_function
-def window_mean_rows(chunk, worker, x, y, bounds, extents, rows):
+def window_mean_rows(chunk, worker, x, y, bounds, extents, room, each, rows):
     """Output rows [chunk * rows, (chunk + 1) * rows) of ``window_mean``."""
     M, O, P, Q = y.shape
     _, D, H, W = x.shape
-    scratch = room(W, x.dtype)
+    sums = pointer(room, worker * each)
     for row in range(chunk * rows, min((chunk + 1) * rows, M * O * P)):
         m, plane_row = divmod(row, O * P)
         o, p = divmod(plane_row, P)
-        sums = pointer(scratch, 0)
         clear_row(sums, W)
         for d in range(bounds[o, 0], bounds[o, 1]):
             for h in range(bounds[O + p, 0], bounds[O + p, 1]):
@@ -116,7 +115,6 @@ def window_mean_rows(chunk, worker, x, y, bounds, extents, rows):
             for w in range(bounds[O + P + q, 0], bounds[O + P + q, 1]):
                 value += sums[w]
             out[q] = value / (divisor * extents[O + P + q])
-    intact(scratch)
 
 
 @kernel(touches={"y": lambda x: len(x)})
@@ -158,85 +156,76 @@ def spread_over_rows(chunk, worker, dy, dx, rows):
 @kernel(
     touches={
         "dy": lambda dy, dx: dy.size // max(len(dy), 1) * len(dx),
-        "covers": lambda dx: 2 * sum(dx.shape[1:]),
-        "extents": lambda dy: sum(dy.shape[1:]),
+        "table": lambda dx, table: GRAD_HEAD + 2 * int(table[0]) + 2 * sum(dx.shape[1:]),
+        "shares": lambda dy, table: sum(dy.shape[1:]) + int(table[6]),
+        "columns": lambda table: int(table[10] * table[11]),
+        "weights": lambda table: int(table[10] * table[11]),
+        "floats": lambda table, threads: threads * int(table[7]),
+        "ints": lambda table, threads: threads * int(table[8]),
     }
 )
-def avg_pool_grad(dy, dx, covers, extents, columns, size, stride, padding, rows, past, threads):
+def avg_pool_grad(dy, dx, table, shares, columns, weights, floats, ints, rows, past, threads):
     """dx = the transpose of the pooling: each dy is shared out over its window. ``rows`` rows of dx make a chunk.
 
-    stride: 1 or 2 (then size > 1) where windows have one size, ``size``, along W; else 0, and ``columns`` (index, weight,
-    taps, pitch) is a table (``table_taps.py``) of the windows over each column, 1 by the extent being the weight.
+    table: size, stride and padding along W; margin of a row of sums, how far apart two lie, how many offsets are of even
+    pixels, slack; numbers of ``floats`` and ``ints`` for each worker; the most rows of dy over one of dx; taps and pitch of
+    columns; the offsets of the columns over pixels; the covers. stride: 1 or 2 (then size > 1) where windows have one size,
+    else 0, and ``columns`` and ``weights`` are a table (``table_taps.py``) of the windows over each column, 1 by the extent
+    being the weight. shares: 1 by the extents, with slack.
     """
     M, D, H, _ = dx.shape
     chunks = (M * D * H + rows - 1) // rows
-    where = (dy, dx, covers, extents, columns, size, stride, padding, rows, past)
+    where = (dy, dx, table, shares, columns, weights, floats, ints, rows, past)
     parallel_for(avg_pool_grad_rows, chunks, threads, where)
 
 
 @device_function
-def avg_pool_grad_rows(chunk, worker, dy, dx, covers, extents, columns, size, stride, padding, rows, past):
+def avg_pool_grad_rows(chunk, worker, dy, dx, table, shares, columns, weights, floats, ints, rows, past):
     """Rows [chunk * rows, (chunk + 1) * rows) of dx, counted over images, depths and heights; ``BLOCK`` at a time."""
     M, O, P, Q = dy.shape
     _, D, H, W = dx.shape
-    more, zero = slack(pointer(dx, 0)), dx.dtype.type(0)
-    margin = margin_of(pointer(dx, 0), size)
-    apart = margin + margin_of(pointer(dx, 0), max(Q, W + padding)) + 2 * more
-    sums, shares = filled(BLOCK * apart + more, dx.dtype, 0), filled(O + P + Q + more, dx.dtype, 1)
-    for q in range(O + P + Q):
-        shares[q] = 1 / extents[q]
-    tables, weights = room(O * P + 2 * size + BLOCK, np.int64), room(O * P, dx.dtype)
-    evens = column_offsets(pointer(tables, O * P), size, stride, padding, margin)
+    (size, stride, _), (margin, apart, evens) = three_from(table, 0), three_from(table, 3)
+    more, most, zero = table[6], table[9], dx.dtype.type(0)
+    sums, used = pointer(floats, worker * table[7]), BLOCK * apart + more
+    slopes, parts = shift(sums, used), shift(sums, used + BLOCK * W + 2 * more)
+    lines, again = pointer(ints, worker * table[8]), pointer(ints, worker * table[8] + most)
+    offsets, deep, high = (
+        pointer(table, GRAD_HEAD),
+        pointer(table, GRAD_HEAD + 2 * size),
+        pointer(table, GRAD_HEAD + 2 * size + 2 * D),
+    )
+    share, aligned = pointer(shares, 0), to_line(sums)
+    fill(sums, zero, used)
     first, last = chunk * rows, min((chunk + 1) * rows, M * D * H)
-    slopes, aligned = room(BLOCK * W + 2 * more, dx.dtype), to_line(pointer(sums, 0))
     for block in range(first, last, BLOCK):
         count = min(BLOCK, last - block)
-        lines, offsets, again = pointer(tables, 0), pointer(tables, O * P), pointer(tables, O * P + 2 * size)
-        deep, high = pointer(covers, 0), pointer(covers, 2 * D)
         for u in range(count):
             m, plane_row = divmod(block + u, D * H)
             d, h = divmod(plane_row, H)
             again[u] = u > 0 and h > 0 and high[2 * h] == high[2 * h - 2] and high[2 * h + 1] == high[2 * h - 1]
             if again[u]:
                 continue
-            taps, share = 0, pointer(shares, 0)
+            taps = 0
             for o in range(deep[2 * d], deep[2 * d + 1]):
                 for p in range(high[2 * h], high[2 * h + 1]):
-                    lines[taps], weights[taps] = (o * P + p) * Q, share[o] * share[O + p]
+                    lines[taps], parts[taps] = (o * P + p) * Q, share[o] * share[O + p]
                     taps += 1
-            summed = pointer(sums, aligned + u * apart + margin)
+            summed = shift(sums, aligned + u * apart + margin)
             if taps == 0:
                 clear_row(summed, Q)
             else:
-                spread(pointer(dy, m * O * P * Q), lines, pointer(weights, 0), taps, Q, 1, summed, 0, zero, summed)
+                spread(pointer(dy, m * O * P * Q), lines, parts, taps, Q, 1, summed, 0, zero, summed)
                 if stride > 0:
-                    scale_row(summed, pointer(shares, O + P), Q)
+                    scale_row(summed, shift(share, O + P), Q)
         for u in range(count):
-            source, out = pointer(sums, aligned + u * apart), pointer(slopes, u * W)
+            source, out = shift(sums, aligned + u * apart), shift(slopes, u * W)
             if again[u]:
-                copy_row(out, pointer(slopes, (u - 1) * W), W)
+                copy_row(out, shift(slopes, (u - 1) * W), W)
             elif stride == 1:
                 totals(source, offsets, size, W, out)
             elif stride == 2:
                 paired_totals(source, offsets, evens, shift(offsets, evens), size - evens, (W + 1) // 2, out)
             else:
-                over, weight = pointer(columns[0], 0), pointer(columns[1], 0)
-                weighted_taps(shift(source, margin), over, weight, columns[2], columns[3], W, out)
-        deliver(pointer(dx, block * W), pointer(slopes, 0), count * W, past)
-    intact(sums), intact(shares), intact(tables), intact(weights), intact(slopes)
-
-
-@device_function
-def column_offsets(offsets, size, stride, padding, margin):
-    """Where the columns over pixel w = stride * u lie from u on, in the row of sums with its margin; then those over
-    stride * u + 1. Returns how many are the first."""
-    taps = 0
-    evens = 0
-    for e in range(stride):
-        for j in range(size):
-            if (e + padding - j) % stride == 0:
-                offsets[taps] = margin + (e + padding - j) // stride
-                taps += 1
-        if e == 0:
-            evens = taps
-    return evens
+                over, weight = pointer(columns, 0), pointer(weights, 0)
+                weighted_taps(shift(source, margin), over, weight, table[10], table[11], W, out)
+        deliver(pointer(dx, block * W), slopes, count * W, past)

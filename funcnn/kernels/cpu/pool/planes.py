@@ -14,9 +14,11 @@ import numpy as np
 
 from funcnn.kernels.cpu.pool import plane as kernels
 from funcnn.kernels.cpu.pool.windows import is_whole, three, windows_of
-from funcnn.kernels.cpu.threads import number as threads
 from funcnn.kernels.cpu.vector.table_taps import ABSENT
 from funcnn.kernels.cpu.vector.tap_tables import PlaneTable, listed, padded, plane_table, table_bytes, widths
+from funcnn.kernels.implementation import CONTIGUOUS, Operand
+from funcnn.kernels.launch import INPUT, OUTPUT, Array, Constant, Cost, Launch, LaunchPlan, Output, Workers
+from funcnn.kernels.plan_parts import Parts
 
 TAP_NS, PEAK_NS = 0.35, 0.36  # of a tap by table: added, compared
 MOST = 1 << 16  # bytes of a table: it stays in the second-level cache
@@ -56,16 +58,19 @@ def _extent(ranges: list[np.ndarray]) -> tuple:
     return tuple(int((span[:, 1] - span[:, 0]).max(initial=1)) for span in ranges)
 
 
-def _cheaper(ranges: list[np.ndarray], tap_ns: float, rows: Rows, width: int, step: int) -> bool:
-    """Whether a table of these ranges is small, and cheaper than rows."""
+def _small(ranges: list[np.ndarray]) -> bool:
+    """Whether a table of these ranges is."""
     size, (depth, height, outputs) = _extent(ranges), (len(span) for span in ranges)
-    taps = size[0] * size[1] * size[2]
-    return table_bytes(taps, depth * height * outputs) <= MOST and tap_ns * taps * outputs <= row_ns(
-        rows, width, outputs, size, step
-    )
+    return table_bytes(size[0] * size[1] * size[2], depth * height * outputs) <= MOST
 
 
-Found = tuple[PlaneTable, np.ndarray] | None
+def _cheaper(ranges: list[np.ndarray], tap_ns: float, rows: Rows, width: int, step: int) -> bool:
+    """Whether a table of these ranges is cheaper than rows."""
+    size, outputs = _extent(ranges), len(ranges[-1])
+    return tap_ns * size[0] * size[1] * size[2] * outputs <= row_ns(rows, width, outputs, size, step)
+
+
+Found = tuple[PlaneTable, Constant] | None
 
 
 def _ways(rows: Rows, any_rows: Rows, how: tuple) -> tuple[Rows, int]:
@@ -83,7 +88,7 @@ def _pieces(space: tuple, out: tuple, how: tuple, least: int) -> tuple[tuple, tu
 
 
 @lru_cache(maxsize=256)
-def _maxima(space: tuple, out: tuple, how: tuple, dilation: tuple, places: bool) -> PlaneTable | None:
+def _maxima(space: tuple, out: tuple, how: tuple, dilation: tuple, places: bool, forced: bool) -> PlaneTable | None:
     rows, step = _ways(MAXIMA if places else PEAKS, ANY_MAXIMA, how)
     if not places and max(dilation, default=1) == 1:
         space, out = _pieces(space, out, how, 5)
@@ -93,7 +98,7 @@ def _maxima(space: tuple, out: tuple, how: tuple, dilation: tuple, places: bool)
         ranges = [np.stack([start, start + k], 1) for start, k in zip(starts, size, strict=True)]
     else:
         ranges = _split(windows_of(space, out, how).bounds[0], three(out, 1))
-    if not _cheaper(ranges, PEAK_NS, rows, space[-1], step):
+    if not _small(ranges) or not (forced or _cheaper(ranges, PEAK_NS, rows, space[-1], step)):
         return None
     found = listed(ranges, three(space, 1), three(dilation, 1))
     if (found < 0).all(0).any():  # a window of nothing but padding
@@ -102,39 +107,39 @@ def _maxima(space: tuple, out: tuple, how: tuple, dilation: tuple, places: bool)
 
 
 @lru_cache(maxsize=256)
-def _means(space: tuple, out: tuple, how: tuple, dtype: np.dtype) -> Found:
+def _means(space: tuple, out: tuple, how: tuple, dtype: np.dtype, forced: bool) -> Found:
     (rows, step), windows = _ways(MEANS, ANY_MEANS, how), windows_of(space, out, how)
     ranges = _split(windows.bounds[0], three(out, 1))
-    if is_whole(space, out, how) or not _cheaper(
-        ranges, TAP_NS, rows, space[-1], step
-    ):  # the mean of all is a sum of a row
+    if is_whole(space, out, how) or not _small(ranges):  # the mean of all is a sum of a row
+        return None
+    if not (forced or _cheaper(ranges, TAP_NS, rows, space[-1], step)):
         return None
     table = plane_table(listed(ranges, three(space, 1)), prod(space), False)
-    return table, table.each(_divisors(windows.extents, out).astype(dtype))
+    return table, Constant(table.each(_divisors(windows.extents, out).astype(dtype)))
 
 
 @lru_cache(maxsize=256)
-def _mean_grads(space: tuple, out: tuple, how: tuple, dtype: np.dtype) -> Found:
+def _mean_grads(space: tuple, out: tuple, how: tuple, dtype: np.dtype, forced: bool) -> Found:
     if is_whole(space, out, how):
         return None
     space, out = _pieces(space, out, how, 3)
     known = how and (how[1][-1] == 1 or (how[1][-1] == 2 and how[0][-1] > 1))
     windows, rows = windows_of(space, out, how), GRADS if known else ANY_GRADS
     ranges = _split(windows.covers, three(space, 1))
-    if not _cheaper(ranges, TAP_NS, rows, out[-1], 1):
+    if not _small(ranges) or not (forced or _cheaper(ranges, TAP_NS, rows, out[-1], 1)):
         return None
     places = listed(ranges, three(out, 1))
     table = plane_table(places, prod(out), False)
-    return table, table.each(_shares(_divisors(windows.extents, out), places, dtype))
+    return table, Constant(table.each(_shares(_divisors(windows.extents, out), places, dtype)))
 
 
 @lru_cache(maxsize=256)
-def columns(space: tuple, out: tuple, how: tuple, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray, int, int]:
+def columns(space: tuple, out: tuple, how: tuple, dtype: np.dtype) -> tuple[Constant, Constant, int, int]:
     """The windows over each column, and the share of each in it, as ``kernels.cpu.pool.avg`` takes them."""
     windows = windows_of(space, out, how)
     places = listed([windows.covers[-space[-1] :]], (out[-1],))
     shares = _shares(windows.extents[-out[-1] :], places, dtype)
-    return padded(np.where(places < 0, ABSENT, places)), padded(shares), *widths(places)
+    return Constant(padded(np.where(places < 0, ABSENT, places))), Constant(padded(shares)), *widths(places)
 
 
 def _shares(divisors: np.ndarray, places: np.ndarray, dtype: np.dtype) -> np.ndarray:
@@ -147,48 +152,43 @@ def _divisors(extents: np.ndarray, out: tuple) -> np.ndarray:
     return (deep[:, None, None] * high[:, None] * wide).reshape(-1)
 
 
-# ---- runs -------------------------------------------------------------------------------------------------------------
-def _cut(sizes: tuple, count: int, tap_ns: float) -> tuple[int, int]:
-    """Planes of a chunk, whole groups, and threads for ``count`` planes."""
-    taps, outputs, group = sizes[0], sizes[2], sizes[3]
-    return max(1, CHUNK // (taps * outputs * group)) * group, threads.workers(tap_ns * taps * outputs * count)
+# ---- plans ------------------------------------------------------------------------------------------------------------
+def _plan(kernel: Any, x: Operand, table: PlaneTable, tap_ns: float, outs: int, *numbers: Constant) -> LaunchPlan:
+    """The plan of a kernel of planes with ``outs`` outputs, whose table is followed by other numbers."""
+    taps, pixels, outputs, group = table.sizes[:4]
+    count = x.size // pixels
+    planes = max(1, CHUNK // (taps * outputs * group)) * group
+    work = tap_ns * taps * outputs * count
+    parts = Parts()
+    tables = [parts.constant(table.indices), *map(parts.constant, numbers)]
+    results = [Array(OUTPUT, i) for i in range(outs)]
+    args = (Array(INPUT, 0), *results, *tables, table.sizes, planes, Workers(work))
+    moved = x.nbytes + outs * count * outputs * x.itemsize
+    cost = Cost(count * taps * outputs, moved, work)
+    return parts.plan((Launch(kernel, args),), (CONTIGUOUS,), (Output(),) * outs, cost=cost)
 
 
-def _flat(array: np.ndarray) -> np.ndarray:
-    return (array if array.flags.c_contiguous else np.ascontiguousarray(array)).reshape(-1)
+def maxima(x: Operand, out: tuple, how: tuple, dilation: tuple, places: bool, forced: bool) -> LaunchPlan | None:
+    """The plan of the largest of windows, and their places if those are wanted; None: not by table.
 
-
-def maxima(x: np.ndarray, outs: list, how: tuple, dilation: tuple = ()) -> bool:
-    """``outs`` = the largest of windows, and their places if there are two; whether it was done, by table.
-
-    x (N, C, *space); how: as in ``windows_of``.
+    x (N, C, *space); out: the outputs of a plane; how: as in ``windows_of``; forced: whether it shall be, although it costs
+    more than rows.
     """
-    table = _maxima(x.shape[2:], outs[0].shape[2:], how, dilation, len(outs) > 1)
+    table = _maxima(x.shape[2:], out, how, dilation, places, forced)
     if table is None:
-        return False
-    planes, workers = _cut(table.sizes, x.size // table.sizes[1], PEAK_NS)
-    if len(outs) == 1:
-        kernels.plane_peaks(_flat(x), outs[0].reshape(-1), table.places, table.sizes, planes, workers)
-    else:
-        y, argmax = outs[0].reshape(-1), outs[1].reshape(-1)
-        kernels.plane_maxima(_flat(x), y, argmax, table.places, table.bases, table.sizes, planes, workers)
-    return True
+        return None
+    if places:
+        return _plan(kernels.plane_maxima, x, table, PEAK_NS, 2, table.corners)
+    return _plan(kernels.plane_peaks, x, table, PEAK_NS, 1)
 
 
-def means(x: np.ndarray, y: np.ndarray, how: tuple) -> bool:
-    """y = the means of windows, see ``maxima``."""
-    return _summed(kernels.plane_means, x, y, _means(x.shape[2:], y.shape[2:], how, x.dtype))
+def means(x: Operand, out: tuple, how: tuple, forced: bool) -> LaunchPlan | None:
+    """The plan of the means of windows, see ``maxima``."""
+    found = _means(x.shape[2:], out, how, x.dtype, forced)
+    return None if found is None else _plan(kernels.plane_means, x, found[0], TAP_NS, 1, found[1])
 
 
-def mean_grads(dy: np.ndarray, dx: np.ndarray, how: tuple) -> bool:
-    """dx = each dy shared out over its window, see ``maxima``."""
-    return _summed(kernels.plane_sums, dy, dx, _mean_grads(dx.shape[2:], dy.shape[2:], how, dx.dtype))
-
-
-def _summed(kernel: Any, x: np.ndarray, y: np.ndarray, found: Found) -> bool:
-    if found is None:
-        return False
-    table, numbers = found
-    planes, workers = _cut(table.sizes, x.size // table.sizes[1], TAP_NS)
-    kernel(_flat(x), y.reshape(-1), table.places, numbers, table.sizes, planes, workers)
-    return True
+def mean_grads(dy: Operand, space: tuple, how: tuple, forced: bool) -> LaunchPlan | None:
+    """The plan of each dy shared out over its window, see ``maxima``."""
+    found = _mean_grads(space, dy.shape[2:], how, dy.dtype, forced)
+    return None if found is None else _plan(kernels.plane_sums, dy, found[0], TAP_NS, 1, found[1])

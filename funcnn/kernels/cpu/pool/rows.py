@@ -4,7 +4,8 @@ A row is spread by phase first: column ``step * u + e`` is number u of phase e. 
 neighbouring numbers, for any step and without shuffles in the loop over taps. A margin in front of and behind each phase
 stands for the padding, so windows at the borders are like all others.
 
-What is written may go on beyond the end of a row, to the end of a vector or two; readers and writers leave ``slack`` there.
+What is written may go on beyond the end of a row, to the end of a vector or two; readers and writers leave slack there
+(``geometry.py``).
 Only the image itself is read with a mask.
 """
 
@@ -17,23 +18,12 @@ from typing import Any
 import numpy as np
 
 from funcnn.kernels.cpu.build.compile import device_function, intrinsic
-from funcnn.kernels.cpu.machine import vector_bytes
 from funcnn.kernels.cpu.pool.phases import part
 from funcnn.kernels.cpu.vector.lanes import over_taps
 from funcnn.kernels.cpu.vector.rows import Row
 from funcnn.kernels.cpu.vector.streaming import stream
-from funcnn.kernels.cpu.vector.transpose import lanes_of
 
 TOGETHER = 2  # vectors that go through the taps together
-
-
-@intrinsic(twin=lambda p: TOGETHER * vector_bytes() // p.dtype.itemsize)
-def slack(typingctx: Any, p: Any) -> Any:
-    """How many numbers beyond the end of a row may be read and written."""
-    from numba.core import types
-
-    count = 8 * TOGETHER * vector_bytes() // p.dtype.bitwidth
-    return types.intp(p), lambda context, builder, signature, values: context.get_constant(types.intp, count)
 
 
 class WindowRow(Row):
@@ -205,7 +195,7 @@ spread_half_maxima: Callable = _spread(2, True)
 
 @device_function
 def spread(source, offsets, weights, taps, width, step, target, apart, fill, line):
-    """``spread`` for any step; whether a number is NaN. line: room for ``line_length`` numbers."""
+    """``spread`` for any step; whether a number is NaN. line: room for ``geometry.line_length`` numbers."""
     if step == 1:
         return spread_whole(source, offsets, weights, taps, width, target, apart, fill)
     if step == 2:
@@ -228,32 +218,16 @@ def spread_maxima(source, offsets, taps, width, step, target, apart, lowest, lin
 
 
 @device_function
-def line_length(p, width, step):
-    """Numbers of a line that is spread in two goes, first as it is: for steps above 2."""
-    return width + slack(p) if step > 2 else 1
-
-
-# ---- where things lie -------------------------------------------------------------------------------------------------
-@device_function
-def margin_of(p, padding):
-    """How many numbers in front of a phase: at least ``padding``, and so many that column 0 begins a vector."""
-    lanes = lanes_of(p)
-    return (padding + lanes - 1) // lanes * lanes
+def three_from(table, at):
+    """Three numbers of a table."""
+    return table[at], table[at + 1], table[at + 2]
 
 
 @device_function
-def phase_length(p, Q, W, size, step, padding, dilation):
-    """How far apart the phases of a row lie: the margin, all that windows reach, and slack; whole vectors."""
-    reached = max((W + step - 1) // step, Q + (size - 1) * dilation // step + 1)
-    return margin_of(p, padding) + margin_of(p, reached) + slack(p)
-
-
-@device_function
-def tap_columns(offsets, size, step, padding, dilation, margin, apart):
-    """Where in a spread row with its margin the taps of window 0 lie; those of window q are q numbers further."""
-    for j in range(size):
-        column = j * dilation - padding
-        offsets[j] = column % step * apart + margin + column // step
+def fill(target, value, count):
+    """``target[:count] = value``."""
+    for i in range(count):
+        target[i] = value
 
 
 @device_function

@@ -73,3 +73,16 @@ def is_whole(space: tuple, out: tuple, how: tuple) -> bool:
         return prod(out) == 1
     size, _, padding, _, divisor = how
     return prod(out) == 1 and divisor == 0 and size == space and not any(padding)
+
+
+@lru_cache(maxsize=256)
+def pooled_sizes(
+    space: tuple, size: tuple, stride: tuple, padding: tuple, dilation: tuple, ceil_mode: bool
+) -> tuple[int, ...]:
+    """Output sizes; with ``ceil_mode`` a last window may run over the edge, if it starts inside input or left padding."""
+    out = []
+    for s, k, t, p, d in zip(space, size, stride, padding, dilation, strict=True):
+        reach = s + 2 * p - d * (k - 1) - 1
+        count = (-(-reach // t) if ceil_mode else reach // t) + 1
+        out.append(count - 1 if ceil_mode and (count - 1) * t >= s + p else count)
+    return tuple(out)

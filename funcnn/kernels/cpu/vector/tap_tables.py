@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from funcnn.kernels.cpu.vector.table_taps import ABSENT, WIDE
+from funcnn.kernels.launch import Constant
 
 GROUP = 4 * WIDE  # outputs that a group of planes has at least, so that few lanes of its vectors are idle
 
@@ -27,8 +28,8 @@ def padded(rows: np.ndarray) -> np.ndarray:
 class PlaneTable(NamedTuple):
     """What ``kernels.cpu.pool.plane`` wants to know: a group of planes, then one plane, in each array."""
 
-    places: np.ndarray
-    bases: np.ndarray
+    indices: Constant
+    corners: Constant
     sizes: tuple  # (taps, pixels, outputs, group, pitch, pitch of one plane)
 
     def each(self, numbers: np.ndarray) -> np.ndarray:
@@ -67,7 +68,7 @@ def plane_table(places: np.ndarray, pixels: int, repeat: bool) -> PlaneTable:
     one = np.where(places < 0, ABSENT, places)
     bases = np.concatenate([padded(shift[None]), np.zeros(widths(one)[1], np.int32)])
     sizes = (len(places), pixels, outputs, group, widths(many)[1], widths(one)[1])
-    return PlaneTable(np.concatenate([padded(many), padded(one)]), bases, sizes)
+    return PlaneTable(Constant(np.concatenate([padded(many), padded(one)])), Constant(bases), sizes)
 
 
 def table_bytes(taps: int, outputs: int) -> int:

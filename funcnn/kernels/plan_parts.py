@@ -1,0 +1,42 @@
+"""What a plan gathers while it is made: scratch and constants, each of which is an argument at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from funcnn.kernels.launch import CONSTANT, SCRATCH, Array, Constant, LaunchPlan, Scratch
+
+LINE = 64  # bytes of a line of the cache: no two workers write to one
+
+
+class Parts:
+    """The scratch and the constants of a plan."""
+
+    def __init__(self) -> None:
+        self.scratch: list[Scratch] = []
+        self.constants: list[Constant] = []
+
+    def room(self, dtype: Any, size: int, shape: tuple[int, ...] | None = None) -> Array:
+        """Scratch for one evaluation."""
+        self.scratch.append(Scratch(str(dtype), size))
+        return Array(SCRATCH, len(self.scratch) - 1, shape)
+
+    def each(self, dtype: Any, size: int) -> Array:
+        """Scratch for each worker; ``size`` as ``lines`` gives it."""
+        self.scratch.append(Scratch(str(dtype), size, each_worker=True))
+        return Array(SCRATCH, len(self.scratch) - 1)
+
+    def constant(self, value: Any, shape: tuple[int, ...] | None = None) -> Array:
+        """An array that the plan owns, or a ``Constant`` that others have, too."""
+        self.constants.append(value if isinstance(value, Constant) else Constant(value))
+        return Array(CONSTANT, len(self.constants) - 1, shape)
+
+    def plan(self, launches: tuple, inputs: tuple, outputs: tuple, **more: Any) -> LaunchPlan:
+        """The plan of these launches."""
+        return LaunchPlan(launches, inputs, outputs, tuple(self.scratch), tuple(self.constants), **more)
+
+
+def lines(count: int, itemsize: int = 4) -> int:
+    """So many numbers and a line of the cache, in whole lines: what one worker writes is not in another's line."""
+    each = LINE // itemsize
+    return (-(-count // each) + 1) * each
