@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks.report import number, table
 from funcnn.kernels.cpu.conv.launch import lists as conv_cpu
-from funcnn.kernels.cpu.conv.launch import reference as conv_reference
+from funcnn.kernels.cpu.launching import Runner
 from funcnn.kernels.implementation import operand_of
 
 SHAPES: dict[str, tuple] = {  # x, out channels, kernel, stride, padding, groups
@@ -41,6 +41,7 @@ def arrays(shape: tuple, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndar
     x, w, dy = (rng.standard_normal(s) for s in (size, (out, size[1] // groups, *kernel), (size[0], out, *pixels)))
     many = len(kernel)
     where = {"stride": (stride,) * many, "padding": (padding,) * many, "dilation": (1,) * many, "groups": groups}
+    where["precision"] = "high"
     return x.astype(np.float32), (w / fan**0.5).astype(np.float32), dy.astype(np.float32), where
 
 
@@ -49,9 +50,18 @@ def calls(shape: tuple) -> Iterator[tuple[str, list, dict, np.ndarray]]:
     x, w, dy, where = arrays(shape)
     for name, ins, like in (("FORWARD", [x, w], dy), ("INPUT_GRAD", [dy, w], x), ("WEIGHT_GRAD", [x, dy], w)):
         params = where if name == "FORWARD" else {**where, "size": like.shape[2:]}
-        exact = np.empty(like.shape)
-        getattr(conv_reference, WAYS[name])([array.astype(np.float64) for array in ins], [exact], **params)
-        yield name, ins, params, exact
+        wide = [array.astype(np.float64) for array in ins]
+        yield name, ins, params, made(getattr(conv_cpu, name)[-1], wide, params, like.shape)
+
+
+def made(implementation: Any, ins: list, params: dict, shape: tuple) -> np.ndarray | None:
+    """What an implementation gives; None where it does not apply."""
+    operands, out = tuple(map(operand_of, ins)), np.empty(shape, ins[0].dtype)
+    plan = implementation.plan(operands, params)
+    if plan is None:
+        return None
+    Runner(plan, operands, (operand_of(out),))(ins, [out])
+    return out
 
 
 def loss(got: Any, exact: np.ndarray) -> float:
@@ -59,22 +69,14 @@ def loss(got: Any, exact: np.ndarray) -> float:
     return float(np.abs(np.asarray(got, np.float64) - exact).max() / np.abs(exact).max())
 
 
-def label(run: Any) -> str:
-    """An implementation's name: that of its file, or of its function in ``lists``."""
-    module = run.__module__.rsplit(".", 1)[-1]
-    return run.__name__.split("_")[1] if module == "lists" else module
-
-
 def errors(shape: tuple) -> dict[str, dict[str, float]]:
     """``{implementation: {which of the three: error}}`` of all that apply, in their order."""
     found: dict[str, dict[str, float]] = {}
     for name, ins, params, exact in calls(shape):
         for implementation in getattr(conv_cpu, name):
-            plan = implementation.plan(tuple(map(operand_of, ins)), params)
-            if plan is not None:
-                out = np.empty(exact.shape, np.float32)
-                plan.run(ins, [out], **params)
-                found.setdefault(label(plan.run), {})[name] = loss(out, exact)
+            out = made(implementation, ins, params, exact.shape)
+            if out is not None:
+                found.setdefault(implementation.name, {})[name] = loss(out, exact)
     return found
 
 

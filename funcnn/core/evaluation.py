@@ -16,7 +16,6 @@ from funcnn.core.device import HOST, common_device, device_of, devices, viewed
 from funcnn.core.errors import DeviceError
 from funcnn.kernels.implementation import Operand
 from funcnn.kernels.launch import HostPlan, LaunchPlan
-from funcnn.kernels.precision import _conv
 
 PLANNED = 1 << 13  # kinds of operands of all primitives
 
@@ -42,7 +41,7 @@ def key_of(params: dict[str, Any]) -> tuple:
     ])  # fmt: skip
 
 
-def plan(prim: Any, preferred: str | None, precision: str, key: tuple, *described: Any, device: str = HOST) -> Planned:
+def plan(prim: Any, preferred: str | None, key: tuple, *described: Any, device: str = HOST) -> Planned:
     """Plan anew. described: shape, strides and dtype of each operand in turn. Raises what the shape rule raises."""
     params = {item[0]: item[1] for item in key}
     shapes, strides, dtypes = (described[i::3] for i in range(3))
@@ -70,16 +69,16 @@ def planned(prim: Any, values: list, params: dict[str, Any]) -> Planned:
     if ctx.preferred is not None:
         return _as_preferred(prim, key, described)
     try:
-        return _remembered(prim, None, _conv[0], key, *described)
+        return _remembered(prim, None, key, *described)
     except TypeError:
         if _hashable(key):
             raise
-    return plan(prim, None, _conv[0], key, *described)  # a parameter is a list or an array
+    return plan(prim, None, key, *described)  # a parameter is a list or an array
 
 
 def _as_preferred(prim: Any, key: tuple, described: list, device: str = HOST) -> Planned:
     name = None if ctx.preferred is None else ctx.preferred.name
-    made = (_remembered if _hashable(key) else plan)(prim, name, _conv[0], key, *described, device=device)
+    made = (_remembered if _hashable(key) else plan)(prim, name, key, *described, device=device)
     if ctx.preferred is not None:
         ctx.preferred.used += made.name == name
     return made

@@ -52,7 +52,8 @@ SWEPT = {
 }  # fmt: skip
 OTHERS = {  # families with sweeps of their own, in tests of their kernels
     "kernels.cpu.attention.blocks", "kernels.cpu.attention.forward", "kernels.cpu.attention.launch", "kernels.cpu.conv.channels_weight",
-    "kernels.cpu.conv.depthwise_weight", "kernels.cpu.conv.direct", "kernels.cpu.conv.few", "kernels.cpu.conv.gather",
+    "kernels.cpu.conv.depthwise_weight", "kernels.cpu.conv.direct", "kernels.cpu.conv.few",
+    "kernels.cpu.conv.finite", "kernels.cpu.conv.gather",
     "kernels.cpu.conv.launch.channels", "kernels.cpu.conv.launch.depthwise", "kernels.cpu.conv.launch.direct",
     "kernels.cpu.conv.launch.few", "kernels.cpu.conv.launch.gather", "kernels.cpu.conv.launch.pointwise",
     "kernels.cpu.conv.launch.winograd", "kernels.cpu.conv.winograd", "kernels.cpu.matmul.launch",

@@ -1,7 +1,8 @@
 """Convolution over one to three spatial dimensions, transposed too: three primitives, closed under differentiation.
 
 ``conv`` is bilinear in input and weight, so its two gradients are each other's and ``conv``'s derivatives. All take
-x (N, C, *S), w (K, C/groups, *A), y (N, K, *O) and tuples of one number for each spatial dimension.
+x (N, C, *S), w (K, C/groups, *A), y (N, K, *O), tuples of one number for each spatial dimension, and the precision
+(``kernels/precision.py``) that was set when the convolution was called: its gradients have it, too.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.conv.launch import lists as cpu
+from funcnn.kernels.precision import get_float32_conv_precision
 from funcnn.ops.base.batching import all_batched, fold, unfold_batch
 from funcnn.ops.base.promote import operand, require_same_dtype, to_tensor
 from funcnn.ops.base.structure import sum_p
@@ -38,7 +40,9 @@ def _require_floats(name: str, *operands: Any) -> None:
         raise DTypeError(f"{name}: expected float32 or float64 tensors, got {operands[0].dtype}; convert with .float()")
 
 
-def _conv_shape(x: Any, w: Any, *bias: Any, stride: tuple, padding: tuple, dilation: tuple, groups: int) -> tuple:
+def _conv_shape(
+    x: Any, w: Any, *bias: Any, stride: tuple, padding: tuple, dilation: tuple, groups: int, precision: str
+) -> tuple:
     name = f"conv{len(stride)}d"
     _require_floats(name, x, w)
     _require_bias(name, x, w.shape[0], bias)
@@ -65,7 +69,7 @@ def _require_bias(name: str, x: Any, channels: int, bias: tuple) -> None:
             raise ShapeError(f"{name}: expected a bias of shape ({channels},), got {tuple(b.shape)}")
 
 
-def _input_grad_shape(dy: Any, w: Any, *bias: Any, size: tuple, groups: int, **where: tuple) -> tuple:
+def _input_grad_shape(dy: Any, w: Any, *bias: Any, size: tuple, groups: int, **where: Any) -> tuple:
     require_same_dtype("conv_input_grad", dy, w)
     shape = (dy.shape[0], w.shape[1] * groups, *size)
     _require_bias(f"conv_transpose{len(size)}d", dy, shape[1], bias)
@@ -75,7 +79,7 @@ def _input_grad_shape(dy: Any, w: Any, *bias: Any, size: tuple, groups: int, **w
     return (Aval(shape, dy.dtype),)
 
 
-def _weight_grad_shape(x: Any, dy: Any, size: tuple, groups: int, **where: tuple) -> tuple:
+def _weight_grad_shape(x: Any, dy: Any, size: tuple, groups: int, **where: Any) -> tuple:
     require_same_dtype("conv_weight_grad", x, dy)
     return (Aval((dy.shape[1], x.shape[1] // groups, *size), x.dtype),)
 
@@ -178,6 +182,12 @@ def _prepared(name: str, n: int, input: Any, weight: Any, groups: int) -> tuple[
     return (reshape(x, (1, *x._v.shape)) if single else x), w, single
 
 
+def _where(stride: tuple, padding: tuple, dilation: tuple, groups: int) -> dict[str, Any]:
+    """The parameters that all three primitives have, the precision that is set now among them."""
+    precision = get_float32_conv_precision()
+    return {"stride": stride, "padding": padding, "dilation": dilation, "groups": int(groups), "precision": precision}
+
+
 def _with_bias(bias: Any) -> tuple[Tensor, ...]:
     return () if bias is None else (to_tensor(bias),)
 
@@ -204,7 +214,7 @@ def _convolve(
     elif isinstance(padding, str):
         raise ValueError(f"{name}: padding must be ints, 'same' or 'valid', got {padding!r}")
     padding = per_dim(name, "padding", padding, n, least=0)
-    where: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation, "groups": int(groups)}
+    where = _where(stride, padding, dilation, groups)
     return _finished(conv_p(x, w, *_with_bias(bias), **where), single)
 
 
@@ -243,7 +253,7 @@ def _transpose(
             f"and a kernel of {tuple(w._v.shape[2:])}"
         )
     x = _lengthened(x, [(e + (not s)) // step for e, s, step in zip(extra, size, stride, strict=True)])
-    where: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation, "groups": int(groups)}
+    where = _where(stride, padding, dilation, groups)
     y = conv_input_grad_p(x, w, *_with_bias(bias), size=tuple(s or 1 for s in size), **where)
     for dim in [dim for dim, s in enumerate(size, 2) if not s]:  # one pixel was made, and none is left
         y = slice_dim(y, dim, 0, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from fractions import Fraction
 
 import numpy as np
@@ -11,8 +12,6 @@ import funcnn as fn
 import funcnn.nn.functional as F
 from benchmarks import conv_errors
 from funcnn.kernels.cpu.conv import winograd_transform as sandwich
-from funcnn.kernels.cpu.conv.launch import lists as conv_cpu
-from funcnn.kernels.implementation import operand_of
 from tests.plain import compiled_only
 
 DIRECT = 3.3e-7, 2.8e-7, 2.8e-7  # the largest errors of PyTorch's direct kernels for 64, 256 and 512 channels
@@ -79,21 +78,28 @@ def test_the_precision_is_one_of_two():
     assert fn.get_float32_conv_precision() == "high"
 
 
-def chosen(ways, ins, **params):
-    where = {"stride": (1, 1), "padding": (1, 1), "dilation": (1, 1), "groups": 1}
-    plans = (way.plan(tuple(map(operand_of, ins)), {**where, **params}) for way in ways)
-    return next(plan.run.__name__ for plan in plans if plan is not None)
-
-
 def test_the_highest_precision_leaves_winograd_out_in_float32(highest):
-    for dtype in (np.float32, np.float64):
-        x, w = np.zeros((2, 64, 28, 28), dtype), np.zeros((64, 64, 3, 3), dtype)
-        names = [
-            chosen(conv_cpu.FORWARD, [x, w]),
-            chosen(conv_cpu.INPUT_GRAD, [x, w], size=(28, 28)),
-            chosen(conv_cpu.WEIGHT_GRAD, [x, x], size=(3, 3)),
-        ]
-        assert all(("winograd" in name) == (dtype == np.float64) for name in names)
+    for dtype in (fn.float32, fn.float64):
+        x, w = (fn.zeros(*size, dtype=dtype).requires_grad_() for size in ((2, 64, 28, 28), (64, 64, 3, 3)))
+        y = F.conv2d(x, w, padding=1).sum()
+        for call in (lambda x=x, w=w: F.conv2d(x, w, padding=1), y.backward):
+            nowhere = pytest.raises(ValueError, match="applied nowhere inside")
+            with nowhere if dtype == fn.float32 else nullcontext(), fn.prefer("winograd"):
+                call()
+
+
+def test_a_gradient_is_as_precise_as_its_convolution(highest):
+    x, w = fn.randn(2, 64, 16, 16), fn.randn(64, 64, 3, 3).requires_grad_()
+    grads = []
+    for forward, backward in (("highest", "high"), ("highest", "highest"), ("high", "highest"), ("high", "high")):
+        fn.set_float32_conv_precision(forward)
+        y = F.conv2d(x, w, padding=1)
+        fn.set_float32_conv_precision(backward)
+        (grad,) = fn.autograd.grad((y * y).sum(), w)
+        grads.append(grad.numpy())
+    assert np.array_equal(grads[0], grads[1])
+    assert np.array_equal(grads[2], grads[3])
+    assert not np.array_equal(grads[1], grads[3])
 
 
 def test_compiled_functions_are_kept_by_the_precision_of_the_call(highest):

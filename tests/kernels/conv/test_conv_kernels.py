@@ -9,16 +9,13 @@ import pytest
 
 import funcnn as fn
 import funcnn.nn.functional as F
-from funcnn.kernels.cpu.conv.launch import channels as conv_channels
-from funcnn.kernels.cpu.conv.launch import direct as conv_direct
-from funcnn.kernels.cpu.conv.launch import few as conv_few
-from funcnn.kernels.cpu.conv.launch import gather as conv_gather
+from funcnn.kernels.cpu import launching
 from funcnn.kernels.cpu.conv.launch import lists as conv_cpu
 from funcnn.kernels.cpu.conv.launch import pointwise as conv_pointwise
 from funcnn.kernels.cpu.conv.launch import winograd as conv_winograd
-from funcnn.kernels.cpu.threads import number as threads
 from funcnn.kernels.cpu.vector.tiles import RUN
-from funcnn.kernels.implementation import operand_of
+from funcnn.kernels.implementation import Implementation, operand_of
+from funcnn.kernels.launch import LaunchPlan
 from tests.plain import compiled_only, sized
 
 # x (N, C, D, H, W), output channels, kernel, stride, padding, dilation, groups
@@ -167,13 +164,24 @@ def naive(x, w, dy, stride, padding, dilation, groups):
 
 
 def run(x, w, dy, args):
-    """What the first implementations that apply give."""
-    return [next(results) for results in every_way(x, w, dy, args)]
+    """What the implementations give that are chosen."""
+    where = parameters(args)
+    calls = [
+        (conv_cpu.FORWARD, [x, w], dy, where),
+        (conv_cpu.INPUT_GRAD, [dy, w], x, {**where, "size": x.shape[2:]}),
+        (conv_cpu.WEIGHT_GRAD, [x, dy], w, {**where, "size": w.shape[2:]}),
+    ]
+    return [made(chosen(ways, ins, **params)[1], ins, like) for ways, ins, like, params in calls]
+
+
+def parameters(args):
+    """Those of the primitives but a size."""
+    return {**dict(zip(("stride", "padding", "dilation", "groups"), args, strict=True)), "precision": "high"}
 
 
 def every_way(x, w, dy, args):
     """For y, dx and dw: what each implementation that applies gives, in an output that held garbage."""
-    where = dict(zip(("stride", "padding", "dilation", "groups"), args, strict=True))
+    where = parameters(args)
     yield results(conv_cpu.FORWARD, [x, w], dy, **where)
     yield results(conv_cpu.INPUT_GRAD, [dy, w], x, size=x.shape[2:], **where)
     yield results(conv_cpu.WEIGHT_GRAD, [x, dy], w, size=w.shape[2:], **where)
@@ -181,16 +189,34 @@ def every_way(x, w, dy, args):
 
 def results(implementations, ins, like, **params):
     """Of all that apply, in order; like: an array of the output's shape."""
-    for run in applying(implementations, ins, **params):
-        out = np.full_like(like, np.nan)
-        run(ins, [out], **params)
-        yield out
+    for _, plan in applying(implementations, ins, **params):
+        yield made(plan, ins, like)
 
 
-def applying(implementations, ins, **params):
-    """The functions of those that apply."""
-    plans = (way.plan(tuple(map(operand_of, ins)), params) for way in implementations)
-    return (plan.run for plan in plans if plan is not None)
+def made(plan: LaunchPlan, ins, like):
+    """What a plan gives."""
+    out = np.full_like(like, np.nan)
+    launching.Runner(plan, tuple(map(operand_of, ins)), (operand_of(out),))(list(ins), [out])
+    return out
+
+
+def applying(implementations: tuple[Implementation, ...], ins, **params):
+    """Names and plans of those that apply."""
+    operands = tuple(map(operand_of, ins))
+    plans = ((way.name, way.plan(operands, params)) for way in implementations)
+    return ((name, plan) for name, plan in plans if plan is not None)
+
+
+def paying(implementations: tuple[Implementation, ...], ins, **params):
+    """Names and plans of those that apply and pay."""
+    operands = tuple(map(operand_of, ins))
+    worth = {way.name for way in implementations if way.pays is None or way.pays(operands, params)}
+    return ((name, plan) for name, plan in applying(implementations, ins, **params) if name in worth)
+
+
+def chosen(implementations: tuple[Implementation, ...], ins, **params):
+    """The name and the plan of the one that is chosen."""
+    return next(paying(implementations, ins, **params))
 
 
 @DTYPES
@@ -245,8 +271,8 @@ def test_nan_and_inf_go_where_they_belong(dtype, bad, case):
 def test_weight_grad_sums_a_large_batch_in_float64():
     x = np.full((5000, 1, 1, 1, 4), 1.1, np.float32)
     dy, dw = np.full((5000, 1, 1, 1, 4), 1.3, np.float32), np.empty((1, 1, 1, 1, 1), np.float32)
-    where = {"stride": (1, 1, 1), "padding": (0, 0, 0), "dilation": (1, 1, 1), "groups": 1}
-    conv_gather.weight_grad([x, dy], [dw], size=(1, 1, 1), **where)
+    where = parameters(((1, 1, 1), (0, 0, 0), (1, 1, 1), 1))
+    dw = made(dict(applying(conv_cpu.WEIGHT_GRAD, [x, dy], size=(1, 1, 1), **where))["gather"], [x, dy], dw)
     np.testing.assert_allclose(dw.item(), 20000 * float(x[0, 0, 0, 0, 0]) * float(dy[0, 0, 0, 0, 0]), rtol=2e-7)
 
 
@@ -256,7 +282,7 @@ def test_weight_grad_sums_a_large_batch_in_float64():
 def test_the_number_of_threads_does_not_change_a_bit(case, dtype, monkeypatch):
     results = []
     for n in (1, 2, 3):
-        monkeypatch.setattr(threads, "workers", lambda work, n=n: n)
+        monkeypatch.setattr(launching, "workers", lambda work, n=n: n)
         results.append([way for ways in every_way(*setup(CASES[case], dtype)) for way in ways])
     for others in results[1:]:
         for one, other in zip(results[0], others, strict=True):
@@ -266,55 +292,51 @@ def test_the_number_of_threads_does_not_change_a_bit(case, dtype, monkeypatch):
 @pytest.mark.parametrize("case", [name for name in CASES if name.startswith("winograd")])
 def test_winograd_is_chosen_and_errs_little(case):
     x, w, dy, args = setup(CASES[case], "float32")
-    where = dict(zip(("stride", "padding", "dilation", "groups"), args, strict=True))
-    assert next(applying(conv_cpu.FORWARD, [x, w], **where)) is conv_cpu._winograd_forward
+    assert chosen(conv_cpu.FORWARD, [x, w], **parameters(args))[0] == "winograd"
     for got, expected in zip(run(x, w, dy, args), naive(x, w, dy, *args), strict=True):
         assert abs(got - expected).max() < 1e-5 * abs(expected).max()  # a tenth of what is allowed
 
 
 @pytest.mark.parametrize("case", [name for name in CASES if name.startswith("direct")])
-def test_direct_is_chosen(case):
+def test_direct_pays(case):
     x, w, dy, args = setup(CASES[case], "float32")
-    where = dict(zip(("stride", "padding", "dilation", "groups"), args, strict=True))
-    assert conv_direct.applies([x, w], **where)
+    where = parameters(args)
+    assert "direct" in dict(paying(conv_cpu.FORWARD, [x, w], **where))
     plain = max(where["stride"]) == 1
-    assert conv_direct.applies_to_input_grad([dy, w], size=x.shape[2:], **where) == plain
-    assert conv_direct.applies_to_weight_grad([x, dy], size=w.shape[2:], **where)
+    assert ("direct" in dict(paying(conv_cpu.INPUT_GRAD, [dy, w], size=x.shape[2:], **where))) == plain
+    assert "direct" in dict(paying(conv_cpu.WEIGHT_GRAD, [x, dy], size=w.shape[2:], **where))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("case", [name for name in CASES if name.startswith(TURNED)])
 def test_channels_and_few_pixels_are_chosen(case, dtype):
     x, w, dy, args = setup(CASES[case], dtype)
-    where = dict(zip(("stride", "padding", "dilation", "groups"), args, strict=True))
-    ways = conv_few if case.startswith("few") else conv_channels
-    chosen = lambda ways, ins, **size: next(applying(ways, ins, **where, **size))
-    assert chosen(conv_cpu.FORWARD, [x, w]) is ways.forward
-    assert chosen(conv_cpu.WEIGHT_GRAD, [x, dy], size=w.shape[2:]) is ways.weight_grad
-    if dy.shape[1] == x.shape[1] or ways is conv_few:
-        assert chosen(conv_cpu.INPUT_GRAD, [dy, w], size=x.shape[2:]) is ways.input_grad
+    where, name = parameters(args), "few" if case.startswith("few") else "channels"
+    assert chosen(conv_cpu.FORWARD, [x, w], **where)[0] == name
+    assert chosen(conv_cpu.WEIGHT_GRAD, [x, dy], size=w.shape[2:], **where)[0] == name
+    if dy.shape[1] == x.shape[1] or name == "few":
+        assert chosen(conv_cpu.INPUT_GRAD, [dy, w], size=x.shape[2:], **where)[0] == name
 
 
-@pytest.mark.parametrize("channels, side, dilation, chosen", [
+@pytest.mark.parametrize("channels, side, dilation, pays", [
     (16, 28, 1, False), (64, 28, 1, True), (64, 28, 3, False), (128, 28, 2, True), (64, 9, 1, False), (128, 9, 1, True),
 ])  # fmt: skip
-def test_winograd_is_chosen_where_its_transforms_pay(channels, side, dilation, chosen, monkeypatch):
+def test_winograd_is_chosen_where_its_transforms_pay(channels, side, dilation, pays, monkeypatch):
     monkeypatch.undo()
     x, w = np.empty((8, channels, side, side), np.float32), np.empty((channels, channels, 3, 3), np.float32)
-    where = {"stride": (1, 1), "padding": (dilation,) * 2, "dilation": (dilation,) * 2, "groups": 1}
+    where = parameters(((1, 1), (dilation,) * 2, (dilation,) * 2, 1))
     for ways, ins, size in ((conv_cpu.FORWARD, [x, w], {}), (conv_cpu.INPUT_GRAD, [x, w], {"size": (side, side)})):
-        assert ("winograd" in next(applying(ways, ins, **where, **size)).__name__) == chosen
+        assert (chosen(ways, ins, **where, **size)[0] == "winograd") == pays
 
 
 def test_direct_weight_gradients_are_sums_in_float64():
     """Of images: thousands of them, all alike, err by no more than one does."""
     x, w, dy, args = setup(((1, 2, 6, 7), 5, (3, 3), (1, 1), (1, 1), (1, 1), 1), "float32")
-    where = dict(zip(("stride", "padding", "dilation", "groups"), args, strict=True))
     count = sized(5000, 50)
-    many, made = [np.repeat(a, count, 0) for a in (x, dy)], np.empty_like(w)
-    conv_direct.weight_grad(many, [made], size=w.shape[2:], **where)
+    many = [np.repeat(a, count, 0) for a in (x, dy)]
+    plans = dict(applying(conv_cpu.WEIGHT_GRAD, many, size=w.shape[2:], **parameters(args)))
     expected = count * naive(x, w, dy, *args)[2]
-    np.testing.assert_allclose(made, expected, 2e-7, 5e-7 * abs(expected).max())
+    np.testing.assert_allclose(made(plans["direct"], many, w), expected, 2e-7, 5e-7 * abs(expected).max())
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -144,40 +144,48 @@ def channels_chunk(
 
 @kernel(
     touches={
-        "x": lambda layout, planes, images: images * planes[0] * layout[0] * layout[1],
         "w": lambda table, planes: planes[2] * planes[1] * (int(table.max(initial=-1)) + 1),
         "bias": lambda planes: planes[1] * planes[2],
         "packed": lambda packed, table, planes: (
             vectors(packed, planes) * planes[1] * (table.size + 1) * in_vector(packed)
         ),
         "spoiled": lambda packed, planes: vectors(packed, planes) * planes[1],
-        "offsets": lambda table: table.size,
-        "y": lambda out, planes, images: images * planes[0] * planes[1] * out[0] * out[1],
-        "scratch": lambda bands, threads: threads * bands[3],
     }
 )
-def convolve_channels(
-    x, w, bias, table, packed, spoiled, offsets, y, scratch, parts, layout, out, planes, bands, strides, images, padded,
-    longest, threads,
-):  # fmt: skip
-    """y (images, planes * many, P, Q) from x (images, planes, H, W); False, and nothing done, where weights that are not
-    finite would meet padding.
+def pack_channel_weights(w, bias, table, packed, spoiled, planes, threads):
+    """Vectors of the bias and of the weights for each tap, by the vectors of planes that they are for.
 
-    table, offsets: of each tap its place in a channel's weights, and in a plane of (pixels, channels). parts: of each its first
-    tap, how many, the row and column of its first output, rows and columns of its outputs. layout: height and width of x,
-    zeros above and left of it, pixels from row to row. out: P, Q, the most rows of a part. planes: of an image, outputs of
-    each, and channels (planes are those of several images if there are more). bands: how many, rows of a part in one,
-    rows that one row of outputs reads, numbers of a thread's scratch, and of the image in it. strides: rows and pixels from
-    one output to the next, in x and in y.
+    table: of each tap its place in a channel's weights. spoiled: a number for each vector of planes and output of each, not 0
+    where a weight is infinite or NaN. planes: see ``convolve_channels``.
     """
     lanes = lanes_of(pointer(packed, 0))
     blocks = (planes[0] + lanes - 1) // lanes
     packing = (w, bias, table, packed, spoiled, planes[0], planes[2], planes[1])
     parallel_for(pack_channels, blocks * planes[1], threads, packing)
-    if padded:
-        for panel in range(blocks * planes[1]):
-            if spoiled[panel] != 0:  # NaN is not 0
-                return False
-    args = (x, packed, offsets, y, scratch, parts, layout, out, planes, bands, strides, table.size, longest)
+
+
+@kernel(
+    touches={
+        "x": lambda layout, planes, images: images * planes[0] * layout[0] * layout[1],
+        "packed": lambda packed, offsets, planes: (
+            vectors(packed, planes) * planes[1] * (offsets.size + 1) * in_vector(packed)
+        ),
+        "y": lambda out, planes, images: images * planes[0] * planes[1] * out[0] * out[1],
+        "scratch": lambda bands, threads: threads * bands[3],
+    }
+)
+def convolve_channels(
+    x, packed, offsets, y, scratch, parts, layout, out, planes, bands, strides, images, longest, threads
+):
+    """y (images, planes * many, P, Q) from x (images, planes, H, W) and packed bias and weights.
+
+    offsets: of each tap its place in a plane of (pixels, channels). parts: of each its first tap, how many, the row and column
+    of its first output, rows and columns of its outputs. layout: height and width of x, zeros above and left of it, pixels
+    from row to row. out: P, Q, the most rows of a part. planes: of an image, outputs of each, and channels (planes are those
+    of several images if there are more). bands: how many, rows of a part in one, rows that one row of outputs reads,
+    numbers of a thread's scratch, and of the image in it. strides: rows and pixels from one output to the next, in x and in y.
+    """
+    lanes = lanes_of(pointer(packed, 0))
+    blocks = (planes[0] + lanes - 1) // lanes
+    args = (x, packed, offsets, y, scratch, parts, layout, out, planes, bands, strides, offsets.size, longest)
     parallel_for(channels_chunk, images * blocks * bands[0], threads, args)
-    return True

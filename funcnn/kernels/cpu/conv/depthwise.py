@@ -80,11 +80,10 @@ def nine_plane(image, w, y, c, P, Q, pitch, columns, add):
 
 
 @device_function
-def depthwise_chunk(chunk, worker, x, w, bias, y, scratch, offsets, planes, layout, out, columns, nine):
+def depthwise_chunk(chunk, worker, x, w, bias, y, scratch, room, offsets, planes, layout, out, columns, nine):
     """``planes`` planes of the input, and the output channels that each has."""
     P, Q, many, channels, batch = out
     pitch = layout[2][2]
-    room = scratch.size // scratch.shape[0]
     taps = w.size // (channels * many)
     for plane in range(chunk * planes, min((chunk + 1) * planes, batch * channels)):
         image, c = pointer(scratch, worker * room), pointer(scratch, worker * room + room - ROWS * columns)
@@ -108,15 +107,30 @@ def depthwise_chunk(chunk, worker, x, w, bias, y, scratch, offsets, planes, layo
         "w": lambda offsets, out, nine: out[3] * out[2] * (9 if nine else offsets.size),
         "bias": lambda out: out[3] * out[2],
         "y": lambda out: out[0] * out[1] * out[2] * out[3] * out[4],
-        "scratch": lambda layout, columns, threads: threads * (layout[2][0] * layout[4] + ROWS * columns),
+        "scratch": lambda room, layout, columns, threads: (
+            threads * max(room, layout[2][0] * layout[4] + ROWS * columns)
+        ),
     }
 )
-def depthwise(x, w, bias, y, scratch, offsets, planes, layout, out, columns, nine, threads):
+def depthwise(x, w, bias, y, scratch, room, offsets, planes, layout, out, columns, nine, threads):
     """y (N * C * many planes) from x (N * C planes, H, W): ``planes`` input planes in a chunk.
 
-    layout: see ``spread``. out: height and width of y, output channels for each input channel, input channels, images.
+    scratch: ``room`` numbers for each thread, zeros. layout: see ``spread``. out: height and width of y, output channels for each input channel, input channels, images.
     offsets: of the taps in the padded plane. columns: of a tile. nine: the taps are 3 x 3 with stride and dilation 1.
     """
     chunks = (out[3] * out[4] + planes - 1) // planes
-    args = (x, w, bias, y, scratch, offsets, planes, layout, out, columns, nine)
+    args = (x, w, bias, y, scratch, room, offsets, planes, layout, out, columns, nine)
     parallel_for(depthwise_chunk, chunks, threads, args)
+
+
+@kernel(
+    touches={
+        "w": lambda channels, taps: channels * taps,
+        "turned": lambda channels, taps: channels * taps,
+    }
+)
+def turn_taps(w, turned, channels, taps):
+    """turned = w (channels, taps) with the taps of each channel from the last to the first."""
+    for channel in range(channels):
+        for t in range(taps):
+            turned[channel * taps + t] = w[(channel + 1) * taps - 1 - t]

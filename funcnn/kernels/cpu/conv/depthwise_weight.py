@@ -42,14 +42,13 @@ def tap_dots(typingctx: Any, count: Any, a: Any, b: Any, offsets: Any, c: Any) -
 
 
 @device_function
-def depthwise_dots(chunk, worker, x, dy, sums, scratch, offsets, sizes, share, inner, layout, around):
+def depthwise_dots(chunk, worker, x, dy, sums, scratch, room, offsets, sizes, share, inner, layout, around):
     """The sums of a group of images for a run of input channels and the output channels that each has."""
     channels, many, batch = sizes
     images, run = share
     runs, taps, pixels = (channels + run - 1) // run, offsets.size, around[4]
     group, first = chunk // runs, chunk % runs * run
     last = min(first + run, channels)
-    room = scratch.size // scratch.shape[0]
     plane, cotangent = worker * room, (worker + 1) * room - pixels
     at = group * channels * many * taps
     clear_row(pointer(sums, at + first * many * taps), (last - first) * many * taps)
@@ -83,19 +82,21 @@ def join_channels(chunk, worker, sums, dw, groups, channels, taps, count):
         "x": lambda sizes, layout: sizes[0] * sizes[2] * layout[0][0] * layout[0][1] * layout[0][2],
         "dy": lambda sizes, around: sizes[0] * sizes[1] * sizes[2] * around[0][0] * around[0][1] * around[0][2],
         "sums": lambda offsets, sizes, share: -(-sizes[2] // share[0]) * sizes[0] * sizes[1] * offsets.size,
-        "scratch": lambda layout, around, threads: threads * (layout[2][0] * layout[4] + around[2][0] * around[4]),
+        "scratch": lambda room, layout, around, threads: (
+            threads * max(room, layout[2][0] * layout[4] + around[2][0] * around[4])
+        ),
     }
 )
-def depthwise_weight_grad(x, dy, dw, sums, scratch, offsets, sizes, share, inner, layout, around, threads):
+def depthwise_weight_grad(x, dy, dw, sums, scratch, room, offsets, sizes, share, inner, layout, around, threads):
     """dw (K, taps) from x (N * C planes, H, W) and dy (N * K planes, P, Q).
 
     offsets: of the taps in the padded plane, the last one repeated to whole tiles. sizes: input channels, output channels for
     each, images. share: images and input channels of a chunk. inner: pixels at a time. layout, around: how x and dy are
-    spread, see ``spread``. scratch: a row of zeros for each thread, room for what taps read of a plane, then one of dy.
+    spread, see ``spread``. scratch: ``room`` zeros for each thread, for what taps read of a plane, then one of dy.
     """
     channels, many, batch = sizes
     groups = (batch + share[0] - 1) // share[0]
-    args = (x, dy, sums, scratch, offsets, sizes, share, inner, layout, around)
+    args = (x, dy, sums, scratch, room, offsets, sizes, share, inner, layout, around)
     parallel_for(depthwise_dots, groups * ((channels + share[1] - 1) // share[1]), threads, args)
     outputs = channels * many
     args = (sums, dw, groups, outputs, offsets.size, dw.size // outputs)

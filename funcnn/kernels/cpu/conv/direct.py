@@ -35,7 +35,24 @@ def pack_direct(chunk, worker, w, bias, table, packed, spoiled, lanes, width, st
     clear_row(target, width)
     for lane in range(valid):
         target[lane] = bias[g * lanes + tile * width + lane]
-    spoiled[chunk] = pack_lanes(w, group * g + stride * tile * width, table, shift(target, width), valid, width, stride)
+    at, rest = group * g + stride * tile * width, shift(target, width)
+    spoiled[chunk] = pack_lanes(w, at, pointer(table, 0), table.size, rest, valid, width, stride)
+
+
+@kernel(
+    touches={
+        "w": lambda table, groups, lanes, stride, group: (
+            (groups - 1) * group + (lanes - 1) * stride + int(table.max()) + 1
+        ),
+        "bias": lambda groups, lanes: groups * lanes,
+        "packed": lambda table, groups, lanes, width: groups * -(-lanes // width) * width * (table.size + 1),
+        "spoiled": lambda groups, lanes, width: groups * -(-lanes // width),
+    }
+)
+def pack_direct_weights(w, bias, table, packed, spoiled, groups, lanes, width, stride, group, threads):
+    """Panels of ``width`` output channels of bias and weights; the arguments are those of ``pack_weights``."""
+    panels = groups * ((lanes + width - 1) // width)
+    parallel_for(pack_direct, panels, threads, (w, bias, table, packed, spoiled, lanes, width, stride, group))
 
 
 @device_function
@@ -89,6 +106,7 @@ def direct_image(chunk, worker, x, images, packed, offsets, spans, y, scratch, l
 
 
 @kernel(
+    reads=("images",),  # x itself
     touches={
         "x": lambda y, layout, grid, sizes: (
             y.size // (sizes[1] * grid[0] * grid[1] * grid[2]) * sizes[0] * layout[0][0] * layout[0][1] * layout[0][2]
@@ -96,35 +114,19 @@ def direct_image(chunk, worker, x, images, packed, offsets, spans, y, scratch, l
         "images": lambda layout, copied, sizes, threads: (
             threads * (sizes[0] * layout[2][0] * layout[4] + SLACK) if copied else 0
         ),
-        "w": lambda table, sizes, weights: (
-            (sizes[5] - 1) * weights[1] + (sizes[1] - 1) * weights[0] + int(table.max()) + 1
-        ),
-        "bias": lambda sizes: sizes[5] * sizes[1],
         "packed": lambda offsets, sizes: sizes[5] * -(-sizes[1] // sizes[2]) * sizes[2] * (offsets.size + 1),
-        "spoiled": lambda sizes: sizes[5] * -(-sizes[1] // sizes[2]),
         "spans": lambda grid: (grid[1] + 1) // 2 * 2,
         "scratch": lambda grid, sizes, threads: threads * sizes[3] * grid[2] * sizes[2],
-    }
+    },
 )
-def convolve_direct(
-    x, images, w, bias, table, packed, spoiled, offsets, spans, y, scratch, layout, copied, grid, step, sizes, weights, half, padded,
-    threads,
-):  # fmt: skip
-    """y = bias + w * x for images in chunks; False, and nothing done, where weights that are not finite would meet padding.
+def convolve_direct(x, images, packed, offsets, spans, y, scratch, layout, copied, grid, step, sizes, half, threads):
+    """y = bias + w * x for images in chunks, from packed bias and weights.
 
     images: room for one group of one image for each thread, or x itself (``copied`` false). grid: planes, rows, columns
     of an output, and the image's pitch. step: from a plane of the image to the next. sizes: input and output channels
     of a group, numbers of a vector, rows of outputs at a time (even, or all), pixels of a run, groups. spans: see
-    ``direct_rows``. weights: from one output channel to the next, and from one group to the next, in w.
-    """  # fmt: skip
-    _, lanes, width, _, _, groups = sizes
-    panels = groups * ((lanes + width - 1) // width)
-    parallel_for(pack_direct, panels, 1, (w, bias, table, packed, spoiled, lanes, width, weights[0], weights[1]))
-    if padded:
-        for panel in range(panels):
-            if spoiled[panel] != 0:  # NaN is not 0
-                return False
-    chunks = y.size // (lanes * grid[0] * grid[1] * grid[2])
+    ``direct_rows``.
+    """
+    chunks = y.size // (sizes[1] * grid[0] * grid[1] * grid[2])
     args = (x, images, packed, offsets, spans, y, scratch, layout, copied, grid, step, sizes, half)
     parallel_for(direct_image, chunks, threads, args)
-    return True

@@ -88,6 +88,7 @@ def join_direct(chunk, worker, sums, dw, taps, chunks, groups, lanes, width):
 
 
 @kernel(
+    reads=("images",),  # x itself
     touches={
         "x": lambda layout, sizes: sizes[0] * sizes[2] * sizes[3] * layout[0][0] * layout[0][1] * layout[0][2],
         "dy": lambda places, sizes: sizes[0] * sizes[2] * sizes[4] * places.size,
@@ -99,7 +100,7 @@ def join_direct(chunk, worker, sums, dw, taps, chunks, groups, lanes, width):
             -(-sizes[0] // sizes[1]) * sizes[2] * -(-sizes[4] // sizes[5]) * sizes[5] * taps.size
         ),
         "scratch": lambda sizes, threads: threads * (sizes[7] + 1 + 2 * sizes[6]) * sizes[5],
-    }
+    },
 )
 def direct_weight_grad(x, dy, images, rows, places, taps, dw, sums, scratch, layout, copied, sizes, half, threads):
     """dw (groups * lanes, taps of all channels) from x and dy (n, groups * lanes, pixels).

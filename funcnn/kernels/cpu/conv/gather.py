@@ -74,14 +74,14 @@ def spread(x, image, planes, layout, threads):
 
 # ---- weights in panels ----------------------------------------------------------------------------------------------------
 @device_function
-def pack_lanes(w, at, table, target, valid, width, stride):
-    """target[r, lane] = w[at + stride * lane + table[r]] for ``width`` lanes, zero from ``valid`` on.
+def pack_lanes(w, at, table, count, target, valid, width, stride):
+    """target[r, lane] = w[at + stride * lane + table[r]] for ``width`` lanes and ``count`` rows, zero from ``valid`` on.
 
     What is returned is not 0 where a weight is infinite or NaN.
     """
     bad = w.dtype.type(0)
     source = pointer(w, at)
-    for r in range(table.size):
+    for r in range(count):
         place = table[r]
         for lane in range(valid):
             target[r * width + lane] = source[place + lane * stride]
@@ -92,13 +92,17 @@ def pack_lanes(w, at, table, target, valid, width, stride):
 
 
 @device_function
-def pack_panel(chunk, worker, w, table, packed, spoiled, lanes, rows, stride, group):
-    """Panel (g, tile): packed[r, lane] = w[group * g + stride * (tile * rows + lane) + table[r]], zero beyond ``lanes``."""
+def pack_panel(chunk, worker, w, table, ends, packed, spoiled, groups, lanes, rows, stride, group):
+    """Panel (part, g, tile): packed[r, lane] = w[group * g + stride * (tile * rows + lane) + table[r]], zero beyond ``lanes``."""
     tiles = (lanes + rows - 1) // rows
-    g, tile = chunk // tiles, chunk % tiles
-    target = pointer(packed, chunk * table.size * rows)
+    part, panel = chunk // (groups * tiles), chunk % (groups * tiles)
+    g, tile = panel // tiles, panel % tiles
+    first, count = ends[part], ends[part + 1] - ends[part]
+    target = pointer(packed, (first * groups * tiles + panel * count) * rows)
     at = group * g + stride * tile * rows
-    spoiled[chunk] = pack_lanes(w, at, table, target, min(rows, lanes - tile * rows), rows, stride)
+    spoiled[chunk] = pack_lanes(
+        w, at, pointer(table, first), count, target, min(rows, lanes - tile * rows), rows, stride
+    )
 
 
 @kernel(
@@ -107,16 +111,45 @@ def pack_panel(chunk, worker, w, table, packed, spoiled, lanes, rows, stride, gr
             (groups - 1) * group + (lanes - 1) * stride + int(table.max()) + 1
         ),
         "packed": lambda table, groups, lanes, rows: groups * -(-lanes // rows) * rows * table.size,
-        "spoiled": lambda groups, lanes, rows: groups * -(-lanes // rows),
+        "spoiled": lambda ends, groups, lanes, rows: (ends.size - 1) * groups * -(-lanes // rows),
     }
 )
-def pack_weights(w, table, packed, spoiled, groups, lanes, rows, stride, group, threads):
-    """Panels of ``rows`` output channels of the weights, in the order of the product's rows.
+def pack_weights(w, table, ends, packed, spoiled, groups, lanes, rows, stride, group, threads):
+    """Panels of ``rows`` output channels of the weights, in the order of the product's rows, for one part after the other.
 
-    ``spoiled``, a number for each panel, is not 0 where a weight is infinite or NaN.
+    ends: where the rows of each part end in the table, from 0. ``spoiled``, a number for each panel, is not 0 where a weight is
+    infinite or NaN.
     """
-    chunks = groups * ((lanes + rows - 1) // rows)
-    parallel_for(pack_panel, chunks, threads, (w, table, packed, spoiled, lanes, rows, stride, group))
+    chunks = (ends.size - 1) * groups * ((lanes + rows - 1) // rows)
+    args = (w, table, ends, packed, spoiled, groups, lanes, rows, stride, group)
+    parallel_for(pack_panel, chunks, threads, args)
+
+
+# ---- outputs that no tap reaches ------------------------------------------------------------------------------------------
+@device_function
+def fill_plane(chunk, worker, bias, y, parts, channels, size):
+    """The pixels of all parts in a plane of y."""
+    add = bias[chunk % channels]
+    for i in range(parts.shape[0]):
+        for d in range(parts[i, 4]):
+            for h in range(parts[i, 5]):
+                target = pointer(y, chunk * size + parts[i, 0] + d * parts[i, 1] + h * parts[i, 2])
+                for w in range(parts[i, 6]):
+                    target[w * parts[i, 3]] = add
+
+
+@kernel(
+    touches={
+        "bias": lambda sizes: sizes[1],
+        "y": lambda sizes: sizes[0] * sizes[2],
+    }
+)
+def fill_pixels(bias, y, parts, sizes, threads):
+    """y = bias for the pixels of parts: of each where it begins in a plane, steps of planes, rows and columns, and their numbers.
+
+    sizes: planes of all images, channels, numbers of a plane.
+    """
+    parallel_for(fill_plane, sizes[0], threads, (bias, y, parts, sizes[1], sizes[2]))
 
 
 # ---- the product ------------------------------------------------------------------------------------------------------------

@@ -29,6 +29,56 @@ from funcnn.kernels.cpu.vector.tiles import RUN, tile_keep
 from funcnn.kernels.cpu.vector.transpose import lanes_of
 
 
+# ---- pixels that strides take -------------------------------------------------------------------------------------------
+@device_function
+def take_plane(chunk, worker, x, taken, size, out, stride):
+    """One (n, c)."""
+    for o in range(out[0]):
+        for p in range(out[1]):
+            source = pointer(x, ((chunk * size[0] + o * stride[0]) * size[1] + p * stride[1]) * size[2])
+            target = pointer(taken, ((chunk * out[0] + o) * out[1] + p) * out[2])
+            for q in range(out[2]):
+                target[q] = source[q * stride[2]]
+
+
+@kernel(
+    touches={
+        "x": lambda planes, size: planes * size[0] * size[1] * size[2],
+        "taken": lambda planes, out: planes * out[0] * out[1] * out[2],
+    }
+)
+def take_pixels(x, taken, planes, size, out, stride, threads):
+    """taken (planes, *out) = every ``stride``-th pixel of x (planes, *size)."""
+    parallel_for(take_plane, planes, threads, (x, taken, size, out, stride))
+
+
+@device_function
+def put_plane(chunk, worker, taken, bias, dx, channels, size, out, stride):
+    """One (n, c)."""
+    whole, add = size[0] * size[1] * size[2], bias[chunk % channels]
+    plane = pointer(dx, chunk * whole)
+    for i in range(whole):
+        plane[i] = add
+    for o in range(out[0]):
+        for p in range(out[1]):
+            target = shift(plane, (o * stride[0] * size[1] + p * stride[1]) * size[2])
+            source = pointer(taken, ((chunk * out[0] + o) * out[1] + p) * out[2])
+            for q in range(out[2]):
+                target[q * stride[2]] = source[q]
+
+
+@kernel(
+    touches={
+        "taken": lambda planes, out: planes * out[0] * out[1] * out[2],
+        "bias": lambda channels: channels,
+        "dx": lambda planes, size: planes * size[0] * size[1] * size[2],
+    }
+)
+def put_pixels(taken, bias, dx, planes, channels, size, out, stride, threads):
+    """Every ``stride``-th pixel of dx (planes, *size) = taken (planes, *out), the others the bias of their channel."""
+    parallel_for(put_plane, planes, threads, (taken, bias, dx, channels, size, out, stride))
+
+
 # ---- pixels of a batch in pieces of images --------------------------------------------------------------------------------
 @device_function
 def find_pieces(start, many, pixels, x_image, y_image, pieces):

@@ -131,25 +131,37 @@ def alike(parts: tuple[Part, ...]) -> bool:
 class Parts:
     """The products of one image that are not empty.
 
-    offsets: those of all parts, one after the other. rows: what ``convolve_images`` is told of each.
+    offsets, table: those of all parts, one after the other. ends: where each part's end there, from 0. rows: what
+    ``convolve_images`` is told of each.
     """
 
     each: tuple[Part, ...]
     offsets: np.ndarray
+    table: np.ndarray
+    ends: np.ndarray
     rows: np.ndarray
+
+
+def _places(part: Part, size: Three) -> tuple[int, tuple[int, int, int]]:
+    """Where the part's outputs begin in a plane of an array (..., *size), and how far apart they are in each dimension."""
+    plane = size[1] * size[2]
+    begin = part.phase[0] * plane + part.phase[1] * size[2] + part.phase[2]
+    return begin, (part.strides[0] * plane, part.strides[1] * size[2], part.strides[2])
 
 
 def _joined(parts: list[Part], size: Three) -> Parts:
     """Of parts whose outputs make up an array (..., *size)."""
     each = tuple(part for part in parts if part.offsets.size)
-    plane, rows, first = size[1] * size[2], [], 0
+    ends, rows = [0], []
     for part in each:
-        begin = part.phase[0] * plane + part.phase[1] * size[2] + part.phase[2]
-        apart = (part.strides[0] * plane, part.strides[1] * size[2], part.strides[2])
-        rows.append((first, part.offsets.size, part.step, begin, *part.grid, *apart))
-        first += part.offsets.size
-    offsets = [np.zeros(0, np.int64), *(part.offsets for part in each)]
-    return Parts(each, np.concatenate(offsets), np.array(rows, np.int64).reshape(-1, 11))
+        begin, apart = _places(part, size)
+        rows.append((ends[-1], part.offsets.size, part.step, begin, *part.grid, *apart))
+        ends.append(ends[-1] + part.offsets.size)
+    offsets, table = (
+        np.concatenate([np.zeros(0, np.int64), *(getattr(part, name) for part in each)])
+        for name in ("offsets", "table")
+    )
+    return Parts(each, offsets, table, np.array(ends, np.int64), np.array(rows, np.int64).reshape(-1, 11))
 
 
 @lru_cache(512)
@@ -164,10 +176,12 @@ def forward_parts(
 @lru_cache(512)
 def input_grad_parts(
     size: Three, out: Three, lanes: int, channels: int, kernel: Three, stride: Three, padding: Three, dilation: Three
-) -> tuple[Image, Parts, list[Part]]:
-    """``input_grad``'s parts, and those to which no tap leads."""
+) -> tuple[Image, Parts, np.ndarray]:
+    """``input_grad``'s parts, and for those to which no tap leads the rows that ``fill_pixels`` is told."""
     image, parts = input_grad(size, out, lanes, channels, kernel, stride, padding, dilation)
-    return image, _joined(parts, size), [part for part in parts if not part.offsets.size]
+    untouched = [(*_places(part, size), part.grid[:3]) for part in parts if not part.offsets.size]
+    rows = np.array([(begin, *apart, *grid) for begin, apart, grid in untouched], np.int64).reshape(-1, 7)
+    return image, _joined(parts, size), rows
 
 
 def _meetings(size: int, kernel: int, stride: int, padding: int, dilation: int) -> list[list[tuple[int, int]]]:

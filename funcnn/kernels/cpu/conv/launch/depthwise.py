@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import numpy as np
+from math import prod
 
 from funcnn.kernels.cpu.conv import tables
-from funcnn.kernels.cpu.conv.depthwise import ROWS, depthwise
+from funcnn.kernels.cpu.conv.depthwise import ROWS, depthwise, turn_taps
 from funcnn.kernels.cpu.conv.depthwise_weight import TAPS, depthwise_weight_grad
+from funcnn.kernels.cpu.conv.launch import reference
+from funcnn.kernels.cpu.conv.launch.draft import FIRST, RESULT, SECOND, Draft
+from funcnn.kernels.cpu.conv.launch.problem import Problem
 from funcnn.kernels.cpu.machine import vector_bytes
-from funcnn.kernels.cpu.memory import empty
-from funcnn.kernels.cpu.threads import number as threads
 from funcnn.kernels.cpu.vector.tiles import row_columns
+from funcnn.kernels.launch import Array, LaunchPlan, Workers
 
 TAP_NS = 0.1  # a multiply-add
 IMAGES = 16  # groups of images that a weight gradient has sums for, at most
-
-
-def applies(channels: int, groups: int, stride: tuple) -> bool:
-    """One channel a group, at least eight of them, and a plane to work on."""
-    return channels == groups >= 8 and len(stride) < 3
+CHANNELS = 8  # at least
 
 
 def _planes(size: int) -> int:
@@ -26,43 +24,78 @@ def _planes(size: int) -> int:
     return max(1, int(2e5 / max(size, 1)))
 
 
-def forward(x: np.ndarray, w: np.ndarray, bias: np.ndarray, y: np.ndarray, where: tuple) -> None:
-    """y (N, K, 1, P, Q) from x (N, C, 1, H, W) and w (K, 1, 1, kh, kw); ``where``: stride, padding, dilation of three."""
-    if not y.size:
-        return
-    n, channels, _, height, width = x.shape
-    kernel = w.shape[2:]
-    layout, part = tables.forward((1, height, width), 1, kernel, *where, tables.COPY)
+def _one_each(p: Problem) -> bool:
+    """One input channel a group, and planes to work on."""
+    return p.inner == 1 and p.dims < 3 and not p.empty
+
+
+def _outputs(draft: Draft, p: Problem, weights: Array) -> None:
+    """The outputs of a problem, which need not be the draft's, from the first operand."""
+    n, channels, _, height, width = p.x
+    layout, part = tables.forward((1, height, width), 1, p.kernel, *p.where, tables.COPY)
     _, P, Q, _ = part.grid
-    nine = kernel == (1, 3, 3) and where[0] == where[2] == (1, 1, 1)
-    columns = row_columns(y.itemsize) // (2 if nine else 1)
-    many = y.shape[1] // channels
-    planes = _planes(part.offsets.size * P * Q * many)
-    work = threads.workers(TAP_NS * y.size * part.offsets.size)
+    nine = p.kernel == (1, 3, 3) and p.stride == p.dilation == (1, 1, 1)
+    columns = row_columns(p.itemsize) // (2 if nine else 1)
     room = layout.size + (ROWS + 2) * layout.places[2] + 2 * ROWS * columns  # tiles read beyond the plane
-    scratch = empty((work, -(-room // 16) * 16), y.dtype)
-    scratch[:] = 0
-    depthwise(
-        x.reshape(-1, height, width), w, bias, y, scratch, part.offsets, planes, layout.layout, (P, Q, many, channels, n),
-        columns, nine, work,
+    room = -(-room // 16) * 16
+    scratch = draft.room(room, each_worker=True, zeros=True)
+    planes = _planes(part.offsets.size * P * Q * p.lanes)
+    draft.run(
+        depthwise, FIRST, weights, draft.bias(p.w[0]), RESULT, scratch, room, draft.constant(part.offsets), planes,
+        layout.layout, (P, Q, p.lanes, channels, n), columns, nine, Workers(TAP_NS * prod(p.y) * part.offsets.size),
     )  # fmt: skip
 
 
-def weight_grad(x: np.ndarray, dy: np.ndarray, dw: np.ndarray, where: tuple) -> None:
-    """dw (K, 1, 1, kh, kw) from x (N, C, 1, H, W) and dy (N, K, 1, P, Q)."""
-    n, channels, _, height, width = x.shape
-    many, lanes = dy.shape[1] // channels, vector_bytes() // dw.itemsize
-    layout, part = tables.forward((1, height, width), 1, dw.shape[2:], *where, tables.COPY)
-    around = tables.cotangent(dy.shape[2:], part.grid[3], lanes)
+def forward(p: Problem) -> LaunchPlan | None:
+    """y = bias + w * x. By the definition where weights that are not finite would meet padding."""
+    if not _one_each(p):
+        return None
+    draft = Draft(p)
+    if any(p.padding):
+        draft.require_finite(SECOND, prod(p.w), reference.forward)
+    _outputs(draft, p, SECOND)
+    return draft.plan()
+
+
+def forward_pays(p: Problem) -> bool:
+    """For several channels."""
+    return p.groups >= CHANNELS
+
+
+def input_grad(p: Problem) -> LaunchPlan | None:
+    """With stride 1 and one output a channel: the forward pass of dy with the taps turned round."""
+    around = tuple(d * (k - 1) - before for before, d, k in zip(p.padding, p.dilation, p.kernel, strict=True))
+    if not _one_each(p) or p.lanes > 1 or max(p.stride) > 1 or min(around) < 0:
+        return None
+    draft, turned = Draft(p), p._replace(x=p.y, y=p.x, padding=around)
+    weights = draft.room(prod(p.w))
+    draft.run(turn_taps, SECOND, weights, p.w[0], p.taps, once=True)
+    draft.require_finite(SECOND, prod(p.w), reference.input_grad)
+    _outputs(draft, turned, weights)
+    return draft.plan()
+
+
+def weight_grad(p: Problem) -> LaunchPlan | None:
+    """dw from x and dy. By the definition where it is not finite: such numbers of x or dy may have met padding or gaps."""
+    if not _one_each(p):
+        return None
+    draft, lanes = Draft(p), vector_bytes() // p.itemsize
+    n, channels, _, height, width = p.x
+    layout, part = tables.forward((1, height, width), 1, p.kernel, *p.where, tables.COPY)
+    around = tables.cotangent(p.y[2:], part.grid[3], lanes)
     offsets = tables.to_tiles(part.offsets, TAPS)
     images = -(-n // IMAGES)
-    run = max(1, _planes(part.offsets.size * around.size * many) // images)
-    work = threads.workers(TAP_NS * dy.size * part.offsets.size)
+    run = max(1, _planes(part.offsets.size * around.size * p.lanes) // images)
     reach = max(layout.size, int(offsets.max()) + around.size)  # vectors read beyond the plane
-    scratch = empty((work, -(-reach // 16) * 16 + around.size), dw.dtype)
-    scratch[:] = 0
-    sums = empty((-(-n // images) * dy.shape[1] * offsets.size,), np.dtype(np.float64))
-    depthwise_weight_grad(
-        x.reshape(-1, height, width), dy.reshape(-1, *dy.shape[3:]), dw, sums, scratch, offsets, (channels, many, n),
-        (images, run), tables.pieces(around.size, lanes), layout.layout, around.layout, work,
+    room = -(-reach // 16) * 16 + around.size
+    sums, scratch = (
+        draft.room(-(-n // images) * p.w[0] * offsets.size, "float64"),
+        draft.room(room, each_worker=True, zeros=True),
+    )
+    draft.run(
+        depthwise_weight_grad, FIRST, SECOND, RESULT, sums, scratch, room, draft.constant(offsets), (channels, p.lanes, n),
+        (images, run), tables.pieces(around.size, lanes), layout.layout, around.layout,
+        Workers(TAP_NS * prod(p.y) * part.offsets.size),
     )  # fmt: skip
+    draft.require_finite(RESULT, prod(p.w), reference.weight_grad)
+    return draft.plan()

@@ -1,4 +1,4 @@
-"""When direct convolution applies on the CPU, and what its kernels are told: plans, made once for each combination of shapes.
+"""When direct convolution applies on the CPU, and what its kernels are told.
 
 It is for batches of images small enough for a worker's cache, and is chosen where it multiplies less: whole vectors
 of channels for the pixels that there are, against eight channels of whole tiles of the image's grid.
@@ -6,67 +6,30 @@ of channels for the pixels that there are, against eight channels of whole tiles
 
 from __future__ import annotations
 
-from functools import lru_cache
-from math import prod
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
 from funcnn.kernels.cpu.conv import tables
-from funcnn.kernels.cpu.conv.direct import convolve_direct
+from funcnn.kernels.cpu.conv.direct import convolve_direct, pack_direct_weights
 from funcnn.kernels.cpu.conv.direct_tile import longest_run
 from funcnn.kernels.cpu.conv.direct_weight import direct_weight_grad
 from funcnn.kernels.cpu.conv.gather import SLACK
 from funcnn.kernels.cpu.conv.launch import reference
-from funcnn.kernels.cpu.conv.launch.gather import ENOUGH, FLOP_NS, SMALL, tile_of
-from funcnn.kernels.cpu.conv.launch.volume import bias_of, three, where_of
+from funcnn.kernels.cpu.conv.launch.draft import FIRST, FLOP_NS, RESULT, SECOND, Draft
+from funcnn.kernels.cpu.conv.launch.gather import ENOUGH, SMALL, tile_of
+from funcnn.kernels.cpu.conv.launch.problem import Problem
 from funcnn.kernels.cpu.machine import vector_bytes
-from funcnn.kernels.cpu.memory import empty, fresh
-from funcnn.kernels.cpu.threads import number as threads
 from funcnn.kernels.cpu.vector.split import UNROLLED
 from funcnn.kernels.cpu.vector.tiles import dots_shape
+from funcnn.kernels.launch import LaunchPlan, Workers
 
 IMAGES = 16, 8  # images times groups at least, one a chunk: of plain ones, and of those split by phase
 ROOM = 1 << 20  # bytes of one group of one image at most
 BLOCK = 256  # pixels at a time, so that those of a vector of channels stay in the first-level cache
 SPLIT = 15, 45  # what a number costs that is split by phase, in multiply-adds: with shuffles, and one by one
 HALF = 1.2  # what a multiply-add of half a vector costs, in halves of a whole one's
-
-
-class Plan(NamedTuple):
-    """What outputs, or an input's gradient, need to know of the shapes; the names are those of the kernel."""
-
-    table: np.ndarray
-    offsets: np.ndarray
-    spans: np.ndarray
-    layout: tuple
-    copied: bool
-    grid: tuple
-    step: int
-    sizes: tuple
-    weights: tuple
-    half: bool
-    padded: bool  # whether weights may meet zeros that are no numbers of the image: always, for input gradients
-    room: int  # numbers of the image that a worker copies
-    panels: int
-    scratch: int  # numbers for a worker
-    work: float  # nanoseconds on one thread
-
-
-class WeightPlan(NamedTuple):
-    """What a weight's gradient needs to know of the shapes."""
-
-    rows: np.ndarray
-    places: np.ndarray
-    taps: np.ndarray
-    layout: tuple
-    copied: bool
-    sizes: tuple
-    half: bool
-    room: int
-    sums: int
-    scratch: int
-    work: float
 
 
 def _vector(channels: int, itemsize: int) -> tuple[int, bool]:
@@ -81,13 +44,21 @@ def _up(n: int, to: int) -> int:
 
 
 def _room(layout: tables.Image, inner: int) -> int:
+    """Numbers of a group of an image that a worker copies."""
     return 0 if layout.direct else inner * layout.size + SLACK
 
 
 # ---- outputs, and gradients of inputs -----------------------------------------------------------------------------------
-def _by_rows(table: np.ndarray, inner: int, kernel: tuple) -> np.ndarray:
-    """A table of taps (inner, *kernel) in an order where those of one row of the kernel are together."""
-    return np.ascontiguousarray(table.reshape(inner, *three(kernel)).transpose(2, 0, 1, 3)).reshape(-1)
+class Sums(NamedTuple):
+    """Outputs of ``lanes`` channels a group from images of ``inner``: the image, the only part, and (rows of taps, of outputs)
+    which rows of the kernel meet a row of the image. weights: see ``pack_weights``."""
+
+    layout: tables.Image
+    part: tables.Part
+    spans: np.ndarray
+    inner: int
+    lanes: int
+    weights: tuple[int, int]
 
 
 def _spans(met: np.ndarray, row: int) -> np.ndarray:
@@ -102,84 +73,106 @@ def _spans(met: np.ndarray, row: int) -> np.ndarray:
     return np.stack([low, np.where(empty_ones, 1, high - low)], 1).reshape(-1) * row
 
 
-def _plan(n: int, layout: tables.Image, part: tables.Part, kernel: tuple, met: np.ndarray, inner: int, lanes: int,
-          groups: int, weights: tuple, padded: bool, itemsize: int) -> Plan | None:  # fmt: skip
-    """The plan for ``lanes`` channels a group from ``inner``, or None where the gathered product takes less time."""
+def _meets(at: np.ndarray, layout: tables.Image, part: tables.Part) -> np.ndarray:
+    """``_spans`` of rows that fall at ``at``."""
+    return _spans((at >= 0) & (at < layout.sizes[1]), part.offsets.size // at.shape[1])
+
+
+def _outputs(p: Problem) -> Sums | None:
+    if p.empty:
+        return None
+    layout, part = tables.forward(p.x[2:], p.inner, p.kernel, *p.where, 1)
+    at = np.arange(part.grid[1])[:, None] * p.stride[1] - p.padding[1] + np.arange(p.kernel[1]) * p.dilation[1]
+    taps = part.offsets.size
+    return Sums(layout, part, _meets(at, layout, part), p.inner, p.lanes, (taps, p.lanes * taps))
+
+
+def _inputs(p: Problem) -> Sums | None:
+    if p.empty or max(p.stride) > 1:
+        return None
+    layout, (part,) = tables.input_grad(p.x[2:], p.y[2:], p.lanes, p.inner, p.kernel, *p.where)
+    at = np.arange(part.grid[1])[:, None] + p.padding[1] - np.arange(p.kernel[1]) * p.dilation[1]
+    weights = (p.taps, p.lanes * p.inner * p.taps)
+    return Sums(layout, part, _meets(at, layout, part), p.lanes, p.inner, weights)
+
+
+def _pays(p: Problem, sums: Sums | None) -> bool:
+    """Whether the gathered product takes more time."""
+    if sums is None:
+        return False
+    layout, part, spans, inner, lanes, _ = sums
     planes, P, Q, pitch = part.grid
-    taps, room, spans = part.offsets.size, _room(layout, inner), _spans(met, part.offsets.size // met.shape[1])
-    width, half = _vector(lanes, itemsize)
-    rows, columns = tile_of(lanes, itemsize)
+    room, split = _room(layout, inner), max(layout.phases) > 1
+    width, half = _vector(lanes, p.itemsize)
+    rows, columns = tile_of(lanes, p.itemsize)
     each = spans[1::2].mean() + 20  # steps of a pixel's sums; the rest: turning, and writing tiles
-    direct = _up(lanes, width) * (HALF if half else 1) * P * Q * each + (
-        SPLIT[layout.phases[1] > UNROLLED] * room / planes if max(layout.phases) > 1 else 0
-    )
-    gathered = _up(lanes, rows) * _up((P - 1) * pitch + Q, columns) * (taps + 25)
-    if direct > gathered or n * groups < IMAGES[max(layout.phases) > 1] or room * itemsize > ROOM:
+    direct = _up(lanes, width) * (HALF if half else 1) * P * Q * each
+    direct += SPLIT[layout.phases[1] > UNROLLED] * room / planes if split else 0
+    gathered = _up(lanes, rows) * _up((P - 1) * pitch + Q, columns) * (part.offsets.size + 25)
+    return bool(direct <= gathered and p.x[0] * p.groups >= IMAGES[split] and room * p.itemsize <= ROOM)
+
+
+def _by_rows(table: np.ndarray, inner: int, kernel: tuple) -> np.ndarray:
+    """A table of taps (inner, *kernel) in an order where those of one row of the kernel are together."""
+    return table.reshape(inner, *kernel).transpose(2, 0, 1, 3).reshape(-1)
+
+
+def _plan(p: Problem, sums: Sums | None, padded: bool, otherwise: Callable) -> LaunchPlan | None:
+    """padded: whether weights may meet zeros that are no numbers of the image."""
+    if sums is None:
         return None
+    draft, (layout, part, spans, inner, lanes, weights) = Draft(p), sums
+    (planes, P, Q, _), taps, room = part.grid, part.offsets.size, _room(layout, inner)
+    width, half = _vector(lanes, p.itemsize)
+    panels = p.groups * -(-lanes // width)
+    packed, spoiled = draft.room(panels * width * (taps + 1)), draft.room(panels)
+    bias, table = draft.bias(p.groups * lanes), draft.constant(_by_rows(part.table, inner, p.kernel))
+    cut = (p.groups, lanes, width, *weights, Workers(2 * panels * width * taps))
+    draft.run(pack_direct_weights, SECOND, bias, table, packed, spoiled, *cut, once=True)
+    if padded:
+        draft.require_finite(spoiled, panels, otherwise)
     block = min(P, max(2, BLOCK // Q // 2 * 2))
-    sizes = (inner, lanes, width, block, longest_run(itemsize), groups)
-    work = 2 * FLOP_NS * n * groups * lanes * planes * P * Q * taps
-    return Plan(
-        _by_rows(part.table, inner, kernel), _by_rows(part.offsets, inner, kernel), spans, layout.layout, room > 0, part.grid,
-        part.step, sizes, weights, half, padded, room, groups * -(-lanes // width), block * Q * width, work,
+    images = draft.room(room, each_worker=True) if room else FIRST
+    offsets = draft.constant(_by_rows(part.offsets, inner, p.kernel))
+    draft.run(
+        convolve_direct, FIRST, images, packed, offsets, draft.constant(spans), RESULT,
+        draft.room(block * Q * width, each_worker=True), layout.layout, room > 0, part.grid, part.step,
+        (inner, lanes, width, block, longest_run(p.itemsize), p.groups), half,
+        Workers(2 * FLOP_NS * p.x[0] * p.groups * lanes * planes * P * Q * taps),
     )  # fmt: skip
+    return draft.plan()
 
 
-@lru_cache(512)
-def _forward_plan(
-    x: tuple, w: tuple, stride: tuple, padding: tuple, dilation: tuple, groups: int, itemsize: int
-) -> Any:
-    if 0 in x or 0 in w:
-        return None
-    where, inner, lanes = where_of(stride, padding, dilation), w[1], w[0] // groups
-    layout, part = tables.forward(three(x[2:]), inner, three(w[2:]), *where, 1)
-    taps, (step, before, apart) = part.offsets.size, (axis[1] for axis in where)
-    at = np.arange(part.grid[1])[:, None] * step - before + np.arange(three(w[2:])[1]) * apart
-    met = (at >= 0) & (at < layout.sizes[1])
-    return _plan(x[0], layout, part, w[2:], met, inner, lanes, groups, (taps, lanes * taps), any(padding), itemsize)
-
-
-@lru_cache(512)
-def _input_grad_plan(
-    dy: tuple, w: tuple, size: tuple, stride: tuple, padding: tuple, dilation: tuple, groups: int, itemsize: int
-) -> Any:
-    if 0 in dy or 0 in w or 0 in size or max(stride) > 1:
-        return None
-    where, channels, lanes = where_of(stride, padding, dilation), w[1], w[0] // groups
-    layout, (part,) = tables.input_grad(three(size), three(dy[2:]), lanes, channels, three(w[2:]), *where)
-    taps, (_, before, apart) = prod(w[2:]), (axis[1] for axis in where)
-    at = np.arange(part.grid[1])[:, None] + before - np.arange(three(w[2:])[1]) * apart
-    met, weights = (at >= 0) & (at < layout.sizes[1]), (taps, lanes * channels * taps)
-    return _plan(dy[0], layout, part, w[2:], met, lanes, channels, groups, weights, True, itemsize)
-
-
-def _product(plan: Plan, ins: list, outs: list) -> bool:
-    """The output from an array of images, weights and perhaps a bias; False where it is not right."""
-    x, w, y = np.ascontiguousarray(ins[0]).reshape(-1), np.ascontiguousarray(ins[1]).reshape(-1), outs[0]
-    work = threads.workers(plan.work)
-    packed = empty((plan.panels * plan.sizes[2] * (plan.offsets.size + 1),), y.dtype)
-    return convolve_direct(
-        x, empty((work * plan.room,), y.dtype) if plan.copied else x, w, bias_of(ins, y), plan.table, packed,
-        fresh(plan.panels, y.dtype), plan.offsets, plan.spans, y.reshape(-1), empty((work * plan.scratch,), y.dtype),
-        plan.layout, plan.copied, plan.grid, plan.step, plan.sizes, plan.weights, plan.half, plan.padded, work,
-    )  # fmt: skip
-
-
-def forward(ins: list, outs: list, **where: Any) -> None:
+def forward(p: Problem) -> LaunchPlan | None:
     """y = bias + w * x. By the definition where weights that are not finite would meet padding."""
-    plan = _forward_plan(ins[0].shape, ins[1].shape, itemsize=ins[0].itemsize, **where)
-    if not _product(plan, ins, outs):
-        reference.forward(ins, outs, **where)
+    return _plan(p, _outputs(p), any(p.padding), reference.forward)
 
 
-def input_grad(ins: list, outs: list, **where: Any) -> None:
-    """dx from dy and w."""
-    plan = _input_grad_plan(ins[0].shape, ins[1].shape, itemsize=ins[0].itemsize, **where)
-    if not _product(plan, ins, outs):
-        reference.input_grad(ins, outs, **where)
+def forward_pays(p: Problem) -> bool:
+    """Where it multiplies less."""
+    return _pays(p, _outputs(p))
+
+
+def input_grad(p: Problem) -> LaunchPlan | None:
+    """dx from dy and w with stride 1; dy always has zeros around it."""
+    return _plan(p, _inputs(p), True, reference.input_grad)
+
+
+def input_grad_pays(p: Problem) -> bool:
+    """Where it multiplies less."""
+    return _pays(p, _inputs(p))
 
 
 # ---- gradients of weights -----------------------------------------------------------------------------------------------
+class Taps(NamedTuple):
+    """What a weight's gradient needs to know of the shapes: where rows of taps begin in the image, and which taps they are."""
+
+    layout: tables.Image
+    part: tables.Part
+    rows: np.ndarray
+    which: np.ndarray
+
+
 def _runs(offsets: np.ndarray, longest: int) -> list[np.ndarray]:
     """The taps of a row, at ``offsets``, in runs of neighbours; of a run cut in several the last begins in the one before."""
     order = np.argsort(offsets, kind="stable")
@@ -202,60 +195,45 @@ def _rows_of_taps(offsets: np.ndarray, longest: int) -> tuple[np.ndarray, np.nda
     return starts, which.reshape(starts.size, -1)
 
 
-@lru_cache(512)
-def _weight_plan(
-    x: tuple, dy: tuple, size: tuple, stride: tuple, padding: tuple, dilation: tuple, groups: int, itemsize: int
-) -> Any:
-    where, inner, lanes = where_of(stride, padding, dilation), x[1] // groups, dy[1] // groups
-    if x[0] < ENOUGH or not 0 < dy[1] * inner * prod(size) <= SMALL or 0 in dy or 0 in x:
-        return None
-    layout, part = tables.forward(three(x[2:]), inner, three(size), *where, 1)
-    rows, taps = _rows_of_taps(part.offsets.reshape(-1, size[-1]), longest_run(itemsize))
+def _taps(p: Problem) -> Taps:
+    layout, part = tables.forward(p.x[2:], p.inner, p.kernel, *p.where, 1)
+    return Taps(layout, part, *_rows_of_taps(part.offsets.reshape(-1, p.kernel[2]), longest_run(p.itemsize)))
+
+
+def weight_grad_pays(p: Problem) -> bool:
+    """Where it multiplies less than the gathered product, dw is small and there are images for it."""
+    if p.empty or p.x[0] < ENOUGH or p.w[0] * p.inner * p.taps > SMALL:
+        return False
+    layout, part, rows, taps = _taps(p)
     planes, height, across, pitch = part.grid
-    width, half = _vector(lanes, itemsize)
-    (many, some), pixels, room = dots_shape(), planes * height * across, _room(layout, inner)
-    panels = -(-lanes // width)
+    width, half = _vector(p.lanes, p.itemsize)
+    (many, some), pixels = dots_shape(), planes * height * across
     steps = max(2 * taps.shape[1], 4) * pixels * (HALF / 2 if half else 1) + 40  # of a tile; four sums hide the latency
-    direct = panels * -(-rows.size // 2) * steps
-    dots = _up(lanes, many) * _up(part.offsets.size, some) * planes * (height * pitch * itemsize / vector_bytes() + 4)
-    if direct > dots or room * itemsize > ROOM:
+    direct = -(-p.lanes // width) * -(-rows.size // 2) * steps
+    dots = planes * (height * pitch * p.itemsize / vector_bytes() + 4)
+    dots *= _up(p.lanes, many) * _up(part.offsets.size, some)
+    return direct <= dots and _room(layout, p.inner) * p.itemsize <= ROOM
+
+
+def weight_grad(p: Problem) -> LaunchPlan | None:
+    """dw from x and dy. By the definition where cotangents that are not finite met padding."""
+    if p.empty:
         return None
+    draft, (layout, part, rows, taps) = Draft(p), _taps(p)
+    planes, height, across, pitch = part.grid
+    width, half = _vector(p.lanes, p.itemsize)
+    pixels, room, run = planes * height * across, _room(layout, p.inner), taps.shape[1]
     places = np.add.outer(np.arange(planes) * part.step, np.arange(height) * pitch)
     places = np.add.outer(places, np.arange(across)).reshape(-1)
-    each, piece = -(-x[0] // 16), -(-pixels // -(-pixels // BLOCK))
-    sizes = (x[0], each, groups, inner, lanes, width, taps.shape[1], piece)
-    sums, scratch = -(-x[0] // each) * groups * panels * taps.size * width, (piece + 1 + 2 * taps.shape[1]) * width
-    work = 2 * FLOP_NS * x[0] * groups * lanes * pixels * part.offsets.size
-    return WeightPlan(
-        rows, places, taps.reshape(-1), layout.layout, room > 0, sizes, half, room, sums, scratch, work
+    each, piece = -(-p.x[0] // 16), -(-pixels // -(-pixels // BLOCK))
+    sums = -(-p.x[0] // each) * p.groups * -(-p.lanes // width) * taps.size * width
+    draft.run(
+        direct_weight_grad, FIRST, SECOND, draft.room(room, each_worker=True) if room else FIRST, draft.constant(rows),
+        draft.constant(places), draft.constant(taps.reshape(-1)), RESULT, draft.room(sums, "float64"),
+        draft.room((piece + 1 + 2 * run) * width, each_worker=True), layout.layout, room > 0,
+        (p.x[0], each, p.groups, p.inner, p.lanes, width, run, piece), half,
+        Workers(2 * FLOP_NS * p.x[0] * p.groups * p.lanes * pixels * part.offsets.size),
     )  # fmt: skip
-
-
-def weight_grad(ins: list, outs: list, **where: Any) -> None:
-    """dw from x and dy. By the definition where cotangents that are not finite met padding."""
-    x, dy, dw = np.ascontiguousarray(ins[0]).reshape(-1), np.ascontiguousarray(ins[1]).reshape(-1), outs[0]
-    plan = _weight_plan(ins[0].shape, ins[1].shape, itemsize=dw.itemsize, **where)
-    work = threads.workers(plan.work)
-    direct_weight_grad(
-        x, dy, empty((work * plan.room,), x.dtype) if plan.copied else x, plan.rows, plan.places, plan.taps, dw.reshape(-1),
-        empty((plan.sums,), np.dtype(np.float64)), empty((work * plan.scratch,), x.dtype), plan.layout, plan.copied, plan.sizes,
-        plan.half, work,
-    )  # fmt: skip
-    if any(where["padding"]) and not np.isfinite(dw).all() and not np.isfinite(dy).all():
-        reference.weight_grad(ins, outs, **where)
-
-
-# ---- when ---------------------------------------------------------------------------------------------------------------
-def applies(ins: list, **where: Any) -> bool:
-    """To outputs."""
-    return _forward_plan(ins[0].shape, ins[1].shape, itemsize=ins[0].dtype.itemsize, **where) is not None
-
-
-def applies_to_input_grad(ins: list, **where: Any) -> bool:
-    """To gradients of inputs: with stride 1."""
-    return _input_grad_plan(ins[0].shape, ins[1].shape, itemsize=ins[0].dtype.itemsize, **where) is not None
-
-
-def applies_to_weight_grad(ins: list, **where: Any) -> bool:
-    """To gradients of weights."""
-    return _weight_plan(ins[0].shape, ins[1].shape, itemsize=ins[0].dtype.itemsize, **where) is not None
+    if any(p.padding):
+        draft.require_finite(RESULT, p.w[0] * p.inner * p.taps, reference.weight_grad)
+    return draft.plan()

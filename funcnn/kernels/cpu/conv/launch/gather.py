@@ -8,60 +8,20 @@ from typing import Any
 import numpy as np
 
 from funcnn.kernels.cpu.conv import tables
-from funcnn.kernels.cpu.conv.gather import SLACK, convolve, convolve_images, pack_weights, spread
+from funcnn.kernels.cpu.conv.gather import SLACK, convolve, convolve_images, fill_pixels, pack_weights, spread
 from funcnn.kernels.cpu.conv.gather_weight import convolve_weight_grad, image_weight_grad
 from funcnn.kernels.cpu.conv.launch import reference
-from funcnn.kernels.cpu.conv.launch.volume import bias_of, volume, where_of
+from funcnn.kernels.cpu.conv.launch.draft import FIRST, FLOP_NS, RESULT, SECOND, Draft
+from funcnn.kernels.cpu.conv.launch.problem import Problem
 from funcnn.kernels.cpu.conv.phases import convolve_phases
 from funcnn.kernels.cpu.machine import tile_shape, vector_bytes
-from funcnn.kernels.cpu.memory import empty, fresh
-from funcnn.kernels.cpu.threads import number as threads
+from funcnn.kernels.cpu.threads.number import available
 from funcnn.kernels.cpu.vector.tiles import FEW, dots_shape, few_shape
+from funcnn.kernels.launch import Array, LaunchPlan, Workers
 
 SPREAD_NS = 0.3  # nanoseconds a number for the copies
-FLOP_NS = 0.01  # nanoseconds a flop in a tile
 ENOUGH = 8  # images from which a weight gradient is summed by images
 SMALL = 1 << 16  # weights whose gradient every chunk of images can sum up for itself
-
-
-def applies(ins: list, **where: Any) -> bool:
-    """There is something to multiply."""
-    return bool(ins[0].size and ins[1].size)
-
-
-def _spread(x: np.ndarray, image: tables.Image) -> np.ndarray:
-    """x (N, C, D, H, W) in the image's layout."""
-    if image.direct:
-        return x.reshape(-1)
-    planes = x.shape[0] * x.shape[1]
-    spacious = empty((planes * image.size + SLACK,), x.dtype)
-    work = threads.workers(SPREAD_NS * spacious.size)
-    spread(x, spacious, planes, image.layout, work)
-    return spacious
-
-
-def packed_weights(
-    w: np.ndarray, table: np.ndarray, groups: int, lanes: int, rows: int, stride: int, group: int, room: Any = None
-) -> tuple[np.ndarray, bool]:
-    """The weights in panels of ``rows`` lanes, ``stride`` apart, and whether they are finite; the table orders the rest."""
-    panels = groups * -(-lanes // rows)
-    packed = empty((panels * rows * table.size,), w.dtype) if room is None else room
-    spoiled = fresh(panels, w.dtype)
-    work = threads.workers(2 * packed.size)
-    pack_weights(w.reshape(-1), table, packed, spoiled, groups, lanes, rows, stride, group, work)
-    return packed, not spoiled.any()
-
-
-def _packed_parts(w: np.ndarray, parts: tables.Parts, groups: int, lanes: int, stride: int, group: int) -> tuple:
-    """The weights of all parts, one after the other, and whether they are finite."""
-    rows = tile_of(lanes, w.itemsize)[0]
-    each = groups * -(-lanes // rows) * rows
-    packed, finite, first = empty((parts.offsets.size * each,), w.dtype), True, 0
-    for part in parts.each:
-        room = packed[first : first + part.offsets.size * each]
-        finite &= packed_weights(w, part.table, groups, lanes, rows, stride, group, room)[1]
-        first += room.size
-    return packed, finite
 
 
 def tile_of(lanes: int, itemsize: int) -> tuple[int, int]:
@@ -69,154 +29,200 @@ def tile_of(lanes: int, itemsize: int) -> tuple[int, int]:
     return few_shape(itemsize) if lanes <= FEW else tile_shape(itemsize)
 
 
-def _product(x: np.ndarray, layout: tables.Image, parts: tables.Parts, packed: np.ndarray, bias: np.ndarray, y: np.ndarray,
-             inner: int, groups: int) -> None:  # fmt: skip
-    """y (N, K, D, H, W) from x of ``inner`` channels a group and the packed weights of all parts.
+def spread_planes(draft: Draft, x: Array, planes: int, image: tables.Image) -> Array:
+    """All planes of x in the image's layout."""
+    if image.direct:
+        return x
+    size = planes * image.size + SLACK
+    spacious = draft.room(size)
+    draft.run(spread, x, spacious, planes, image.layout, Workers(SPREAD_NS * size))
+    return spacious
 
-    By images where each worker gets some. Both ways add the same numbers in the same order, so the choice may depend on the CPUs.
+
+def packed_weights(
+    draft: Draft, table: np.ndarray, ends: np.ndarray, groups: int, lanes: int, rows: int, steps: tuple[int, int]
+) -> tuple[Array, Array, int]:
+    """The weights in panels of ``rows`` lanes, part for part, a number for each panel, not 0 if a weight is not finite, and how
+    many these are.
+
+    steps: in w, from one lane and one group to the next.
     """
-    if not layout.direct and x.shape[0] * groups >= min(max(2 * threads.available(), 4), 16):
-        together = len(parts.each) > 1 and y.shape[1] // groups > FEW and tables.alike(parts.each)
-        by_images = _all_phases if together else _by_images
-        by_images(x, layout, parts, packed, bias, y, inner, groups)
-        return
-    image, first, each = _spread(x, layout), 0, packed.size // parts.offsets.size
-    for part, row in zip(parts.each, parts.rows.tolist(), strict=True):
-        count = part.offsets.size * each
-        _by_tiles(image, layout, part, row, packed[first : first + count], bias, y, inner, groups)
-        first += count
+    panels, parts = groups * -(-lanes // rows), ends.size - 1
+    packed, spoiled = draft.room(panels * rows * table.size), draft.room(panels * parts)
+    args = (SECOND, draft.constant(table), draft.constant(ends), packed, spoiled, groups, lanes, rows, *steps)
+    draft.run(pack_weights, *args, Workers(2 * panels * rows * table.size), once=True)
+    return packed, spoiled, panels * parts
 
 
-def _by_images(x: np.ndarray, layout: tables.Image, parts: tables.Parts, packed: np.ndarray, bias: np.ndarray, y: np.ndarray,
-               inner: int, groups: int) -> None:  # fmt: skip
-    lanes = y.shape[1] // groups
-    tile = tile_of(lanes, y.itemsize)
-    work = threads.workers(2 * FLOP_NS * y.size * parts.offsets.size // len(parts.each))
-    images, scratch = (
-        empty((work * (inner * layout.size + SLACK),), y.dtype),
-        empty((work * tile[0] * tile[1],), y.dtype),
-    )
-    convolve_images(
-        x, images, packed, parts.offsets, bias, y, scratch, tile, lanes, layout.layout, inner, parts.rows,
-        (y[0].size, y[0, 0].size, groups), y.shape[0], work,
-    )  # fmt: skip
+class Product:
+    """A result of ``lanes`` channels a group, with planes of ``out``, from the first operand's ``inner`` channels a group."""
+
+    def __init__(self, draft: Draft, layout: tables.Image, parts: tables.Parts, inner: int, lanes: int, out: tuple):
+        self.draft, self.layout, self.parts, self.inner, self.lanes = draft, layout, parts, inner, lanes
+        p = draft.problem
+        self.batch, self.groups, self.plane = p.x[0], p.groups, prod(out)
+        self.tile = tile_of(lanes, p.itemsize)
+        self.bias = draft.bias(self.groups * lanes)
+        self.size = self.batch * self.groups * lanes * self.plane
+
+    def launch(self, packed: Array) -> None:
+        """From packed weights of all parts, by images where each worker gets some.
+
+        Both ways add the same numbers in the same order, so the choice may depend on the CPUs.
+        """
+        enough = self.batch * self.groups >= min(max(2 * available(), 4), 16)
+        if self.layout.direct or not enough:
+            self._by_tiles(packed)
+        elif len(self.parts.each) > 1 and self.lanes > FEW and tables.alike(self.parts.each):
+            self._all_phases(packed)
+        else:
+            self._by_images(packed)
+
+    def _work(self) -> Workers:
+        return Workers(2 * FLOP_NS * self.size * self.parts.offsets.size // len(self.parts.each))
+
+    def _image(self) -> Array:
+        """Room for a group of an image, for each worker."""
+        return self.draft.room(self.inner * self.layout.size + SLACK, each_worker=True)
+
+    def _by_images(self, packed: Array) -> None:
+        draft, scratch = self.draft, self.draft.room(self.tile[0] * self.tile[1], each_worker=True)
+        draft.run(
+            convolve_images, FIRST, self._image(), packed, draft.constant(self.parts.offsets), self.bias, RESULT, scratch,
+            self.tile, self.lanes, self.layout.layout, self.inner, draft.constant(self.parts.rows),
+            (self.groups * self.lanes * self.plane, self.plane, self.groups), self.batch, self._work(),
+        )  # fmt: skip
+
+    def _all_phases(self, packed: Array) -> None:
+        """By images, all parts together: what they write lies between each other."""
+        draft, parts, first, row = self.draft, self.parts, self.parts.each[0], self.parts.rows[0].tolist()
+        scratch = draft.room(len(parts.each) * self.tile[0] * self.tile[1], each_worker=True)
+        strides = (self.groups * self.lanes * self.plane, self.plane, *row[8:], self.groups, 0)
+        draft.run(
+            convolve_phases, FIRST, self._image(), packed, draft.constant(parts.offsets), draft.constant(parts.ends),
+            draft.constant(parts.rows[:, 3]), self.bias, RESULT, scratch, self.tile, first.grid, self.lanes,
+            self.layout.layout, first.step, self.inner, strides, self.batch, self._work(),
+        )  # fmt: skip
+
+    def _by_tiles(self, packed: Array) -> None:
+        image = spread_planes(self.draft, FIRST, self.batch * self.groups * self.inner, self.layout)
+        scratch = self.draft.room(self.tile[0] * self.tile[1], each_worker=True)
+        each, first = self.groups * -(-self.lanes // self.tile[0]) * self.tile[0], 0
+        for part, row in zip(self.parts.each, self.parts.rows.tolist(), strict=True):
+            count = part.offsets.size * each
+            self._part_by_tiles(image, part, row, packed._replace(shape=(count,), offset=first), scratch)
+            first += count
+
+    def _part_by_tiles(self, image: Array, part: tables.Part, row: list, packed: Array, scratch: Array) -> None:
+        draft, (rows, columns), n = self.draft, self.tile, self.batch
+        planes, height, width, pitch = part.grid
+        pixel_tiles, lane_tiles = -(-((height - 1) * pitch + width) // columns), -(-self.lanes // rows)
+        flops = 2 * columns * rows * part.offsets.size  # of one tile
+        each = max(1, min(pixel_tiles, int(4e6 / (flops * lane_tiles))))
+        many = n * planes * self.groups * -(-pixel_tiles // each)
+        deep = lane_tiles if many >= 8 else -(-lane_tiles // 8)
+        blocks = (-(-pixel_tiles // each), each, -(-lane_tiles // deep), deep)
+        steps = (self.groups * self.inner * self.layout.size, self.inner * self.layout.size, part.step)
+        strides = (self.groups * self.lanes * self.plane, self.plane, *row[8:], self.groups, row[3])
+        work = Workers(FLOP_NS * flops * pixel_tiles * lane_tiles * self.groups * n * planes)
+        draft.run(
+            convolve, image, packed, draft.constant(part.offsets), self.bias, RESULT, scratch, self.tile, part.grid, self.lanes,
+            blocks, steps, strides, n, work,
+        )  # fmt: skip
 
 
-def _all_phases(x: np.ndarray, layout: tables.Image, parts: tables.Parts, packed: np.ndarray, bias: np.ndarray,
-                y: np.ndarray, inner: int, groups: int) -> None:  # fmt: skip
-    """By images, all parts together: what they write lies between each other."""
-    lanes, first, row = y.shape[1] // groups, parts.each[0], parts.rows[0].tolist()
-    tile = tile_shape(y.itemsize)
-    ends, begins = np.append(parts.rows[:, 0], parts.offsets.size), np.ascontiguousarray(parts.rows[:, 3])
-    work = threads.workers(2 * FLOP_NS * y.size * parts.offsets.size / len(parts.each))
-    images = empty((work * (inner * layout.size + SLACK),), y.dtype)
-    scratch = empty((work * len(parts.each) * tile[0] * tile[1],), y.dtype)
-    convolve_phases(
-        x, images, packed, parts.offsets, ends, begins, bias, y, scratch, tile, first.grid, lanes, layout.layout, first.step,
-        inner, (y[0].size, y[0, 0].size, *row[8:], groups, 0), y.shape[0], work,
-    )  # fmt: skip
+def forward(p: Problem) -> LaunchPlan | None:
+    """y = w * x + bias. By the definition where weights that are not finite would meet padding."""
+    if p.empty:
+        return None
+    draft, taps, tile = Draft(p), p.inner * p.taps, tile_of(p.lanes, p.itemsize)
+    layout, parts = tables.forward_parts(p.x[2:], p.inner, p.kernel, *p.where, tile[1])
+    ways = (p.groups, p.lanes, tile[0], (taps, p.lanes * taps))
+    packed, spoiled, many = packed_weights(draft, parts.table, parts.ends, *ways)
+    if any(p.padding):
+        draft.require_finite(spoiled, many, reference.forward)
+    Product(draft, layout, parts, p.inner, p.lanes, p.y[2:]).launch(packed)
+    return draft.plan()
 
 
-def _by_tiles(image: np.ndarray, layout: tables.Image, part: tables.Part, row: list, packed: np.ndarray, bias: np.ndarray,
-              y: np.ndarray, inner: int, groups: int) -> None:  # fmt: skip
-    n, k = y.shape[:2]
-    lanes = k // groups
-    rows, columns = tile = tile_of(lanes, y.itemsize)
-    planes, height, width, pitch = part.grid
-    pixel_tiles, lane_tiles = -(-((height - 1) * pitch + width) // columns), -(-lanes // rows)
-    flops = 2 * columns * rows * part.offsets.size  # of one tile
-    each = max(1, min(pixel_tiles, int(4e6 / (flops * lane_tiles))))
-    deep = lane_tiles if n * planes * groups * -(-pixel_tiles // each) >= 8 else -(-lane_tiles // 8)
-    blocks = (-(-pixel_tiles // each), each, -(-lane_tiles // deep), deep)
-    steps = (groups * inner * layout.size, inner * layout.size, part.step)
-    work = threads.workers(FLOP_NS * flops * pixel_tiles * lane_tiles * groups * n * planes)
-    scratch = empty((work * rows * columns,), y.dtype)
-    strides = (y[0].size, y[0, 0].size, *row[8:], groups, row[3])
-    convolve(image, packed, part.offsets, bias, y, scratch, tile, part.grid, lanes, blocks, steps, strides, n, work)
-
-
-def forward(ins: list, outs: list, stride: tuple, padding: tuple, dilation: tuple, groups: int) -> None:
-    """y = w * x + bias by the gathered product."""
-    x, w, y = volume(ins[0]), volume(ins[1]), volume(outs[0])
-    k, inner, *kernel = w.shape
-    lanes, where = k // groups, where_of(stride, padding, dilation)
-    layout, parts = tables.forward_parts(x.shape[2:], inner, tuple(kernel), *where, tile_of(lanes, y.itemsize)[1])
-    taps = parts.offsets.size
-    packed, finite = _packed_parts(w, parts, groups, lanes, taps, lanes * taps)
-    if finite or not any(padding):
-        _product(x, layout, parts, packed, bias_of(ins, y), y, inner, groups)
-    else:
-        reference.forward(ins, outs, stride, padding, dilation, groups)
-
-
-def input_grad(ins: list, outs: list, stride: tuple, padding: tuple, dilation: tuple, groups: int, size: tuple) -> None:
-    """dx from dy and w by the gathered product, one part for each phase of the stride."""
-    dy, w, dx = volume(ins[0]), volume(ins[1]), volume(outs[0])
-    k, channels, *kernel = w.shape
-    lanes, taps, bias = k // groups, prod(kernel), bias_of(ins, dx)
-    where = where_of(stride, padding, dilation)
-    layout, parts, untouched = tables.input_grad_parts(
-        dx.shape[2:], dy.shape[2:], lanes, channels, tuple(kernel), *where
-    )
-    packed, finite = _packed_parts(w, parts, groups, channels, taps, lanes * channels * taps)
-    if not finite:
-        reference.input_grad(ins, outs, stride, padding, dilation, groups, size)
-        return
+def input_grad(p: Problem) -> LaunchPlan | None:
+    """dx from dy and w, one part for each phase of the stride. By the definition where weights are not finite."""
+    if p.empty:
+        return None
+    draft, tile = Draft(p), tile_of(p.inner, p.itemsize)
+    layout, parts, untouched = tables.input_grad_parts(p.x[2:], p.y[2:], p.lanes, p.inner, p.kernel, *p.where)
+    product = Product(draft, layout, parts, p.lanes, p.inner, p.x[2:])
     if parts.each:
-        _product(dy, layout, parts, packed, bias, dx, lanes, groups)
-    for part in untouched:
-        place: Any = (..., *(slice(a, None, t) for a, t in zip(part.phase, part.strides, strict=True)))
-        dx[place] = bias.reshape(-1, 1, 1, 1)
+        ways = (p.groups, p.inner, tile[0], (p.taps, p.lanes * p.inner * p.taps))
+        packed, spoiled, many = packed_weights(draft, parts.table, parts.ends, *ways)
+        draft.require_finite(spoiled, many, reference.input_grad)
+        product.launch(packed)
+    if len(untouched):
+        sizes = (p.x[0] * p.x[1], p.x[1], product.plane)
+        draft.run(
+            fill_pixels, product.bias, RESULT, draft.constant(untouched), sizes, Workers(SPREAD_NS * product.size)
+        )
+    return draft.plan()
 
 
-def _dots_by_images(x: np.ndarray, dy: np.ndarray, dw: np.ndarray, layout: tables.Image, around: tables.Image,
-                    part: tables.Part, groups: int) -> None:  # fmt: skip
-    many, each = tile = dots_shape()
-    lanes, inner, rows, n = dw.shape[0] // groups, dw.shape[1], part.offsets.size, x.shape[0]
-    images = -(-n // 16)  # of a chunk
-    sizes = (lanes, rows, inner, n, part.grid[0], around.slice_size, images)
-    work = threads.workers(2 * FLOP_NS * dw.shape[0] * rows * n * part.grid[0] * around.slice_size)
-    room = empty((work * (inner * layout.size + lanes * around.size + 2 * SLACK),), dw.dtype)
-    sums = empty((-(-n // images) * groups * -(-lanes // many) * -(-rows // each) * many * each,), np.dtype(np.float64))
-    image_weight_grad(
-        x, dy, room, tables.repeated(around.size, lanes, many), tables.to_tiles(part.offsets, each), dw, sums, tile, sizes,
-        part.step, groups, tables.pieces(around.slice_size, vector_bytes() // dw.itemsize), layout.layout, around.layout, work,
-    )  # fmt: skip
-
-
-def _dots_by_tiles(x: np.ndarray, dy: np.ndarray, dw: np.ndarray, layout: tables.Image, around: tables.Image,
-                   part: tables.Part, groups: int) -> None:  # fmt: skip
-    many, each = tile = dots_shape()
-    (k, inner), rows = dw.shape[:2], part.offsets.size
-    lanes = k // groups
-    image, cotangent = _spread(x, layout), _spread(dy, around)
-    lane_tiles, row_tiles = -(-lanes // many), -(-rows // each)
-    high = max(1, min(lane_tiles, 8))
-    wide = max(1, min(row_tiles, -(-row_tiles * -(-lane_tiles // high) * groups // 16)))
-    blocks = (-(-lane_tiles // high), high, -(-row_tiles // wide), wide)
-    sizes = (lanes, rows, x.shape[0], part.grid[0], around.slice_size)
-    steps = (groups * inner * layout.size, inner * layout.size, part.step)
-    beside = (k * around.size, lanes * around.size, around.slice_size)
-    work = threads.workers(FLOP_NS * 2 * k * rows * sizes[2] * sizes[3] * sizes[4])
-    scratch = empty((work * high * wide * many * each,), np.dtype(np.float64))
-    convolve_weight_grad(
-        image, cotangent, tables.repeated(around.size, lanes, many), tables.to_tiles(part.offsets, each), dw, scratch, tile,
-        blocks, sizes, (*steps, *beside), groups, tables.pieces(around.slice_size, vector_bytes() // dw.itemsize), work,
-    )  # fmt: skip
-
-
-def weight_grad(
-    ins: list, outs: list, stride: tuple, padding: tuple, dilation: tuple, groups: int, size: tuple
-) -> None:
-    """dw from x and dy by dot products along the pixels."""
-    x, dy, dw = volume(ins[0]), volume(ins[1]), volume(outs[0])
-    _, inner, *kernel = dw.shape
-    vector = vector_bytes() // dw.itemsize
-    sizes = (x.shape[2:], inner, tuple(kernel), *where_of(stride, padding, dilation))
+# ---- gradients of weights -----------------------------------------------------------------------------------------------
+def weight_grad(p: Problem) -> LaunchPlan | None:
+    """dw from x and dy by dot products along the pixels. By the definition where it is not finite: such numbers of x or dy
+    may have met padding or gaps."""
+    if p.empty:
+        return None
+    draft, vector = Draft(p), vector_bytes() // p.itemsize
+    sizes: Any = (p.x[2:], p.inner, p.kernel, *p.where)
     layout, part = tables.forward(*sizes, vector)
-    around = tables.cotangent(dy.shape[2:], part.grid[3], vector)
+    around = tables.cotangent(p.y[2:], part.grid[3], vector)
     if layout.direct and not around.direct:  # the last vector would read beyond x
         layout, part = tables.forward(*sizes, tables.COPY)
-    dots = _dots_by_images if dw.size <= SMALL and x.shape[0] >= ENOUGH else _dots_by_tiles
-    dots(x, dy, dw, layout, around, part, groups)
-    reference.mend_weight_grad(ins, outs, stride, padding, dilation, groups, size)
+    by_images = p.w[0] * p.inner * p.taps <= SMALL and p.x[0] >= ENOUGH
+    (_dots_by_images if by_images else _dots_by_tiles)(draft, layout, around, part)
+    draft.require_finite(RESULT, p.w[0] * p.inner * p.taps, reference.weight_grad)
+    return draft.plan()
+
+
+def _tiles(draft: Draft, part: tables.Part, around: tables.Image) -> tuple[Array, Array, int]:
+    """Where channels of dy and rows of the image begin, repeated to whole tiles, and pixels at a time."""
+    (many, each), p = dots_shape(), draft.problem
+    places = draft.constant(tables.repeated(around.size, p.lanes, many))
+    piece = tables.pieces(around.slice_size, vector_bytes() // p.itemsize)
+    return places, draft.constant(tables.to_tiles(part.offsets, each)), piece
+
+
+def _dots_by_images(draft: Draft, layout: tables.Image, around: tables.Image, part: tables.Part) -> None:
+    p, (many, each) = draft.problem, dots_shape()
+    rows, n = part.offsets.size, p.x[0]
+    images = -(-n // 16)  # of a chunk
+    sizes = (p.lanes, rows, p.inner, n, part.grid[0], around.slice_size, images)
+    work = Workers(2 * FLOP_NS * p.w[0] * rows * n * part.grid[0] * around.slice_size)
+    room = draft.room(p.inner * layout.size + p.lanes * around.size + 2 * SLACK, each_worker=True)
+    tiles = p.groups * -(-p.lanes // many) * -(-rows // each)
+    sums = draft.room(-(-n // images) * tiles * many * each, "float64")
+    places, offsets, piece = _tiles(draft, part, around)
+    draft.run(
+        image_weight_grad, FIRST, SECOND, room, places, offsets, RESULT, sums, (many, each), sizes, part.step, p.groups,
+        piece, layout.layout, around.layout, work,
+    )  # fmt: skip
+
+
+def _dots_by_tiles(draft: Draft, layout: tables.Image, around: tables.Image, part: tables.Part) -> None:
+    p, (many, each) = draft.problem, dots_shape()
+    k, n, rows = p.w[0], p.x[0], part.offsets.size
+    image = spread_planes(draft, FIRST, n * p.x[1], layout)
+    cotangent = spread_planes(draft, SECOND, n * k, around)
+    lane_tiles, row_tiles = -(-p.lanes // many), -(-rows // each)
+    high = max(1, min(lane_tiles, 8))
+    wide = max(1, min(row_tiles, -(-row_tiles * -(-lane_tiles // high) * p.groups // 16)))
+    blocks = (-(-lane_tiles // high), high, -(-row_tiles // wide), wide)
+    sizes = (p.lanes, rows, n, part.grid[0], around.slice_size)
+    steps = (p.groups * p.inner * layout.size, p.inner * layout.size, part.step)
+    beside = (k * around.size, p.lanes * around.size, around.slice_size)
+    work = Workers(FLOP_NS * 2 * k * rows * sizes[2] * sizes[3] * sizes[4])
+    scratch = draft.room(high * wide * many * each, "float64", each_worker=True)
+    places, offsets, piece = _tiles(draft, part, around)
+    draft.run(
+        convolve_weight_grad, image, cotangent, places, offsets, RESULT, scratch, (many, each), blocks, sizes,
+        (*steps, *beside), p.groups, piece, work,
+    )  # fmt: skip

@@ -1,130 +1,133 @@
-"""Convolution with kernels of one tap and its two gradients as products: when, and how the work is cut."""
+"""When convolution with kernels of one tap applies on the CPU, and how its work is cut."""
 
 from __future__ import annotations
 
-from typing import Any
+from math import prod
 
 import numpy as np
 
-from funcnn.kernels.cpu.conv.launch.gather import FLOP_NS, packed_weights
-from funcnn.kernels.cpu.conv.launch.volume import bias_of, volume, where_of
-from funcnn.kernels.cpu.conv.pointwise import pointwise
+from funcnn.kernels.cpu.conv.launch.draft import FIRST, FLOP_NS, RESULT, SECOND, Draft
+from funcnn.kernels.cpu.conv.launch.gather import SPREAD_NS, packed_weights
+from funcnn.kernels.cpu.conv.launch.problem import Problem
+from funcnn.kernels.cpu.conv.pointwise import pointwise, put_pixels, take_pixels
 from funcnn.kernels.cpu.conv.pointwise_weight import pointwise_weight_grad
-from funcnn.kernels.cpu.conv.tables import Three, repeated
+from funcnn.kernels.cpu.conv.tables import repeated
 from funcnn.kernels.cpu.machine import beyond_cache, tile_shape
-from funcnn.kernels.cpu.memory import empty
-from funcnn.kernels.cpu.threads import number as threads
 from funcnn.kernels.cpu.vector.tiles import strided_shape
+from funcnn.kernels.launch import Array, LaunchPlan, Workers
 
 BLOCK = 96 << 10  # bytes of a block of pixels: this one, the next and weights fit the second-level cache
 PIECE = 1 << 16  # numbers of a piece that is turned round
 CHUNKS = 32  # at least, where there is work for them: eight or sixteen threads get equal shares
 
 
-def _apart(array: np.ndarray, stride: Three) -> np.ndarray:
-    """The pixels that strides take, a view."""
-    return array[:, :, :: stride[0], :: stride[1], :: stride[2]]
+def _one_tap(p: Problem) -> bool:
+    """Whether all taps are one, without padding, and there is something to multiply."""
+    return p.taps == 1 and not any(p.padding) and not p.empty
 
 
-def _taken(array: np.ndarray, stride: Three) -> np.ndarray:
-    """The same as an array of their own."""
-    if max(stride) == 1:
-        return array
-    view = _apart(array, stride)
-    pixels = empty(view.shape, array.dtype)
-    pixels[:] = view
-    return pixels
+def _taken(draft: Draft) -> Array:
+    """The pixels of x that strides take."""
+    p = draft.problem
+    if max(p.stride) == 1:
+        return FIRST
+    planes, size = p.x[0] * p.x[1], p.x[0] * p.x[1] * prod(p.y[2:])
+    taken = draft.room(size)
+    draft.run(take_pixels, FIRST, taken, planes, p.x[2:], p.y[2:], p.stride, Workers(SPREAD_NS * size))
+    return taken
 
 
-def _multiply(x: np.ndarray, w: np.ndarray, table: np.ndarray, strides: tuple, bias: np.ndarray, y: np.ndarray,
-              groups: int) -> None:  # fmt: skip
-    """y = bias + weights x, where the table has places of w for the channels of x, and strides its lanes' and groups'."""
-    rows, columns = tile = tile_shape(y.itemsize)
-    count, lanes, pixels, batch = x.shape[1] // groups, y.shape[1] // groups, y[0, 0].size, y.shape[0]
-    packed, _ = packed_weights(w, table, groups, lanes, rows, *strides)
-    wide = columns * max(1, min(8, BLOCK // (count * columns * y.itemsize)))
+def _multiply(draft: Draft, x: Array, y: Array, count: int, lanes: int, table: np.ndarray, steps: tuple) -> None:
+    """y = bias + weights x, where the table has places of w for the ``count`` channels of x, and steps are its lanes' and
+    groups'."""
+    p, groups = draft.problem, draft.problem.groups
+    rows, columns = tile = tile_shape(p.itemsize)
+    batch, pixels = p.x[0], prod(p.y[2:])
+    packed, *_ = packed_weights(draft, table, np.array([0, count]), groups, lanes, rows, steps)
+    wide = columns * max(1, min(8, BLOCK // (count * columns * p.itemsize)))
     blocks, panels = -(-batch * pixels // wide), -(-lanes // rows)
     each = max(1, blocks * groups // CHUNKS)
     chunks = -(-blocks // each)
     deep = -(-panels // max(1, min(panels, 16 // (chunks * groups))))
-    work = threads.workers(2 * FLOP_NS * y.size * count)
-    scratch, places = empty((work * (count + rows) * wide,), y.dtype), empty((work * 6 * wide,), np.dtype(np.int64))
-    pointwise(
-        x, packed, bias, y, scratch, places, tile, (count, lanes, pixels, batch, groups),
-        (wide, each, chunks, -(-panels // deep), deep), beyond_cache(x.nbytes + y.nbytes), work,
+    scratch = draft.room((count + rows) * wide, each_worker=True)
+    places = draft.room(6 * wide, "int64", each_worker=True)
+    size = batch * groups * lanes * pixels
+    past = beyond_cache(batch * groups * (count + lanes) * pixels * p.itemsize)
+    draft.run(
+        pointwise, x, packed, draft.bias(groups * lanes), y, scratch, places, tile, (count, lanes, pixels, batch, groups),
+        (wide, each, chunks, -(-panels // deep), deep), past, Workers(2 * FLOP_NS * size * count),
     )  # fmt: skip
 
 
-def forward(ins: list, outs: list, stride: tuple, padding: tuple, dilation: tuple, groups: int) -> None:
+def forward(p: Problem) -> LaunchPlan | None:
     """y = w x + bias."""
-    x, w, y = _taken(volume(ins[0]), where_of(stride, padding, dilation)[0]), volume(ins[1]), volume(outs[0])
-    k, channels = w.shape[:2]
-    strides = (channels, k // groups * channels)
-    _multiply(x, w, repeated(1, channels, 1), strides, bias_of(ins, y), y, groups)
+    if not _one_tap(p):
+        return None
+    draft = Draft(p)
+    steps = (p.inner, p.lanes * p.inner)
+    _multiply(draft, _taken(draft), RESULT, p.inner, p.lanes, repeated(1, p.inner, 1), steps)
+    return draft.plan()
 
 
-def input_grad(ins: list, outs: list, stride: tuple, padding: tuple, dilation: tuple, groups: int, size: tuple) -> None:
+def input_grad(p: Problem) -> LaunchPlan | None:
     """dx = w' dy; pixels that strides leave out have no gradient."""
-    dy, w, dx = volume(ins[0]), volume(ins[1]), volume(outs[0])
-    k, channels = w.shape[:2]
-    lanes, bias, apart = k // groups, bias_of(ins, dx), where_of(stride, padding, dilation)[0]
-    taken = dx if max(apart) == 1 else empty((*dx.shape[:2], *dy.shape[2:]), dx.dtype)
-    _multiply(dy, w, repeated(channels, lanes, 1), (1, lanes * channels), bias, taken, groups)
-    if taken is not dx:
-        dx[:] = bias.reshape(-1, 1, 1, 1)
-        _apart(dx, apart)[:] = taken
+    if not _one_tap(p):
+        return None
+    draft, steps = Draft(p), (1, p.lanes * p.inner)
+    if max(p.stride) == 1:
+        _multiply(draft, FIRST, RESULT, p.lanes, p.inner, repeated(p.inner, p.lanes, 1), steps)
+        return draft.plan()
+    planes, channels = p.x[0] * p.x[1], p.x[1]
+    taken = draft.room(planes * prod(p.y[2:]))
+    _multiply(draft, FIRST, taken, p.lanes, p.inner, repeated(p.inner, p.lanes, 1), steps)
+    work = Workers(SPREAD_NS * planes * prod(p.x[2:]))
+    draft.run(put_pixels, taken, draft.bias(channels), RESULT, planes, channels, p.x[2:], p.y[2:], p.stride, work)
+    return draft.plan()
 
 
-def weight_grad(
-    ins: list, outs: list, stride: tuple, padding: tuple, dilation: tuple, groups: int, size: tuple
-) -> None:
-    """dw = dy x', summed over the images."""
-    x, dy, dw = volume(ins[0]), volume(ins[1]), volume(outs[0])
-    x = _taken(x, where_of(stride, padding, dilation)[0])
-    channels, lanes = dw.shape[1], dw.shape[0] // groups
-    if _turns_x(channels, lanes, dw.itemsize):
-        _sum_products(x, dy, dw, (channels, 1), groups)
+# ---- gradients of weights -----------------------------------------------------------------------------------------------
+def weight_grad(p: Problem) -> LaunchPlan | None:
+    """dw = dy x', summed over the images; where a group has as many channels as a tile has rows."""
+    turns_x = _turns_x(p)
+    if not _one_tap(p) or (p.lanes if turns_x else p.inner) < strided_shape(p.itemsize)[0]:
+        return None
+    draft = Draft(p)
+    x = _taken(draft)
+    if turns_x:
+        _sum_products(draft, x, SECOND, p.inner, p.lanes, (p.inner, 1))
     else:
-        _sum_products(dy, x, dw, (1, channels), groups)
+        _sum_products(draft, SECOND, x, p.lanes, p.inner, (1, p.inner))
+    return draft.plan()
 
 
-def _turns_x(channels: int, lanes: int, itemsize: int) -> bool:
+def weight_grad_pays(p: Problem) -> bool:
+    """Where dw fills half of a tile."""
+    return 2 * (p.inner if _turns_x(p) else p.lanes) >= strided_shape(p.itemsize)[1]
+
+
+def _turns_x(p: Problem) -> bool:
     """Whether x is turned round, or dy: that of fewer channels if they fill half of a tile, as far as it matters.
 
     Turning x costs a 16th of the products with 64 lanes; with many, writing dw turned costs more.
     """
-    fills = 2 * min(channels, lanes) >= strided_shape(itemsize)[1]
-    return min(channels, 128) <= lanes if fills else channels > lanes
+    fills = 2 * min(p.inner, p.lanes) >= strided_shape(p.itemsize)[1]
+    return min(p.inner, 128) <= p.lanes if fills else p.inner > p.lanes
 
 
-def _sum_products(x: np.ndarray, dy: np.ndarray, dw: np.ndarray, strides: tuple, groups: int) -> None:
+def _sum_products(draft: Draft, x: Array, dy: Array, channels: int, lanes: int, strides: tuple) -> None:
     """dw = dy x', x being turned round: ``strides`` of dw from one channel of dy, and of x, to the next."""
-    rows, columns = tile = strided_shape(dw.itemsize)
-    channels, lanes, pixels = x.shape[1] // groups, dy.shape[1] // groups, dy[0, 0].size
+    p, groups = draft.problem, draft.problem.groups
+    rows, columns = tile = strided_shape(p.itemsize)
+    batch, pixels = p.x[0], prod(p.y[2:])
     row_blocks, lane_blocks = -(-channels // 256), -(-lanes // 256)
     wide, deep = -(-channels // (row_blocks * columns)) * columns, -(-lanes // (lane_blocks * rows))
     inner = -(-pixels // (-(-pixels * wide // PIECE) * columns)) * columns
-    pieces, blocks = x.shape[0] * -(-pixels // inner), row_blocks * lane_blocks * groups
+    pieces, blocks = batch * -(-pixels // inner), row_blocks * lane_blocks * groups
     each = -(-pieces // max(1, 16 // blocks))
-    work = threads.workers(2 * FLOP_NS * dy.size * channels)
-    scratch = empty((work * (inner * wide + rows * columns),), dw.dtype)
-    sums = empty((-(-pieces // each) * blocks * deep * rows * wide,), np.dtype(np.float64))
-    pointwise_weight_grad(
-        x, dy, dw, scratch, sums, tile, (channels, lanes, pixels, pieces, groups),
-        (inner, each, deep, wide, lane_blocks, row_blocks), strides, work,
+    scratch = draft.room(inner * wide + rows * columns, each_worker=True)
+    sums = draft.room(-(-pieces // each) * blocks * deep * rows * wide, "float64")
+    draft.run(
+        pointwise_weight_grad, x, dy, RESULT, scratch, sums, tile, (channels, lanes, pixels, pieces, groups),
+        (inner, each, deep, wide, lane_blocks, row_blocks), strides,
+        Workers(2 * FLOP_NS * batch * groups * lanes * pixels * channels),
     )  # fmt: skip
-
-
-def applies(ins: list, padding: tuple, size: tuple = (1,), **where: Any) -> bool:
-    """Whether all taps are one, without padding, and there is something to multiply; of x or dy and w."""
-    return max(ins[1].shape[2:]) == 1 and not any(padding) and min(ins[0].size, ins[1].size, *size) > 0
-
-
-def applies_to_weights(ins: list, padding: tuple, size: tuple, groups: int, **where: Any) -> bool:
-    """The same for x and dy, where dw fills half of a tile."""
-    if max(size) > 1 or any(padding) or not min(ins[0].size, ins[1].size):
-        return False
-    rows, columns = strided_shape(ins[0].itemsize)
-    channels, lanes = ins[0].shape[1] // groups, ins[1].shape[1] // groups
-    right, left = (channels, lanes) if _turns_x(channels, lanes, ins[0].itemsize) else (lanes, channels)
-    return left >= rows and 2 * right >= columns

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from math import prod
-from typing import Any
 
 import numpy as np
 
-from funcnn.kernels.cpu.conv.launch.gather import packed_weights
+from funcnn.kernels.cpu.conv import tables
+from funcnn.kernels.cpu.conv.launch import gather
+from funcnn.kernels.cpu.conv.launch.draft import FIRST, FLOP_NS, RESULT, SECOND, Draft
+from funcnn.kernels.cpu.conv.launch.problem import Problem
 from funcnn.kernels.cpu.conv.winograd import GAP, winograd_forward, winograd_weight_grad, winograd_weights
 from funcnn.kernels.cpu.machine import vector_bytes
-from funcnn.kernels.cpu.memory import empty
-from funcnn.kernels.cpu.threads import number as threads
 from funcnn.kernels.cpu.vector.tiles import strided_shape
-from funcnn.kernels.precision import get_float32_conv_precision
+from funcnn.kernels.launch import Array, LaunchPlan, Workers
 
 CACHE = 3 << 20  # bytes for the transformed patches of a block
 VOLUME = 32 << 20  # bytes for those of a volume
 TURNS = 2500, 3300  # what a patch of one channel costs, in multiply-adds of the others' products: plain, and dilated
 OTHERS, WEIGHTS = 1.16, 1.6  # what a multiply-add of the gathered product costs, its grid and all; of weight gradients
 EDGE = 10  # pixels of a plane that other products do for nothing
+LEAST = 128  # pixels of a batch
 
 
 def _up(n: int, to: int) -> int:
@@ -29,96 +30,135 @@ def _up(n: int, to: int) -> int:
 class Patches:
     """The sizes of one call: patches of m x m outputs, channels of one group, and scratch memory for them.
 
-    There are as many images as planes of all volumes, times what the dilation makes of each.
+    There are as many images as planes of all volumes, times what the dilation makes of each. shape, out: of what is given and
+    made, (N, C, D, H, W). before: the padding.
     """
 
-    def __init__(self, shape: tuple, out: tuple, taps: int, before: int, dilation: tuple, groups: int, dtype: np.dtype):
+    def __init__(self, draft: Draft, shape: tuple, out: tuple, before: tuple):
+        p = draft.problem
         channels, planes, outputs, goal = *shape[1:3], *out[1:3]
-        self.sizes, self.out, self.taps, self.groups, self.dtype = shape[1:], out[1:], taps, groups, dtype
-        self.apart = dilation[1:]
+        self.draft, self.sizes, self.out, self.before = draft, shape[1:], out[1:], before[1:]
+        self.taps, self.groups, self.apart = p.kernel[0], p.groups, p.dilation[1:]
         height, width = (-(-size // d) for size, d in zip(out[3:], self.apart, strict=True))
         self.m = 4 if min(height, width) > 2 else 2
         self.down, self.across = -(-height // self.m), -(-width // self.m)
-        self.lanes, self.tile = vector_bytes() // dtype.itemsize, strided_shape(dtype.itemsize)
+        self.lanes, self.tile = vector_bytes() // p.itemsize, strided_shape(p.itemsize)
         self.places = (self.m + 2) ** 2
-        self.c, self.k = channels // groups, outputs // groups
+        self.c, self.k = channels // p.groups, outputs // p.groups
         self.width, self.row = _up(self.c, self.lanes), _up(self.k, self.tile[1])
         each = self.apart[0] * self.apart[1] * self.down * self.across  # patches of a plane
         given, made = shape[0] * planes * each, shape[0] * goal * each
-        if taps == 1:
+        if self.taps == 1:
             self.depth = (1, 1, 1, 0, 1)
-            fitting = CACHE // (self.places * (self.width + self.row) * dtype.itemsize)
+            fitting = CACHE // (self.places * (self.width + self.row) * p.itemsize)
             block = min(max(_up(fitting, self.tile[0]), 8 * self.tile[0]), _up(made, self.tile[0]))
             self.blocks = (block, block, given, made)
         else:
-            self.depth = (planes, goal, taps, before, dilation[0])
+            self.depth = (planes, goal, self.taps, before[0], p.dilation[0])
             self.blocks = (planes * each, goal * each, given, made)
         self.many = max(1, -(-min(self.blocks[:2]) // 16))
-        self.threads = threads.workers(0.01 * 2 * self.places * made * self.c * outputs * taps)
+        self.work = Workers(FLOP_NS * 2 * self.places * made * self.c * outputs * self.taps)
 
     def layout(self, channels: int, halo: int) -> tuple:
         """The padded image: height, width, channels, patches across and down, lanes."""
         height, width = self.m * self.down + halo, self.m * self.across + halo
         return (height, width, _up(channels, self.lanes), self.across, self.down, self.lanes)
 
-    def image(self, layout: tuple, patches: int) -> np.ndarray:
+    def image(self, layout: tuple, patches: int) -> Array:
         """Memory for all images, which have so many patches."""
         images = patches // (self.down * self.across)
-        return empty((images * layout[0] * layout[1] * layout[2] + 2 * self.lanes,), self.dtype)
+        return self.draft.room(images * layout[0] * layout[1] * layout[2] + 2 * self.lanes)
 
-    def block(self, width: int, patches: int) -> np.ndarray:
+    def block(self, width: int, patches: int) -> Array:
         """Memory for so many transformed patches of ``width`` channels, and for the tile that the last may not fill."""
         tiles = _up(patches, self.tile[0]) + self.tile[0] * (self.taps > 1)
-        return empty((self.places * (tiles * width + GAP) + self.tile[1],), self.dtype)
+        return self.draft.room(self.places * (tiles * width + GAP) + self.tile[1])
 
-    def scratch(self) -> np.ndarray:
-        return empty((self.threads * 32 * self.lanes,), self.dtype)
+    def scratch(self) -> Array:
+        """Memory for a patch of a vector of channels, for each worker."""
+        return self.draft.room(32 * self.lanes, each_worker=True)
+
+    def weights(self, table: np.ndarray, steps: tuple[int, int]) -> Array:
+        """The weights in panels of output channels, each 3 x 3 kernel transformed; ``table`` orders their taps.
+
+        Weights that are not finite spoil the outputs.
+        """
+        draft, rows, channels = self.draft, self.tile[1], self.taps * self.c
+        panels = self.row // rows
+        packed, *_ = gather.packed_weights(
+            draft, table, np.array([0, table.size]), self.groups, self.k, rows, steps
+        )  # fmt: skip
+        size = self.groups * panels * channels * self.places * rows
+        result = draft.room(size)
+        sizes = (self.m, self.groups, channels, panels, rows, self.lanes)
+        draft.run(winograd_weights, packed, result, *sizes, Workers(size), once=True)
+        return result
 
 
-def transformed(w: np.ndarray, patches: Patches, table: np.ndarray, stride: int, group: int) -> np.ndarray:
-    """The weights in panels of output channels, each 3 x 3 kernel transformed; ``table`` orders their taps."""
-    rows = patches.tile[1]
-    panels = patches.row // rows
-    packed, _ = packed_weights(w, table, patches.groups, patches.k, rows, stride, group)  # bad ones spoil the outputs
-    channels = patches.taps * patches.c
-    result = empty((patches.groups * panels * channels * patches.places * rows,), w.dtype)
-    work = threads.workers(result.size)
-    winograd_weights(packed, result, patches.m, patches.groups, channels, panels, rows, patches.lanes, work)
-    return result
-
-
-def forward(x: np.ndarray, w: np.ndarray, bias: np.ndarray, y: np.ndarray, padding: tuple, patches: Patches,
-            table: np.ndarray, stride: int, group: int) -> bool:  # fmt: skip
-    """y (N, K, D, P, Q) = bias + w * x; whether every number of it is finite, and so right."""
-    layout, blocks = patches.layout(x.shape[1], 2), patches.blocks
-    U = transformed(w, patches, table, stride, group)
-    spoiled = np.zeros(blocks[3], y.dtype)
-    winograd_forward(
-        x, U, bias, y, patches.image(layout, blocks[2]), patches.block(patches.width, blocks[0]),
-        patches.block(patches.row, blocks[1]), patches.scratch(), spoiled, patches.m, patches.groups, patches.tile, blocks,
-        patches.many, patches.sizes, patches.out, patches.depth, padding[1:], patches.apart, layout, patches.threads,
+def _product(patches: Patches, table: np.ndarray, steps: tuple[int, int]) -> Array:
+    """The result from the first operand, and for each patch a number that is not 0 where it is not finite, and so not right."""
+    draft, blocks = patches.draft, patches.blocks
+    channels, outputs = patches.sizes[0], patches.out[0]
+    layout, weights = patches.layout(channels, 2), patches.weights(table, steps)
+    spoiled = draft.room(blocks[3], zeros=True)
+    draft.run(
+        winograd_forward, FIRST, weights, draft.bias(outputs), RESULT, patches.image(layout, blocks[2]),
+        patches.block(patches.width, blocks[0]), patches.block(patches.row, blocks[1]), patches.scratch(), spoiled, patches.m,
+        patches.groups, patches.tile, blocks, patches.many, patches.sizes, patches.out, patches.depth, patches.before,
+        patches.apart, layout, patches.work,
     )  # fmt: skip
-    return not spoiled.any()
+    return spoiled
 
 
-def weight_grad(
-    x: np.ndarray, dy: np.ndarray, dw: np.ndarray, padding: tuple, dilation: tuple, groups: int
-) -> bool:  # fmt: skip
-    """dw (K, C, taps, 3, 3) of a convolution with stride 1; whether every number of it is finite."""
-    patches = Patches(x.shape, dy.shape, dw.shape[2], padding[0], dilation, groups, x.dtype)
-    layout, around, blocks = patches.layout(x.shape[1], 2), patches.layout(dy.shape[1], 0), patches.blocks
+def forward(p: Problem) -> LaunchPlan | None:
+    """y = bias + w * x. By the gathered product where a number of it is not finite."""
+    if not _fits(p):
+        return None
+    patches = Patches(Draft(p), p.x, p.y, p.padding)
+    table = tables.by_depth(patches.c, patches.taps)
+    spoiled = _product(patches, table, (table.size, patches.k * table.size))
+    patches.draft.require_finite(spoiled, patches.blocks[3], gather.forward)
+    return patches.draft.plan()
+
+
+def input_grad(p: Problem) -> LaunchPlan | None:
+    """The forward pass of dy with the taps turned round, inputs and outputs exchanged."""
+    around = tuple(d * (k - 1) - before for before, d, k in zip(p.padding, p.dilation, p.kernel, strict=True))
+    if not _fits(p) or min(around) < 0:
+        return None
+    patches, each = Patches(Draft(p), p.y, p.x, around), p.inner * p.taps
+    table = tables.turned_by_depth(patches.c, patches.taps, each)
+    spoiled = _product(patches, table, (p.taps, patches.c * each))
+    patches.draft.require_finite(spoiled, patches.blocks[3], gather.input_grad)
+    return patches.draft.plan()
+
+
+def weight_grad(p: Problem) -> LaunchPlan | None:
+    """dw of a convolution with stride 1. By the gathered product where a number of it is not finite."""
+    if not _fits(p):
+        return None
+    patches = Patches(Draft(p), p.x, p.y, p.padding)
+    draft, blocks = patches.draft, patches.blocks
+    layout, around = patches.layout(p.x[1], 2), patches.layout(p.w[0], 0)
     wide = _up(patches.c, patches.tile[0])
-    dU = empty((patches.places * (patches.taps * wide * patches.row + GAP),), x.dtype)
-    winograd_weight_grad(
-        x, dy, dw, patches.image(layout, blocks[2]), patches.image(around, blocks[3]),
-        patches.block(patches.width, blocks[0]), patches.block(patches.row, blocks[1]), dU, patches.scratch(), patches.m, groups,
-        patches.tile, blocks, patches.many, patches.sizes, patches.out, patches.depth, padding[1:], patches.apart, layout, around,
-        patches.threads,
+    dU = draft.room(patches.places * (patches.taps * wide * patches.row + GAP))
+    draft.run(
+        winograd_weight_grad, FIRST, SECOND, RESULT, patches.image(layout, blocks[2]), patches.image(around, blocks[3]),
+        patches.block(patches.width, blocks[0]), patches.block(patches.row, blocks[1]), dU, patches.scratch(), patches.m,
+        patches.groups, patches.tile, blocks, patches.many, patches.sizes, patches.out, patches.depth, patches.before,
+        patches.apart, layout, around, patches.work,
     )  # fmt: skip
-    return bool(np.isfinite(dw).all())
+    draft.require_finite(RESULT, p.w[0] * p.inner * p.taps, gather.weight_grad)
+    return draft.plan()
 
 
-def pays(channels: int, lanes: int, deep: int, out: tuple, dilation: tuple, others: float) -> bool:
+def _fits(p: Problem) -> bool:
+    """3 x 3 with stride 1; not for float32 where the highest precision is wanted."""
+    exact = p.precision == "highest" and p.dtype == np.float32
+    return p.dims > 1 and p.kernel[1:] == (3, 3) and max(p.stride) == 1 and not p.empty and not exact
+
+
+def fewer_products(channels: int, lanes: int, deep: int, out: tuple, dilation: tuple, others: float) -> bool:
     """Whether fewer products are worth the transforms, for outputs (P, Q) of one group: not for few channels, nor where
     patches are half empty.
 
@@ -132,26 +172,34 @@ def pays(channels: int, lanes: int, deep: int, out: tuple, dilation: tuple, othe
     return patches * ((m + 2) ** 2 * channels * lanes * deep + turns) < plain
 
 
-def applies(x: Any, kernel: tuple, outputs: int, out: tuple, others: float, stride: tuple, padding: tuple, dilation: tuple,
-            groups: int) -> bool:  # fmt: skip
-    """3 x 3 with stride 1, enough channels and pixels to pay for the transforms, and a gradient that is of the same kind.
+def _pays(p: Problem, given: tuple, out: tuple, others: float) -> bool:
+    """Enough channels and pixels to pay for the transforms, of what is given and made, and a gradient of the same kind.
 
-    out: the size of what it makes, or of a weight's gradient the size of dy.
-
-    Taps in depth need a whole volume's patches at a time in memory, which should not be much larger than the caches. Not for
-    float32 where the highest precision is wanted.
+    Taps in depth need a whole volume's patches at a time in memory, which should not be much larger than the caches.
     """
-    if len(kernel) < 2 or kernel[-2:] != (3, 3) or max(stride) > 1 or min(x.shape[1], outputs) < 16 * groups:
+    if not _fits(p) or min(p.inner, p.lanes) < 16 or given[0] * prod(given[2:]) < LEAST:
         return False
-    if x.dtype == np.float32 and get_float32_conv_precision() == "highest":
+    area = zip(p.padding[1:], p.dilation[1:], given[3:], strict=True)
+    if any(before > 2 * d or size <= 3 * d for before, d, size in area):
         return False
-    area = zip(padding[-2:], dilation[-2:], x.shape[-2:], strict=True)
-    if any(p > 2 * d or size <= 3 * d for p, d, size in area) or x.shape[0] * prod(x.shape[2:]) < 128:
+    if not fewer_products(p.inner, p.lanes, p.kernel[0], out[3:], p.dilation[1:], others):
         return False
-    if not pays(x.shape[1] // groups, outputs // groups, prod(kernel[:-2]), out[-2:], dilation[-2:], others):
-        return False
-    if len(kernel) == 2:
+    if p.dims == 2:
         return True
-    taps, widest = kernel[0], max(x.shape[1], outputs) // groups
-    fits = 3 * x.dtype.itemsize * prod(x.shape[2:]) * widest <= VOLUME
-    return padding[0] <= (taps - 1) * dilation[0] and fits
+    fits = 3 * p.itemsize * prod(given[2:]) * max(p.inner, p.lanes) <= VOLUME
+    return p.padding[0] <= (p.kernel[0] - 1) * p.dilation[0] and fits
+
+
+def forward_pays(p: Problem) -> bool:
+    """For outputs."""
+    return _pays(p, p.x, p.y, OTHERS)
+
+
+def input_grad_pays(p: Problem) -> bool:
+    """For gradients of inputs."""
+    return _pays(p, p.y, p.x, OTHERS)
+
+
+def weight_grad_pays(p: Problem) -> bool:
+    """For gradients of weights."""
+    return _pays(p, p.x, p.y, WEIGHTS)

@@ -1,0 +1,75 @@
+"""A convolution's plan while it is made: each part of it is the argument of a launch at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from funcnn.kernels.cpu.conv.finite import give_way_unless_finite
+from funcnn.kernels.cpu.conv.launch.problem import Problem
+from funcnn.kernels.implementation import CONTIGUOUS
+from funcnn.kernels.launch import (
+    CONSTANT,
+    INPUT,
+    OUTPUT,
+    SCRATCH,
+    Array,
+    Constant,
+    Cost,
+    Launch,
+    LaunchPlan,
+    Output,
+    Scratch,
+    Status,
+    Workers,
+)  # fmt: skip
+
+FLOP_NS = 0.01  # nanoseconds a flop in a tile
+FINITE_NS = 0.1  # nanoseconds a number that is looked at
+FIRST, SECOND, RESULT = Array(INPUT, 0), Array(INPUT, 1), Array(OUTPUT, 0)
+
+
+class Draft:
+    """The launches, scratch memory and constants of a plan for a problem."""
+
+    def __init__(self, problem: Problem):
+        self.problem = problem
+        self.launches: list[Launch] = []
+        self.scratch: list[Scratch] = []
+        self.constants: list[Constant] = []
+        self.otherwise: LaunchPlan | None = None
+
+    def run(self, kernel: Any, *args: Any, once: bool = False) -> None:
+        """A launch after the others. once: it depends on weights alone."""
+        self.launches.append(Launch(kernel, args, once=once))
+
+    def room(self, size: int, dtype: str | None = None, **more: bool) -> Array:
+        """Scratch memory for so many numbers, of the problem's dtype by itself."""
+        self.scratch.append(Scratch(dtype or self.problem.dtype.name, size, **more))
+        return Array(SCRATCH, len(self.scratch) - 1)
+
+    def constant(self, array: np.ndarray) -> Array:
+        """An array that the plan owns."""
+        self.constants.append(Constant(array))
+        return Array(CONSTANT, len(self.constants) - 1, None if array.ndim == 1 else array.shape)
+
+    def bias(self, channels: int) -> Array:
+        """The third operand, or a zero for each channel."""
+        return Array(INPUT, 2) if self.problem.bias else self.constant(np.zeros(channels, self.problem.dtype))
+
+    def require_finite(self, array: Array, size: int, otherwise: Callable[[Problem], LaunchPlan | None]) -> None:
+        """Where a number of ``size`` is infinite or NaN, the plan that ``otherwise`` makes writes all outputs."""
+        self.run(give_way_unless_finite, array, Status(), Workers(FINITE_NS * size))
+        self.otherwise = otherwise(self.problem)
+
+    def plan(self) -> LaunchPlan:
+        """The plan of all launches so far."""
+        p = self.problem
+        moved = p.itemsize * (prod(p.x) + prod(p.w) + prod(p.y))
+        return LaunchPlan(
+            tuple(self.launches), (CONTIGUOUS,) * (2 + p.bias), (Output(),), tuple(self.scratch), tuple(self.constants),
+            otherwise=self.otherwise, cost=Cost(p.flops, moved, FLOP_NS * p.flops),
+        )  # fmt: skip
