@@ -17,7 +17,8 @@ from __future__ import annotations
 from funcnn.kernels.cpu.build.compile import device_function, kernel
 from funcnn.kernels.cpu.build.parallel import parallel_for
 from funcnn.kernels.cpu.conv.direct_tile import tile_runs
-from funcnn.kernels.cpu.conv.gather import SLACK, copy_planes, pack_lanes
+from funcnn.kernels.cpu.conv.gather import SLACK, copy_planes
+from funcnn.kernels.cpu.conv.packing import pack_lanes
 from funcnn.kernels.cpu.vector.instructions import pointer, shift
 from funcnn.kernels.cpu.vector.rows import clear_row
 from funcnn.kernels.cpu.vector.tiles import RUN

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from funcnn.kernels.cpu.conv import tables
-from funcnn.kernels.cpu.conv.gather import SLACK, convolve, convolve_images, fill_pixels, pack_weights, spread
+from funcnn.kernels.cpu.conv.gather import SLACK, convolve, convolve_images, fill_pixels, spread
 from funcnn.kernels.cpu.conv.gather_weight import convolve_weight_grad, image_weight_grad
 from funcnn.kernels.cpu.conv.launch import reference
 from funcnn.kernels.cpu.conv.launch.draft import FIRST, FLOP_NS, RESULT, SECOND, Draft
 from funcnn.kernels.cpu.conv.launch.problem import Problem
+from funcnn.kernels.cpu.conv.packing import pack_weights
 from funcnn.kernels.cpu.conv.phases import convolve_phases
 from funcnn.kernels.cpu.machine import tile_shape, vector_bytes
 from funcnn.kernels.cpu.threads.number import available
