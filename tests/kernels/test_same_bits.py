@@ -92,6 +92,7 @@ LARGER: dict[str, Callable[[str], list]] = {  # the kernels of which ``PROGRAMS`
     "instance normalization": _module(lambda: nn.InstanceNorm2d(16, affine=True), (8, 16, 56, 56)),
     "local response normalization": _of(lambda x: F.local_response_norm(x, 3), (8, 16, 56, 56)),
     "softmax": _of(lambda x: (F.softmax(x, 1), F.log_softmax(x, 1), fn.logsumexp(x, 1)), (512, 300)),
+    "softmax of short rows": _of(lambda x: (F.softmax(x, 1), F.log_softmax(x, 1), fn.logsumexp(x, 1)), (9001, 17)),
     "softmax over channels": _of(lambda x: (F.softmax(x, 1), F.log_softmax(x, 1)), (4, 20, 60, 60)),
     "cross-entropy": _of(lambda x: F.cross_entropy(x, fn.arange(512) % 300), (512, 300)),
     "LSTM": _module(lambda: nn.LSTM(20, 130), (3, 20, 20)),

@@ -40,7 +40,7 @@ SWEPT = {
     "reduction": {
         "kernels.cpu.reduce.launch": ("LARGE", "FEW", "SPREAD", "_BLOCK"), "kernels.cpu.reduce.spread": ("SPREAD", "COPIED"),
         "kernels.cpu.reduce.runs": ("RUN", "ROWS", "WIDTH", "LANES", "CHUNK"), "kernels.cpu.reduce.argument": ("BLOCK", "CHUNK"),
-        "kernels.cpu.softmax.launch": ("CHUNK", "LEAST", "WIDTH"), "kernels.cpu.softmax.rows": ("PIECE",),
+        "kernels.cpu.softmax.launch": ("CHUNK", "LEAST", "WIDTH", "NARROW", "SEVERAL", "TURNED", "LINE"), "kernels.cpu.softmax.rows": ("PIECE",),
     },
     "copy": {"kernels.cpu.movement.launch": ("LARGE",), "kernels.cpu.movement.permute": ("BLOCK",), "kernels.cpu.indexing.launch": ("CHUNK", "RANGE")},
     "scan": {"ops.reduce.scan": ("LARGE",), "kernels.cpu.reduce.scan": ("CHUNK",)},

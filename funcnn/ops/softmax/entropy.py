@@ -18,7 +18,7 @@ from funcnn.core.aval import Aval
 from funcnn.core.errors import DTypeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
-from funcnn.kernels.cpu.softmax import sums
+from funcnn.kernels.cpu.softmax import launch as softmax_cpu
 from funcnn.ops.base.batching import all_batched, fold, unfold_batch
 from funcnn.ops.base.structure import cast
 from funcnn.ops.elementwise.arithmetic import add, mul, neg, sub, true_divide
@@ -72,8 +72,6 @@ def _counted(target: Tensor, ignore_index: int, dtype: Any) -> Tensor:
 
 
 # ---- the gradient -------------------------------------------------------------------------------------------------------
-
-
 def _grad_vjp(u: Tensor, ins: list, o: Tensor, ignore_index: int, reduction: str) -> tuple:
     x, target, dloss, top, rest = ins
     dtype = x._v.dtype
@@ -125,13 +123,13 @@ def _grad_batch(n: int, ins: list, batched: list, ignore_index: int, reduction: 
 
 
 entropy_p = Primitive(
-    "cross_entropy", _shape, sums.cross_entropy, vjp=_vjp, batch=_batch, keeps="io", multiple=True,
+    "cross_entropy", _shape, softmax_cpu.cross_entropy, vjp=_vjp, batch=_batch, keeps="io", multiple=True,
     check=lambda ins, ignore_index, reduction: in_classes("cross_entropy", ins[1], ins[0].shape[1], ignore_index),
 )  # fmt: skip
 entropy_grad_p = Primitive(
     "cross_entropy_grad",
     shape=lambda x, target, dloss, top, rest, **params: (Aval(tuple(x.shape), x.dtype),),
-    cpu=sums.cross_entropy_grad,
+    cpu=softmax_cpu.cross_entropy_grad,
     vjp=_grad_vjp,
     batch=_grad_batch,
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from funcnn.core import dtypes
@@ -31,14 +30,14 @@ def _along(name: str, logarithm: bool) -> Primitive:
     grad = Primitive(
         f"{name}_grad",
         lambda dy, y, dim: (Aval(tuple(y.shape), y.dtype),),
-        partial(softmax_cpu.softmax_grad, logarithm=logarithm),
+        softmax_cpu.softmax_grad(logarithm),
         vjp=_log_softmax_grad_vjp if logarithm else _softmax_grad_vjp,
         batch=lambda n, ins, batched, dim: grad(*all_batched(n, ins, batched), dim=dim + 1),
     )
     prim = Primitive(
         name,
         shape,
-        partial(softmax_cpu.softmax, logarithm=logarithm),
+        softmax_cpu.softmax(logarithm),
         vjp=lambda g, ins, y, dim: (grad(g, y, dim=dim),),
         batch=lambda n, ins, batched, dim: prim(ins[0], dim=dim + 1),
         keeps="o",

@@ -220,7 +220,7 @@ def first(i):
         softmax_forward(x, y, False, one[0], one[0].copy(), (1, 1), 1)
         return y[0, 0, 0] - 0.25
     if i % 3 == 1:
-        log_sums(x, one, one.copy(), one[0].copy(), (1, 1), 1)
+        log_sums(x, one, one.copy(), one[0].copy(), one[0].copy(), (1, 1), 1)
     else:
         exponentials(x, one, one, one + 1, y, np.zeros((1, 1), np.int64), -100, (1, 1), 1)
     return one[0, 0]

@@ -24,29 +24,37 @@ SHAPES = pytest.mark.parametrize(
         (2, 128, 1),
         (2, 129, 1),
         (2, 9, 5),
+        (37, 5, 1),
+        (70, 17, 1),
     ],
 )
 INF, NAN = np.inf, np.nan
 ODD = [[-INF, -INF, -INF], [-INF, 0, 1], [INF, 0, 1], [INF, INF, -INF], [NAN, 0, 1], [0, 1, NAN], [1e30, -1e30, 0]]
 
 
-def cut(x, width=4):
-    """Two rows or blocks of columns in a chunk."""
-    return 2, max(1, min(width, x.shape[2]))
+def cut(x, width=4, turned=True):
+    """Two units in a chunk: rows, blocks of columns, or of many rows, if they may be turned, blocks of 32."""
+    return 2, 32 if turned and x.shape[2] == 1 and x.shape[0] > 32 else max(1, min(width, x.shape[2]))
+
+
+def room(x, columns, blocks, threads):
+    """Scratch for the worker's columns and blocks."""
+    return np.empty(threads * softmax.room_for(x.shape, cut(x), columns, blocks), x.dtype)
 
 
 def both(x, threads=1):
     y, logp = np.full_like(x, NAN), np.full_like(x, NAN)
     for logarithm, out in ((False, y), (True, logp)):
-        room = threads * cut(x)[1]
-        softmax.softmax_forward(x, out, logarithm, np.empty(room, x.dtype), np.empty(room), cut(x), threads)
+        totals = np.empty(threads * cut(x)[1])
+        softmax.softmax_forward(x, out, logarithm, room(x, 2, 2, threads), totals, cut(x), threads)
     return y, logp
 
 
 def gradients(dy, y, logp, threads=1):
     outs = np.full_like(y, NAN), np.full_like(y, NAN)
     for logarithm, made, dx in ((False, y, outs[0]), (True, logp, outs[1])):
-        softmax.softmax_grad(dy, made, dx, logarithm, np.empty(threads * cut(y)[1]), cut(y), threads)
+        tops, totals = (np.empty(threads * cut(y)[1], kind) for kind in (y.dtype, np.float64))
+        softmax.softmax_grad(dy, made, dx, logarithm, tops, totals, cut(y, turned=False), threads)
     return outs
 
 
@@ -59,9 +67,9 @@ def naive(x):
 
 def entropy(x, target, dloss, ignore_index=-100, threads=1):
     loss, top, rest, dx = *(np.full_like(dloss, NAN) for _ in range(3)), np.full_like(x, NAN)
-    kernels.log_sums(x, top, rest, np.empty(threads * cut(x)[1]), cut(x), threads)
+    kernels.log_sums(x, top, rest, room(x, 4, 1, threads), np.empty(threads * cut(x)[1]), cut(x), threads)
     kernels.cross_entropy_pick(x, target, top, rest, loss, ignore_index)
-    kernels.exponentials(x, top, rest, dloss, dx, target, ignore_index, cut(x), threads)
+    kernels.exponentials(x, top, rest, dloss, dx, target, ignore_index, cut(x, turned=False), threads)
     return loss, top + rest, dx
 
 
@@ -90,7 +98,7 @@ def test_gradients_against_numpy(shape, dtype):
 
 
 @DTYPES
-@pytest.mark.parametrize("shape", [(7, 50, 1), (2, 2500, 1), (3, 5, 11)])
+@pytest.mark.parametrize("shape", [(7, 50, 1), (2, 2500, 1), (3, 5, 11), (150, 7, 1)])
 def test_same_bits_on_two_threads(shape, dtype):
     rng = np.random.default_rng(4)
     x, dy = (rng.standard_normal(shape).astype(dtype) for _ in range(2))
@@ -119,6 +127,27 @@ def test_infinities_and_nan_as_in_pytorch(dtype):
     expected = torch.softmax(theirs, 1).numpy(), torch.log_softmax(theirs, 1).numpy()
     for got, reference in zip(both(x[:, :, None]), expected, strict=True):
         np.testing.assert_allclose(got[:, :, 0], reference, 1e-6)
+    many = np.tile(x, (6, 1))  # rows that are turned
+    for got, reference in zip(both(many[:, :, None]), expected, strict=True):
+        np.testing.assert_allclose(got[:, :, 0], np.tile(reference, (6, 1)), 1e-6)
+
+
+@DTYPES
+def test_logsumexp_and_the_totals_of_losses(dtype):
+    x, out = np.array(ODD, dtype), np.empty(7, dtype)
+    for rows in (x, np.tile(x, (6, 1))):
+        top, rest = (np.empty((len(rows), 1), dtype) for _ in range(2))
+        many = rows[:, :, None]
+        kernels.log_sums(many, top, rest, room(many, 4, 1, 1), np.empty(cut(many)[1]), cut(many), 1)
+        kernels.join_sums(top[-7:, 0].copy(), rest[-7:, 0].copy(), out)
+        np.testing.assert_allclose(out, [-INF, np.log(1 + np.e), INF, INF, NAN, NAN, 1e30], 1e-6)
+    loss, target, total = np.array([[1, 2, 4]], dtype), np.array([[0, -100, 1]]), np.empty(1, dtype)
+    for mean, expected in ((False, 7), (True, 3.5)):
+        kernels.entropy_total(loss, target, -100, mean, total)
+        assert total[0] == expected
+        scale = np.empty((1, 3), dtype)
+        kernels.entropy_scale(np.array(6, dtype), target, -100, mean, scale)
+        np.testing.assert_array_equal(scale, np.full((1, 3), 3 if mean else 6))
 
 
 @DTYPES

@@ -8,7 +8,7 @@ import pytest
 from funcnn.kernels.cpu.build.compile import kernel
 from funcnn.kernels.cpu.machine import vector_bytes
 from funcnn.kernels.cpu.vector.instructions import pointer
-from funcnn.kernels.cpu.vector.transpose import turn, turn_tile
+from funcnn.kernels.cpu.vector.transpose import turn, turn_narrow, turn_tile
 
 
 @kernel
@@ -43,3 +43,22 @@ def test_turn(rows, columns, dtype):
     expected[:columns, :rows] = x[:rows, :columns].T
     transposed(x, y, rows, columns)
     np.testing.assert_array_equal(y, expected)
+
+
+@kernel
+def narrow(x, y, rows, columns):
+    turn_narrow(pointer(x, 0), columns, pointer(y, 0), rows, rows, columns)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    "rows, columns", [(1, 1), (1, 40), (3, 128), (7, 33), (15, 16), (16, 16), (17, 5), (0, 5), (5, 0)]
+)
+def test_turn_narrow_touches_nothing_else(rows, columns, dtype):
+    x, y = (
+        np.random.default_rng(0).standard_normal((rows, columns)).astype(dtype),
+        np.full(rows * columns + 40, -1, dtype),
+    )
+    narrow(x.reshape(-1), y, rows, columns)
+    np.testing.assert_array_equal(y[: rows * columns].reshape(columns, rows), x.T)
+    np.testing.assert_array_equal(y[rows * columns :], -1)

@@ -111,6 +111,20 @@ def test_four_ulp_over_the_whole_range(name, dtype):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_exp_below_is_exp_without_denormals(dtype):
+    x = numbers(dtype, sized(1_000_000 if dtype == np.float32 else 200_000, 200))
+    x = x[~(x > 1)]
+    got = np.empty_like(x)
+    _loop(vmath.exp_below)(x, got)
+    with np.errstate(all="ignore"):
+        want = exact("exp", x)
+    normal = want >= 1.01 * np.finfo(dtype).tiny
+    assert ulps(got[normal], want[normal]).max() <= 4.0
+    assert np.abs(got[~normal]).max(initial=0, where=x[~normal] == x[~normal]) <= 1.01 * np.finfo(dtype).tiny
+    assert got[x == -np.inf] == 0 and np.isnan(got[np.isnan(x)]).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_pow_within_four_ulp(dtype):
     rng = np.random.default_rng(1)
     with np.errstate(all="ignore"):

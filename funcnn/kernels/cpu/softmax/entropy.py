@@ -6,28 +6,40 @@ the gradient, one exponential a number, reads it again.
 
 from __future__ import annotations
 
+import numpy as np
+
 from funcnn.kernels.cpu.build.compile import device_function, kernel
 from funcnn.kernels.cpu.build.parallel import parallel_for
+from funcnn.kernels.cpu.softmax.columns import column_tops, column_totals, exponential_columns
 from funcnn.kernels.cpu.softmax.rows import below, row_top, row_total
-from funcnn.kernels.cpu.softmax.softmax import column_tops, column_totals, place, units
-from funcnn.kernels.cpu.vector.functions import exp, log
-from funcnn.kernels.cpu.vector.instructions import pointer
+from funcnn.kernels.cpu.softmax.softmax import is_turned, place, room_for, units
+from funcnn.kernels.cpu.vector.bits import like
+from funcnn.kernels.cpu.vector.functions import exp_below, log
+from funcnn.kernels.cpu.vector.instructions import pointer, shift
+from funcnn.kernels.cpu.vector.transpose import turn_narrow
 
 
 # ---- logsumexp ----------------------------------------------------------------------------------------------------------
 @device_function
-def _sums(chunk, worker, x, top, rest, totals, cut):
+def _sums(chunk, worker, x, top, rest, room, totals, cut):
+    n, inner = x.shape[1], x.shape[2]
+    turned = is_turned(x, cut)
     for unit in range(chunk * cut[0], min((chunk + 1) * cut[0], units(x, cut))):
         start, width = place(x, unit, cut)
-        n, inner = x.shape[1], x.shape[2]
-        at = start // (n * inner) * inner + start % inner
+        at, p = start // (n * inner) * inner + start % inner, pointer(x, start)
         t, r, m = pointer(top, at), pointer(rest, at), pointer(totals, worker * cut[1])
-        if inner == 1:
+        if turned:
+            e = pointer(room, worker * (n + 4) * cut[1])
+            u = shift(e, 4 * cut[1])
+            turn_narrow(p, n, u, cut[1], width, n)
+            column_tops(u, cut[1], n, width, t)
+            column_totals(u, cut[1], n, width, t, m, e)
+        elif inner == 1:
             t[0] = row_top(x, start, n)
             m[0] = row_total(x, start, n, t[0])
         else:
-            column_tops(x, start, inner, n, width, t)
-            column_totals(x, start, inner, n, width, t, m)
+            column_tops(p, inner, n, width, t)
+            column_totals(p, inner, n, width, t, m, pointer(room, worker * 4 * cut[1]))
         for j in range(width):
             r[j] = log(m[j])
 
@@ -36,13 +48,25 @@ def _sums(chunk, worker, x, top, rest, totals, cut):
     touches={
         "top": lambda x: x.shape[0] * x.shape[2],
         "rest": lambda x: x.shape[0] * x.shape[2],
+        "room": lambda x, cut, threads: room_for(x.shape, cut, 4, 1) * threads,
         "totals": lambda cut, threads: threads * cut[1],
     }
 )
-def log_sums(x, top, rest, totals, cut, threads):
-    """top = max(x) and rest = log(sum(exp(x - top))) along axis 1, both (O, I): logsumexp is their sum."""
+def log_sums(x, top, rest, room, totals, cut, threads):
+    """top = max(x) and rest = log(sum(exp(x - top))) along axis 1, both (O, I): logsumexp is their sum.
+
+    totals (threads * cut[1]) and
+    """
     chunks = (units(x, cut) + cut[0] - 1) // cut[0]
-    parallel_for(_sums, chunks, threads, (x, top, rest, totals, cut))
+    parallel_for(_sums, chunks, threads, (x, top, rest, room, totals, cut))
+
+
+@kernel(touches={"rest": lambda top: top.size, "out": lambda top: top.size})
+def join_sums(top, rest, out):
+    """out = top + rest, flat, and top where that is infinite: infinity less infinity was NaN there."""
+    p, q, s = pointer(top, 0), pointer(rest, 0), pointer(out, 0)
+    for i in range(top.size):
+        s[i] = p[i] if abs(p[i]) == np.inf else p[i] + q[i]
 
 
 # ---- cross-entropy --------------------------------------------------------------------------------------------------------
@@ -63,19 +87,36 @@ def cross_entropy_pick(x, target, top, rest, loss, ignore_index):
 
 
 @device_function
-def _exponential_row(x, dx, start, n, top, rest, scale):
-    p, q = pointer(x, start), pointer(dx, start)
-    for i in range(n):
-        q[i] = exp(below(p[i], top, rest)) * scale
+def _counted(target, ignore_index):
+    p, count = pointer(target, 0), 0
+    for i in range(target.size):
+        count += p[i] != ignore_index
+    return count
+
+
+@kernel(touches={"loss": lambda target: target.size, "out": lambda: 1})
+def entropy_total(loss, target, ignore_index, mean, out):
+    """out[0] = the sum of the losses, or their mean over the targets that are not ignored."""
+    p, q, total = pointer(loss, 0), pointer(out, 0), 0.0
+    for i in range(target.size):
+        total += p[i]
+    q[0] = total / _counted(target, ignore_index) if mean else total
+
+
+@kernel(touches={"dloss": lambda: 1, "scale": lambda target: target.size})
+def entropy_scale(dloss, target, ignore_index, mean, scale):
+    """What each loss counts in the gradient: ``dloss[0]``, or for a mean its share."""
+    p, q = pointer(dloss, 0), pointer(scale, 0)
+    share = p[0] / like(p[0], _counted(target, ignore_index)) if mean else p[0]
+    for i in range(target.size):
+        q[i] = share
 
 
 @device_function
-def _exponential_columns(x, dx, start, width, t, r, g):
-    n, step = x.shape[1], x.shape[2]
+def _exponential_row(x, dx, start, n, top, rest, scale):
+    p, q = pointer(x, start), pointer(dx, start)
     for i in range(n):
-        p, q = pointer(x, start + i * step), pointer(dx, start + i * step)
-        for j in range(width):
-            q[j] = exp(below(p[j], t[j], r[j])) * g[j]
+        q[i] = exp_below(below(p[i], top, rest)) * scale
 
 
 @device_function
@@ -89,7 +130,7 @@ def _exponentials(chunk, worker, x, top, rest, scale, dx, target, ignore_index, 
         if inner == 1:
             _exponential_row(x, dx, start, n, t[0], r[0], g[0])
         else:
-            _exponential_columns(x, dx, start, width, t, r, g)
+            exponential_columns(pointer(x, start), pointer(dx, start), inner, n, width, t, r, g)
         if target.size:
             hot = pointer(target, at)
             for j in range(width):
@@ -98,7 +139,7 @@ def _exponentials(chunk, worker, x, top, rest, scale, dx, target, ignore_index, 
                     q[hot[j] * inner] -= g[j]
                 else:  # 0, or NaN from the numbers, not from the scale
                     for i in range(n):
-                        q[i * inner] = exp(below(p[i * inner], t[j], r[j])) * zero
+                        q[i * inner] = exp_below(below(p[i * inner], t[j], r[j])) * zero
 
 
 @kernel(

@@ -2,68 +2,187 @@
 
 from __future__ import annotations
 
-from math import prod
+from dataclasses import replace
+from functools import partial
+from math import inf, prod
+from typing import Any
 
 import numpy as np
 
-from funcnn.kernels.cpu.memory import fresh
+from funcnn.kernels.cpu.elementwise.loops import repeat_number
 from funcnn.kernels.cpu.softmax import entropy
 from funcnn.kernels.cpu.softmax import softmax as kernels
-from funcnn.kernels.cpu.threads import number as threads
+from funcnn.kernels.implementation import ANY, CONTIGUOUS, Implementation, Operand
+from funcnn.kernels.launch import (
+    CONSTANT,
+    INPUT,
+    OUTPUT,
+    SCRATCH,
+    Array,
+    Constant,
+    Cost,
+    Launch,
+    LaunchPlan,
+    Output,
+    Scratch,
+    Workers,
+)  # fmt: skip
 
 CHUNK = 1 << 15  # numbers in a chunk, about 20 us
 LEAST = 64  # numbers that cost as much as a row does beside them
 WIDTH = 256  # columns that go through the passes together
+NARROW, SEVERAL = 256, 16  # rows of fewer bytes are turned, so many rows at least
+TURNED, LINE = 8192, 512  # bytes of a block of rows that are turned, and of one of its columns at least
 EXP_NS, PLAIN_NS = 0.5, 0.4  # nanoseconds a number on one thread, with and without an exponential
 ROW_NS = 30.0  # nanoseconds a row, however short
-NO_TARGET = np.empty((0, 0), np.int64)
+DOUBLE = "float64"
+Folded = tuple[int, int, int]
 
 
-def rows(x: np.ndarray, dim: int) -> np.ndarray:
-    """(outer, n, inner) with ``dim`` in the middle, contiguous."""
-    shape = x.shape
-    return np.ascontiguousarray(x).reshape(prod(shape[:dim]), shape[dim], prod(shape[dim + 1 :]))
+def _folded(x: Operand, dim: int) -> Folded:
+    """(outer, n, inner) with ``dim`` in the middle."""
+    return prod(x.shape[:dim]), x.shape[dim], prod(x.shape[dim + 1 :])
 
 
-def _cut(x: np.ndarray) -> tuple[int, int]:
-    """Rows or blocks of columns in a chunk, and columns in a block."""
-    width = min(x.shape[2], WIDTH)
-    return max(1, CHUNK // (x.shape[1] * width + LEAST)), width
+def _cut(shape: Folded, itemsize: int = 0) -> tuple[int, int]:
+    """Units in a chunk, and columns in a unit, or rows where short ones are turned: they are if a size of numbers is given."""
+    outer, n, inner = shape
+    width = min(inner, WIDTH)
+    if inner == 1 and n * itemsize < NARROW and outer >= SEVERAL and itemsize:
+        width = min(WIDTH, max(LINE, TURNED // n) // itemsize // SEVERAL * SEVERAL)
+    return max(1, CHUNK // (n * width + LEAST)), width
 
 
-def _threads(x: np.ndarray, cost: float) -> int:
-    """Threads for (outer, n, inner) numbers of so many nanoseconds."""
-    return threads.workers(cost * x.size + (ROW_NS * x.shape[0] if x.shape[2] == 1 else 0.0))
+def _work(shape: Folded, cost: float) -> float:
+    """Nanoseconds on one thread, of so many a number."""
+    return cost * prod(shape) + (ROW_NS * shape[0] if shape[2] == 1 else 0.0)
 
 
-def softmax(ins: list, outs: list, dim: int, logarithm: bool) -> None:
-    """exp(x) / sum(exp(x)) along ``dim``, or its logarithm."""
-    if not ins[0].size:
-        return
-    x, y = rows(ins[0], dim), rows(outs[0], dim)
-    cut, work = _cut(x), _threads(x, EXP_NS)
-    room = work * cut[1]
-    kernels.softmax_forward(x, y, logarithm, fresh(room, x.dtype), fresh(room), cut, work)
+def _plan(launches: list[Launch], ins: tuple[Operand, ...], work: float, flops: int, scratch: list[Scratch], outputs: int = 1,
+          constants: tuple[Constant, ...] = ()) -> LaunchPlan:  # fmt: skip
+    """The plan of contiguous inputs."""
+    size = max(x.size for x in ins)
+    cost = Cost(flops * size, sum(x.nbytes for x in ins) + size * ins[0].itemsize, work)
+    return LaunchPlan(
+        tuple(launches), (CONTIGUOUS,) * len(ins), (Output(),) * outputs, tuple(scratch), constants, cost=cost
+    )
 
 
-def softmax_grad(ins: list, outs: list, dim: int, logarithm: bool) -> None:
-    """The gradient in x, of dy and y."""
-    if not ins[0].size:
-        return
-    dy, y, dx = rows(ins[0], dim), rows(ins[1], dim), rows(outs[0], dim)
-    cut, work = _cut(y), _threads(y, EXP_NS if logarithm else PLAIN_NS)
-    kernels.softmax_grad(dy, y, dx, logarithm, fresh(work * cut[1]), cut, work)
+# ---- softmax ----------------------------------------------------------------------------------------------------------
+def _softmax(operands: tuple[Operand, ...], params: dict[str, Any], logarithm: bool) -> LaunchPlan:
+    (x,) = operands
+    if not x.size:
+        return LaunchPlan((), (ANY,), (Output(),))
+    shape = _folded(x, params["dim"])
+    cut, work = _cut(shape, x.itemsize), _work(shape, EXP_NS)
+    scratch = [
+        Scratch(x.dtype.name, kernels.room_for(shape, cut, 2, 2), each_worker=True), Scratch(DOUBLE, cut[1], each_worker=True)
+    ]  # fmt: skip
+    args = (Array(INPUT, 0, shape), Array(OUTPUT, 0, shape), logarithm, Array(SCRATCH, 0), Array(SCRATCH, 1), cut)
+    return _plan([Launch(kernels.softmax_forward, (*args, Workers(work)))], operands, work, 8, scratch)
 
 
-def log_sums(x: np.ndarray, top: np.ndarray, rest: np.ndarray) -> None:
-    """top = max(x) and rest = log(sum(exp(x - top))) along axis 1 of x (O, N, I), neither of them empty."""
-    cut, work = _cut(x), _threads(x, EXP_NS)
-    entropy.log_sums(x, top, rest, fresh(work * cut[1]), cut, work)
+def _softmax_grad(operands: tuple[Operand, ...], params: dict[str, Any], logarithm: bool) -> LaunchPlan:
+    y = operands[1]
+    if not y.size:
+        return LaunchPlan((), (ANY, ANY), (Output(),))
+    shape = _folded(y, params["dim"])
+    cut, work = _cut(shape), _work(shape, EXP_NS if logarithm else PLAIN_NS)
+    scratch = [Scratch(kind, cut[1], each_worker=True) for kind in (y.dtype.name, DOUBLE)]
+    args = (Array(INPUT, 0, shape), Array(INPUT, 1, shape), Array(OUTPUT, 0, shape), logarithm)
+    launch = Launch(kernels.softmax_grad, (*args, Array(SCRATCH, 0), Array(SCRATCH, 1), cut, Workers(work)))
+    return _plan([launch], operands, work, 8 if logarithm else 4, scratch)
 
 
-def exponentials(
-    x: np.ndarray, top: np.ndarray, rest: np.ndarray, scale: np.ndarray, dx: np.ndarray,
-    target: np.ndarray = NO_TARGET, ignore_index: int = 0,
-) -> None:  # fmt: skip
-    """dx = exp(x - top - rest) * scale, less scale at the target; see the kernel."""
-    entropy.exponentials(x, top, rest, scale, dx, target, ignore_index, _cut(x), _threads(x, EXP_NS))
+def softmax(logarithm: bool) -> tuple[Implementation, ...]:
+    """The implementations of exp(x) / sum(exp(x)) along a dimension, or of its logarithm."""
+    return (Implementation("kernel", partial(_softmax, logarithm=logarithm)),)
+
+
+def softmax_grad(logarithm: bool) -> tuple[Implementation, ...]:
+    """The implementations of the gradient in x, of dy and y."""
+    return (Implementation("kernel", partial(_softmax_grad, logarithm=logarithm)),)
+
+
+# ---- logsumexp --------------------------------------------------------------------------------------------------------
+def _log_sums(x: Operand, shape: Folded, top: Array, rest: Array, scratch: list[Scratch]) -> Launch:
+    """The launch of ``log_sums``, whose scratch joins what there is."""
+    cut = _cut(shape, x.itemsize)
+    room = Array(SCRATCH, len(scratch)), Array(SCRATCH, len(scratch) + 1)
+    scratch += [
+        Scratch(x.dtype.name, kernels.room_for(shape, cut, 4, 1), each_worker=True), Scratch(DOUBLE, cut[1], each_worker=True)
+    ]  # fmt: skip
+    args = (Array(INPUT, 0, shape), top, rest, *room, cut, Workers(_work(shape, EXP_NS)))
+    return Launch(entropy.log_sums, args)
+
+
+def _logsumexp(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan:
+    (x,) = operands
+    shape = _folded(x, params["dim"])
+    if not x.size:
+        fill = Launch(repeat_number, (Array(CONSTANT, 0), Array(OUTPUT, 0)))
+        return _plan([fill], operands, 0.0, 0, [], constants=(Constant(np.full(1, -inf, x.dtype)),))
+    sides = shape[0], shape[2]
+    scratch = [Scratch(x.dtype.name, prod(sides)) for _ in range(2)]
+    launches = [
+        _log_sums(x, shape, Array(SCRATCH, 0, sides), Array(SCRATCH, 1, sides), scratch),
+        Launch(entropy.join_sums, (Array(SCRATCH, 0), Array(SCRATCH, 1), Array(OUTPUT, 0))),
+    ]
+    return _plan(launches, operands, _work(shape, EXP_NS), 8, scratch)
+
+
+def _logsumexp_grad(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan:
+    x = operands[1]
+    if not x.size:
+        return LaunchPlan((), (ANY,) * 3, (Output(),))
+    shape = _folded(x, params["dim"])
+    sides, work = (shape[0], shape[2]), _work(shape, EXP_NS)
+    args = (Array(INPUT, 1, shape), Array(INPUT, 2, sides), Array(SCRATCH, 0, sides), Array(INPUT, 0, sides))
+    more = (Array(OUTPUT, 0, shape), Array(CONSTANT, 0, (0, 0)), 0, _cut(shape), Workers(work))
+    scratch = [Scratch(x.dtype.name, prod(sides), zeros=True)]
+    no_target = Constant(np.empty((0, 0), np.int64))
+    return _plan([Launch(entropy.exponentials, (*args, *more))], operands, work, 8, scratch, constants=(no_target,))
+
+
+logsumexp = (Implementation("kernel", _logsumexp),)
+logsumexp_grad = (Implementation("kernel", _logsumexp_grad),)  # of dy, x and y
+
+
+# ---- cross-entropy ----------------------------------------------------------------------------------------------------
+def _cross_entropy(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan:
+    x, target = operands
+    ignore, reduction = params["ignore_index"], params["reduction"]
+    shape, sides = _folded(x, 1), target.shape
+    loss, launches, scratch = Array(OUTPUT, 0, sides), [], []
+    if reduction != "none":
+        loss, scratch = Array(SCRATCH, 0, sides), [Scratch(x.dtype.name, target.size, zeros=not x.size)]
+    classes, top, rest = Array(INPUT, 1, sides), Array(OUTPUT, 1, sides), Array(OUTPUT, 2, sides)
+    if x.size:
+        pick = (Array(INPUT, 0, shape), classes, top, rest, loss, ignore)
+        launches = [_log_sums(x, shape, top, rest, scratch), Launch(entropy.cross_entropy_pick, pick)]
+    if reduction != "none":
+        launches.append(Launch(entropy.entropy_total, (loss, classes, ignore, reduction == "mean", Array(OUTPUT, 0))))
+    made = _plan(launches, operands, _work(shape, EXP_NS), 8, scratch, 3)
+    first = Output("zeros") if not x.size and reduction == "none" else Output()
+    return replace(made, outputs=(first, Output(), Output()))
+
+
+def _cross_entropy_grad(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan:
+    x, target = operands[:2]
+    ignore, reduction = params["ignore_index"], params["reduction"]
+    if not x.size:
+        return LaunchPlan((), (ANY,) * 5, (Output(),))
+    shape, sides = _folded(x, 1), target.shape
+    work = _work(shape, EXP_NS)
+    classes, scale = Array(INPUT, 1, sides), Array(INPUT, 2, sides)
+    launches, scratch = [], []
+    if reduction != "none":
+        scale, scratch = Array(SCRATCH, 0, sides), [Scratch(x.dtype.name, target.size)]
+        launches = [Launch(entropy.entropy_scale, (Array(INPUT, 2), classes, ignore, reduction == "mean", scale))]
+    args = (Array(INPUT, 0, shape), Array(INPUT, 3, sides), Array(INPUT, 4, sides), scale, Array(OUTPUT, 0, shape))
+    launches.append(Launch(entropy.exponentials, (*args, classes, ignore, _cut(shape), Workers(work))))
+    return _plan(launches, operands, work, 8, scratch)
+
+
+cross_entropy = (Implementation("kernel", _cross_entropy),)
+cross_entropy_grad = (Implementation("kernel", _cross_entropy_grad),)  # of x, target, dloss, top and rest

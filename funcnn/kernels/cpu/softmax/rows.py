@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from funcnn.kernels.cpu.build.compile import device_function, exact_function, intrinsic
-from funcnn.kernels.cpu.vector.functions import exp, log
+from funcnn.kernels.cpu.vector.functions import exp_below, log
 from funcnn.kernels.cpu.vector.instructions import pointer
 
 PIECE = 2048
@@ -59,7 +59,7 @@ def row_total(x, start, n, top):
         p = pointer(x, start + begin)
         part = x.dtype.type(0)
         for i in range(min(PIECE, n - begin)):
-            part += exp(p[i] - top)
+            part += exp_below(p[i] - top)
         total += part
     return total
 
@@ -103,7 +103,7 @@ def softmax_row(x, y, start, n, logarithm):
             q[i] = below(p[i], top, rest)
         return
     for i in range(n):
-        q[i] = exp(p[i] - top)
+        q[i] = exp_below(p[i] - top)
     scale = kind(1.0 / row_sum(y, start, n))
     for i in range(n):
         q[i] *= scale
@@ -117,7 +117,7 @@ def softmax_row_grad(dy, y, dx, start, n, logarithm):
     if logarithm:
         total = kind(row_sum(dy, start, n))
         for i in range(n):
-            q[i] = g[i] - exp(p[i]) * total
+            q[i] = g[i] - exp_below(p[i]) * total
         return
     total = kind(row_dot(dy, y, start, n))
     for i in range(n):

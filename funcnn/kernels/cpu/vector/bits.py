@@ -99,7 +99,10 @@ def times_power(typingctx: Any, p: Any, t: Any) -> Any:
 
 
 def _power_of_two_twin(t: Any) -> Any:
-    return _times_power_twin(t.dtype.type(1), t)
+    (i, kind), wide = _twin_bits(t), 8 * t.dtype.itemsize
+    width, bias = FIELDS[wide]
+    power = (int(i) + bias) << width & ((1 << wide) - 1)
+    return np.array(power, f"u{t.dtype.itemsize}").astype(kind).view(t.dtype)[()]
 
 
 @intrinsic(twin=_power_of_two_twin)

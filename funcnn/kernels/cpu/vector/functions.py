@@ -20,6 +20,7 @@ from funcnn.kernels.cpu.vector.bits import (
     mantissa,
     pick,
     polynomial,
+    power_of_two,
     times_power,
 )
 from funcnn.kernels.cpu.vector.instructions import fma
@@ -61,6 +62,18 @@ def exp(x):
     r = fma(n, pick(x, -LN2_REST_SINGLE, -LN2_REST_DOUBLE), r)
     one = pick(x, 1.0, 1.0)
     return times_power(fma(r * r, polynomial(r, EXP_SINGLE, EXP_DOUBLE), r) + one, t)
+
+
+@exact_function
+def exp_below(x):
+    """e^x for x up to 1, as a softmax needs it, in two thirds of the instructions of ``exp``: denormal results are 0."""
+    magic = pick(x, MAGIC_SINGLE, MAGIC_DOUBLE)
+    t = fma(x, pick(x, LOG2E, LOG2E), magic)
+    n = t - magic
+    r = fma(n, pick(x, -LN2_SINGLE, -LN2_DOUBLE), x)
+    r = fma(n, pick(x, -LN2_REST_SINGLE, -LN2_REST_DOUBLE), r)
+    out = (fma(r * r, polynomial(r, EXP_SINGLE, EXP_DOUBLE), r) + pick(x, 1.0, 1.0)) * power_of_two(t)
+    return pick(x, 0.0, 0.0) if x < pick(x, -87.33, -708.39) else out
 
 
 @exact_function

@@ -32,6 +32,24 @@ def turn_tile(typingctx: Any, source: Any, step: Any, target: Any, apart: Any, c
     return types.void(source, types.intp, target, types.intp, types.intp), codegen
 
 
+def _turn_part_twin(source: Any, step: int, target: Any, apart: int, count: int, rows: int) -> None:
+    for i in range(rows):
+        for j in range(count):
+            target[j * apart + i] = source[i * step + j]
+
+
+@intrinsic(twin=_turn_part_twin)
+def turn_part(typingctx: Any, source: Any, step: Any, target: Any, apart: Any, count: Any, rows: Any) -> Any:
+    """``turn_tile`` for the numbers i < ``rows`` <= L: nothing else is read or written."""
+    from numba.core import types
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        Turn(builder, context.get_data_type(source.dtype), source.dtype.bitwidth // 8).emit_turn(*values)
+        return context.get_dummy_value()
+
+    return types.void(source, types.intp, target, types.intp, types.intp, types.intp), codegen
+
+
 @intrinsic(twin=lambda p: vector_bytes() // p.dtype.itemsize)
 def lanes_of(typingctx: Any, p: Any) -> Any:
     """How many numbers a vector holds."""
@@ -56,19 +74,36 @@ def turn(source, step, target, apart, rows, columns):
             turn_tile(shift(source, i * step + j), step, shift(target, j * apart + i), apart, min(lanes, columns - j))
 
 
+@device_function
+def turn_narrow(source, step, target, apart, rows, columns):
+    """``turn`` for rows that may be fewer than a vector's numbers."""
+    lanes = lanes_of(source)
+    if rows >= lanes:
+        turn(source, step, target, apart, rows, columns)
+        return
+    for j in range(0, columns, lanes):
+        turn_part(shift(source, j), step, shift(target, j * apart), apart, min(lanes, columns - j), rows)
+
+
 class Turn(Row):
     """The IR of a transposition."""
 
-    def emit_turn(self, source: Any, step: Any, target: Any, apart: Any, count: Any) -> None:
-        """Masked loads of ``count`` columns, the shuffles, and as many stores."""
+    def emit_turn(self, source: Any, step: Any, target: Any, apart: Any, count: Any, rows: Any = None) -> None:
+        """Masked loads of ``count`` columns, the shuffles, and as many stores, masked where there are fewer rows."""
         builder, word = self.builder, self.word
-        mask = self._below(count)
-        rows = [builder.gep(source, [builder.mul(step, word(i))]) for i in range(self.lanes)]
-        vectors = [self._masked_load(row, mask) for row in rows]
+        mask, none = self._below(count), self._below(word(0))
+        lines = [builder.gep(source, [builder.mul(step, word(i))]) for i in range(self.lanes)]
+        masks = [mask] * self.lanes
+        if rows is not None:
+            masks = [builder.select(builder.icmp_signed("<", word(i), rows), mask, none) for i in range(self.lanes)]
+        vectors = [self._masked_load(*pair) for pair in zip(lines, masks, strict=True)]
         for j, vector in enumerate(self._turned(vectors)):
             with builder.if_then(builder.icmp_signed("<", word(j), count)):
-                row = builder.gep(target, [builder.mul(apart, word(j))])
-                builder.store(vector, self._address(row, 0), align=self.size)
+                line = builder.gep(target, [builder.mul(apart, word(j))])
+                if rows is None:
+                    builder.store(vector, self._address(line, 0), align=self.size)
+                else:
+                    self._masked_store(vector, line, self._below(rows))
 
     def _turned(self, vectors: list) -> list:
         lanes, block = self.lanes, 1
