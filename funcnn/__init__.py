@@ -38,6 +38,7 @@ from funcnn.kernels.cpu.build.compile import no_compile
 from funcnn.kernels.cpu.memory import empty_cache, memory_stats, reset_peak_memory_stats
 from funcnn.kernels.cpu.threads.number import get_num_threads, set_num_threads
 from funcnn.kernels.precision import get_float32_conv_precision, set_float32_conv_precision
+from funcnn.ops.custom.operation import primitive
 from funcnn.ops.public import public as _public
 from funcnn.transforms import autograd
 from funcnn.transforms.grad import grad, value_and_grad, vjp
@@ -48,7 +49,7 @@ from funcnn.transforms.vmap import vmap
 from funcnn import optim, random  # isort: skip  (they stand on what is above)
 
 if TYPE_CHECKING:
-    from funcnn import layers, nn
+    from funcnn import layers, nn, testing
 
 __version__ = "0.1.0"
 
@@ -58,8 +59,8 @@ globals().update(_public())
 
 
 def __getattr__(name: str):
-    """Layers, modules and the profiler are imported when they are first named: a third of the time of an import."""
-    if name in ("layers", "nn", "profiler"):
+    """Layers, modules, checks and the profiler are imported when they are first named: a third of the time of an import."""
+    if name in ("layers", "nn", "profiler", "testing"):
         _whole(__name__, name)
         return globals()[name]
     raise AttributeError(f"module 'funcnn' has no attribute {name!r}")
@@ -70,7 +71,7 @@ __all__ = [
     "bool_", "device", "double", "empty_cache", "enable_grad", "float", "float16", "float32", "float64", "get_default_dtype",
     "get_float32_conv_precision", "get_num_threads", "grad",
     "half", "inference_mode", "int", "int16", "int32", "int64", "int8", "is_grad_enabled", "jit", "layers", "long", "nn",
-    "memory_stats", "no_compile", "no_grad", "optim", "prefer", "promote_types", "random", "reset_peak_memory_stats",
+    "memory_stats", "no_compile", "no_grad", "optim", "prefer", "primitive", "promote_types", "random", "reset_peak_memory_stats",
     "set_default_dtype", "set_float32_conv_precision", "set_grad_enabled", "set_num_threads", "set_printoptions", "short",
-    "tree", "uint16", "uint32", "uint64", "uint8", "value_and_grad", "vjp", "vmap", *_public(),
+    "testing", "tree", "uint16", "uint32", "uint64", "uint8", "value_and_grad", "vjp", "vmap", *_public(),
 ]  # fmt: skip

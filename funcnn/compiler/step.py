@@ -131,7 +131,9 @@ def _put(store: Kept, array: np.ndarray, args: list) -> None:
     box: Tensor = store.place.find(args)  # type: ignore[assignment]
     if box._cell is None:
         box._cell = Cell()
-    if box._cell.shared or store.into or array.strides != box._v.strides:
+    if array is box._v:
+        pass  # written where it lies, by an operation that overwrites it
+    elif box._cell.shared or store.into or array.strides != box._v.strides:
         np.copyto(box._v, array)
     else:
         box._v = array

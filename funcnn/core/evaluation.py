@@ -11,9 +11,12 @@ from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from funcnn.core.context import ctx
 from funcnn.core.device import HOST, common_device, device_of, devices, viewed
 from funcnn.core.errors import DeviceError
+from funcnn.kernels.cpu.memory import empty
 from funcnn.kernels.implementation import Operand
 from funcnn.kernels.launch import HostPlan, LaunchPlan
 
@@ -47,7 +50,7 @@ def plan(prim: Any, preferred: str | None, key: tuple, *described: Any, device: 
     shapes, strides, dtypes = (described[i::3] for i in range(3))
     operands = tuple(map(Operand, shapes, dtypes, strides))
     outs = prim.shape(*operands, **params)
-    made = [(tuple(out.shape), out.dtype) for out in outs]
+    made = _outputs(prim, outs)
     if prim.view is not None:
         view = viewed(devices[device], partial(prim.view, **params), shapes[0], strides[0], dtypes[0])
         return Planned(made, "view", None, view, True)
@@ -55,6 +58,39 @@ def plan(prim: Any, preferred: str | None, key: tuple, *described: Any, device: 
     if isinstance(chosen, HostPlan):
         return Planned(made, name, chosen, chosen.run, True)
     return Planned(made, name, chosen, devices[device].runner(chosen, operands, outs), False)
+
+
+def _outputs(prim: Any, outs: Any) -> list[tuple[tuple[int, ...], Any]]:
+    """Shape and dtype of what a shape rule gives. Raises ``TypeError`` where it is not what the primitive declares."""
+    if not isinstance(outs, tuple) or not all(hasattr(out, "shape") and hasattr(out, "dtype") for out in outs):
+        raise TypeError(f"{prim.name}: the shape rule must give a tuple of Avals (shape, dtype), got {outs!r}")
+    if len(outs) != 1 and not prim.multiple:
+        raise TypeError(f"{prim.name}: the shape rule gives {len(outs)} outputs; declare multiple=True")
+    return [(tuple(out.shape), np.dtype(out.dtype)) for out in outs]
+
+
+class InPlace:
+    """What stands for the equation of a program where eager code lets an operation overwrite some of its inputs."""
+
+    __slots__ = ("backward", "into", "line", "params", "path", "prim")
+
+    def __init__(self, prim: Any, params: dict[str, Any]):
+        self.prim, self.params, self.into = prim, params, prim.overwrites
+        self.path, self.backward, self.line = ctx.path, ctx.backward, ""
+
+    def planned(self, values: list) -> Planned:
+        """As ``planned``."""
+        return planned(self.prim, values, self.params)
+
+
+def taken_over(outs: list, values: list, into: tuple) -> list:
+    """Memory for the outputs: that of the inputs ``into`` (None: new memory) where it is contiguous and may be written."""
+    made = []
+    for at, (shape, dtype) in enumerate(outs):
+        value = values[into[at]] if at < len(into) and into[at] is not None else None
+        fits = value is not None and value.flags.c_contiguous and value.flags.writeable
+        made.append(value if fits else empty(shape, dtype))
+    return made
 
 
 _remembered = lru_cache(PLANNED)(plan)

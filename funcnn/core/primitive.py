@@ -13,7 +13,8 @@ from funcnn.core.aval import Missing, Tracer, is_concrete
 from funcnn.core.context import ctx
 from funcnn.core.device import stand_in
 from funcnn.core.errors import GradientError, TracerError
-from funcnn.core.evaluation import elsewhere, planned
+from funcnn.core.evaluation import elsewhere, planned, taken_over
+from funcnn.core.foreign import checked, is_foreign, misapplied, refuse_returned
 from funcnn.core.graph import Node, track
 from funcnn.core.preference import prefer
 from funcnn.core.tensor import Tensor, alias, refresh, wrap
@@ -46,6 +47,8 @@ class Primitive:
         keeps each application, in their order.
     unused: ``(used, params) -> (primitive, params) | None``: what computes only the outputs whose ``used`` is True, as a
         compiler asks when nobody reads the others; None: nothing is saved.
+    overwrites: for each of the first outputs the input that it is after a change, in whose memory it may come about where
+        nobody reads the input any more.
     flops, bytes: what one application costs, for the profiler: ``(ins, outs, params) -> number``, where each of ``ins`` and
         ``outs`` has ``shape``, ``dtype``, ``size`` and ``nbytes``. None: a flop for each number of the first output, and
         each input read and each output written once.
@@ -65,6 +68,7 @@ class Primitive:
     refuse: Callable | None = None
     effect: bool = False
     unused: Callable | None = None
+    overwrites: tuple[int, ...] = ()
     flops: Callable | None = None
     bytes: Callable | None = None
     on: dict[str, tuple[Implementation, ...]] = field(default_factory=dict)
@@ -72,13 +76,21 @@ class Primitive:
     def __post_init__(self, cpu: Any) -> None:
         if cpu is not None:
             self.on["cpu"] = (host("host", cpu, ON_ARRAYS),) if callable(cpu) else tuple(cpu)
+        if self.vjp is not None and is_foreign(self.vjp):
+            object.__setattr__(self, "vjp", checked(self.name, self.vjp))
         for way in self.on.get("cpu", ()):
             prefer.known.setdefault(way.name, []).append(self.name)
 
     def __call__(self, *ins: Tensor, **params: Any) -> Any:
-        """Apply to tensors, in the current interpreter."""
+        """Apply to tensors, in the current interpreter. Raises ``TypeError`` for anything else, and for too few or many."""
         top = ctx.top
-        out = bind(self, ins, params) if top is None else top.bind(self, ins, params)
+        try:
+            out = bind(self, ins, params) if top is None else top.bind(self, ins, params)
+        except (AttributeError, TypeError) as error:
+            wrong = misapplied(self, ins, params)
+            if wrong is None:
+                raise
+            raise wrong from error
         return out if self.view is None else _mark_view(self, out, ins[0], params)
 
     def __repr__(self) -> str:
@@ -137,7 +149,8 @@ def evaluate(prim: Primitive, values: list, params: dict, where: Any = None, pla
         prim.check(values, **params)
     if prim.view is not None:
         return [prim.view(*values, **params)]
-    outs = [empty(shape, dtype) for shape, dtype in made.outs]
+    into = None if where is None else where.into
+    outs = [empty(shape, dtype) for shape, dtype in made.outs] if into is None else taken_over(made.outs, values, into)
     if not made.host:
         try:
             made.run(values, outs)  # type: ignore[misc]
@@ -147,7 +160,9 @@ def evaluate(prim: Primitive, values: list, params: dict, where: Any = None, pla
     before, token = _errors(), None
     try:
         token = _set_errors(_ignored)
-        made.run(values, outs, **params)  # type: ignore[misc]
+        result = made.run(values, outs, **params)  # type: ignore[misc]
+        if result is not None and made.name == "host":
+            refuse_returned(prim, result, outs)
         return outs
     finally:
         if token is None:  # an interrupt came before the token was stored; with it, putting back is faster

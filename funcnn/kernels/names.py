@@ -6,6 +6,7 @@ import sys
 from importlib import import_module
 from typing import Any
 
+ADOPTED = "funcnn_kernel"  # where a function of Numba's holds the kernel that was made of it
 _names: dict[int, tuple[Any, str]] = {}
 
 
@@ -17,7 +18,7 @@ def name_of(kernel: Any) -> str:
     modules = [name for name in list(sys.modules) if name == kernel.__module__ or name.startswith("funcnn.kernels.")]
     for module in modules:
         for attribute, value in list(getattr(sys.modules[module], "__dict__", {}).items()):
-            if value is kernel:
+            if value is kernel or (ADOPTED in getattr(value, "__dict__", ()) and vars(value)[ADOPTED] is kernel):
                 _names[id(kernel)] = kernel, f"{module}:{attribute}"
                 return _names[id(kernel)][1]
     raise LookupError(f"kernel {kernel.__name__}: no module holds it, so a plan with it cannot be printed or sent")
@@ -27,6 +28,7 @@ def kernel_of(name: str) -> Any:
     """The kernel of a name. Raises ``LookupError`` where there is none."""
     module, _, attribute = name.partition(":")
     try:
-        return getattr(import_module(module), attribute)
+        found = getattr(import_module(module), attribute)
+        return getattr(found, "__dict__", {}).get(ADOPTED, found)
     except (ImportError, AttributeError) as error:
         raise LookupError(f"no kernel is called {name!r}") from error

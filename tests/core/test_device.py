@@ -11,6 +11,7 @@ import pytest
 
 import funcnn as fn
 from funcnn.core.errors import DeviceError
+from funcnn.testing import engine
 from funcnn.transforms.grad import vjp
 from funcnn.transforms.vmap import vmap
 from tests import helpers as h
@@ -42,8 +43,9 @@ def patch() -> Iterator[pytest.MonkeyPatch]:
 @pytest.fixture
 def remote(patch: pytest.MonkeyPatch, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second device, and all that a row or a helper makes of data made there."""
-    monkeypatch.setattr(h, "boxes", second.boxes)
-    monkeypatch.setattr(h, "as_tensor", second.box)
+    for module in (h, engine):
+        monkeypatch.setattr(module, "boxes", second.boxes)
+    monkeypatch.setattr(engine, "as_tensor", second.box)
     for name in MADE:
         monkeypatch.setattr(fn, name, partial(getattr(fn, name), device=second.NAME))
     second.touches.clear()

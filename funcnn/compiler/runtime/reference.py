@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from funcnn.compiler.ir import Equation, Program, Var, call_p
+from funcnn.compiler.runtime.in_place import updates
 from funcnn.core.context import ctx
 from funcnn.core.evaluation import Planned, planned
 from funcnn.core.primitive import evaluate
@@ -18,9 +19,10 @@ class Site:
     All else that a plan depends on is the same at each run: types, parameters, and settings that steps are kept by.
     """
 
-    __slots__ = ("backward", "known", "line", "params", "path", "prim")
+    __slots__ = ("backward", "into", "known", "line", "params", "path", "prim")
 
-    def __init__(self, eq: Equation):
+    def __init__(self, eq: Equation, into: tuple | None = None):
+        self.into = into
         self.prim, self.params = eq.prim, eq.params
         self.path, self.backward, self.line = eq.path, eq.backward, eq.line
         self.known: tuple[list, Any] = ([], None)
@@ -94,11 +96,12 @@ def _steps(program: Program, slots: dict[Var, int]) -> list[tuple]:
     """The site of each equation, what runs it, and the slots of its inputs, of its outputs, and of those whose last use it is."""
     used = {*program.leaving, *(constant.var for constant in program.constants)}
     steps = []
-    for eq in reversed(program.equations):
+    equations, into = updates(program)
+    for place, eq in reversed([*enumerate(equations)]):
         last = {var for var in (*eq.ins, *eq.outs) if var not in used}
         used |= last
         groups = [tuple([slots[var] for var in group]) for group in (eq.ins, eq.outs, last)]
-        steps.append((Site(eq), eq.prim, eq.params, _inner(eq), *groups))
+        steps.append((Site(eq, into.get(place)), eq.prim, eq.params, _inner(eq), *groups))
     return steps[::-1]
 
 

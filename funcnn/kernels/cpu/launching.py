@@ -63,7 +63,10 @@ class Runner:
         for i, take in self.take:
             buffers[i] = take(buffers[i])
         for i, holds in self.prepare:
-            np.copyto(outs[i], ins[holds] if isinstance(holds, int) else 0)
+            if not isinstance(holds, int):
+                outs[i].fill(0)
+            elif outs[i] is not ins[holds]:  # it may be that input's own memory
+                np.copyto(outs[i], ins[holds])
         if self.scratch:
             many = workers(self.nanoseconds)
             for size, dtype, each, zeros in self.scratch:

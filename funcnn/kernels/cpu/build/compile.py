@@ -22,16 +22,17 @@ from typing import Any, ClassVar
 
 from funcnn.kernels.cpu import build
 from funcnn.kernels.cpu.build import parts
-from funcnn.kernels.cpu.threads import number as threads
 from funcnn.kernels.cpu.build.cache import KernelCache, cache_directory
 from funcnn.kernels.cpu.build.facts import CHECK, NO_FACTS, Facts
 from funcnn.kernels.cpu.build.stamp import operands
 from funcnn.kernels.cpu.build.writes import refuse_read_only
+from funcnn.kernels.cpu.threads import number as threads
 from funcnn.kernels.interrupts import Leaving, uninterrupted
 from funcnn.kernels.names import kernel_of, name_of
 
 FASTMATH = {"nsz", "arcp", "contract", "afn", "reassoc"}  # NaN and inf survive, unlike with fastmath=True
 COMMON = {"nogil": True, "error_model": "numpy"}
+UNCOUNTED = "NRT required but not enabled"  # what Numba says of a helper that makes an array and may not
 _lock = threading.RLock()
 # What stands around every kernel that is called from Python, by who put it there: the last one is called as f(kernel, args).
 around: dict[Any, Callable] = {}
@@ -144,9 +145,12 @@ def kernel(function: Any = None, *, parallel: Any = False, **facts: Any) -> Any:
     return lambda f: kind(f, facts=Facts(**facts), **options)
 
 
-def device_function(function: Callable) -> Any:
-    """Declare a helper that kernels call; when it handles numbers only, CUDA kernels may call it too."""
-    return Kernel(function)
+def device_function(function: Any = None, *, makes: bool | None = None) -> Any:
+    """Declare a helper that kernels call; when it handles numbers only, CUDA kernels may call it too.
+
+    makes: whether it makes arrays, of which Numba then counts who holds them, or assigns one to a slice, which may copy it.
+    """
+    return Kernel(function) if function is not None else lambda f: Kernel(f, makes=makes)
 
 
 def making_function(function: Callable) -> Any:
@@ -247,7 +251,15 @@ def _for_writable(kernel: Kernel, dispatcher: Any) -> Callable:
         writable = tuple(t.copy(readonly=False) if isinstance(t, types.Array) else t for t in given)
         if writable != given:
             refuse_read_only(kernel, given)
-        entry = uninterrupted(compile_types, writable)
+        try:
+            entry = uninterrupted(compile_types, writable)
+        except Exception as error:
+            if UNCOUNTED not in str(error):
+                raise
+            raise TypeError(
+                f"kernel {kernel.__name__}: a helper makes an array, or assigns one to a slice; write its elements in a loop, take "
+                f"scratch from the kernel, or declare it @device_function(makes=True). Numba says: {error}"
+            ) from None
         if writable != given:
             dispatcher._insert([t._code for t in given], entry, False)
         return entry

@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from funcnn.kernels.cpu.machine import vector_bytes
 from funcnn.kernels.cpu.build.parts import compilers
+from funcnn.kernels.cpu.machine import vector_bytes
 
 BEGAN = time.time()  # about when this process loaded its sources
 _OUTSIDE = {"numba", "numpy", "llvmlite"}

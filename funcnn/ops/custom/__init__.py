@@ -1,0 +1,1 @@
+"""Operations that users make of kernels of their own."""
