@@ -16,7 +16,7 @@ the equation comes from: the module, the direction, and the line of the user's c
 from __future__ import annotations
 
 import ast
-import base64
+import binascii
 import re
 import sys
 from collections.abc import Iterable, Mapping
@@ -61,7 +61,7 @@ def _numbers(array: np.ndarray, data: bool) -> str:
     listed = _listed(array.reshape(-1).tolist())
     if array.size <= FEW and _read_numbers(listed, array.dtype).tobytes() == array.tobytes():
         return listed
-    return f"bytes '{base64.b64encode(array.tobytes()).decode()}'" if data else "..."
+    return f"bytes '{binascii.b2a_base64(array.tobytes(), newline=False).decode()}'" if data else "..."
 
 
 def _equation(eq: Equation, data: bool, origins: bool, indent: str) -> str:
@@ -242,7 +242,7 @@ def _read_constant(match: re.Match, read: dict[int, Var]) -> Constant:
     if data == "...":
         raise ProgramError(f"text: the numbers of %{var.number} were left out; print the program with data=True")
     if packed:
-        array = np.frombuffer(base64.b64decode(ast.literal_eval(data)), var.dtype).copy()
+        array = np.frombuffer(binascii.a2b_base64(ast.literal_eval(data)), var.dtype).copy()
     else:
         array = _read_numbers(data, var.dtype)
     return Constant(var, array.reshape(var.shape))

@@ -7,7 +7,7 @@ arrays as ``Constant(dtype, shape, base64)``. Reading evaluates literals and tho
 from __future__ import annotations
 
 import ast
-import base64
+import binascii
 import math
 from collections.abc import Callable
 from dataclasses import fields
@@ -48,7 +48,7 @@ def _show(value: Any, indent: str) -> str:
         )
         return f"Launch(kernel({name_of(value.kernel)!r}), {_show(value.args, indent)}{rest})"
     if isinstance(value, Constant):
-        packed = base64.b64encode(value.array.tobytes()).decode()
+        packed = binascii.b2a_base64(value.array.tobytes(), newline=False).decode()
         return f"Constant({value.array.dtype.str!r}, {value.array.shape!r}, {packed!r})"
     if isinstance(value, tuple):
         return _show_tuple(value, indent)
@@ -75,7 +75,7 @@ def _show_tuple(value: tuple, indent: str) -> str:
 
 
 def _constant(dtype: str, shape: tuple[int, ...], packed: str) -> Constant:
-    return Constant(np.frombuffer(base64.b64decode(packed), dtype).reshape(shape))
+    return Constant(np.frombuffer(binascii.a2b_base64(packed), dtype).reshape(shape))
 
 
 _NAMES: dict[str, Callable] = {

@@ -61,14 +61,30 @@ def test_no_implementation_errs_more_with_more_channels(shape):
         assert max(errors.values()) < LIMITS[way], way
 
 
+def fractions(m: int) -> tuple[list, list, list]:
+    """The matrices of ``sandwich.matrices``, without a rounding: its own code, to which fractions are given for numbers."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sandwich.POINTS, m, tuple(map(Fraction, sandwich.POINTS[m])))
+        return sandwich.matrices(m)
+
+
 @pytest.mark.parametrize("m", sandwich.POINTS)
 def test_winograds_matrices_are_exact(m):
-    inputs, weights, outputs = sandwich.matrices(m)
+    inputs, weights, outputs = fractions(m)
     rng = np.random.default_rng(m)
     d, w = ([Fraction(int(n)) for n in rng.integers(-9, 10, size)] for size in (m + 2, 3))
     times = lambda matrix, vector: [sum(a * b for a, b in zip(row, vector, strict=True)) for row in matrix]
     products = [a * b for a, b in zip(times(inputs, d), times(weights, w), strict=True)]
     assert times(outputs, products) == [sum(d[i + j] * w[j] for j in range(3)) for i in range(m)]
+
+
+@pytest.mark.parametrize("m", sandwich.POINTS)
+def test_only_the_quotients_of_winograds_matrices_are_rounded(m):
+    for made, exact in zip(sandwich.matrices(m), fractions(m), strict=True):
+        assert [[float(a) for a in line] for line in exact] == made
+    inputs, _, outputs = sandwich.matrices(m)
+    numbers = [a for matrix in (inputs, outputs) for line in matrix for a in line]
+    assert [float(np.float32(a)) for a in numbers] == numbers
 
 
 def test_the_precision_is_one_of_two():

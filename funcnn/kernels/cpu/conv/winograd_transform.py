@@ -13,7 +13,6 @@ Improving the Accuracy of Winograd Convolution for Deep Neural Networks", arXiv:
 
 from __future__ import annotations
 
-from fractions import Fraction
 from math import prod
 from typing import Any
 
@@ -23,23 +22,23 @@ from funcnn.kernels.cpu.build.compile import intrinsic
 from funcnn.kernels.cpu.machine import vector_bytes
 from funcnn.kernels.cpu.vector.instructions import Tile
 
-POINTS = {
-    2: (Fraction(1),),
-    4: (Fraction(11, 16), Fraction(23, 16)),
-}  # for m outputs a row: +- each, beside 0 and infinity
+POINTS: dict[int, tuple[float, ...]] = {2: (1.0,), 4: (11 / 16, 23 / 16)}  # for m outputs a row: +- each, 0 and infinity
 
 
 def _without(roots: list) -> list:
     """The coefficients, lowest first, of the product of (x - root)."""
-    product = [Fraction(1)]
+    product: list = [1]
     for root in roots:
         product = [a - root * b for a, b in zip([0, *product], [*product, 0], strict=True)]
     return product
 
 
 def matrices(m: int) -> tuple[list, list, list]:
-    """B^T, G and A^T of F(m, 3), Toom and Cook's: values at the points, and what interpolates the product from them."""
-    points = [Fraction(0), *(sign * p for p in POINTS[m] for sign in (1, -1))]
+    """B^T, G and A^T of F(m, 3), Toom and Cook's: values at the points, and what interpolates the product from them.
+
+    Sums and products of sixteenths are exact in float64, so that nothing but the quotients in G is rounded, once.
+    """
+    points = [0, *(sign * p for p in POINTS[m] for sign in (1, -1))]
     others = [[q for q in points if q != p] for p in points]
     weights = [[p**j / prod(p - q for q in rest) for j in range(3)] for p, rest in zip(points, others, strict=True)]
     inputs = [[*_without(rest), 0] for rest in others]
