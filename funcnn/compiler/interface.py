@@ -42,8 +42,7 @@ class StageVar(Tracer):
         return self.var.device
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """Where a box is found at call time: itself (``box``) or argument number ``arg``; with ``grad``, its ``.grad``.
 
     After the arguments come the boxes that are looked up at each call (``Stage.found``).
@@ -103,8 +102,7 @@ class Outside:
     data: bool = False
 
 
-@dataclass(frozen=True)
-class Kept:
+class Kept(NamedTuple):
     """After a run: put what the program stores at a place. into: in the memory that is there, for other boxes share it."""
 
     place: Place

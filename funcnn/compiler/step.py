@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,8 +19,7 @@ from funcnn.core.tree import TreeDef
 from funcnn.ops.movement.views import detach
 
 
-@dataclass(frozen=True)
-class Aliased:
+class Aliased(NamedTuple):
     """A recipe for a result: the view that ``prim`` makes of the result of another recipe, or its detached alias."""
 
     base: int
@@ -30,16 +28,14 @@ class Aliased:
     detached: bool
 
 
-@dataclass(frozen=True)
-class Fresh:
+class Fresh(NamedTuple):
     """A new ``.grad`` box: where it goes, and the number of its recipe (None: no gradient)."""
 
     place: Place
     recipe: int | None
 
 
-@dataclass(frozen=True)
-class Results:
+class Results(NamedTuple):
     """What leaves a traced function.
 
     recipes: for each box that leaves, where it comes from: a variable, the place of a box outside, or ``Aliased``.

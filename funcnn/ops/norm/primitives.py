@@ -12,10 +12,9 @@ It is differentiated a second time through the composition of this formula.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from functools import reduce as fold_left
-from typing import Any
+from typing import Any, NamedTuple
 
 from funcnn.core.aval import Aval
 from funcnn.core.errors import DTypeError
@@ -30,8 +29,7 @@ from funcnn.ops.elementwise.arithmetic import add, mul, neg, square, sub
 from funcnn.ops.movement.views import expand, movedim, reshape
 
 
-@dataclass(frozen=True)
-class View:
+class View(NamedTuple):
     """x seen so that statistics and weights broadcast: the axes that each is one value for, and its shape there."""
 
     shape: tuple
@@ -92,8 +90,7 @@ def checked(name: str, x: Any, *rest: Any) -> None:
     require_same_dtype(name, x, *rest)
 
 
-@dataclass(frozen=True)
-class Family:
+class Family(NamedTuple):
     """One normalisation: its forward primitive, its gradient, and their rules.
 
     ``where`` in the rules is empty, or has the number of ``groups`` of channels (0: batch norm's).

@@ -5,10 +5,10 @@ Everything here depends on shapes alone and is kept for the next call with the s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
 from math import prod
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,8 +18,7 @@ Three = tuple[int, int, int]
 COPY = 1 << 62  # pixels that no output has: ``forward`` of so many lanes copies every image
 
 
-@dataclass(frozen=True)
-class Image:
+class Image(NamedTuple):
     """How an array of planes (D, H, W) is laid out for ``spread``: see ``conv``'s page.
 
     direct: the array itself serves, without a copy. size: numbers of one plane. places: depth, rows and pitch after
@@ -49,8 +48,7 @@ class Image:
         return d * self.slice_size + (((h % sh) * sw + w % sw) * rows + h // sh) * pitch + w // sw
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(NamedTuple):
     """One product: the image's rows, the weights' order, and which outputs it makes.
 
     grid: planes, rows, columns of the output, and the image's pitch. step: from one plane to the next. phase: the first
@@ -127,8 +125,7 @@ def alike(parts: tuple[Part, ...]) -> bool:
     return len(parts) == prod(parts[0].strides) and all(part.grid == parts[0].grid for part in parts)
 
 
-@dataclass(frozen=True, eq=False)
-class Parts:
+class Parts(NamedTuple):
     """The products of one image that are not empty.
 
     offsets, table: those of all parts, one after the other. ends: where each part's end there, from 0. rows: what

@@ -22,7 +22,8 @@ from funcnn.kernels.cpu.build.compile import intrinsic
 from funcnn.kernels.cpu.machine import vector_bytes
 from funcnn.kernels.cpu.vector.instructions import Tile
 
-POINTS: dict[int, tuple[float, ...]] = {2: (1.0,), 4: (11 / 16, 23 / 16)}  # for m outputs a row: +- each, 0 and infinity
+# For m outputs a row: +- each, beside 0 and infinity.
+POINTS: dict[int, tuple[float, ...]] = {2: (1.0,), 4: (11 / 16, 23 / 16)}
 
 
 def _without(roots: list) -> list:
