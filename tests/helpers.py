@@ -14,6 +14,7 @@ import funcnn.ops
 from funcnn.core import primitive
 from funcnn.core.interpreter import Interpreter
 from funcnn.core.primitive import Primitive
+from funcnn.kernels.cpu import memory
 from funcnn.kernels.cpu.launching import Runner
 from funcnn.kernels.implementation import operand_of
 from funcnn.kernels.launch import HostPlan
@@ -77,6 +78,11 @@ def stacked(row: Case, n: int, dtype: str = "float64") -> list[list[np.ndarray]]
 def dirty_memory(monkeypatch: Any) -> None:
     """From here on the evaluator allocates outputs that hold garbage."""
     monkeypatch.setattr(primitive, "empty", lambda shape, dtype: dirty(shape, dtype))
+
+
+def dirty_scratch(monkeypatch: Any) -> None:
+    """From here on kernels find garbage in their scratch, unless their plan asks for zeros."""
+    monkeypatch.setattr(memory, "empty", dirty)
 
 
 class Witness(Interpreter):

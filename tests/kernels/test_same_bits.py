@@ -14,8 +14,8 @@ import pytest
 import funcnn as fn
 import funcnn.nn.functional as F
 from funcnn import nn, optim
+from funcnn.kernels.cpu.recurrent import launch as recurrent
 from funcnn.kernels.cpu.threads import number as threads
-from funcnn.ops.recurrent import primitives as recurrent
 from funcnn.warmup.programs import DTYPES, PROGRAMS
 from tests.plain import surrounded
 
@@ -67,7 +67,10 @@ def _trained(make: Callable, *shapes: tuple) -> Callable[[str], list]:
     return program
 
 
-RECURRENT = {f"{mode}_{way}" for mode in ("lstm", "gru", "rnn") for way in ("forward", "backward")}
+RECURRENT = {f"{mode}_{way}" for mode in ("lstm", "gru", "rnn") for way in ("forward", "backward")} | {
+    "pack_forward",
+    "pack_backward",
+}
 IMAGE = (4, 16, 40, 40)
 LARGER: dict[str, Callable[[str], list]] = {  # the kernels of which ``PROGRAMS`` has but one chunk
     "matrix product": _of(F.linear, (300, 300), (300, 300), (300,)),

@@ -17,19 +17,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from funcnn.core.aval import Aval
 from funcnn.core.composition import mapped, pullback
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
-from funcnn.kernels.cpu.memory import empty
-from funcnn.kernels.cpu.recurrent import gru as gru_kernels
-from funcnn.kernels.cpu.recurrent import lstm as lstm_kernels
-from funcnn.kernels.cpu.recurrent import rnn as rnn_kernels
-from funcnn.kernels.cpu.recurrent import tasks as kernels
-from funcnn.kernels.cpu.threads.number import workers
+from funcnn.kernels.cpu.recurrent import launch
 from funcnn.ops.base.batching import all_batched
 from funcnn.ops.base.promote import require_same_dtype
 from funcnn.ops.elementwise.arithmetic import add, mul, sub
@@ -40,83 +33,6 @@ from funcnn.ops.movement.join import chunk, stack
 from funcnn.ops.movement.views import expand, movedim, reshape, select
 from funcnn.ops.recurrent.weights import weight_gradients
 from funcnn.ops.tensor.creation import zeros_like
-
-WORTH_SHARING = 1_500  # nanoseconds of a step on one thread, below which threads would wait for each other at its end
-
-
-# ---- running a kernel ---------------------------------------------------------------------------------------------------
-def _contiguous(ins: list) -> list:
-    return [np.ascontiguousarray(a) for a in ins]
-
-
-def _setting(state: tuple[int, int], gates: int, slots: int, dtype: np.dtype, inputs: int = 0) -> tuple:
-    """``tiles, units, threads, done, strips, scratch``: how a kernel is to cut its work, and its memory.
-
-    slots: tiles of sums that a task holds. inputs: width of x, whose strips are then the one but last of the list.
-    """
-    n, hidden = state
-    tiles, units = kernels.blocking(n, dtype.itemsize)
-    blocks = -(-hidden // units)
-    step = n * hidden * gates * ((hidden + inputs) / 50 + 1)  # ns, at 100 GFLOP/s
-    threads = workers(step * 1000) if step > WORTH_SHARING and blocks > 1 else 1
-    strips = [empty((blocks * units * gates * width,), dtype) for width in ((hidden, inputs) if inputs else (hidden,))]
-    scratch = empty((threads, -(-n // tiles) * slots * units), dtype)
-    return tiles, units, threads, np.zeros(3, np.int64), *strips, scratch
-
-
-def _each_model(run: Callable) -> Callable:
-    """``run`` for the sequence, or for each of several models."""
-
-    def runs(ins: list, outs: list, **params: Any) -> None:
-        if ins[0].ndim == 3:
-            run(ins, outs, **params)
-            return
-        for at in np.ndindex(ins[0].shape[:-3]):
-            run([t[at] for t in ins], [out[at] for out in outs], **params)
-
-    return runs
-
-
-@_each_model
-def _lstm(ins: list, outs: list, reverse: bool) -> None:
-    x, w_ih, h0, c0, w, bias = _contiguous(ins)
-    setting = _setting(h0.shape, 4, 4, x.dtype, x.shape[2])
-    lstm_kernels.lstm_forward(x, w_ih, h0, c0, w, bias, reverse, *setting, *outs)
-
-
-@_each_model
-def _lstm_grad(ins: list, outs: list, reverse: bool) -> None:
-    dy, dhn, dcn, gates, cells, _, _, _, c0, w, _ = ins
-    arrays = _contiguous([dy, dhn, dcn, gates, cells, c0, w])
-    lstm_kernels.lstm_backward(*arrays, reverse, *_setting(c0.shape, 4, 1, dy.dtype), *outs)
-
-
-@_each_model
-def _gru(ins: list, outs: list, reverse: bool) -> None:
-    x, w_ih, h0, w, b_ih, b_hh = _contiguous(ins)
-    setting = _setting(h0.shape, 3, 4, x.dtype, x.shape[2])
-    gru_kernels.gru_forward(x, w_ih, h0, w, b_ih, b_hh, reverse, *setting, *outs)
-
-
-@_each_model
-def _gru_grad(ins: list, outs: list, reverse: bool) -> None:
-    dy, dhn, gates, inner, y, _, _, h0, w, _, _ = ins
-    arrays = _contiguous([dy, dhn, gates, inner, y, h0, w])
-    gru_kernels.gru_backward(*arrays, reverse, *_setting(h0.shape, 3, 1, dy.dtype), *outs)
-
-
-@_each_model
-def _rnn(ins: list, outs: list, relu: bool, reverse: bool) -> None:
-    x, w_ih, h0, w, bias = _contiguous(ins)
-    setting = _setting(h0.shape, 1, 1, x.dtype, x.shape[2])
-    rnn_kernels.rnn_forward(x, w_ih, h0, w, bias, relu, reverse, *setting, *outs)
-
-
-@_each_model
-def _rnn_grad(ins: list, outs: list, relu: bool, reverse: bool) -> None:
-    dy, dhn, y, _, _, h0, w, _ = ins
-    arrays = _contiguous([dy, dhn, y, w])
-    rnn_kernels.rnn_backward(*arrays, relu, reverse, *_setting(h0.shape, 1, 1, dy.dtype), *outs)
 
 
 # ---- shapes ---------------------------------------------------------------------------------------------------------------
@@ -304,7 +220,7 @@ def _second(steps: Callable, gradient: Callable, given: int, kept: int) -> Calla
 lstm_p = Primitive(
     "lstm",
     _lstm_shape,
-    _lstm,
+    launch.lstm_ways,
     vjp=_lstm_vjp,
     batch=_batch(lambda: lstm_p, "swhhww", "shhss"),
     keeps="io",
@@ -313,31 +229,43 @@ lstm_p = Primitive(
 lstm_grad_p = Primitive(
     "lstm_grad",
     _like(3, 7, 8),
-    _lstm_grad,
+    launch.lstm_grad,
     vjp=_second(lstm_steps, _lstm_gradient, 3, 2),
     batch=_batch(lambda: lstm_grad_p, "shhssswhhww", "shh"),
     keeps="io",
     multiple=True,
 )
 gru_p = Primitive(
-    "gru", _gru_shape, _gru, vjp=_gru_vjp, batch=_batch(lambda: gru_p, "swhwww", "shss"), keeps="io", multiple=True
+    "gru",
+    _gru_shape,
+    launch.gru_ways,
+    vjp=_gru_vjp,
+    batch=_batch(lambda: gru_p, "swhwww", "shss"),
+    keeps="io",
+    multiple=True,
 )
 gru_grad_p = Primitive(
     "gru_grad",
     _like(2, 2, 7),
-    _gru_grad,
+    launch.gru_grad,
     vjp=_second(_gru_steps, _gru_gradient, 2, 3),
     batch=_batch(lambda: gru_grad_p, "shsssswhwww", "ssh"),
     keeps="io",
     multiple=True,
 )
 rnn_p = Primitive(
-    "rnn", _rnn_shape, _rnn, vjp=_rnn_vjp, batch=_batch(lambda: rnn_p, "swhww", "sh"), keeps="io", multiple=True
+    "rnn",
+    _rnn_shape,
+    launch.rnn_ways,
+    vjp=_rnn_vjp,
+    batch=_batch(lambda: rnn_p, "swhww", "sh"),
+    keeps="io",
+    multiple=True,
 )
 rnn_grad_p = Primitive(
     "rnn_grad",
     _like(2, 5),
-    _rnn_grad,
+    launch.rnn_grad,
     vjp=_second(_rnn_steps, _rnn_gradient, 2, 1),
     batch=_batch(lambda: rnn_grad_p, "shsswhww", "sh"),
     keeps="io",

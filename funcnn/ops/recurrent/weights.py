@@ -6,24 +6,17 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-import numpy as np
-
 from funcnn.core.aval import Aval
 from funcnn.core.composition import pullback
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
-from funcnn.kernels.cpu.memory import empty, fresh
-from funcnn.kernels.cpu.recurrent import weights as kernels
-from funcnn.kernels.cpu.threads.number import workers
-from funcnn.kernels.cpu.vector.tiles import strided_shape
+from funcnn.kernels.cpu.recurrent import launch
 from funcnn.ops.base.batching import all_batched
 from funcnn.ops.base.structure import sum_p
 from funcnn.ops.matmul.matmul import matmul_p
 from funcnn.ops.movement.join import cat
 from funcnn.ops.movement.views import reshape, slice_dim, transpose
 from funcnn.ops.tensor.creation import zeros_like
-
-FLOP_NS = 0.01  # nanoseconds a flop on one core
 
 
 def weight_gradients(d: Tensor, x: Tensor, y: Tensor, h0: Tensor, reverse: bool, *d_state: Tensor) -> tuple:
@@ -39,24 +32,6 @@ def weight_gradients(d: Tensor, x: Tensor, y: Tensor, h0: Tensor, reverse: bool,
 
 def _one_of(made: Callable, i: int) -> Callable:
     return lambda: made()[i]
-
-
-def _run(ins: list, outs: list, reverse: bool) -> None:
-    d, *other, x, y, h0 = [np.ascontiguousarray(a) for a in ins]
-    tile = high, wide = strided_shape(d.itemsize)
-    terms, deep = x.shape[0] * x.shape[1], high * kernels.TILES
-    inputs, hidden = x.shape[2], y.shape[2]
-    if not terms:  # the kernel writes what it has terms for
-        for out in outs:
-            out.fill(0)
-        return
-    threads = workers(2 * FLOP_NS * terms * d.shape[2] * (inputs + hidden))
-    factors = empty(((-(-inputs // wide) - (-hidden // wide)) * wide * terms,), d.dtype)
-    panels = empty((threads * (deep * min(terms, kernels.BLOCK) + high * wide),), d.dtype)
-    kernels.weights_grad(
-        d, other[0] if other else d, not other, x, y, h0, reverse, tile, kernels.BLOCK, threads, factors, panels,
-        fresh(threads * deep), *outs[:3], outs[-1],
-    )  # fmt: skip
 
 
 def _shape(d: Any, *rest: Any, reverse: bool) -> tuple:
@@ -99,4 +74,6 @@ def _batch(n: int, ins: list, batched: list, reverse: bool) -> list:
     return list(_composed(all_batched(n, ins, batched), reverse))
 
 
-recurrent_weights_p = Primitive("recurrent_weights", _shape, _run, vjp=_vjp, batch=_batch, keeps="io", multiple=True)
+recurrent_weights_p = Primitive(
+    "recurrent_weights", _shape, launch.recurrent_weights, vjp=_vjp, batch=_batch, keeps="io", multiple=True
+)

@@ -11,6 +11,7 @@ from funcnn.kernels.cpu import launching
 from funcnn.kernels.cpu.attention import launch
 from funcnn.kernels.implementation import operand_of
 from funcnn.kernels.philox import words_python
+from tests import helpers as h
 from tests.plain import compiled_only
 
 # query heads, key heads, queries, keys, e, d, causal, dropout, shape of the mask
@@ -21,6 +22,12 @@ ROWS: list[tuple] = [
 ]  # fmt: skip
 DTYPES = [("float32", 2e-5), ("float64", 1e-12)]
 KEY = np.array([3, 14], np.uint32)
+
+
+@pytest.fixture(autouse=True)
+def garbage_in_scratch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a kernel reads of its scratch it has written before."""
+    h.dirty_scratch(monkeypatch)
 
 
 def _keep(heads: int, queries: int, keys: int, dropout: float) -> np.ndarray:

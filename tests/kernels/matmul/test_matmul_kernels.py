@@ -16,6 +16,7 @@ from funcnn.kernels.cpu.matmul.epilogue import ACTIVATIONS
 from funcnn.kernels.implementation import CONTIGUOUS, operand_of
 from funcnn.kernels.launch import INPUT, OUTPUT, Array, LaunchPlan, Output
 from funcnn.ops.matmul.matmul import linear_p, matmul_p
+from tests import helpers as h
 from tests.plain import sized
 
 SIZES = [
@@ -30,6 +31,12 @@ SIZES = [
     (5, 40, 3),
 ]
 LAYOUTS = {"rows": np.ascontiguousarray, "columns": np.asfortranarray}
+
+
+@pytest.fixture(autouse=True)
+def garbage_in_scratch(monkeypatch):
+    """What a kernel reads of its scratch it has written before."""
+    h.dirty_scratch(monkeypatch)
 
 
 def ours(a, b, bias=None, scale=None, residual=None, activation=None):

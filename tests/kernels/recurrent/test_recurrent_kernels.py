@@ -7,25 +7,32 @@ from typing import Any
 import numpy as np
 import pytest
 
-from funcnn.kernels.cpu.recurrent import gru, lstm, rnn
+from funcnn.kernels.cpu import launching
+from funcnn.kernels.cpu.recurrent import launch
 from funcnn.kernels.cpu.recurrent import tasks as recurrent
+from funcnn.kernels.implementation import operand_of
+from funcnn.kernels.launch import INPUT, Array
+from tests import helpers as h
 from tests.plain import compiled_only
 
 SHAPES = [(1, 1, 1), (3, 2, 5), (2, 5, 33), (3, 17, 20), (2, 1, 70), (2, 0, 3)]
 DTYPES = ["float32", "float64"]
 
 
+@pytest.fixture(autouse=True)
+def garbage_in_scratch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a kernel reads of its scratch it has written before."""
+    h.dirty_scratch(monkeypatch)
+
+
 def _arrays(rng: np.random.Generator, dtype: str, *shapes: tuple) -> list[np.ndarray]:
     return [rng.uniform(-1, 1, shape).astype(dtype) for shape in shapes]
 
 
-def _setting(n: int, hidden: int, gates: int, slots: int, dtype: str, threads: int, inputs: int = 0) -> tuple:
-    itemsize = np.dtype(dtype).itemsize
-    tiles, units = recurrent.blocking(n, itemsize)
-    rows = -(-hidden // units) * units * gates
-    strips = [np.full(rows * width, np.nan, dtype) for width in ((hidden, inputs) if inputs else (hidden,))]
-    scratch = np.full((threads, -(-n // tiles) * slots * units), np.nan, dtype)
-    return tiles, units, threads, np.zeros(3, np.int64), *strips, scratch
+def _launch(ways: tuple, ins: list, outs: list, **params: bool) -> None:
+    """Fill the outputs by the only implementation."""
+    operands, results = (tuple(map(operand_of, arrays)) for arrays in (ins, outs))
+    launching.Runner(ways[0].plan(operands, params), operands, results)(ins, outs)
 
 
 def _outs(dtype: str, *shapes: tuple) -> list[np.ndarray]:
@@ -36,32 +43,40 @@ def _sigmoid(a: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-a))
 
 
-def _run(mode: str, steps: int, n: int, hidden: int, dtype: str, reverse: bool, threads: int = 1) -> tuple[list, list]:
-    """Everything that the two kernels of a mode fill, and all their inputs."""
-    rng = np.random.default_rng(0)
-    gates = {"lstm": 4, "gru": 3}.get(mode, 1)
-    sequence, state, width = (steps, n, hidden), (n, hidden), (steps, n, gates * hidden)
-    x, w_ih = _arrays(rng, dtype, (steps, n, 3), (gates * hidden, 3))
-    h0, c0, dh, dc = _arrays(rng, dtype, *[state] * 4)
-    w, b, b_hh, dy = _arrays(rng, dtype, (gates * hidden, hidden), *[(gates * hidden,)] * 2, sequence)
-    slots = {"lstm": 4, "gru": 4}.get(mode, 1)
-    there = (reverse, *_setting(n, hidden, gates, slots, dtype, threads, 3))
-    again = (reverse, *_setting(n, hidden, gates, 1, dtype, threads))
+def _inputs(mode: str, steps: int, n: int, hidden: int, dtype: str, models: tuple = ()) -> list[np.ndarray]:
+    """x, w_ih, h0, c0, w, b, b_hh, dy, dh, dc."""
+    rows = {"lstm": 4, "gru": 3}.get(mode, 1) * hidden
+    state, sequence = (n, hidden), (steps, n, hidden)
+    shapes = [(steps, n, 3), (rows, 3), state, state, (rows, hidden), (rows,), (rows,), sequence, state, state]
+    return _arrays(np.random.default_rng(0), dtype, *[(*models, *shape) for shape in shapes])
+
+
+def _made(mode: str, ins: list, reverse: bool) -> list[np.ndarray]:
+    """Everything that the two primitives of a mode fill."""
+    x, w_ih, h0, c0, w, b, b_hh, dy, dh, dc = ins
+    sequence, state, width, dtype = dy.shape, h0.shape, (*dy.shape[:-1], w.shape[-2]), dy.dtype.name
     if mode == "lstm":
-        outs = _outs(dtype, sequence, state, state, width, sequence)
+        outs, given = _outs(dtype, sequence, state, state, width, sequence), [x, w_ih, h0, c0, w, b]
         back = _outs(dtype, width, state, state)
-        lstm.lstm_forward(x, w_ih, h0, c0, w, b, *there, *outs)
-        lstm.lstm_backward(dy, dh, dc, outs[3], outs[4], c0, w, *again, *back)
+        _launch(launch.lstm_ways, given, outs, reverse=reverse)
+        _launch(launch.lstm_grad, [dy, dh, dc, *outs[3:], *given], back, reverse=reverse)
     elif mode == "gru":
-        outs = _outs(dtype, sequence, state, width, sequence)
+        outs, given = _outs(dtype, sequence, state, width, sequence), [x, w_ih, h0, w, b, b_hh]
         back = _outs(dtype, width, width, state)
-        gru.gru_forward(x, w_ih, h0, w, b, b_hh, *there, *outs)
-        gru.gru_backward(dy, dh, outs[2], outs[3], outs[0], h0, w, *again, *back)
+        _launch(launch.gru_ways, given, outs, reverse=reverse)
+        _launch(launch.gru_grad, [dy, dh, *outs[2:], outs[0], *given], back, reverse=reverse)
     else:
-        outs, back = _outs(dtype, sequence, state), _outs(dtype, width, state)
-        rnn.rnn_forward(x, w_ih, h0, w, b, mode == "relu", *there, *outs)
-        rnn.rnn_backward(dy, dh, outs[0], w, mode == "relu", *again, *back)
-    return [*outs, *back], [x @ w_ih.T, h0, c0, w, b, b_hh, dy, dh, dc]
+        outs, given = _outs(dtype, sequence, state), [x, w_ih, h0, w, b]
+        back, params = _outs(dtype, width, state), {"relu": mode == "relu", "reverse": reverse}
+        _launch(launch.rnn_ways, given, outs, **params)
+        _launch(launch.rnn_grad, [dy, dh, outs[0], *given], back, **params)
+    return [*outs, *back]
+
+
+def _run(mode: str, steps: int, n: int, hidden: int, dtype: str, reverse: bool) -> tuple[list, list]:
+    """What the primitives fill, and their inputs with x multiplied by its weights."""
+    x, w_ih, *rest = ins = _inputs(mode, steps, n, hidden, dtype)
+    return _made(mode, ins, reverse), [x @ w_ih.T, *rest]
 
 
 def _naive(mode: str, reverse: bool, gx: Any, h: Any, c: Any, w: Any, b: Any, b_hh: Any) -> list[np.ndarray]:
@@ -120,10 +135,40 @@ def _check_slope(mode: str, reverse: bool, ins: list, got: list, tolerance: floa
 @compiled_only
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("mode", ["lstm", "gru", "tanh", "relu"])
-def test_same_bits_for_any_number_of_threads(mode: str, dtype: str) -> None:
+def test_same_bits_for_any_number_of_threads(mode: str, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "WORTH_SHARING", 0)
     for shape in [(3, 20, 130), (4, 1, 200)]:
-        one, two = (_run(mode, *shape, dtype, False, threads)[0] for threads in (1, 2))
-        assert all(a.tobytes() == b.tobytes() for a, b in zip(one, two, strict=True))
+        found = []
+        for threads in (1, 2):
+            monkeypatch.setattr(launching, "workers", lambda work, threads=threads: threads)
+            found.append([a.tobytes() for a in _run(mode, *shape, dtype, False)[0]])
+        assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("models", [(3,), (2, 2), (1,), (0,)], ids=str)
+@pytest.mark.parametrize("mode", ["lstm", "gru", "tanh", "relu"])
+def test_models_one_after_the_other(mode: str, models: tuple) -> None:
+    """Each has weights of its own, and the bits that it has by itself."""
+    ins = _inputs(mode, 3, 2, 5, "float32", models)
+    whole = _made(mode, ins, True)
+    assert all(a.shape[: len(models)] == models for a in whole)
+    for at in np.ndindex(models):
+        assert [a[at].tobytes() for a in whole] == [a.tobytes() for a in _made(mode, [a[at] for a in ins], True)]
+
+
+@pytest.mark.parametrize("mode", ["lstm", "gru", "tanh"])
+def test_weights_are_packed_by_a_launch_of_their_own(mode: str) -> None:
+    """It reads the weights alone, so that a runtime may keep what it makes."""
+    x, w_ih, h0, c0, w, b, b_hh = map(operand_of, _inputs(mode, 3, 2, 5, "float32")[:7])
+    ways, ins, params = {
+        "lstm": (launch.lstm_ways, (x, w_ih, h0, c0, w, b), {}),
+        "gru": (launch.gru_ways, (x, w_ih, h0, w, b, b_hh), {}),
+        "tanh": (launch.rnn_ways, (x, w_ih, h0, w, b), {"relu": False}),
+    }[mode]
+    plan = ways[0].plan(ins, {**params, "reverse": False})
+    assert [one.once for one in plan.launches] == [True, False]
+    read = {arg.number for arg in plan.launches[0].args if isinstance(arg, Array) and arg.buffer == INPUT}
+    assert read == {1, ins.index(w)}
 
 
 def test_blocks_depend_on_the_shape_alone() -> None:

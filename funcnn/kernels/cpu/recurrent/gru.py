@@ -3,91 +3,28 @@
     r, z = sigmoid of x w_ih' + b_ih + h w_hh' + b_hh;  m = h w_hn' + b_hn;  n = tanh(x w_in' + b_in + r m);  h' = n + z (h - n)
 
 (Cho et al., arXiv:1406.1078, with the reset after the product, as cuDNN has it.) Layouts: x (steps, rows, inputs);
-gates, dx, dgates (steps, rows, 3 hidden) in the order r z n; y and inner, which holds m, (steps, rows, hidden); w_ih (3
-hidden, inputs), w (3 hidden, hidden). ``dx`` is the gradient of the products with x, ``dgates`` of those with the
-state, which differs in n by the factor r. Tasks are those of ``lstm.py``.
+gates, dx, dgates (steps, rows, 3 hidden) in the order r z n; y and inner, which holds m, (steps, rows, hidden). ``dx`` is the
+gradient of the products with x, ``dgates`` of those with the state, which differs in n by the factor r. The loop over the
+steps is ``sequence.py``'s, and so are the strips.
 """
 
 from __future__ import annotations
 
 from funcnn.kernels.cpu.build.compile import apart_function, device_function, kernel
-from funcnn.kernels.cpu.build.parallel import parallel_for
-from funcnn.kernels.cpu.recurrent.tasks import (
-    arrive,
-    block_of,
-    pack_gates,
-    pack_states,
-    start_task,
-    steps_at,
-    strip_product,
-)
+from funcnn.kernels.cpu.recurrent.sequence import backward, forward, strips_size
 from funcnn.kernels.cpu.vector.functions import sigmoid, tanh
 from funcnn.kernels.cpu.vector.instructions import pointer
 from funcnn.kernels.cpu.vector.rows import copy_row
 
 
 # ---- forward ----------------------------------------------------------------------------------------------------------
-@kernel(
-    touches={
-        "x": lambda x, y: y.shape[0] * y.shape[1] * x.shape[2],
-        "w_ih": lambda x, y: 3 * y.shape[2] * x.shape[2],
-        "h0": lambda y: y.shape[1] * y.shape[2],
-        "w": lambda y: 3 * y.shape[2] * y.shape[2],
-        "b_ih": lambda y: 3 * y.shape[2],
-        "b_hh": lambda y: 3 * y.shape[2],
-        "done": lambda: 3,
-        "strips": lambda units, y: -(-y.shape[2] // units) * units * 3 * y.shape[2],
-        "x_strips": lambda x, units, y: -(-y.shape[2] // units) * units * 3 * x.shape[2],
-        "scratch": lambda tiles, units, threads, y: threads * -(-y.shape[1] // tiles) * 4 * units,
-        "hn": lambda y: y.shape[1] * y.shape[2],
-        "gates": lambda y: 3 * y.size,
-        "inner": lambda y: y.size,
-    }
-)
-def gru_forward(
-    x, w_ih, h0, w, b_ih, b_hh, reverse, tiles, units, threads, done, strips, x_strips, scratch, y, hn, gates, inner
-):
-    """Fill y, hn (rows, hidden) and what backward reads: the gates' values and the inner products of every step."""
-    steps, _, hidden = y.shape
-    blocks = (hidden + units - 1) // units
-    parallel_for(pack_gates, blocks * 3, threads, (strips, w, 3, hidden, units))
-    parallel_for(pack_gates, blocks * 3, threads, (x_strips, w_ih, 3, x.shape[2], units))
-    args = (blocks, reverse, tiles, units, x, h0, b_ih, b_hh, done, strips, x_strips, scratch, y, gates, inner)
-    parallel_for(_forward_task, steps * blocks * min(2, tiles), threads, args)
-    copy_row(pointer(hn, 0), pointer(y, 0 if reverse else (steps - 1) * hn.size), hn.size)
-
-
 @device_function
-def _forward_task(chunk, worker, blocks, reverse, tiles, units, x, h0, b_ih, b_hh, done, strips, x_strips, scratch, y, gates,
-                  inner):  # fmt: skip
-    steps, n, hidden = y.shape
-    size_x = x.shape[2]
-    s, half, block, low, high = start_task(blocks, tiles, done)
-    t, before = steps_at(s, steps, reverse)
-    first, have = block_of(block, units, hidden)
-    initial = s == 0
-    place = scratch.shape[1] * worker
-    for tile in range(low, high):
-        top, bottom = n * tile // tiles, n * (tile + 1) // tiles
-        rows = bottom - top
-        size = rows * units
-        h = pointer(h0, top * hidden) if initial else pointer(y, (before * n + top) * hidden)
-        for gate in range(3):
-            sums, strip = pointer(scratch, place + gate * size), (block * 3 + gate) * units
-            strip_product(rows, units, hidden, h, hidden, pointer(strips, strip * hidden), sums, False)
-            apart = gate == 2  # the reset gate scales what the states give to n, but not what x gives
-            sums = pointer(scratch, place + 3 * size) if apart else sums
-            inputs = pointer(x, (t * n + top) * size_x)
-            strip_product(rows, units, size_x, inputs, size_x, pointer(x_strips, strip * size_x), sums, not apart)
-        for row in range(top, bottom):
-            own = row * hidden + first
-            at = t * n * hidden + own
-            state = pointer(h0, own) if initial else pointer(y, before * n * hidden + own)
-            sums = pointer(scratch, place + (row - top) * units)
-            values = pointer(gates, (t * n + row) * 3 * hidden + first)
-            _gates(have, hidden, size, pointer(b_ih, first), pointer(b_hh, first), sums, state, values, pointer(inner, at),
-                   pointer(y, at))  # fmt: skip
-    arrive(pointer(done, half))
+def _row(have, hidden, size, initial, first, places, sums, h0, y, own, made):
+    own_at, at, before_at, gates_at = places
+    (b_ih, b_hh), (gates, inner) = own, made
+    state = pointer(h0, own_at) if initial else pointer(y, before_at)
+    _gates(have, hidden, size, pointer(b_ih, first), pointer(b_hh, first), sums, state, pointer(gates, gates_at),
+           pointer(inner, at), pointer(y, at))  # fmt: skip
 
 
 @apart_function
@@ -103,65 +40,48 @@ def _gates(have, hidden, size, b, bh, s, state, gates, inner, y):
         y[j] = new + z * (state[j] - new)
 
 
-# ---- backward ---------------------------------------------------------------------------------------------------------
+# The reset gate scales what the states give to n, but not what x gives.
+run_forward = forward("gru_steps", 3, _row, apart=2)
+
+
 @kernel(
     touches={
-        "dhn": lambda dy: dy.shape[1] * dy.shape[2],
-        "gates": lambda dy: 3 * dy.size,
-        "inner": lambda dy: dy.size,
-        "y": lambda dy: dy.size,
-        "h0": lambda dy: dy.shape[1] * dy.shape[2],
-        "w": lambda dy: 3 * dy.shape[2] * dy.shape[2],
+        "x": lambda x, y: y.shape[0] * y.shape[1] * x.shape[2],
+        "h0": lambda y: y.shape[1] * y.shape[2],
+        "b_ih": lambda y: 3 * y.shape[2],
+        "b_hh": lambda y: 3 * y.shape[2],
         "done": lambda: 3,
-        "strips": lambda dy, units: -(-dy.shape[2] // units) * units * 3 * dy.shape[2],
-        "scratch": lambda dy, tiles, units, threads: threads * -(-dy.shape[1] // tiles) * units,
-        "dx": lambda dy: 3 * dy.size,
-        "dgates": lambda dy: 3 * dy.size,
-        "dh0": lambda dy: dy.shape[1] * dy.shape[2],
+        "strips": lambda units, y: strips_size(units, y.shape[2], 3, y.shape[2]),
+        "x_strips": lambda x, units, y: strips_size(units, y.shape[2], 3, x.shape[2]),
+        "scratch": lambda tiles, units, threads, y: threads * -(-y.shape[1] // tiles) * 4 * units,
+        "hn": lambda y: y.shape[1] * y.shape[2],
+        "gates": lambda y: 3 * y.size,
+        "inner": lambda y: y.size,
     }
 )
-def gru_backward(
-    dy, dhn, gates, inner, y, h0, w, reverse, tiles, units, threads, done, strips, scratch, dx, dgates, dh0
+def gru_forward(
+    x, h0, b_ih, b_hh, reverse, tiles, units, threads, done, strips, x_strips, scratch, y, hn, gates, inner
 ):
-    """Fill dx, dgates and dh0; dh0 carries, on the way, the part of the states' gradient that passes by the gates."""
-    steps, _, hidden = dy.shape
-    blocks = (hidden + units - 1) // units
-    parallel_for(pack_states, blocks, threads, (strips, w, units))
-    copy_row(pointer(dh0, 0), pointer(dhn, 0), dh0.size)
-    args = (blocks, reverse, tiles, units, dy, gates, inner, y, h0, done, strips, scratch, dx, dgates, dh0)
-    parallel_for(_backward_task, (steps + 1) * blocks * min(2, tiles), threads, args)
+    """Fill y, hn (rows, hidden) and what backward reads: the gates' values and the inner products of every step."""
+    own, made = (b_ih, b_hh), (gates, inner)
+    run_forward(reverse, tiles, units, threads, x, h0, done, strips, x_strips, scratch, y, own, made)
+    copy_row(pointer(hn, 0), pointer(y, 0 if reverse else (y.shape[0] - 1) * hn.size), hn.size)
 
 
+# ---- backward ---------------------------------------------------------------------------------------------------------
 @device_function
-def _backward_task(chunk, worker, blocks, reverse, tiles, units, dy, gates, inner, y, h0, done, strips, scratch, dx, dgates,
-                   dh0):  # fmt: skip
-    steps, n, hidden = dy.shape
-    s, half, block, low, high = start_task(blocks, tiles, done)
-    initial, final, earliest = s == 0, s == steps, s == steps - 1
-    t, later = steps_at(s, steps, not reverse)
-    earlier = t + t - later
-    first, have = block_of(block, units, hidden)
-    place = scratch.shape[1] * worker
-    for tile in range(low, high):
-        top, bottom = n * tile // tiles, n * (tile + 1) // tiles
-        if not initial:
-            strip = pointer(strips, block * 3 * hidden * units)
-            d = pointer(dgates, (later * n + top) * 3 * hidden)
-            strip_product(bottom - top, units, 3 * hidden, d, 3 * hidden, strip, pointer(scratch, place), False)
-        for row in range(top, bottom):
-            own = row * hidden + first
-            dh = pointer(dh0, own)
-            if not initial:
-                arrived = pointer(scratch, place + (row - top) * units)
-                for j in range(have):
-                    dh[j] += arrived[j]
-            if not final:
-                at = t * n * hidden + own
-                state = pointer(h0, own) if earliest else pointer(y, earlier * n * hidden + own)
-                gates_at = (t * n + row) * 3 * hidden + first
-                _gates_back(have, hidden, pointer(dy, at), pointer(gates, gates_at), pointer(inner, at), state, dh,
-                            pointer(dx, gates_at), pointer(dgates, gates_at))  # fmt: skip
-    arrive(pointer(done, half))
+def _row_back(have, hidden, initial, earliest, places, arrived, dy, dgates, dh0, own, made):
+    own_at, at, before_at, gates_at = places
+    gates, inner, y, h0 = own
+    dh = pointer(dh0, own_at)
+    if initial:
+        for j in range(have):
+            dh[j] = arrived[j]
+    else:
+        add_arrived(have, arrived, dh)
+    state = pointer(h0, own_at) if earliest else pointer(y, before_at)
+    _gates_back(have, hidden, pointer(dy, at), pointer(gates, gates_at), pointer(inner, at), state, dh,
+                pointer(made[0], gates_at), pointer(dgates, gates_at))  # fmt: skip
 
 
 @apart_function
@@ -177,3 +97,34 @@ def _gates_back(have, hidden, dy, gates, inner, state, dh, dx, out):
         dr = dn * inner[j] * (r - r * r)
         dx[j], dx[hidden + j], dx[2 * hidden + j] = dr, dz, dn
         out[j], out[hidden + j], out[2 * hidden + j] = dr, dz, dn * r
+
+
+@device_function
+def add_arrived(have, arrived, dh):
+    """What arrives through the gates comes to what passed by them."""
+    for j in range(have):
+        dh[j] += arrived[j]
+
+
+run_backward = backward("gru_steps_back", 3, _row_back, add_arrived)
+
+
+@kernel(
+    touches={
+        "dhn": lambda dy: dy.shape[1] * dy.shape[2],
+        "gates": lambda dy: 3 * dy.size,
+        "inner": lambda dy: dy.size,
+        "y": lambda dy: dy.size,
+        "h0": lambda dy: dy.shape[1] * dy.shape[2],
+        "done": lambda: 3,
+        "strips": lambda dy, units: strips_size(units, dy.shape[2], 3, dy.shape[2]),
+        "scratch": lambda dy, tiles, units, threads: threads * -(-dy.shape[1] // tiles) * units,
+        "dx": lambda dy: 3 * dy.size,
+        "dgates": lambda dy: 3 * dy.size,
+        "dh0": lambda dy: dy.shape[1] * dy.shape[2],
+    }
+)
+def gru_backward(dy, dhn, gates, inner, y, h0, reverse, tiles, units, threads, done, strips, scratch, dx, dgates, dh0):
+    """Fill dx, dgates and dh0; dh0 carries, on the way, the part of the states' gradient that passes by the gates."""
+    own = (gates, inner, y, h0)
+    run_backward(reverse, tiles, units, threads, dy, dhn, done, strips, scratch, dgates, dh0, own, (dx,))
