@@ -242,7 +242,7 @@ def inheriting(old: Tensor, new: Tensor) -> Any:
     was, now = old._v, new._v
     inner = isinstance(now, Tracer) and now.boxed
     if isinstance(was, Tracer) and was.boxed and not (inner and now.owner.depth > was.owner.depth):
-        return was.replaced(new)
+        return was.replaced(new)  # type: ignore[attr-defined]  # boxed: a BoxTracer
     if not inner:
         return now
     held = wrap(was)  # as it is: an alias that lags behind is not to be brought up to date on the way

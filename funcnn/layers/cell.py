@@ -17,6 +17,9 @@ class Cell(Layer):
 
     parameters: ClassVar[tuple[str, ...]] = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
     gates: ClassVar[int]
+    input_size: int  # the fields that every subclass declares
+    hidden_size: int
+    bias: bool
 
     def function(self) -> Callable:
         """The operation that applies the cell."""

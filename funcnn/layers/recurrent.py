@@ -36,6 +36,13 @@ class Recurrent(Layer):
 
     parameters: ClassVar[tuple[str, ...]] = ("weight_ih_l0", "weight_hh_l0")
     gates: ClassVar[int]
+    input_size: int  # the fields that every subclass declares
+    hidden_size: int
+    num_layers: int
+    bias: bool
+    batch_first: bool
+    dropout: float
+    bidirectional: bool
     module_methods: ClassVar[dict[str, Callable]] = {
         "flatten_parameters": lambda self: None
     }  # nothing to rearrange here

@@ -188,4 +188,4 @@ def walk_to(edges: list, cotangents: list, targets: list, retain: bool) -> list:
     return [reached[target] for target in targets]
 
 
-Tensor.backward = backward  # type: ignore[attr-defined]
+setattr(Tensor, "backward", backward)

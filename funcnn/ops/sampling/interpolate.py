@@ -54,7 +54,7 @@ class Pass(NamedTuple):
 def _pass(height: tuple | None, width: tuple | None, dtype: np.dtype, sizes: tuple) -> Pass:
     """Resampling of (H, W) to (P, Q), each axis by the arguments of its ``table``; None leaves it alone."""
     h, w, p, q = sizes
-    tall, wide = (how and table(*how) for how in (height, width))
+    tall, wide = (None if how is None else table(*how) for how in (height, width))
     ring = min(tall.span, h) if tall and wide and p >= h else 0
     if tall and wide and tall.taps == 1 and (tall.source >= 0).all() and (tall.weight == 1).all():
         ring = -1

@@ -120,11 +120,11 @@ def _length(self: Tensor) -> int:
 def _iterate(self: Tensor) -> Any:
     if self.ndim == 0:
         raise TypeError("iteration over a 0-d tensor")
-    return iter([self[i] for i in range(self._v.shape[0])])  # type: ignore[index]
+    return iter([self[i] for i in range(self._v.shape[0])])
 
 
 def _contains(self: Tensor, value: Any) -> bool:
-    return bool((self == value).any())  # type: ignore[attr-defined]
+    return bool((self == value).any())
 
 
 def _as_int(self: Tensor) -> int:
@@ -222,6 +222,7 @@ def _reduce(self: Tensor, protocol: Any) -> tuple:
 
 # ---- data, strides, random fills ----------------------------------------------------------------------------------------
 def _get_data(self: Tensor) -> Tensor:
+    """The tensor without its history, on the same memory."""
     return detach(self)
 
 
@@ -284,50 +285,115 @@ def _bernoulli(t: Tensor, key: Tensor, p: Any = 0.5) -> Tensor:
     return lt(random.uniform_from(key, tuple(t._v.shape), dtype), random.probability("bernoulli_", p))
 
 
+# ---- what a tensor is ---------------------------------------------------------------------------------------------------
+def _dlpack_device(self: Tensor) -> tuple[int, int]:
+    """The device as DLPack numbers it: 1 is the CPU."""
+    return 1, 0
+
+
+def dim(self: Tensor) -> int:
+    """The number of dimensions."""
+    return len(self._v.shape)
+
+
+def _numel(self: Tensor) -> int:
+    """The number of elements."""
+    return numel(self._v.shape)
+
+
+def element_size(self: Tensor) -> int:
+    """The bytes of one element."""
+    return self._v.dtype.itemsize
+
+
+def is_floating_point(self: Tensor) -> bool:
+    """Whether the dtype is a floating-point one."""
+    return self._v.dtype.kind == "f"
+
+
+def is_contiguous(self: Tensor) -> bool:
+    """Whether the elements follow each other in memory in the order of their indices."""
+    return layout(self).flags.c_contiguous
+
+
+def data_ptr(self: Tensor) -> int:
+    """The address of the first element."""
+    return concrete(self, "data_ptr() of").ctypes.data
+
+
+def cpu(self: Tensor) -> Tensor:
+    """The tensor on the host."""
+    return to(self, device=HOST)
+
+
+def type_as(self: Tensor, other: Tensor) -> Tensor:
+    """The tensor with the dtype and the device of ``other``."""
+    return to(self, other)
+
+
+def detach_(self: Tensor) -> Tensor:
+    """Give up the history, in place: the tensor becomes a leaf that asks for no gradient."""
+    self._node, self._rg = None, False
+    return self
+
+
+# ---- conversions and new tensors like this one --------------------------------------------------------------------------
+def _converted(name: str, dtype: np.dtype) -> Any:
+    def method(self: Tensor) -> Tensor:
+        return cast(self, dtype)
+
+    method.__name__, method.__doc__ = name, f"The tensor with its elements converted to {dtype}."
+    return method
+
+
+def _made_like(name: str, make: Any, what: str) -> Any:
+    def method(self: Tensor, *sizes: Any, dtype: Any = None, **kw: Any) -> Tensor:
+        return make(*sizes, dtype=self._v.dtype if dtype is None else dtype, **{"device": self.device, **kw})
+
+    method.__name__, method.__doc__ = (
+        name,
+        f"A tensor of these sizes {what}, with this dtype and device if none is given.",
+    )
+    return method
+
+
+def new_full(self: Tensor, shape: Any, value: Any, dtype: Any = None, **kw: Any) -> Tensor:
+    """A tensor of this shape filled with ``value``, with this dtype and device if none is given."""
+    return full(shape, value, dtype=self._v.dtype if dtype is None else dtype, **{"device": self.device, **kw})
+
+
+def new_tensor(self: Tensor, data: Any, dtype: Any = None) -> Tensor:
+    """A tensor of ``data`` on this device, with this dtype if none is given."""
+    return tensor(data, dtype=self._v.dtype if dtype is None else dtype, device=self.device)
+
+
+def _nbytes(self: Tensor) -> int:
+    """The bytes of all elements."""
+    return numel(self._v.shape) * self._v.dtype.itemsize
+
+
 def _attach() -> None:
     methods: dict[str, Any] = {
         "item": item, "tolist": tolist, "numpy": numpy, "__array__": _array, "__dlpack__": _dlpack, "to": to, "size": size,
-        "__dlpack_device__": lambda self: (1, 0), "dim": lambda self: self.ndim, "ndimension": lambda self: self.ndim,
-        "numel": lambda self: numel(self._v.shape), "nelement": lambda self: numel(self._v.shape), "stride": _strides,
-        "element_size": lambda self: self._v.dtype.itemsize, "is_floating_point": lambda self: self._v.dtype.kind == "f",
-        "is_contiguous": lambda self: layout(self).flags.c_contiguous,
-        "cpu": lambda self: to(self, device="cpu"), "type_as": lambda self, other: to(self, other), "__repr__": _repr,
-        "__format__": _format,
-        "__len__": _length, "__iter__": _iterate, "__contains__": _contains, "__int__": _as_int, "__index__": _as_index,
-        "__float__": _as_float, "__copy__": _copy, "__deepcopy__": _deepcopy,
-        "__reduce_ex__": _reduce, "__new__": staticmethod(_new_tensor),
+        "__dlpack_device__": _dlpack_device, "dim": dim, "ndimension": dim, "numel": _numel, "nelement": _numel,
+        "stride": _strides, "element_size": element_size, "is_floating_point": is_floating_point,
+        "is_contiguous": is_contiguous, "cpu": cpu, "type_as": type_as, "data_ptr": data_ptr, "detach_": detach_,
+        "__repr__": _repr, "__format__": _format, "__len__": _length, "__iter__": _iterate, "__contains__": _contains,
+        "__int__": _as_int, "__index__": _as_index, "__float__": _as_float, "__copy__": _copy, "__deepcopy__": _deepcopy,
+        "__reduce_ex__": _reduce, "__new__": staticmethod(_new_tensor), "new_full": new_full, "new_tensor": new_tensor,
         "normal_": _drawn("normal_", _normal), "uniform_": _drawn("uniform_", _uniform),
-        "random_": _drawn("random_", _integers), "bernoulli_": _drawn("bernoulli_", _bernoulli),
-        "data_ptr": lambda self: concrete(self, "data_ptr() of").ctypes.data, "is_cuda": False,
-        "detach_": lambda self: _detach_inplace(self),
+        "random_": _drawn("random_", _integers), "bernoulli_": _drawn("bernoulli_", _bernoulli), "is_cuda": False,
+        "new_zeros": _made_like("new_zeros", zeros, "filled with 0"), "new_ones": _made_like("new_ones", ones, "filled with 1"),
+        "new_empty": _made_like("new_empty", empty, "that is not initialised"),
+        "data": property(_get_data, _set_data), "nbytes": property(_nbytes), "itemsize": property(element_size),
     }  # fmt: skip
     named = {
         "float": dtypes.float32, "double": dtypes.float64, "half": dtypes.float16, "long": dtypes.int64,
         "int": dtypes.int32, "short": dtypes.int16, "char": dtypes.int8, "byte": dtypes.uint8, "bool": dtypes.bool_,
     }  # fmt: skip
-    for name, dtype in named.items():
-        methods[name] = lambda self, dtype=dtype: cast(self, dtype)
-    makers = {"new_zeros": zeros, "new_ones": ones, "new_empty": empty}
-    for name, make in makers.items():
-        methods[name] = lambda self, *sizes, make=make, dtype=None, **kw: make(
-            *sizes, dtype=self._v.dtype if dtype is None else dtype, **{"device": self.device, **kw}
-        )
-    methods["new_full"] = lambda self, shape, value, dtype=None, **kw: full(
-        shape, value, dtype=self._v.dtype if dtype is None else dtype, **{"device": self.device, **kw}
-    )
-    methods["new_tensor"] = lambda self, data, dtype=None: tensor(
-        data, dtype=self._v.dtype if dtype is None else dtype, device=self.device
-    )
+    methods.update({name: _converted(name, dtype) for name, dtype in named.items()})
     for name, method in methods.items():
         setattr(Tensor, name, method)
-    Tensor.data = property(_get_data, _set_data)  # type: ignore[attr-defined]
-    Tensor.nbytes = property(lambda self: numel(self._v.shape) * self._v.dtype.itemsize)  # type: ignore[attr-defined]
-    Tensor.itemsize = property(lambda self: self._v.dtype.itemsize)  # type: ignore[attr-defined]
-
-
-def _detach_inplace(t: Tensor) -> Tensor:
-    t._node, t._rg = None, False
-    return t
 
 
 _attach()

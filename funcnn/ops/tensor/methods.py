@@ -64,6 +64,7 @@ def inplace(f: Callable, name: str) -> Callable:
 
     method.__name__ = method.__qualname__ = name
     method.__doc__ = f"In-place form of ``{name[:-1]}``."
+    method.__wrapped__ = f  # type: ignore[attr-defined]  # whose arguments it takes
     return method
 
 
@@ -74,7 +75,8 @@ def restructured(f: Callable, name: str) -> Callable:
         return restructure(self, lambda old: f(old, *args, **kwargs), name)
 
     method.__name__ = method.__qualname__ = name
-    method.__doc__ = f"In-place form of ``{name[:-1]}``: no number moves, other views keep their shape."
+    method.__doc__ = f"In-place form of ``{name[:-1]}``: no element moves, and other views keep their shape."
+    method.__wrapped__ = f  # type: ignore[attr-defined]  # whose arguments it takes
     return method
 
 
@@ -129,6 +131,11 @@ def copy_(self: Tensor, src: Any) -> Tensor:
     return overwrite(self, source, "copy_")
 
 
+def _reversed(self: Tensor) -> Tensor:
+    """The tensor with its dimensions in the opposite order."""
+    return movement.permute(self, tuple(range(self.ndim))[::-1])
+
+
 def _matrix_transpose(self: Tensor) -> Tensor:
     """The transpose of the last two dimensions; a 0-d tensor as it is. Raises ``ShapeError`` for a vector."""
     if self.ndim == 1:
@@ -146,12 +153,10 @@ def _attach() -> None:
                 setattr(Tensor, listed, inplace(f, listed))
     for name in ("squeeze", "unsqueeze", "transpose", "t", "swapaxes"):
         setattr(Tensor, name + "_", restructured(getattr(movement, name), name + "_"))
-    Tensor.swapdims_ = Tensor.swapaxes_  # type: ignore[attr-defined]
     for name, f in _OPERATORS.items():
         setattr(Tensor, f"__{name}__", f)
         setattr(Tensor, f"__r{name}__", reflected(f, f"__r{name}__"))
         setattr(Tensor, f"__i{name}__", inplace(f, f"{name}_"))
-    Tensor.__rtruediv__ = arithmetic.rdiv  # type: ignore[attr-defined]
     for name in ("eq", "ne", "lt", "le", "gt", "ge"):
         setattr(Tensor, f"__{name}__", compared(getattr(comparison, name), f"__{name}__"))
         setattr(Tensor, f"{name}_", inplace(getattr(comparison, name), f"{name}_"))
@@ -160,12 +165,11 @@ def _attach() -> None:
         "__invert__": comparison.bitwise_not, "__getitem__": index.getitem, "__setitem__": index.setitem,
         "negative": arithmetic.neg, "absolute": arithmetic.abs, "multiply": arithmetic.mul, "subtract": arithmetic.sub,
         "divide": arithmetic.div, "true_divide": arithmetic.true_divide, "swapdims": movement.swapaxes,
-        "concat": join.cat, "fill_": fill_, "zero_": zero_, "copy_": copy_,
+        "concat": join.cat, "fill_": fill_, "zero_": zero_, "copy_": copy_, "swapdims_": Tensor.swapaxes_,
+        "__rtruediv__": arithmetic.rdiv, "T": builtins.property(_reversed), "mT": builtins.property(_matrix_transpose),
     }  # fmt: skip
     for name, f in single.items():
         setattr(Tensor, name, f)
-    Tensor.T = builtins.property(lambda self: movement.permute(self, tuple(range(self.ndim))[::-1]))  # type: ignore[attr-defined]
-    Tensor.mT = builtins.property(_matrix_transpose)  # type: ignore[attr-defined]
 
 
 _attach()

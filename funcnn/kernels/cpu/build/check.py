@@ -109,6 +109,7 @@ class Group:
 
     def __init__(self, piece: Piece):
         self.pieces, self.start, self.end = [piece], piece.start, piece.end
+        self.before = np.zeros(0, np.uint8)  # what the copy held before the call
 
     def copy(self) -> None:
         """Make the copy between its bands, and each piece in it."""

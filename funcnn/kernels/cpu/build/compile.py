@@ -257,7 +257,7 @@ def _for_writable(kernel: Kernel, dispatcher: Any) -> Callable:
             if UNCOUNTED not in str(error):
                 raise
             raise TypeError(
-                f"kernel {kernel.__name__}: a helper makes an array, or assigns one to a slice; write its elements in a loop, take "
+                f"kernel {kernel.function.__name__}: a helper makes an array, or assigns one to a slice; write its elements in a loop, take "
                 f"scratch from the kernel, or declare it @device_function(makes=True). Numba says: {error}"
             ) from None
         if writable != given:
