@@ -29,6 +29,8 @@ SHAPES: dict[str, tuple] = {  # x, out channels, kernel, stride, padding, groups
     "16x32x14x14 -> 32 k5 p2": ((16, 32, 14, 14), 32, (5, 5), 1, 2, 1),
     "4x2048x7x7 -> 512 k1": ((4, 2048, 7, 7), 512, (1, 1), 1, 0, 1),
     "8x128x28x28 -> 128 k3 p1 depthwise": ((8, 128, 28, 28), 128, (3, 3), 1, 1, 128),
+    "8x512x7x7 -> 512 k3 p1 depthwise": ((8, 512, 7, 7), 512, (3, 3), 1, 1, 512),
+    "1x512x4x4 -> 512 k3 p1": ((1, 512, 4, 4), 512, (3, 3), 1, 1, 1),
 }
 WAYS = {"FORWARD": "forward", "INPUT_GRAD": "input_grad", "WEIGHT_GRAD": "weight_grad"}
 

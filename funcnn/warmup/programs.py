@@ -44,6 +44,16 @@ def _of(function: Callable, *shapes: tuple) -> Callable[[str], list]:
     return program
 
 
+def _by(name: str, program: Callable[[str], list]) -> Callable[[str], list]:
+    """A program whose operations are computed by the implementation of a name where it applies."""
+
+    def preferring(dtype: str) -> list:
+        with fn.prefer(name):
+            return program(dtype)
+
+    return preferring
+
+
 def _module(make: Callable, *shapes: tuple) -> Callable[[str], list]:
     """The same for a module and its parameters."""
 
@@ -277,11 +287,21 @@ PROGRAMS: dict[str, Callable[[str], list]] = {
     "convolution of many images": _of(  # too large for the direct kernels
         lambda x, w: F.conv2d(x, w, None, (2, 1), 1, (1, 2)), (16, 8, 200, 200), (4, 8, 2, 2)
     ),
-    "direct convolution": _of(lambda x, w, b: F.conv2d(x, w, b, 1, 1), (16, 2, 6, 6), (4, 2, 2, 2), (4,)),
+    "steps over a kernel": _by("gather", _of(lambda x, w: F.conv2d(x, w, None, 3), (1, 2, 7, 7), (2, 2, 2, 2))),
+    "direct convolution": _by("direct", _of(lambda x, w, b: F.conv2d(x, w, b, 1, 1), (9, 2, 6, 6), (4, 2, 2, 2), (4,))),
     "1 x 1 convolution": _of(lambda x, w, b: F.conv2d(x, w, b), (2, 16, 8, 8), (16, 16, 1, 1), (16,)),
-    "3 x 3 convolution": _of(lambda x, w, b: F.conv2d(x, w, b, 1, 1), (2, 16, 8, 8), (16, 16, 3, 3), (16,)),
-    "depthwise convolution": _of(
-        lambda x, w, b: F.conv2d(x, w, b, 1, 1, groups=16), (2, 16, 8, 8), (16, 1, 3, 3), (16,)
+    "strided 1 x 1 convolution": _of(lambda x, w, b: F.conv2d(x, w, b, 2), (2, 16, 8, 8), (16, 16, 1, 1), (16,)),
+    "3 x 3 convolution": _by(
+        "winograd", _of(lambda x, w, b: F.conv2d(x, w, b, 1, 1), (2, 4, 8, 8), (4, 4, 3, 3), (4,))
+    ),
+    "convolution of few pixels": _by(
+        "few", _of(lambda x, w, b: F.conv2d(x, w, b, 1, 1), (1, 16, 4, 4), (9, 16, 3, 3), (9,))
+    ),
+    "depthwise convolution": _by(
+        "depthwise", _of(lambda x, w, b: F.conv2d(x, w, b, 1, 1, groups=8), (2, 8, 8, 8), (8, 1, 3, 3), (8,))
+    ),
+    "depthwise convolution of small planes": _by(
+        "channels", _of(lambda x, w, b: F.conv2d(x, w, b, 2, 1, groups=16), (2, 16, 8, 8), (16, 1, 3, 3), (16,))
     ),
     "convolution of infinities": _of(lambda x, w, b: F.conv2d(x / 0, w / 0, b, 2, 1), (2, 3, 9, 9), (4, 3, 3, 3), (4,)),
     "transposed convolution": _of(lambda x, w: F.conv_transpose2d(x, w, stride=2), (16, 4, 5, 5), (4, 3, 3, 3)),

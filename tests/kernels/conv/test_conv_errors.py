@@ -94,6 +94,7 @@ def test_the_precision_is_one_of_two():
     assert fn.get_float32_conv_precision() == "high"
 
 
+@compiled_only
 def test_the_highest_precision_leaves_winograd_out_in_float32(highest):
     for dtype in (fn.float32, fn.float64):
         x, w = (fn.zeros(*size, dtype=dtype).requires_grad_() for size in ((2, 64, 28, 28), (64, 64, 3, 3)))
@@ -104,6 +105,7 @@ def test_the_highest_precision_leaves_winograd_out_in_float32(highest):
                 call()
 
 
+@compiled_only
 def test_a_gradient_is_as_precise_as_its_convolution(highest):
     x, w = fn.randn(2, 64, 16, 16), fn.randn(64, 64, 3, 3).requires_grad_()
     grads = []

@@ -184,7 +184,8 @@ def _runs(offsets: np.ndarray, longest: int) -> list[np.ndarray]:
 
 
 def _rows_of_taps(offsets: np.ndarray, longest: int) -> tuple[np.ndarray, np.ndarray]:
-    """Where runs of taps begin, and (runs, taps of the longest) which taps they are, -1 for those that are another run's."""
+    """Where runs of taps begin, from the first in memory to the last, and (runs, taps of the longest) which taps they are, -1 for
+    those that are another run's."""
     runs = _runs(offsets[0], longest)
     which = np.full((len(offsets), len(runs), max(run.size for run in runs)), -1)
     for i, run in enumerate(runs):
@@ -192,7 +193,8 @@ def _rows_of_taps(offsets: np.ndarray, longest: int) -> tuple[np.ndarray, np.nda
         first = np.arange(len(offsets))[:, None] * offsets.shape[1]
         which[:, i, : run.size] = np.where(new, first + run, -1)
     starts = np.ascontiguousarray(offsets[:, [run[0] for run in runs]]).reshape(-1)
-    return starts, which.reshape(starts.size, -1)
+    order = np.argsort(starts, kind="stable")
+    return starts[order], which.reshape(starts.size, -1)[order]
 
 
 def _taps(p: Problem) -> Taps:
