@@ -170,6 +170,7 @@ def check_of(prim: Primitive) -> Primitive:
         cpu=lambda ins, outs, **params: None,
         multiple=True,
         check=prim.check,
+        refuse=prim.refuse,
     )
 
 

@@ -23,7 +23,7 @@ from funcnn.core import dtypes
 from funcnn.core.aval import Missing, Tracer, is_concrete
 from funcnn.core.context import ctx
 from funcnn.core.device import HOST, common_device, device_of
-from funcnn.core.errors import ShapeError, TracerError, user_line
+from funcnn.core.errors import DeviceError, ShapeError, TracerError, user_line
 from funcnn.core.graph import Node
 from funcnn.core.tensor import Cell, Tensor, is_stale, refresh, wrap
 from funcnn.ops.base.structure import cast_p
@@ -189,6 +189,9 @@ class Stage:
         return self._enter(t, t._v, self.places.get(id(t), Place(t)), t._rg)
 
     def _enter(self, box: Tensor, array: np.ndarray, place: Place, grad: bool | None = None) -> Outside:
+        if type(array) is not np.ndarray:
+            raise DeviceError(f"jit: a tensor on {device_of(array)!r} cannot be traced, for which tensors share memory is known "
+                              f"on {HOST!r} alone; call the function without jit")  # fmt: skip
         spot = self.memory.spot(array, place, box)
         cell = id(self._cell(box))
         self.cells[cell].append(box)

@@ -40,9 +40,10 @@ class Primitive:
     keeps: what the vjp reads the numbers of: "i" inputs, "o" outputs, "io" both, "" only shapes.
     view: ``(array, **params) -> array`` sharing memory, in place of ``cpu``; ``unview(base, new, **params)`` writes back.
     may_copy: whether ``view`` shares memory only for some strides of its input.
-    check: ``(ins, **params)`` raises on bad values (an index out of range) before a kernel runs.
-    refuse: ``(meaning, words, ins, **params) -> exception`` for a kernel's refusal: what its plan says of the status code,
-        and the words (code, operand, position, value). None: ``ValueError``.
+    check: ``(ins, **params) -> Refusal | None`` finds bad values (an index out of range) before a kernel runs, on the host
+        alone: what a device's kernel reports by its status. It may raise by itself.
+    refuse: ``(meaning, words, ins, **params) -> exception`` for a refusal of a kernel or a check: what is said of the status
+        code, and the words (code, operand, position, value); of ``ins`` it reads no numbers. None: ``ValueError``.
     effect: whether running it does something besides computing its outputs (a call back into Python): then a compiler
         keeps each application, in their order.
     unused: ``(used, params) -> (primitive, params) | None``: what computes only the outputs whose ``used`` is True, as a
@@ -146,7 +147,9 @@ def evaluate(prim: Primitive, values: list, params: dict, where: Any = None, pla
     else:
         made = where.planned(values)
     if prim.check is not None:
-        prim.check(values, **params)
+        found = prim.check(values, **params)
+        if found is not None:
+            raise _refused(prim, found, values, params)
     if prim.view is not None:
         return [prim.view(*values, **params)]
     into = None if where is None else where.into
@@ -251,7 +254,7 @@ def apply_vjp(node: Node, g: Any) -> tuple:
     return prim.vjp(g, node.arguments(), node.results(ctx.grad), **node.params)
 
 
-def _refused(prim: Primitive, refusal: Refused, values: list, params: dict) -> Exception:
+def _refused(prim: Primitive, refusal: Any, values: list, params: dict) -> Exception:
     meaning, words = refusal.meaning, refusal.words
     if prim.refuse is not None:
         return prim.refuse(meaning, words, values, **params)

@@ -10,6 +10,7 @@ import pytest
 
 import funcnn as fn
 import funcnn.nn.functional as F
+from funcnn.ops.indexing.embedding import embedding_grad_p
 from tests import helpers as h
 
 ROWS = np.random.default_rng(0).uniform(0.1, 0.9, (4, 3)).astype(np.float32)
@@ -21,6 +22,8 @@ REFUSED: dict[str, tuple[Callable, tuple]] = {
     "index": (lambda x, i: x[i], (ROWS, WIDE)),
     "index_put": (lambda x, i: fn.index_put(x, (i,), fn.ones(3, 3)), (ROWS, WIDE)),
     "scatter": (lambda x, i: x.scatter(0, i[None], 1.0), (ROWS, WIDE)),
+    "embedding": (lambda x, i: F.embedding(i, x), (ROWS, WIDE)),
+    "embedding_grad": (lambda x, i: embedding_grad_p(x, i, rows=4), (ROWS[:3], WIDE)),
     "one_hot": (lambda i: F.one_hot(i, 3), (WIDE,)),
     "cross_entropy": (lambda x, i: F.cross_entropy(x, i), (ROWS[:3], WIDE)),
     "nll_loss": (lambda x, i, w: F.nll_loss(x, i, w), (ROWS[:3], WIDE, ROWS[0])),
@@ -38,8 +41,8 @@ REFUSED: dict[str, tuple[Callable, tuple]] = {
 
 
 def checked() -> set[str]:
-    """The names of the primitives that look at numbers."""
-    return {prim.name for prim in h.all_primitives() if prim.check is not None}
+    """The names of the primitives that look at numbers, or whose kernels do."""
+    return {prim.name for prim in h.all_primitives() if prim.check is not None or prim.refuse is not None}
 
 
 def test_every_primitive_with_a_check_is_here() -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from funcnn.compiler.ir import Constant, Equation, Program, Var
+from funcnn.core.device import HOST
 from funcnn.core.primitive import evaluate
 
 SMALL_ELEMENTS = 256  # an equation costs more than to keep so few numbers; more would be memory that nobody gets back
@@ -34,5 +35,7 @@ def constants(program: Program) -> Program:
 def _is_constant(eq: Equation, known: dict[Var, np.ndarray]) -> bool:
     """A view is none: it costs nothing, and its layout is one that new memory does not have."""
     if not known.keys() >= {*eq.ins} or eq.prim.view is not None or eq.effects or eq.programs:
+        return False
+    if any(var.device != HOST for var in eq.outs):
         return False
     return sum(var.size for var in eq.outs) <= SMALL_ELEMENTS

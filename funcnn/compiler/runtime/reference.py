@@ -9,6 +9,8 @@ import numpy as np
 from funcnn.compiler.ir import Equation, Program, Var, call_p
 from funcnn.compiler.runtime.in_place import updates
 from funcnn.core.context import ctx
+from funcnn.core.device import HOST
+from funcnn.core.errors import DeviceError
 from funcnn.core.evaluation import Planned, planned
 from funcnn.core.primitive import evaluate
 
@@ -45,6 +47,9 @@ class Replay:
         self.constants = [constant.array for constant in program.constants]
         made = [*program.inputs, *(constant.var for constant in program.constants)]
         made += [out for eq in program.equations for out in eq.outs]
+        elsewhere = [var.device for var in made if var.device != HOST]
+        if elsewhere:
+            raise DeviceError(f"jit: a program with values on {elsewhere[0]!r} cannot be run here, only on {HOST!r}")
         slots = {var: slot for slot, var in enumerate(made)}
         self.empty = [None] * (len(made) - len(program.inputs) - len(self.constants))
         self.leaving = [slots[var] for var in program.leaving]

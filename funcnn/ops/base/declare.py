@@ -79,6 +79,7 @@ def binary(
     dtype: Any = None,
     kinds: str = "biuf",
     check: Callable | None = None,
+    refuse: Callable | None = None,
     takes_bools: bool = True,
 ) -> Callable[[Any, Any], Tensor]:
     """Declare an elementwise function of two broadcast inputs; ``dx(g, x, y, o)`` and ``dy`` before summing over axes.
@@ -94,6 +95,7 @@ def binary(
         batch=lambda n, ins, batched: prim(*aligned(ins, batched)),
         keeps=keeps,
         check=check,
+        refuse=refuse,
     )
 
     def function(input: Any, other: Any) -> Tensor:

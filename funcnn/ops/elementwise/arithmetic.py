@@ -11,6 +11,7 @@ from funcnn.core import dtypes
 from funcnn.core.errors import DTypeError
 from funcnn.core.graph import rescue
 from funcnn.core.primitive import Primitive
+from funcnn.core.refusal import Refusal, first
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.elementwise import loops as kernels
 from funcnn.kernels.cpu.elementwise.launch import fast, pairwise, with_kernel
@@ -28,9 +29,14 @@ def _sign(ins: list, outs: list) -> None:
         np.subtract(ins[0] > 0, ins[0] < 0, outs[0], dtype=outs[0].dtype)
 
 
-def _no_zero(ins: list) -> None:
-    if ins[1].dtype.kind != "f" and ins[0].size and not np.all(ins[1]):
-        raise ZeroDivisionError("integer division: the divisor contains a zero; convert to float for inf and nan")
+def _no_zero(ins: list) -> Refusal | None:
+    if ins[1].dtype.kind == "f" or not ins[0].size or np.all(ins[1]):
+        return None
+    return first(ins[1] == 0, 1, ins[1], "a divisor is zero")
+
+
+def _zero(meaning: str, words: tuple, ins: list) -> Exception:
+    return ZeroDivisionError("integer division: the divisor contains a zero; convert to float for inf and nan")
 
 
 _add = binary("add", pairwise("add"), lambda g, x, y, o: g, lambda g, x, y, o: g, "``input + other``.", keeps="")
@@ -67,6 +73,7 @@ floor_divide = binary(
     "``floor(input / other)``. Raises ``ZeroDivisionError`` for an integer divisor of zero.",
     kinds="iuf",
     check=_no_zero,
+    refuse=_zero,
 )
 remainder = binary(
     "remainder",
@@ -76,6 +83,7 @@ remainder = binary(
     "Python's ``input % other``, with the sign of ``other``.",
     kinds="iuf",
     check=_no_zero,
+    refuse=_zero,
 )
 fmod = binary(
     "fmod",
@@ -85,6 +93,7 @@ fmod = binary(
     "C's remainder, with the sign of ``input``.",
     kinds="iuf",
     check=_no_zero,
+    refuse=_zero,
 )
 _neg = fast("neg", 0.1, "negative")
 neg = unary("neg", _neg, lambda g, x, o: neg(g), "``-input``.", keeps="", to_float=False, kinds="iuf")

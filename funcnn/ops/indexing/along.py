@@ -10,6 +10,7 @@ from funcnn.core.aval import Aval
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.graph import rescue
 from funcnn.core.primitive import Primitive
+from funcnn.core.refusal import outside
 from funcnn.core.tensor import Tensor
 from funcnn.ops.base.batching import all_batched
 from funcnn.ops.base.dims import broadcast, normalize_dim
@@ -55,15 +56,14 @@ gather_p = Primitive(
     cpu=_gather,
     vjp=_gather_vjp,
     batch=lambda n, ins, batched, dim: gather_p(*all_batched(n, ins, batched), dim=dim + 1),
-    check=lambda ins, dim: in_positive_range("gather", ins[1], ins[0].shape[dim], dim),
+    check=lambda ins, dim: outside(ins[1], 0, ins[0].shape[dim], 1),
+    refuse=lambda meaning, words, ins, dim: out_of_range("gather", words, ins[0], dim),
 )
 
 
-def in_positive_range(name: str, index: np.ndarray, size: int, dim: int) -> None:
-    """Raise ``IndexError`` unless every index is in [0, size)."""
-    if index.size and (index.min() < 0 or index.max() >= size):
-        bad = index[(index < 0) | (index >= size)].flat[0]
-        raise IndexError(f"{name}: index {bad} is out of range for dimension {dim} of size {size}")
+def out_of_range(name: str, words: tuple, x: Any, dim: int) -> IndexError:
+    """The exception for an index of ``x`` along ``dim`` that was refused."""
+    return IndexError(f"{name}: index {words[3]} is out of range for dimension {dim} of size {x.shape[dim]}")
 
 
 def gather(input: Any, dim: int, index: Any) -> Tensor:
@@ -135,7 +135,8 @@ scatter_p = Primitive(
     vjp=_scatter_vjp,
     batch=lambda n, ins, batched, dim, mode: scatter_p(*all_batched(n, ins, batched), dim=dim + 1, mode=mode),
     keeps="io",
-    check=lambda ins, dim, mode: in_positive_range("scatter", ins[1], ins[0].shape[dim], dim),
+    check=lambda ins, dim, mode: outside(ins[1], 0, ins[0].shape[dim], 1),
+    refuse=lambda meaning, words, ins, dim, mode: out_of_range("scatter", words, ins[0], dim),
 )
 
 

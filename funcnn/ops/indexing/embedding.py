@@ -87,7 +87,7 @@ embedding_p = Primitive(
     cpu=ROWS,
     vjp=_rows_vjp,
     batch=_rows_batch,
-    refuse=lambda meaning, words, ins, **params: _outside(words, len(ins[0])),
+    refuse=lambda meaning, words, ins, **params: _outside(words, ins[0].shape[0]),
 )
 
 

@@ -17,28 +17,26 @@ from funcnn.core.device import HOST, device_of
 from funcnn.core.errors import ShapeError, TracerError
 from funcnn.core.interpreter import numbers
 from funcnn.core.primitive import Primitive
+from funcnn.core.refusal import Refusal, outside
 from funcnn.core.tensor import Tensor, concrete, constant, refresh
 from funcnn.ops.base.batching import all_batched
 from funcnn.ops.base.dims import broadcast, normalize_dim
 from funcnn.ops.base.promote import stored, to_tensor
 from funcnn.ops.base.structure import cast, reshape_p, zeros_like
 from funcnn.ops.elementwise.select import where as choose
-from funcnn.ops.indexing.along import one_dim
+from funcnn.ops.indexing.along import one_dim, out_of_range
 from funcnn.ops.movement.views import apart, expand, movedim, reshape, select, slice_dim, unsqueeze
 from funcnn.ops.tensor.creation import arange, as_tensor, carried
 from funcnn.ops.tensor.inplace import overwrite, write
 
 
 # ---- primitives on the leading dimensions -----------------------------------------------------------------------------
-def _in_range(name: str, index: np.ndarray, size: int, dim: int) -> None:
-    if index.size and (index.min() < -size or index.max() >= size):
-        bad = index[(index < -size) | (index >= size)].flat[0]
-        raise IndexError(f"{name}: index {bad} is out of range for dimension {dim} of size {size}")
-
-
-def _check_index(ins: list) -> None:
-    for dim, index in enumerate(ins[1:]):
-        _in_range("index", index, ins[0].shape[dim], dim)
+def _check_index(x: np.ndarray, indices: list, before: int) -> Refusal | None:
+    for dim, index in enumerate(indices):
+        size = x.shape[dim]
+        if (found := outside(index, -size, size, before + dim)) is not None:
+            return found
+    return None
 
 
 def _index_shape(x: Any, *indices: Any) -> tuple:
@@ -74,7 +72,11 @@ def _index_batch(n: int, ins: list, batched: list) -> Tensor:
     return index_p(x, *_with_batch(n, indices, batched[1:]))
 
 
-index_p = Primitive("index", _index_shape, cpu=_index, vjp=_index_vjp, batch=_index_batch, check=_check_index)
+index_p = Primitive(
+    "index", _index_shape, cpu=_index, vjp=_index_vjp, batch=_index_batch,
+    check=lambda ins: _check_index(ins[0], ins[1:], 1),
+    refuse=lambda meaning, words, ins: out_of_range("index", words, ins[0], words[1] - 1),
+)  # fmt: skip
 
 
 def _put_shape(base: Any, values: Any, *indices: Any, accumulate: bool) -> tuple:
@@ -106,7 +108,8 @@ def _put_batch(n: int, ins: list, batched: list, accumulate: bool) -> Tensor:
 
 index_put_p = Primitive(
     "index_put", _put_shape, cpu=_put, vjp=_put_vjp, batch=_put_batch,
-    check=lambda ins, accumulate: _check_index([ins[0], *ins[2:]]),
+    check=lambda ins, accumulate: _check_index(ins[0], ins[2:], 2),
+    refuse=lambda meaning, words, ins, accumulate: out_of_range("index", words, ins[0], words[1] - 2),
 )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from funcnn.core import dtypes
 from funcnn.core.aval import Aval
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.primitive import Primitive
+from funcnn.core.refusal import outside
 from funcnn.core.tensor import Tensor, concrete
 from funcnn.ops.base.dims import numel
 from funcnn.ops.base.promote import to_tensor
@@ -17,13 +18,6 @@ from funcnn.ops.base.promote import to_tensor
 
 def _one_hot(ins: list, outs: list, classes: int) -> None:
     np.equal(ins[0][..., None], np.arange(classes), out=outs[0], casting="unsafe")
-
-
-def _one_hot_check(ins: list, classes: int) -> None:
-    if ins[0].size and (ins[0].min() < 0 or ins[0].max() >= classes):
-        raise IndexError(
-            f"one_hot: class {int(ins[0].max())} or {int(ins[0].min())} is out of range for {classes} classes"
-        )
 
 
 def _one_hot_shape(x: Any, classes: int) -> tuple:
@@ -37,7 +31,10 @@ one_hot_p = Primitive(
     _one_hot_shape,
     cpu=_one_hot,
     batch=lambda n, ins, batched, classes: one_hot_p(ins[0], classes=classes),
-    check=_one_hot_check,
+    check=lambda ins, classes: outside(ins[0], 0, classes, 0),
+    refuse=lambda meaning, words, ins, classes: IndexError(
+        f"one_hot: class {words[3]} is out of range for {classes} classes"
+    ),
 )
 
 

@@ -10,6 +10,7 @@ from funcnn.core import dtypes
 from funcnn.core.aval import Aval
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.primitive import Primitive
+from funcnn.core.refusal import Refusal
 from funcnn.core.tensor import Tensor
 from funcnn.ops.base.batching import all_batched
 from funcnn.ops.base.dims import broadcast, normalize_dim, numel
@@ -74,10 +75,13 @@ def _masked_put(ins: list, outs: list) -> None:
     outs[0][mask] = source[: np.count_nonzero(mask)]
 
 
-def _enough(ins: list) -> None:
-    count = np.count_nonzero(ins[1])
-    if ins[2].size < count:
-        raise ShapeError(f"masked_scatter: source has {ins[2].size} elements for {count} places")
+def _enough(ins: list) -> Refusal | None:
+    count = int(np.count_nonzero(ins[1]))
+    return Refusal("more places than elements", (1, 1, 0, count)) if ins[2].size < count else None
+
+
+def _too_few(meaning: str, words: tuple, ins: list) -> ShapeError:
+    return ShapeError(f"masked_scatter: source has {ins[2].size} elements for {words[3]} places")
 
 
 def _places(mask: Tensor) -> Tensor:
@@ -115,6 +119,7 @@ masked_put_p = Primitive(
     ),
     batch=_masked_put_batch,
     check=_enough,
+    refuse=_too_few,
 )
 
 

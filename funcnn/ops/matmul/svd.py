@@ -9,6 +9,7 @@ import numpy as np
 from funcnn.core.aval import Aval
 from funcnn.core.errors import ShapeError
 from funcnn.core.primitive import Primitive
+from funcnn.core.refusal import Refusal, first
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.implementation import host
 from funcnn.ops.base.dims import normalize_dims
@@ -25,9 +26,12 @@ def _shape(x: Any) -> tuple:
     return Aval((*lead, m, k), x.dtype), Aval((*lead, k), x.dtype), Aval((*lead, k, n), x.dtype)
 
 
-def _finite(ins: list) -> None:
-    if not np.isfinite(ins[0]).all():
-        raise ValueError("svd: the matrix has numbers that are not finite; it has no singular values")
+def _finite(ins: list) -> Refusal | None:
+    return first(~np.isfinite(ins[0]), 0, ins[0], "a number is not finite")
+
+
+def _no_values(meaning: str, words: tuple, ins: list) -> ValueError:
+    return ValueError("svd: the matrix has numbers that are not finite; it has no singular values")
 
 
 def _svd(ins: list, outs: list) -> None:
@@ -88,6 +92,7 @@ svd_p = Primitive(
     keeps="o",
     multiple=True,
     check=_finite,
+    refuse=_no_values,
 )
 
 

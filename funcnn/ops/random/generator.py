@@ -283,7 +283,7 @@ def _drawable(weights: np.ndarray) -> np.ndarray:
     return ((weights >= 0) & np.isfinite(weights)).all(-1) & (quietly(weights.sum, -1) > 0)
 
 
-weights_p = checked_values("multinomial", "finite weights of at least 0 with a sum above 0", _drawable)
+weights_p = checked_values("multinomial", "finite weights of at least 0 with a sum above 0", _drawable, rows=True)
 
 
 def _sampled(input: Any, num_samples: Any) -> Tensor:

@@ -15,6 +15,7 @@ from funcnn.core import dtypes
 from funcnn.core.aval import Aval
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.primitive import Primitive
+from funcnn.core.refusal import Refusal, first, number
 from funcnn.core.tensor import Tensor, constant
 from funcnn.kernels import philox
 from funcnn.kernels.cpu.memory import fresh
@@ -267,17 +268,22 @@ def randint_from(key: Any, shape: tuple, low: int, high: int, dtype: np.dtype = 
     return cast(add(remainder(wide, high - low), low), dtype)
 
 
-def checked_values(name: str, wanted: str, right: Callable) -> Primitive:
+def checked_values(name: str, wanted: str, right: Callable, rows: bool = False) -> Primitive:
     """The identity on numbers that a sampler goes by; raises ``ValueError``, under ``jit`` too, unless all are ``right``.
 
-    right: from an array to an array of bools, of its shape or of fewer dimensions.
+    right: from an array to an array of bools, of its shape, or with ``rows`` one for each row.
     """
 
-    def check(ins: list) -> None:
+    def check(ins: list) -> Refusal | None:
         good = np.asarray(right(ins[0]))
-        if not good.all():
-            bad = ins[0][~good].reshape(-1)[0] if good.ndim == ins[0].ndim else ins[0][~good][0].tolist()
-            raise ValueError(f"{name}: expected {wanted}, got {bad}")
+        return first(~good, 0, ins[0] if good.ndim == ins[0].ndim else ins[0][..., 0], wanted)
+
+    def refuse(meaning: str, words: tuple, ins: list) -> ValueError:
+        x: Any = ins[0]
+        if not rows:
+            return ValueError(f"{name}: expected {wanted}, got {number(words, x.dtype)}")
+        row = x.reshape(-1, x.shape[-1])[words[2]].tolist() if type(x) is np.ndarray else f"others in row {words[2]}"
+        return ValueError(f"{name}: expected {wanted}, got {row}")
 
     prim = Primitive(
         name,
@@ -287,6 +293,7 @@ def checked_values(name: str, wanted: str, right: Callable) -> Primitive:
         batch=lambda n, ins, batched: prim(ins[0]),
         keeps="",
         check=check,
+        refuse=refuse,
     )
     return prim
 

@@ -17,6 +17,7 @@ import numpy as np
 from funcnn.core.aval import Aval
 from funcnn.core.errors import DTypeError
 from funcnn.core.primitive import Primitive
+from funcnn.core.refusal import Refusal, first
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.softmax import launch as softmax_cpu
 from funcnn.ops.base.batching import all_batched, fold, unfold_batch
@@ -29,16 +30,20 @@ from funcnn.ops.reduce.sums import sum as sum_
 from funcnn.ops.tensor.creation import arange
 
 
-def in_classes(name: str, target: np.ndarray, classes: int, ignore_index: int) -> None:
-    """Raise ``IndexError`` for a target that is no class and not ignored."""
+def in_classes(target: np.ndarray, operand: int, classes: int, ignore_index: int) -> Refusal | None:
+    """The refusal of the first target that is no class and not ignored."""
     if not target.size or (target.min() >= 0 and target.max() < classes):
-        return
+        return None
     bad = ((target < 0) | (target >= classes)) & (target != ignore_index)
-    if bad.any():
-        raise IndexError(
-            f"{name}: target {target[bad].flat[0]} is out of range for {classes} classes "
-            f"(0 to {classes - 1}; ignore_index is {ignore_index})"
-        )
+    return first(bad, operand, target, "a target is no class")
+
+
+def no_class(name: str, words: tuple, classes: int, ignore_index: int) -> IndexError:
+    """The exception for such a target."""
+    return IndexError(
+        f"{name}: target {words[3]} is out of range for {classes} classes "
+        f"(0 to {classes - 1}; ignore_index is {ignore_index})"
+    )
 
 
 def _shape(x: Any, target: Any, ignore_index: int, reduction: str) -> tuple:
@@ -124,7 +129,10 @@ def _grad_batch(n: int, ins: list, batched: list, ignore_index: int, reduction: 
 
 entropy_p = Primitive(
     "cross_entropy", _shape, softmax_cpu.cross_entropy, vjp=_vjp, batch=_batch, keeps="io", multiple=True,
-    check=lambda ins, ignore_index, reduction: in_classes("cross_entropy", ins[1], ins[0].shape[1], ignore_index),
+    check=lambda ins, ignore_index, reduction: in_classes(ins[1], 1, ins[0].shape[1], ignore_index),
+    refuse=lambda meaning, words, ins, ignore_index, reduction: no_class(
+        "cross_entropy", words, ins[0].shape[1], ignore_index
+    ),
 )  # fmt: skip
 entropy_grad_p = Primitive(
     "cross_entropy_grad",

@@ -11,6 +11,7 @@ from funcnn.core import dtypes
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.graph import rescue
 from funcnn.core.primitive import Primitive
+from funcnn.core.refusal import Refusal, first
 from funcnn.core.tensor import Tensor
 from funcnn.ops.base.batching import all_batched
 from funcnn.ops.base.dims import numel
@@ -28,7 +29,7 @@ from funcnn.ops.indexing.index import index_p
 from funcnn.ops.movement.views import reshape, unsqueeze
 from funcnn.ops.reduce.sums import mean
 from funcnn.ops.reduce.sums import sum as sum_
-from funcnn.ops.softmax.entropy import entropy_p, in_classes
+from funcnn.ops.softmax.entropy import entropy_p, in_classes, no_class
 from funcnn.ops.softmax.softmax import log_softmax
 
 
@@ -58,7 +59,8 @@ classes_p = Primitive(
     shape=lambda target, classes, ignore_index: (target,),
     cpu=lambda ins, outs, classes, ignore_index: np.copyto(outs[0], ins[0]),
     batch=lambda n, ins, batched, **params: classes_p(ins[0], **params),
-    check=lambda ins, classes, ignore_index: in_classes("nll_loss", ins[0], classes, ignore_index),
+    check=lambda ins, classes, ignore_index: in_classes(ins[0], 0, classes, ignore_index),
+    refuse=lambda meaning, words, ins, classes, ignore_index: no_class("nll_loss", words, classes, ignore_index),
 )
 
 
@@ -244,11 +246,14 @@ def _binary_vjp(g: Tensor, ins: list, o: Tensor) -> tuple:
     )
 
 
-def _probabilities(ins: list) -> None:
-    if np.any((ins[0] < 0) | (ins[0] > 1)):
-        raise ValueError(
-            "binary_cross_entropy: input must be probabilities from 0 to 1; apply sigmoid, or use _with_logits"
-        )
+def _probabilities(ins: list) -> Refusal | None:
+    return first((ins[0] < 0) | (ins[0] > 1), 0, ins[0], "no probability")
+
+
+def _no_probability(meaning: str, words: tuple, ins: list) -> ValueError:
+    return ValueError(
+        "binary_cross_entropy: input must be probabilities from 0 to 1; apply sigmoid, or use _with_logits"
+    )
 
 
 binary_p = Primitive(
@@ -258,6 +263,7 @@ binary_p = Primitive(
     vjp=_binary_vjp,
     batch=lambda n, ins, batched: binary_p(*all_batched(n, ins, batched)),
     check=_probabilities,
+    refuse=_no_probability,
 )
 
 
