@@ -96,7 +96,7 @@ def depthwise_weight_grad(x, dy, dw, sums, scratch, room, offsets, sizes, share,
     """
     channels, many, batch = sizes
     groups = (batch + share[0] - 1) // share[0]
-    args = (x, dy, sums, scratch, room, offsets, sizes, share, inner, layout, around)
+    args: tuple = (x, dy, sums, scratch, room, offsets, sizes, share, inner, layout, around)
     parallel_for(depthwise_dots, groups * ((channels + share[1] - 1) // share[1]), threads, args)
     outputs = channels * many
     args = (sums, dw, groups, outputs, offsets.size, dw.size // outputs)

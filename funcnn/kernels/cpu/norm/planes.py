@@ -162,7 +162,7 @@ def normalize(x, y, weight, bias, mean, rstd, var, parts, room, plan, eps, past,
     layout, places, each, blocks = layout_of(plan), places_of(plan), plan[10], plan[11]
     units = mean.size
     if blocks == 1:
-        args = (x, y, weight, bias, mean, rstd, var, layout, places, each, eps, room, past)
+        args: tuple = (x, y, weight, bias, mean, rstd, var, layout, places, each, eps, room, past)
         parallel_for(_whole_units, (units + each - 1) // each, threads, args)
         return
     parallel_for(_some_moments, units * blocks, threads, (x, layout, blocks, parts))
@@ -270,7 +270,7 @@ def normalize_grad(dy, x, dx, weight, mean, rstd, dweight, dbias, dots, room, pl
     pieces = pieces_of(layout)
     totals = dots[units * pieces :]
     if blocks == 1:
-        args = (dy, x, dx, weight, mean, rstd, layout, places, each, dots, totals, room, past)
+        args: tuple = (dy, x, dx, weight, mean, rstd, layout, places, each, dots, totals, room, past)
         parallel_for(_whole_grads, (units + each - 1) // each, threads, args)
     else:
         parallel_for(_some_dots, units * blocks, threads, (dy, x, mean, layout, blocks, dots))
