@@ -15,6 +15,7 @@ from funcnn.layers.attention import MultiheadAttention
 from funcnn.layers.base import KeyRequired, Layer, arg, document
 from funcnn.layers.cell import GRUCell, LSTMCell, RNNCell
 from funcnn.layers.conv import Conv1d, Conv2d, Conv3d
+from funcnn.layers.custom import Custom
 from funcnn.layers.dropout import Dropout
 from funcnn.layers.embedding import Embedding
 from funcnn.layers.fold import Fold, Unfold
@@ -60,7 +61,7 @@ GENERATED = (
     Flatten, Dropout, CrossEntropyLoss, NLLLoss, MSELoss, L1Loss, Embedding, Upsample,
     UpsamplingNearest2d, UpsamplingBilinear2d, Unfold, Fold,
     PixelShuffle, PixelUnshuffle, ChannelShuffle,
-    LSTM, GRU, RNN, LSTMCell, GRUCell, RNNCell, MultiheadAttention,
+    LSTM, GRU, RNN, LSTMCell, GRUCell, RNNCell, MultiheadAttention, Custom,
 )  # fmt: skip
 for _layer in GENERATED:
     document(_layer)

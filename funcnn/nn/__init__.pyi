@@ -724,3 +724,11 @@ class MultiheadAttention(LayerModule):
     in_proj_bias: Any
     bias_k: Any
     bias_v: Any
+
+class Custom(LayerModule):
+    def __init__(
+        self,
+        operation: Any,
+        weights: Any = None,
+        options: Any = None,
+    ) -> None: ...

@@ -95,7 +95,8 @@ class ByOperation(Derivative):
         if inner.takes_like:
             more["like"] = tuple([self._like(pool[name], self.which(name, lead), name) for name in self.gradients])
         made = inner.primitive(*given, **{**inner.defaults, **more})
-        found = dict(zip(self.gradients, made if inner.primitive.multiple else [made], strict=True))
+        listed = [made[i] for i in inner.returned] if inner.primitive.multiple else [made]
+        found = dict(zip(self.gradients, listed, strict=True))
         return _in_order(self, found, ins, lead)
 
     def _like(self, x: Tensor, has_lead: bool, name: str) -> tuple:

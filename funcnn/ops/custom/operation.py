@@ -34,9 +34,13 @@ class Operation:
 
     takes_like = False
 
-    def __init__(self, declared: Declared, defaults: dict, prim: Primitive, differentiable: Any = None):
+    def __init__(
+        self, declared: Declared, defaults: dict, prim: Primitive, differentiable: Any = None, saved: Sequence[str] = ()
+    ):
         self.__name__ = self.__qualname__ = prim.name
-        self.title, self.inputs, self.outputs = declared.title, declared.inputs, declared.outputs
+        self.title, self.inputs = declared.title, declared.inputs
+        self.returned = tuple([i for i, name in enumerate(declared.outputs) if name not in saved])
+        self.outputs = tuple([declared.outputs[i] for i in self.returned])
         self.defaults, self.primitive, self.differentiable = defaults, prim, differentiable
         self.required = tuple([key for key, value in defaults.items() if value is ...])
 
@@ -52,7 +56,12 @@ class Operation:
         if prim.overwrites:
             return _in_place(prim, ins, params)
         out = prim(*ins, **params)
-        return tuple(out) if prim.multiple else out
+        if not prim.multiple:
+            return out
+        return tuple([out[i] for i in self.returned]) if len(self.returned) > 1 else out[self.returned[0]]
+
+    def __deepcopy__(self, memo: dict) -> Operation:
+        return self  # it has no state; a copied module applies the same one
 
     def _bound(self, ins: tuple, given: dict) -> tuple[tuple, dict]:
         """Inputs in their order, some of which may come by name, and the parameters. Raises ``TypeError``."""
@@ -101,6 +110,7 @@ def primitive(
     backward: Any = None,
     params: Mapping[str, Any] | None = None,
     overwrites: Sequence[str] = (),
+    saved: Sequence[str] = (),
     scratch: Mapping[str, Callable] | None = None,
     worker_scratch: Mapping[str, Callable] | None = None,
     zeros: Sequence[str] = (),
@@ -124,6 +134,7 @@ def primitive(
         A kernel by itself has no second derivative; a ``primitive`` with a backward of its own, or a function, has.
     params: static parameters with their defaults, ``...`` where one must be given.
     overwrites: inputs that are changed in place, and returned; such an operation has no derivative.
+    saved: outputs that are for the backward pass alone, and not returned.
     scratch, worker_scratch: rules giving (shape, dtype); of the latter each worker has one after another, in one dimension.
     zeros: outputs and scratch that hold zeros at the start.
     fold: inputs whose first axis holds independent rows, as it does in all outputs: a batch is then more rows. Else, and
@@ -141,18 +152,20 @@ def primitive(
     unfit = sorted(RESERVED & {*defaults, *outputs})
     if unfit:
         raise TypeError(f"{name}: {', '.join(unfit)} has a meaning of its own; choose another name")
-    listed = (overwrites, zeros, fold, dtypes)
+    listed = (overwrites, saved, zeros, fold, dtypes)
     if any(isinstance(group, str) for group in listed):
-        raise TypeError(f"{name}: overwrites, zeros, fold and dtypes take several names, such as ('x',), not a text")
+        raise TypeError(
+            f"{name}: overwrites, saved, zeros, fold and dtypes take several names, such as ('x',), not a text"
+        )
     mine, theirs = arguments_of(name, forward), arguments_of(name, backward) if _is_kernel(backward) else ()
     shared, each = ({k: rule for k, rule in group.items() if k in mine or k not in theirs} for group in (rooms, own))
     filled = [z for z in zeros if z in outputs or z in shared or z not in theirs]
     declared = Declared(name, forward, [*outputs], [*defaults], shared, each, filled, overwrites)
-    _refuse_names(name, declared, outputs, fold, overwrites)
+    _refuse_names(name, declared, outputs, fold, saved)
     rules = Rules(declared, outputs, tuple(dtypes), fold, nanoseconds, flops, bytes)
     derivative = _derivative(name, declared, rules, backward, defaults, (rooms, own), zeros)
     prim = _primitive(name, rules, derivative, check)
-    return Operation(declared, defaults, prim, getattr(derivative, "gradients", None))
+    return Operation(declared, defaults, prim, getattr(derivative, "gradients", None), saved)
 
 
 def _outputs(name: str, outputs: Any) -> dict[str, Any]:
@@ -165,7 +178,12 @@ def _is_kernel(function: Any) -> bool:
     return isinstance(adopt(function), Kernel)
 
 
-def _refuse_names(name: str, declared: Declared, outputs: dict, fold: Sequence[str], overwrites: Sequence[str]) -> None:
+def _refuse_names(name: str, declared: Declared, outputs: dict, fold: Sequence[str], saved: Sequence[str]) -> None:
+    wrong = [one for one in saved if one not in outputs]
+    if wrong or len(saved) == len(declared.outputs):
+        raise TypeError(
+            f"{name}: saved={list(saved)} must be some of the outputs, {[*outputs]}, and leave one to return"
+        )
     for output, rule in outputs.items():
         if isinstance(rule, str) and rule not in declared.inputs:
             raise TypeError(f"{name}: output {output} is like {rule}, which is no input; those are {declared.inputs}")
@@ -249,10 +267,11 @@ def _primitive(
 # ---- in place ---------------------------------------------------------------------------------------------------------
 def _in_place(prim: Primitive, ins: tuple, params: dict) -> Any:
     """Change the overwritten inputs; return them, and what is computed besides."""
-    if ctx.grad and any(t.requires_grad for t in ins):
-        raise GradientError(
-            f"{prim.name}: changes its inputs in place and has no derivative; call it in `with fn.no_grad():`"
-        )
+    if ctx.grad:
+        for t in ins:
+            if t.requires_grad:
+                told = "changes its inputs in place and has no derivative; call it in `with fn.no_grad():`"
+                raise GradientError(f"{prim.name}: {told}")
     written = [ins[i] for i in prim.overwrites]
     values = None if ctx.top is not None or ctx.stage is not None else _apart(prim, ins)
     if values is None:
