@@ -71,7 +71,7 @@ NO_SIZES = {  # what is no size of an operation
     ("kernels.cpu.random.draw", "SCRATCH"), ("kernels.cpu.build.parallel", "SHARES"),
     ("kernels.cpu.threads.code", "*"), ("kernels.cpu.vector.scratch", "WIDE"),
     ("kernels.cpu.softmax.launch", "ROW_NS"), ("kernels.cpu.vector.streaming", "LINE"),
-    ("kernels.cpu.threads.number", "WORTHWHILE"), ("kernels.cpu.pool.max", "HEAD"), ("kernels.cpu.pool.max_values", "HEAD"),
+    ("kernels.cpu.threads.number", "WORTHWHILE"), ("kernels.cpu.norm.layer_norm", "FACTORS"), ("kernels.cpu.pool.max", "HEAD"), ("kernels.cpu.pool.max_values", "HEAD"),
 }  # fmt: skip
 
 

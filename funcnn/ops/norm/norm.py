@@ -11,7 +11,7 @@ from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.mutation import assign
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
-from funcnn.kernels.cpu.norm.launch import run_scale
+from funcnn.kernels.cpu.norm.launch import follows, scales
 from funcnn.ops.base.batching import all_batched, fold
 from funcnn.ops.base.dims import numel
 from funcnn.ops.base.promote import operand, require_same_dtype, to_tensor
@@ -66,20 +66,14 @@ def _scale_batch(n: int, ins: list, batched: list, eps: float) -> Tensor:
     return from_channels(scale_p(to_channels(x), *[fold(t) for t in rest], eps=eps), n)
 
 
-scale_p = Primitive("batch_norm_evaluation", _scale_shape, run_scale, vjp=_scale_vjp, batch=_scale_batch)
+scale_p = Primitive("batch_norm_evaluation", _scale_shape, scales, vjp=_scale_vjp, batch=_scale_batch)
 
 
 # ---- running statistics -------------------------------------------------------------------------------------------------
-def _follow_cpu(ins: list, outs: list, momentum: float, scales: tuple) -> None:
-    half = len(outs)
-    for held, batch, out, scale in zip(ins[:half], ins[half:], outs, scales, strict=True):
-        out[...] = held * (1.0 - momentum) + batch * (momentum * scale)
-
-
 follow_p = Primitive(
     "running_statistics",
     shape=lambda *avals, momentum, scales: avals[: len(scales)],
-    cpu=_follow_cpu,
+    cpu=follows,
     vjp=lambda g, ins, outs, momentum, scales: (
         *[None if g[slot] is None else mul(g[slot], 1.0 - momentum) for slot in range(len(scales))],
         *[None for _ in scales],

@@ -12,7 +12,6 @@ It is differentiated a second time through the composition of this formula.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from functools import reduce as fold_left
 from typing import Any, NamedTuple
 
@@ -20,7 +19,8 @@ from funcnn.core.aval import Aval
 from funcnn.core.errors import DTypeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
-from funcnn.kernels.cpu.norm import launch as norm_cpu
+from funcnn.kernels.cpu.norm import launch
+from funcnn.kernels.implementation import Implementation
 from funcnn.ops.base.batching import all_batched, fold, unfold_batch
 from funcnn.ops.base.dims import numel
 from funcnn.ops.base.promote import require_same_dtype
@@ -99,18 +99,18 @@ class Family(NamedTuple):
     name: str
     view: Callable
     stats: int  # how many statistics there are: mean, rstd and perhaps var
-    run: Callable
-    run_grad: Callable
+    ways: tuple[Implementation, ...]
+    ways_grad: tuple[Implementation, ...]
     centred: bool = True
 
     def primitives(self) -> tuple[Primitive, Primitive]:
         """The forward primitive and its gradient."""
         grad = Primitive(
-            f"{self.name}_grad", self._grad_shape, self.run_grad, multiple=True,
+            f"{self.name}_grad", self._grad_shape, self.ways_grad, multiple=True,
             vjp=self._grad_vjp, batch=lambda *args, **where: self._grad_batch(grad, *args, **where),
         )  # fmt: skip
         forward = Primitive(
-            self.name, self._shape, self.run, keeps="io", multiple=True,
+            self.name, self._shape, self.ways, keeps="io", multiple=True,
             vjp=lambda *args, **where: self._vjp(grad, *args, **where),
             batch=lambda *args, **where: self._batch(forward, *args, **where),
             unused=lambda used, params: None if any(used[1:]) else (forward, {**params, "residuals": False}),
@@ -236,20 +236,11 @@ def from_channels(t: Tensor, b: int) -> Tensor:
     return movedim(reshape(t, (n, b, c // b, *rest)), 1, 0)
 
 
-batch_norm_p, batch_norm_grad_p = Family(
-    "batch_norm", _batch_view, 3, norm_cpu.run_units, norm_cpu.run_units_grad
-).primitives()
-group_norm_p, group_norm_grad_p = Family(
-    "group_norm", _batch_view, 3, norm_cpu.run_units, norm_cpu.run_units_grad
-).primitives()
+batch_norm_p, batch_norm_grad_p = Family("batch_norm", _batch_view, 3, launch.units, launch.units_grad).primitives()
+group_norm_p, group_norm_grad_p = Family("group_norm", _batch_view, 3, launch.units, launch.units_grad).primitives()
 layer_norm_p, layer_norm_grad_p = Family(
-    "layer_norm", _row_view, 2, partial(norm_cpu.run_rows, centred=True), partial(norm_cpu.run_rows_grad, centred=True)
+    "layer_norm", _row_view, 2, launch.rows(True), launch.rows_grad(True)
 ).primitives()
 rms_norm_p, rms_norm_grad_p = Family(
-    "rms_norm",
-    _row_view,
-    2,
-    partial(norm_cpu.run_rows, centred=False),
-    partial(norm_cpu.run_rows_grad, centred=False),
-    False,
+    "rms_norm", _row_view, 2, launch.rows(False), launch.rows_grad(False), False
 ).primitives()

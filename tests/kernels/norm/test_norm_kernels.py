@@ -47,9 +47,10 @@ def forward(x, w, b, groups=0, cut=(1, 1), threads=1, past=False):
 
 def backward(dy, x, w, mean, rstd, groups=0, cut=(1, 1), threads=1, past=False):
     count, pieces, numbers = plan(x, groups, cut)
-    dx, dweight, dbias = np.full_like(x, np.nan), np.full(x.shape[1], np.nan), np.full(x.shape[1], np.nan)
+    dx, (dweight, dbias) = np.full_like(x, np.nan), np.full((2, x.shape[1]), np.nan, x.dtype)
     dots, room = np.empty((count * (pieces + 1), 3)), np.empty(threads * PIECE, x.dtype)
-    norm.normalize_grad(dy, x, dx, w, mean, rstd, dweight, dbias, dots, room, numbers, past, threads)
+    sums = np.empty(2 * x.shape[1])
+    norm.normalize_grad(dy, x, dx, w, mean, rstd, dweight, dbias, sums, dots, room, numbers, past, threads)
     return dx, dweight, dbias
 
 
@@ -146,12 +147,30 @@ def test_nan_and_inf_stay_in_their_channel(dtype):
 @pytest.mark.parametrize("shape", [(3, 5, 1), (2, 3, 7), (1, 2, 5000)])
 def test_scale_channels(shape, dtype):
     x, w, b, dy = arrays(shape, dtype)
-    mean = dy[0, :, 0].copy()
-    room, expected = np.empty(2 * PIECE, dtype), (x - mean[:, None]) * w[:, None] + b[:, None]
+    mean, var, scale = dy[0, :, 0].copy(), dy[0, :, 0] ** 2, np.empty(shape[1], dtype)
+    room, expected = np.empty(2 * PIECE, dtype), (x - mean[:, None]) * (w / np.sqrt(var + EPS))[:, None] + b[:, None]
     for threads, past in ((1, False), (2, False), (2, True)):
         y = np.full_like(x, np.nan)
-        norm_scale.scale_channels(x, y, mean, w, b, 2, room, past, threads)
+        norm_scale.scale_channels(x, y, mean, var, w, b, scale, EPS, 2, room, past, threads)
         np.testing.assert_allclose(y, expected, 1e-5, 1e-5)
+
+
+@DTYPES
+@pytest.mark.parametrize("shape", [(3, 5, 1), (9, 2, 7), (17, 3, 15)])
+def test_images_are_put_in_front_of_channels(shape, dtype):
+    x = np.random.default_rng(0).standard_normal(shape).astype(dtype)
+    for threads in (1, 2):
+        y = np.full_like(x, np.nan)
+        norm.batch_first(np.ascontiguousarray(x.swapaxes(0, 1)), y, threads)
+        np.testing.assert_array_equal(y, x)
+
+
+@DTYPES
+def test_running_statistics(dtype):
+    held, batch = np.random.default_rng(0).standard_normal((2, 37)).astype(dtype)
+    out = np.full_like(held, np.nan)
+    norm_scale.follow(held, batch, out, 0.9, 0.1)
+    np.testing.assert_array_equal(out, held * 0.9 + batch * 0.1)
 
 
 # ---- rows -----------------------------------------------------------------------------------------------------------
@@ -161,10 +180,16 @@ def rowwise(x, w, b, dy, groups, each, centred, threads, past=False):
     y, dx, mean, rstd = np.full_like(x, np.nan), np.full_like(x, np.nan), *(np.empty(rows, x.dtype) for _ in range(2))
     room = np.empty(threads * PIECE, x.dtype)
     layer_norm.normalize_rows(x, y, w, b, mean, rstd, each, groups, EPS, centred, room, past, threads)
-    both, blocks = np.full((groups, 2, size), np.nan), -(-(rows // groups) // each)
-    parts = np.full((groups * blocks, 2, size), np.nan, x.dtype)
-    layer_norm.normalize_rows_grad(dy, x, dx, w, mean, rstd, both, parts, each, groups, centred, room, past, threads)
-    return y, mean, rstd, dx, both[:, 0].copy(), both[:, 1].copy()
+    dweight, dbias = (np.full((groups, size), np.nan, x.dtype) for _ in range(2))
+    sums, blocks = np.full((groups, 2, size), np.nan), -(-(rows // groups) // each)
+    parts, factors = (
+        np.full((groups * blocks, 2, size), np.nan, x.dtype),
+        np.empty(threads * layer_norm.FACTORS, x.dtype),
+    )
+    layer_norm.normalize_rows_grad(
+        dy, x, dx, w, mean, rstd, dweight.ravel(), dbias.ravel(), sums, parts, factors, each, groups, centred, room, past, threads
+    )  # fmt: skip
+    return y, mean, rstd, dx, dweight, dbias
 
 
 def naive_rows(x, w, b, dy, groups, centred):

@@ -1,19 +1,21 @@
-"""How the normalisations run on the CPU: what a unit is, how work is cut into chunks, and scratch memory."""
+"""How the normalisations run on the CPU: launch plans, in which a unit is what has one mean and variance."""
 
 from __future__ import annotations
 
 from functools import lru_cache
+from math import nan, prod
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from funcnn.kernels.cpu.elementwise.loops import repeat_number
 from funcnn.kernels.cpu.machine import beyond_cache
-from funcnn.kernels.cpu.memory import empty, fresh
-from funcnn.kernels.cpu.norm.layer_norm import normalize_rows, normalize_rows_grad
-from funcnn.kernels.cpu.norm.planes import normalize, normalize_grad
+from funcnn.kernels.cpu.norm import layer_norm, planes
+from funcnn.kernels.cpu.norm import scale as scaling
 from funcnn.kernels.cpu.norm.runs import PIECE
-from funcnn.kernels.cpu.norm.scale import scale_channels
-from funcnn.kernels.cpu.threads import number as threads
+from funcnn.kernels.implementation import ANY, CONTIGUOUS, Implementation, Operand, host
+from funcnn.kernels.launch import INPUT, OUTPUT, Access, Array, Constant, Cost, Launch, LaunchPlan, Output, Workers
+from funcnn.kernels.plan_parts import Parts
 
 CHUNK = 1 << 16  # numbers in a chunk, about 20 us
 LEAST = 256  # numbers that cost as much as a row or unit does beside them
@@ -21,20 +23,21 @@ SPLIT = 1 << 18  # numbers of a unit that no longer stays in the second-level ca
 SHORT = 16  # runs of fewer numbers than this are not worth a vector loop
 FORWARD_NS, BACKWARD_NS = 0.3, 0.5  # nanoseconds a number on one thread
 ROW_NS, UNIT_NS = 30.0, 80.0  # nanoseconds a row, and a unit, however short
+COPY_NS = 1.0  # nanoseconds for a number of a short run that is put in its place
 
 
-class Plan(NamedTuple):
+class Cut(NamedTuple):
     """How a shape is normalised: see ``layout_of`` in the kernel's file for the numbers."""
 
-    numbers: np.ndarray
+    numbers: Constant
     units: int
     parts: int  # blocks of units, if units are cut into blocks
     dots: int  # pieces of all units, and the units
 
 
 @lru_cache(maxsize=256)
-def plan(shape: tuple, groups: int, weight: bool, bias: bool) -> Plan:
-    """The plan for x (N, C, S); ``groups`` is 0 for batch norm; whether there is a weight and a bias for each channel."""
+def cut_of(shape: tuple, groups: int, weight: bool, bias: bool) -> Cut:
+    """The cut of x (N, C, S); ``groups`` is 0 for batch norm; whether there is a weight and a bias for each channel."""
     n, c, s = shape
     if groups:
         k = c // groups
@@ -47,138 +50,203 @@ def plan(shape: tuple, groups: int, weight: bool, bias: bool) -> Plan:
         each, blocks = 1, min(pieces, -(-size // CHUNK), 1024)
     places = [place if given else (1, 0, 0) for given in (weight, bias)]
     numbers = np.array([*layout, *places[0], *places[1], each, blocks])
-    return Plan(numbers, units, units * blocks if blocks > 1 else 0, units * (pieces + 1))
+    return Cut(Constant(numbers), units, units * blocks if blocks > 1 else 0, units * (pieces + 1))
 
 
-def _flat(x: np.ndarray) -> np.ndarray:
-    """(N, C, ...) as contiguous (N, C, S)."""
-    return np.ascontiguousarray(x).reshape(*x.shape[:2], -1)
+@lru_cache(maxsize=256)
+def same(count: int, dtype: np.dtype, number: float) -> Constant:
+    """So many numbers that are all the same."""
+    return Constant(np.full(count, number, dtype))
 
 
-def _channels_first(x: np.ndarray) -> np.ndarray:
-    """(N, C, S) as contiguous (1, C, N S)."""
-    n, c, s = x.shape
-    return np.ascontiguousarray(x.transpose(1, 0, 2)).reshape(1, c, n * s)
+def _room(parts: Parts, dtype: np.dtype, past: bool) -> Array:
+    """The kernels' scratch for each worker."""
+    return parts.each(dtype, PIECE if past else 1)
 
 
-def _batch_first(out: np.ndarray, moved: np.ndarray) -> None:
-    n, c, s = out.shape
-    np.copyto(out, moved.reshape(c, n, s).transpose(1, 0, 2))
-
-
-def _affine(given: list, dtype: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Weight and bias; those that are not given are one 1 and one 0."""
-    weight = np.ascontiguousarray(given[0]) if given else np.ones(1, dtype)
-    return weight, np.ascontiguousarray(given[1]) if len(given) > 1 else np.zeros(1, dtype)
-
-
-def _room(work: int, dtype: Any) -> np.ndarray:
-    """The kernels' scratch for ``work`` threads."""
-    return fresh(work * PIECE, dtype)
-
-
-def _past(x: np.ndarray, residuals: bool) -> bool:
+def _past(x: Operand, residuals: bool) -> bool:
     """Whether to write y past the cache. Where there are residuals a gradient may be taken: dy and dx will pass through the
     cache before x is read again, and y, which is kept, has got memory that is not in it. Else y has that of an output before.
     """
     return beyond_cache((4 if residuals else 2) * x.nbytes)
 
 
-def run_units(ins: list, outs: list, eps: float, groups: int, residuals: bool = True) -> None:
+def _empty(ins: int, outs: int, number: float, dtype: np.dtype) -> LaunchPlan:
+    """The plan of an empty x: its statistics or the gradients of its weights are all one number."""
+    parts = Parts()
+    fills = tuple(
+        Launch(repeat_number, (parts.constant(same(1, dtype, number)), Array(OUTPUT, i))) for i in range(1, outs)
+    )
+    return parts.plan(fills, (ANY,) * ins, (Output(),) * outs)
+
+
+def _given(parts: Parts, first: int, ins: tuple[Operand, ...], count: int) -> tuple[Array, Array]:
+    """Weight and bias, inputs from ``first`` on; those that are not given are ``count`` times 1 and 0."""
+    dtype = ins[0].dtype
+    weight = Array(INPUT, first) if len(ins) > first else parts.constant(same(count, dtype, 1.0))
+    return weight, Array(INPUT, first + 1) if len(ins) > first + 1 else parts.constant(same(count, dtype, 0.0))
+
+
+# ---- units --------------------------------------------------------------------------------------------------------------
+class Seen:
+    """How x (N, C, ...) is seen: as (N, C, S), or, where batch norm's runs are short, as (1, C, N S)."""
+
+    def __init__(self, x: Operand, groups: int):
+        n, c = x.shape[:2]
+        self.shape: tuple[int, int, int] = (n, c, prod(x.shape[2:]))
+        self.short = not groups and self.shape[2] < SHORT and n > 1
+        self.taken = (1, c, n * self.shape[2]) if self.short else self.shape
+        self.access = Access(order=(1, 0, *range(2, x.ndim))) if self.short else CONTIGUOUS
+
+    def target(self, parts: Parts, dtype: np.dtype) -> tuple[Array, tuple[Launch, ...]]:
+        """Where a kernel writes what lies like x, and what puts it into output 0."""
+        if not self.short:
+            return Array(OUTPUT, 0), ()
+        size = prod(self.shape)
+        made = parts.room(dtype, size)
+        return made, (Launch(planes.batch_first, (made, Array(OUTPUT, 0, self.shape), Workers(COPY_NS * size))),)
+
+
+def _units(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan:
     """y, and with residuals mean, rstd and var, of batch norm (``groups`` 0) and group norm."""
-    if not ins[0].size:
-        for stat in outs[1:]:
-            stat.fill(np.nan)
-        return
-    x, y = _flat(ins[0]), _flat(outs[0])
-    short = not groups and x.shape[2] < SHORT and x.shape[0] > 1
-    x = _channels_first(x) if short else x
-    target = empty(x.shape, x.dtype) if short else y
-    how = plan(x.shape, groups, len(ins) > 1, len(ins) > 2)
-    stats = [out.reshape(-1) for out in outs[1:]] if residuals else [*fresh((3, how.units), x.dtype)]
-    work = threads.workers(FORWARD_NS * x.size + UNIT_NS * how.units)
-    parts = fresh((how.parts, 3))
-    normalize(
-        x, target, *_affine(ins[1:], x.dtype), *stats, parts, _room(work, x.dtype), how.numbers, eps,
-        _past(x, residuals), work,
-    )  # fmt: skip
-    if short:
-        _batch_first(y, target)
-
-
-def run_units_grad(ins: list, outs: list, groups: int) -> None:
-    """dx, and with a weight dweight and dbias, of dy, x, mean, rstd and the weight."""
-    if not ins[1].size:
-        for out in outs[1:]:
-            out.fill(0)
-        return
-    (dy, x), (mean, rstd), target = (_flat(a) for a in ins[:2]), ins[2:4], _flat(outs[0])
-    short = not groups and x.shape[2] < SHORT and x.shape[0] > 1
-    dy, x = (_channels_first(a) if short else a for a in (dy, x))
-    dx = empty(x.shape, x.dtype) if short else target
-    how = plan(x.shape, groups, len(ins) > 4, True)
-    weight, _ = _affine(ins[4:], x.dtype)
-    dboth = fresh((2, x.shape[1]))
-    work = threads.workers(BACKWARD_NS * x.size + UNIT_NS * how.units)
-    normalize_grad(
-        dy, x, dx, weight, mean.reshape(-1), rstd.reshape(-1), dboth[0], dboth[1], fresh((how.dots, 3)),
-        _room(work, x.dtype), how.numbers, beyond_cache(3 * x.nbytes), work,
-    )  # fmt: skip
-    if short:
-        _batch_first(target, dx)
-    for out, total in zip(outs[1:], dboth, strict=False):
-        out[...] = total
-
-
-def run_scale(ins: list, outs: list, eps: float) -> None:
-    """y = (x - mean) / sqrt(var + eps) * weight + bias for x (N, C, S)."""
-    x, mean, var, *affine = (np.ascontiguousarray(a) for a in ins)
+    x, groups, residuals, eps = operands[0], params["groups"], params.get("residuals", True), params["eps"]
+    outs, parts = 1 + 3 * residuals, Parts()
     if not x.size:
-        return
-    scale = 1.0 / np.sqrt(var.astype(np.float64) + eps)
-    if affine:
-        scale *= affine[0]
-    shift = affine[1] if len(affine) > 1 else np.zeros_like(mean)
-    each = max(1, CHUNK // (x.shape[1] if x.shape[2] == 1 else x.shape[2]))
-    work = threads.workers(FORWARD_NS * x.size)
-    room, past = _room(work, x.dtype), beyond_cache(2 * x.nbytes)
-    scale_channels(x, outs[0], mean, scale.astype(x.dtype), shift, each, room, past, work)
+        return _empty(len(operands), outs, nan, x.dtype)
+    seen = Seen(x, groups)
+    cut = cut_of(seen.taken, groups, len(operands) > 1, len(operands) > 2)
+    y, last = seen.target(parts, x.dtype)
+    stats = [Array(OUTPUT, i) if residuals else parts.room(x.dtype, cut.units) for i in (1, 2, 3)]
+    work, past = FORWARD_NS * x.size + UNIT_NS * cut.units, _past(x, residuals)
+    weight, bias = _given(parts, 1, operands, 1)
+    args = (
+        Array(INPUT, 0), y, weight, bias, *stats, parts.room("float64", 3 * cut.parts, (cut.parts, 3)),
+        _room(parts, x.dtype, past), parts.constant(cut.numbers), eps, past, Workers(work),
+    )  # fmt: skip
+    cost = Cost(7 * x.size, 2 * x.nbytes, work)
+    inputs = (seen.access, *(CONTIGUOUS,) * (len(operands) - 1))
+    return parts.plan((Launch(planes.normalize, args), *last), inputs, (Output(),) * outs, cost=cost)
+
+
+def _units_grad(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan:
+    """dx, and with a weight dweight and dbias, of dy, x, mean, rstd and the weight."""
+    x, groups, weighted, parts = operands[1], params["groups"], len(operands) > 4, Parts()
+    outs = 1 + 2 * weighted
+    if not x.size:
+        return _empty(len(operands), outs, 0.0, x.dtype)
+    seen = Seen(x, groups)
+    cut, channels = cut_of(seen.taken, groups, weighted, True), x.shape[1]
+    dx, last = seen.target(parts, x.dtype)
+    weight = Array(INPUT, 4) if weighted else parts.constant(same(1, x.dtype, 1.0))
+    grads = [Array(OUTPUT, i) if weighted else parts.room(x.dtype, channels) for i in (1, 2)]
+    work, past = BACKWARD_NS * x.size + UNIT_NS * cut.units, beyond_cache(3 * x.nbytes)
+    args = (
+        Array(INPUT, 0), Array(INPUT, 1), dx, weight, Array(INPUT, 2), Array(INPUT, 3), *grads,
+        parts.room("float64", 2 * channels), parts.room("float64", 3 * cut.dots, (cut.dots, 3)),
+        _room(parts, x.dtype, past), parts.constant(cut.numbers), past, Workers(work),
+    )  # fmt: skip
+    cost = Cost(11 * x.size, 3 * x.nbytes, work)
+    inputs = (seen.access, seen.access, *(CONTIGUOUS,) * (len(operands) - 2))
+    return parts.plan((Launch(planes.normalize_grad, args), *last), inputs, (Output(),) * outs, cost=cost)
+
+
+units, units_grad = (Implementation("kernel", _units),), (Implementation("kernel", _units_grad),)
+
+
+# ---- given statistics ---------------------------------------------------------------------------------------------------
+def _scale(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan:
+    """y = (x - mean) / sqrt(var + eps) * weight + bias for x (N, C, S)."""
+    x, parts = operands[0], Parts()
+    if not x.size:
+        return _empty(len(operands), 1, nan, x.dtype)
+    channels, run = x.shape[1:]
+    each, past = max(1, CHUNK // (channels if run == 1 else run)), beyond_cache(2 * x.nbytes)
+    work = FORWARD_NS * x.size
+    arrays = Array(INPUT, 0, x.shape), Array(OUTPUT, 0, x.shape), Array(INPUT, 1), Array(INPUT, 2)
+    args = (
+        *arrays, *_given(parts, 3, operands, channels), parts.room(x.dtype, channels), params["eps"], each,
+        _room(parts, x.dtype, past), past, Workers(work),
+    )  # fmt: skip
+    cost = Cost(2 * x.size, 2 * x.nbytes, work)
+    return parts.plan((Launch(scaling.scale_channels, args),), (CONTIGUOUS,) * len(operands), (Output(),), cost=cost)
+
+
+def _follow(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan | None:
+    """``held * (1 - momentum) + batch * momentum * scale`` of each."""
+    momentum, scales = params["momentum"], params["scales"]
+    many, first = len(scales), operands[0]
+    pairs = list(zip(operands[:many], operands[many:], strict=True))
+    if first.dtype.char not in "fd" or any(a.shape != b.shape or a.dtype != b.dtype for a, b in pairs):
+        return None
+    launches = [
+        Launch(
+            scaling.follow,
+            (Array(INPUT, i), Array(INPUT, many + i), Array(OUTPUT, i), 1.0 - momentum, momentum * scale),
+        )
+        for i, scale in enumerate(scales)
+    ]
+    size = sum(a.size for a, _ in pairs)
+    cost = Cost(3 * size, 3 * size * first.itemsize, size)
+    outputs = tuple(Output(shares=(i,)) for i in range(many))
+    return LaunchPlan(tuple(launches), (CONTIGUOUS,) * len(operands), outputs, cost=cost)
+
+
+def _follow_numpy(ins: list, outs: list, momentum: float, scales: tuple) -> None:
+    half = len(outs)
+    for held, batch, out, scale in zip(ins[:half], ins[half:], outs, scales, strict=True):
+        out[...] = held * (1.0 - momentum) + batch * (momentum * scale)
+
+
+scales = (Implementation("kernel", _scale),)
+follows = (Implementation("kernel", _follow), host("numpy", _follow_numpy, "statistics of other dtypes or of two"))
 
 
 # ---- rows -----------------------------------------------------------------------------------------------------------
-def run_rows(ins: list, outs: list, eps: float, centred: bool, residuals: bool = True) -> None:
+def _rows(centred: bool, operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan:
     """y, and with residuals mean and rstd, of layer norm and RMS norm, for x (N, G, K) and weights (G K)."""
-    x, y = np.ascontiguousarray(ins[0]), outs[0]
+    x, residuals, parts = operands[0], params.get("residuals", True), Parts()
+    outs = 1 + 2 * residuals
     if not x.size:
-        for stat in outs[1:]:
-            stat.fill(np.nan)
-        return
+        return _empty(len(operands), outs, nan, x.dtype)
     n, g, k = x.shape
-    weight = np.ascontiguousarray(ins[1]) if len(ins) > 1 else np.ones(g * k, x.dtype)
-    bias = np.ascontiguousarray(ins[2]) if len(ins) > 2 else np.zeros(g * k, x.dtype)
-    stats = [out.reshape(-1) for out in outs[1:]] if residuals else [*fresh((2, n * g), x.dtype)]
-    work = threads.workers(FORWARD_NS * x.size + ROW_NS * n * g)
-    normalize_rows(
-        x.reshape(n * g, k), y.reshape(n * g, k), weight, bias, *stats, max(1, CHUNK // (k + LEAST)), g, eps, centred,
-        _room(work, x.dtype), _past(x, residuals), work,
+    stats = [Array(OUTPUT, i) if residuals else parts.room(x.dtype, n * g) for i in (1, 2)]
+    work, past = FORWARD_NS * x.size + ROW_NS * n * g, _past(x, residuals)
+    args = (
+        Array(INPUT, 0, (n * g, k)), Array(OUTPUT, 0, (n * g, k)), *_given(parts, 1, operands, g * k), *stats,
+        max(1, CHUNK // (k + LEAST)), g, params["eps"], centred, _room(parts, x.dtype, past), past, Workers(work),
     )  # fmt: skip
+    cost = Cost(7 * x.size, 2 * x.nbytes, work)
+    launch = Launch(layer_norm.normalize_rows, args)
+    return parts.plan((launch,), (CONTIGUOUS,) * len(operands), (Output(),) * outs, cost=cost)
 
 
-def run_rows_grad(ins: list, outs: list, centred: bool) -> None:
+def _rows_grad(centred: bool, operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan:
     """dx, and with a weight dweight and dbias, of dy, x, mean, rstd and the weight."""
-    dy, x, mean, rstd = (np.ascontiguousarray(a) for a in ins[:4])
+    x, weighted, parts = operands[1], len(operands) > 4, Parts()
+    outs = 1 + 2 * weighted
     if not x.size:
-        for out in outs[1:]:
-            out.fill(0)
-        return
+        return _empty(len(operands), outs, 0.0, x.dtype)
     n, g, k = x.shape
-    weight = np.ascontiguousarray(ins[4]) if len(ins) > 4 else np.ones(g * k, x.dtype)
     each = min(256, max(1, CHUNK // k))
-    dboth, work = fresh((g, 2, k)), threads.workers(BACKWARD_NS * x.size + ROW_NS * n * g)
-    normalize_rows_grad(
-        dy.reshape(n * g, k), x.reshape(n * g, k), outs[0].reshape(n * g, k), weight, mean.reshape(-1),
-        rstd.reshape(-1), dboth, empty((g * -(-n // each), 2, k), x.dtype), each, g, centred,
-        _room(work, x.dtype), beyond_cache(3 * x.nbytes), work,
+    rows, blocks = (n * g, k), g * -(-n // each)
+    weight = Array(INPUT, 4) if weighted else parts.constant(same(g * k, x.dtype, 1.0))
+    grads = [Array(OUTPUT, i) if weighted else parts.room(x.dtype, g * k) for i in (1, 2)]
+    work, past = BACKWARD_NS * x.size + ROW_NS * n * g, beyond_cache(3 * x.nbytes)
+    args = (
+        Array(INPUT, 0, rows), Array(INPUT, 1, rows), Array(OUTPUT, 0, rows), weight, Array(INPUT, 2), Array(INPUT, 3),
+        *grads, parts.room("float64", 2 * g * k), parts.room(x.dtype, 2 * blocks * k),
+        parts.each(x.dtype, layer_norm.FACTORS), each, g, centred, _room(parts, x.dtype, past), past, Workers(work),
     )  # fmt: skip
-    for out, at in zip(outs[1:], (0, 1), strict=False):
-        out[...] = dboth[:, at].reshape(-1)
+    cost = Cost(11 * x.size, 3 * x.nbytes, work)
+    launch = Launch(layer_norm.normalize_rows_grad, args)
+    return parts.plan((launch,), (CONTIGUOUS,) * len(operands), (Output(),) * outs, cost=cost)
+
+
+def rows(centred: bool) -> tuple[Implementation, ...]:
+    """The implementation of layer norm, or of RMS norm where it is not ``centred``."""
+    return (Implementation("kernel", lambda operands, params: _rows(centred, operands, params)),)
+
+
+def rows_grad(centred: bool) -> tuple[Implementation, ...]:
+    """The implementation of its gradient."""
+    return (Implementation("kernel", lambda operands, params: _rows_grad(centred, operands, params)),)

@@ -14,11 +14,10 @@ from funcnn.kernels.cpu.build.compile import device_function, kernel
 from funcnn.kernels.cpu.build.parallel import parallel_for
 from funcnn.kernels.cpu.norm.runs import PIECE, first_mean, run_spread
 from funcnn.kernels.cpu.vector.instructions import pointer, shift
-from funcnn.kernels.cpu.vector.scratch import intact
-from funcnn.kernels.cpu.vector.scratch import room as own_room
 from funcnn.kernels.cpu.vector.streaming import stream
 
 ROWS = 4  # that are taken together, so that none waits for the sums of its own
+FACTORS = 32  # numbers for the factors of so many rows, and of no other worker in a line of the cache
 WIDE = 1 << 14  # numbers in a row, above which the cache does not hold as many
 
 
@@ -145,7 +144,7 @@ def add_column(dy, x, dw, db, size, centre, scale, rest):
 
 
 @device_function
-def _row_grads(chunk, worker, dy, x, dx, weight, mean, rstd, parts, each, groups, centred, room, past):
+def _row_grads(chunk, worker, dy, x, dx, weight, mean, rstd, parts, factors, each, groups, centred, room, past):
     """One block of ``each`` rows of one group, some at a time: their factors, dx, then the sums of columns."""
     kind, size, own = x.dtype.type, x.shape[1], pointer(room, worker * PIECE)
     rows = x.shape[0] // groups
@@ -155,30 +154,28 @@ def _row_grads(chunk, worker, dy, x, dx, weight, mean, rstd, parts, each, groups
     dw, db = pointer(parts, chunk * 2 * size), pointer(parts, (chunk * 2 + 1) * size)
     for i in range(2 * size):
         dw[i] = kind(0)
-    factors = own_room(ROWS * 4, x.dtype)
-    held = factors.reshape((ROWS, 4))
+    held = pointer(factors, worker * FACTORS)
     for n in range(block * each, stop, many):
         count = min(many, stop - n)
         for k in range(count):
             row = (n + k) * groups + group
-            row_factors(dy, x, weight, row, group * size, mean, rstd, centred, pointer(held, 4 * k))
+            row_factors(dy, x, weight, row, group * size, mean, rstd, centred, shift(held, 4 * k))
         for k in range(count):
             row = (n + k) * groups + group
             for at in range(0, size, PIECE):
-                start, column, some, f = row * size + at, group * size + at, min(PIECE, size - at), held[k]
+                start, column, some, f = row * size + at, group * size + at, min(PIECE, size - at), shift(held, 4 * k)
                 row_grad(dy, x, dx, weight, start, column, some, mean[row], f[0], f[1], f[2], own, past)
         row, step = n * groups + group, groups * size
         g, p = pointer(dy, row * size), pointer(x, row * size)
         if count == ROWS:
             i, j, k = row + groups, row + 2 * groups, row + 3 * groups
             means, scales = (mean[row], mean[i], mean[j], mean[k]), (rstd[row], rstd[i], rstd[j], rstd[k])
-            rests = (held[0, 3], held[1, 3], held[2, 3], held[3, 3])
+            rests = (held[3], held[7], held[11], held[15])
             add_columns(g, p, step, dw, db, size, means, scales, rests)
         else:
             for k in range(count):
                 at = row + k * groups
-                add_column(shift(g, k * step), shift(p, k * step), dw, db, size, mean[at], rstd[at], held[k, 3])
-    intact(factors)
+                add_column(shift(g, k * step), shift(p, k * step), dw, db, size, mean[at], rstd[at], held[4 * k + 3])
 
 
 @kernel(
@@ -188,24 +185,33 @@ def _row_grads(chunk, worker, dy, x, dx, weight, mean, rstd, parts, each, groups
         "weight": lambda x, groups: groups * x.shape[1],
         "mean": lambda x: len(x),
         "rstd": lambda x: len(x),
-        "dboth": lambda x, groups: 2 * groups * x.shape[1],
+        "dweight": lambda x, groups: groups * x.shape[1],
+        "dbias": lambda x, groups: groups * x.shape[1],
+        "sums": lambda x, groups: 2 * groups * x.shape[1],
         "parts": lambda x, each, groups: 2 * x.shape[1] * groups * -(-(len(x) // groups) // each),
+        "factors": lambda threads: threads * FACTORS,
         "room": lambda past, threads: threads * PIECE if past else 0,
     }
 )
-def normalize_rows_grad(dy, x, dx, weight, mean, rstd, dboth, parts, each, groups, centred, room, past, threads):
-    """dx, and dboth (G, 2, K) in float64: dweight and dbias. parts: 2 K numbers a block, scratch.
+def normalize_rows_grad(
+    dy, x, dx, weight, mean, rstd, dweight, dbias, sums, parts, factors, each, groups, centred, room, past, threads
+):
+    """dx, and dweight and dbias (G, K). Scratch: both in float64, 2 K numbers a block, FACTORS for each thread.
 
     room: PIECE numbers for each thread. past: write dx past the cache.
     """
     size = x.shape[1]
     blocks = (x.shape[0] // groups + each - 1) // each
-    args = (dy, x, dx, weight, mean, rstd, parts, each, groups, centred, room, past)
+    args = (dy, x, dx, weight, mean, rstd, parts, factors, each, groups, centred, room, past)
     parallel_for(_row_grads, groups * blocks, threads, args)
-    both = pointer(dboth, 0)
+    both = pointer(sums, 0)
     for i in range(groups * 2 * size):
         both[i] = 0.0
     for chunk in range(groups * blocks):
-        p, q = pointer(parts, chunk * 2 * size), pointer(dboth, chunk // blocks * 2 * size)
+        p, q = pointer(parts, chunk * 2 * size), pointer(sums, chunk // blocks * 2 * size)
         for i in range(2 * size):
             q[i] += p[i]
+    for group in range(groups):
+        both = pointer(sums, group * 2 * size)
+        for i in range(size):
+            dweight[group * size + i], dbias[group * size + i] = both[i], both[size + i]

@@ -1,33 +1,43 @@
-"""How local response normalization runs on the CPU."""
+"""How local response normalization runs on the CPU: launch plans, for x (N, C, S)."""
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
 
-from funcnn.kernels.cpu.memory import empty
 from funcnn.kernels.cpu.norm import lrn as kernels
-from funcnn.kernels.cpu.threads import number as threads
+from funcnn.kernels.implementation import ANY, CONTIGUOUS, Implementation, Operand
+from funcnn.kernels.launch import INPUT, OUTPUT, Array, Cost, Launch, LaunchPlan, Output, Workers
+from funcnn.kernels.plan_parts import Parts
 
 COLUMNS = 1 << 15  # numbers in a block of all channels
-
-
 FORWARD_NS, BACKWARD_NS = 3.0, 5.0  # nanoseconds a number on one thread
 
 
-def _width(x: np.ndarray) -> int:
+def _width(x: Operand) -> int:
     return max(16, min(x.shape[2], 1024, COLUMNS // max(x.shape[1], 1)))
 
 
-def local_response(ins: list, outs: list, size: int, alpha: float, beta: float, k: float) -> None:
-    x = np.ascontiguousarray(ins[0])
-    if x.size:
-        work = threads.workers(FORWARD_NS * x.size)
-        kernels.local_response(x, outs[0], outs[1], size, alpha, beta, k, _width(x), work)
+def _forward(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan:
+    x, settings = operands[0], [params[name] for name in ("size", "alpha", "beta", "k")]
+    if not x.size:
+        return LaunchPlan((), (ANY,), (Output(), Output()))
+    work = FORWARD_NS * x.size
+    arrays = Array(INPUT, 0, x.shape), Array(OUTPUT, 0), Array(OUTPUT, 1)
+    launch = Launch(kernels.local_response, (*arrays, *settings, _width(x), Workers(work)))
+    cost = Cost(x.size * (2 * params["size"] + 30), 3 * x.nbytes, work)
+    return LaunchPlan((launch,), (CONTIGUOUS,), (Output(), Output()), cost=cost)
 
 
-def local_response_grad(ins: list, outs: list, size: int, alpha: float, beta: float, k: float) -> None:
-    dy, x, base = (np.ascontiguousarray(a) for a in ins)
-    if x.size:
-        work, width = threads.workers(BACKWARD_NS * x.size), _width(x)
-        scratch = empty((work * (x.shape[1] + 1) * width,), x.dtype)
-        kernels.local_response_grad(dy, x, base, outs[0], scratch, size, alpha, beta, width, work)
+def _backward(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan:
+    x, settings, parts = operands[1], [params[name] for name in ("size", "alpha", "beta")], Parts()
+    if not x.size:
+        return LaunchPlan((), (ANY,) * 3, (Output(),))
+    work, width = BACKWARD_NS * x.size, _width(x)
+    arrays = Array(INPUT, 0), Array(INPUT, 1, x.shape), Array(INPUT, 2), Array(OUTPUT, 0)
+    scratch = parts.each(x.dtype, (x.shape[1] + 1) * width)
+    launch = Launch(kernels.local_response_grad, (*arrays, scratch, *settings, width, Workers(work)))
+    cost = Cost(x.size * (params["size"] + 35), 4 * x.nbytes, work)
+    return parts.plan((launch,), (CONTIGUOUS,) * 3, (Output(),), cost=cost)
+
+
+local_response, local_response_grad = (Implementation("kernel", _forward),), (Implementation("kernel", _backward),)

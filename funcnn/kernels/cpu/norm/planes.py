@@ -25,6 +25,8 @@ from funcnn.kernels.cpu.build.parallel import parallel_for
 from funcnn.kernels.cpu.norm.runs import PIECE, first_mean, run_combine, run_dots, run_scale, run_spread
 from funcnn.kernels.cpu.vector.instructions import pointer
 
+TOGETHER = 8  # images that are put in place together: what they write stays in the first-level cache
+
 
 def units_end(plan: Any, units: int) -> int:
     """How many numbers of x all units reach: they lie beside each other, or their segments between each other's."""
@@ -256,15 +258,16 @@ def _some_grads(chunk, worker, dy, x, dx, weight, mean, rstd, layout, places, bl
         "weight": lambda plan: values_end(plan[4:7], plan[0]),
         "rstd": lambda mean: mean.size,
         "dweight": lambda plan: values_end(plan[7:10], plan[0]),
-        "dbias": lambda plan: values_end(plan[7:10], plan[0]),
+        "dbias": lambda dweight: dweight.size,
+        "sums": lambda dweight: 2 * dweight.size,
         "dots": lambda mean, plan: 3 * mean.size * (1 + int(plan[0]) * -(-int(plan[1]) // PIECE)),
         "room": lambda past, threads: threads * PIECE if past else 0,
     }
 )
-def normalize_grad(dy, x, dx, weight, mean, rstd, dweight, dbias, dots, room, plan, past, threads):
-    """dx, and dweight and dbias (float64) where the weights of the plan's second place lie.
+def normalize_grad(dy, x, dx, weight, mean, rstd, dweight, dbias, sums, dots, room, plan, past, threads):
+    """dx, and dweight and dbias where the weights of the plan's second place lie.
 
-    dots (all pieces + units, 3): float64 scratch. What rounding took from the mean is found again here.
+    sums (both of them) and dots (all pieces + units, 3): float64 scratch. What rounding took from the mean is found again here.
     """
     layout, places, each, blocks, units = layout_of(plan), places_of(plan), plan[10], plan[11], mean.size
     pieces = pieces_of(layout)
@@ -278,10 +281,34 @@ def normalize_grad(dy, x, dx, weight, mean, rstd, dweight, dbias, dots, room, pl
             unit_totals(weight, layout, places, unit, rstd, dots, totals)
         args = (dy, x, dx, weight, mean, rstd, layout, places, blocks, totals, room, past)
         parallel_for(_some_grads, units * blocks, threads, args)
-    dweight[:], dbias[:] = 0.0, 0.0
-    across, place = pieces // layout[0], places[1]
+    count, across, place = dweight.size, pieces // layout[0], places[1]
+    weights, biases = pointer(sums, 0), pointer(sums, count)
+    for c in range(2 * count):
+        weights[c] = 0.0
     for unit in range(units):
         at, to = unit * pieces, (unit % place[0]) * place[1]
         for segment in range(layout[0]):
-            dweight[to + segment * place[2]] += dots[at + segment * across, 1]
-            dbias[to + segment * place[2]] += dots[at + segment * across, 0]
+            weights[to + segment * place[2]] += dots[at + segment * across, 1]
+            biases[to + segment * place[2]] += dots[at + segment * across, 0]
+    for c in range(count):
+        dweight[c], dbias[c] = weights[c], biases[c]
+
+
+# ---- short runs -----------------------------------------------------------------------------------------------------
+@kernel(touches={"x": lambda y: y.size})
+def batch_first(x, y, threads):
+    """y (N, C, S) = x (C, N, S), for short runs S."""
+    parallel_for(_images_first, -(-len(y) // TOGETHER), threads, (x, y))
+
+
+@device_function
+def _images_first(chunk, worker, x, y):
+    """Some images of each channel, which lie beside each other in x."""
+    N, C, S = y.shape
+    first, last = chunk * TOGETHER, min((chunk + 1) * TOGETHER, N)
+    for c in range(C):
+        source = pointer(x, (c * N + first) * S)
+        for n in range(last - first):
+            target = pointer(y, ((first + n) * C + c) * S)
+            for i in range(S):
+                target[i] = source[n * S + i]
