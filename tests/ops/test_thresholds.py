@@ -61,7 +61,7 @@ OTHERS = {  # families with sweeps of their own, in tests of their kernels
     "kernels.cpu.pool.launch", "kernels.cpu.pool.planes", "kernels.cpu.vector.tap_tables",
     "kernels.cpu.recurrent.launch", "kernels.cpu.recurrent.tasks", "kernels.cpu.recurrent.weights",
     "kernels.cpu.sampling.fold", "kernels.cpu.sampling.grid_sample", "kernels.cpu.sampling.grid_taps",
-    "kernels.cpu.sampling.interpolate", "kernels.cpu.vector.lanes", "kernels.cpu.vector.table_taps",
+    "kernels.cpu.sampling.interpolate", "kernels.cpu.sampling.resize_launch", "kernels.cpu.vector.lanes", "kernels.cpu.vector.table_taps",
     "kernels.cpu.vector.tiles", "ops.conv.conv", "kernels.cpu.sampling.columns", "ops.sampling.grid_sample", "ops.sampling.interpolate",
     "ops.sampling.interpolate_bytes", "kernels.cpu.norm.lrn_launch",
 }  # fmt: skip

@@ -24,7 +24,7 @@ def _unfold_shape(x: Any, size: tuple, **where: Any) -> tuple:
 unfold_p = Primitive(
     "im2col",
     _unfold_shape,
-    cpu=launch.unfold,
+    cpu=launch.unfolds,
     vjp=lambda g, ins, out, **where: (fold_p(g, space=tuple(ins[0]._v.shape[2:]), **where),),
     batch=lambda n, ins, batched, **where: unfold_batch(unfold_p(merge(ins[0]), **where), n),
     keeps="",
@@ -34,7 +34,7 @@ fold_p = Primitive(
     shape=lambda columns, space, size, **where: (
         Aval((columns.shape[0], columns.shape[1] // (size[0] * size[1]), *space), columns.dtype),
     ),
-    cpu=launch.fold,
+    cpu=launch.folds,
     vjp=lambda g, ins, out, space, **where: (unfold_p(g, **where),),
     batch=lambda n, ins, batched, **where: unfold_batch(fold_p(merge(ins[0]), **where), n),
     keeps="",

@@ -18,10 +18,8 @@ from funcnn.core.device import device_of
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
-from funcnn.kernels.cpu.memory import empty
-from funcnn.kernels.cpu.sampling import grid_sample as kernels
-from funcnn.kernels.cpu.sampling.grid_taps import BLOCK, BORDER, FLOATS, INTS, REFLECTION, SKIPPED, ZEROS
-from funcnn.kernels.cpu.threads import number as threads
+from funcnn.kernels.cpu.sampling import grid_launch as launch
+from funcnn.kernels.cpu.sampling.grid_taps import BORDER, REFLECTION, ZEROS
 from funcnn.ops.base.batching import all_batched, fold, unfold_batch
 from funcnn.ops.base.dims import numel
 from funcnn.ops.base.promote import operand, require_same_dtype
@@ -38,70 +36,8 @@ from funcnn.ops.movement.join import stack
 from funcnn.ops.movement.views import expand, reshape, select, stop_gradient, transpose, unsqueeze
 from funcnn.ops.tensor.creation import ones
 
-PLACE_NS, TAP_NS = 10.0, 0.15  # of the tables of a place; of a number that is read
 TAPS = {"nearest": 1, "bilinear": 2, "bicubic": 4}
 PADDINGS = {"zeros": ZEROS, "border": BORDER, "reflection": REFLECTION}
-
-
-# ---- on arrays --------------------------------------------------------------------------------------------------------
-def _flat(images: np.ndarray) -> np.ndarray:
-    """(N, C, *space) as contiguous (N, C, P)."""
-    n, c, *space = images.shape
-    return np.ascontiguousarray(images).reshape(n, c, numel(tuple(space)))
-
-
-def _call(kernel: Any, arrays: list, grid: np.ndarray, space: tuple, how: tuple, room: int, work: float) -> None:
-    """Run a kernel with tables for its workers. arrays: what stands before the grid, and the output."""
-    *before, after = arrays
-    n, axes, dtype = grid.shape[0], grid.shape[-1], grid.dtype
-    places = np.ascontiguousarray(grid).reshape(n, -1, axes)
-    workers = threads.workers(work)
-    ints, floats = empty((workers, INTS), dtypes.int64), empty((workers, FLOATS + room), dtype)
-    image = (1,) * (3 - len(space)) + tuple(space)
-    kernel(*before, places, after, image, how, dtype.type(0.5), ints, floats, workers)
-
-
-def _work(grid: np.ndarray, channels: int, taps: int) -> float:
-    """Nanoseconds on one thread."""
-    places = grid.size // grid.shape[-1]
-    return places * (PLACE_NS + TAP_NS * channels * taps ** grid.shape[-1])
-
-
-def _turned(x: np.ndarray, grid: np.ndarray, taps: int) -> tuple[np.ndarray, bool]:
-    """The images (N, C, pixels), or (N, pixels, C) where enough channels are read at enough places, and whether so."""
-    flat = _flat(x)
-    n, c, pixels = flat.shape
-    if taps == 1 or c < 8 or 8 * grid.size // grid.shape[-1] < n * pixels:
-        return flat, False
-    turned = empty((n, pixels, c), x.dtype)
-    kernels.turn_images(flat, turned, threads.workers(TAP_NS * flat.size))
-    return turned, True
-
-
-def _sample(ins: list, outs: list, taps: int, padding: int, align: bool) -> None:
-    x, grid = ins
-    if outs[0].size:
-        arrays = [*_turned(x, grid, taps), _flat(outs[0])]
-        how, room = (taps, padding, align), kernels.ROWS * x.shape[1]
-        _call(kernels.sample, arrays, grid, x.shape[2:], how, room, _work(grid, x.shape[1], taps))
-
-
-def _image_grad(ins: list, outs: list, space: tuple, taps: int, padding: int, align: bool) -> None:
-    dy, grid = ins
-    if not dy.size:
-        outs[0].fill(0)
-    elif outs[0].size:
-        how = (taps, SKIPPED if padding == ZEROS else padding, align)
-        room = kernels.GROUP * (BLOCK + numel(space))
-        _call(kernels.image_grad, [_flat(dy), _flat(outs[0])], grid, space, how, room, _work(grid, dy.shape[1], taps))
-
-
-def _grid_grad(ins: list, outs: list, taps: int, padding: int, align: bool) -> None:
-    dy, x, grid = ins
-    if outs[0].size:
-        arrays = [_flat(dy), *_turned(x, grid, taps), outs[0].reshape(-1)]
-        how, room = (taps, padding, align), kernels.ROWS * x.shape[1]
-        _call(kernels.grid_grad, arrays, grid, x.shape[2:], how, room, _work(grid, x.shape[1], taps))
 
 
 # ---- the same from operations, for higher derivatives -----------------------------------------------------------------
@@ -199,21 +135,21 @@ def _folded(prim: Primitive, n: int, ins: list, batched: list, params: dict) -> 
 sample_p = Primitive(
     "grid_sample",
     shape=lambda x, grid, **how: (Aval((*x.shape[:2], *grid.shape[1:-1]), x.dtype),),
-    cpu=_sample,
+    cpu=launch.samples,
     vjp=_sample_vjp,
     batch=lambda n, ins, batched, **how: _folded(sample_p, n, ins, batched, how),
 )
 sample_image_grad_p = Primitive(
     "grid_sample_image_grad",
     shape=lambda dy, grid, space, **how: (Aval((*dy.shape[:2], *space), dy.dtype),),
-    cpu=_image_grad,
+    cpu=launch.image_grads,
     vjp=_image_vjp,
     batch=lambda n, ins, batched, **how: _folded(sample_image_grad_p, n, ins, batched, how),
 )
 sample_grid_grad_p = Primitive(
     "grid_sample_grid_grad",
     shape=lambda dy, x, grid, **how: (Aval(tuple(grid.shape), grid.dtype),),
-    cpu=_grid_grad,
+    cpu=launch.grid_grads,
     vjp=_grid_vjp,
     batch=lambda n, ins, batched, **how: _folded(sample_grid_grad_p, n, ins, batched, how),
 )

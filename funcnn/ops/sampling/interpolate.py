@@ -8,100 +8,25 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 from types import NoneType
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import Any
 
 from funcnn.core import dtypes
 from funcnn.core.aval import Aval
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
-from funcnn.kernels.cpu.memory import empty, fresh
-from funcnn.kernels.cpu.sampling import interpolate as kernels
-from funcnn.kernels.cpu.sampling.axes import Axis, rows_of, table
-from funcnn.kernels.cpu.threads import number as threads
+from funcnn.kernels.cpu.sampling.axes import Axis
+from funcnn.kernels.cpu.sampling.resize_launch import resized, resizes
 from funcnn.ops.base.batching import fold, unfold_batch
 from funcnn.ops.base.promote import operand
 from funcnn.ops.pool import adaptive as adaptive_pool
 from funcnn.ops.sampling.interpolate_bytes import resize_bytes_p
 
-TAP_NS, PLACE_NS = 0.1, 0.5  # of a weighted addition: of neighbours, of numbers anywhere
-APART = 32  # numbers between what two workers write, so that no line of the cache goes to and fro
-ROW_NS, READ_NS = 10.0, 0.15  # of a row of outputs beside its numbers; of an input number
-NONE, NOWHERE = np.zeros(0, np.int64), np.zeros((1, 0), np.int64)
-CHUNK = 1 << 17  # bytes of input and output of a chunk
-
-
 # ---- the primitive ----------------------------------------------------------------------------------------------------
-def _resized(axes: tuple[Axis, ...], transpose: bool) -> tuple[int, ...]:
-    return tuple(axis.n if transpose else axis.m for axis in axes)
-
-
-class Pass(NamedTuple):
-    """The arguments of the kernel for one pass over planes, and what the number of planes decides."""
-
-    rows: tuple
-    columns: tuple
-    sizes: tuple[int, int, int, int]
-    plan: tuple[int, int, int]
-    room: int  # numbers of scratch that a worker needs
-    nothing: np.ndarray  # the scratch of those that need none
-    work: float  # nanoseconds a plane
-
-
-@lru_cache(maxsize=256)
-def _pass(height: tuple | None, width: tuple | None, dtype: np.dtype, sizes: tuple) -> Pass:
-    """Resampling of (H, W) to (P, Q), each axis by the arguments of its ``table``; None leaves it alone."""
-    h, w, p, q = sizes
-    tall, wide = (None if how is None else table(*how) for how in (height, width))
-    ring = min(tall.span, h) if tall and wide and p >= h else 0
-    if tall and wide and tall.taps == 1 and (tall.source >= 0).all() and (tall.weight == 1).all():
-        ring = -1
-    nothing = np.zeros(0, dtype)
-    rows = rows_of(*height, q if ring > 0 else w, max(ring, 0)) if height else (NONE, NONE, NONE, nothing, 0)
-    columns = wide.columns if wide else (NONE.astype(np.int32), nothing, 0, 0)
-    size = dtype.itemsize * (h * w + p * q)
-    planes, block = max(1, CHUNK // size), max(1, min(p, CHUNK * p // size))
-    room = 0 if ring < 0 or not (height and width) else ring * q or w
-    work = ROW_NS * p + min(h, p) * (READ_NS * w + PLACE_NS * columns[2] * q) + TAP_NS * rows[4] * p * q
-    return Pass(rows, columns, sizes, (ring, planes, p if planes > 1 else block), room, nothing.reshape(1, 0), work)
-
-
-def _planes(x: np.ndarray, y: np.ndarray, how: Pass) -> None:
-    """Resample flat x to flat y."""
-    rows, columns, sizes, plan, room, nothing, work = how
-    workers = threads.workers(work * (x.size // (sizes[0] * sizes[1])))
-    scratch = empty((workers, room + APART), x.dtype) if room else nothing
-    marks = fresh((workers, plan[0] + APART), np.int64) if plan[0] > 0 else NOWHERE
-    kernels.resize(x, y, rows, columns, sizes, scratch, marks, plan, workers)
-
-
-def _run(ins: list, outs: list, axes: tuple, transpose: bool) -> None:
-    x, y = ins[0], outs[0]
-    if not y.size:
-        return
-    flat, result = np.ascontiguousarray(x).reshape(-1), y.reshape(-1)
-    *deep, height, width = [None] * (2 - len(axes)) + [(axis, x.dtype, transpose) for axis in axes]
-    (d, h, w), (o, p, q) = ((1,) * (3 - len(axes)) + tuple(a.shape[2:]) for a in (x, y))
-    if not deep:
-        _planes(flat, result, _pass(height, width, x.dtype, (h, w, p, q)))
-        return
-    m = x.shape[0] * x.shape[1]
-    if o >= d:
-        middle = empty((m * d * p * q,), x.dtype)
-        _planes(flat, middle, _pass(height, width, x.dtype, (h, w, p, q)))
-        _planes(middle, result, _pass(deep[0], None, x.dtype, (d, p * q, o, p * q)))
-    else:
-        middle = empty((m * o * h * w,), x.dtype)
-        _planes(flat, middle, _pass(deep[0], None, x.dtype, (d, h * w, o, h * w)))
-        _planes(middle, result, _pass(height, width, x.dtype, (h, w, p, q)))
-
-
 resize_p = Primitive(
     "interpolate",
-    shape=lambda x, axes, transpose: (Aval((*x.shape[:2], *_resized(axes, transpose)), x.dtype),),
-    cpu=_run,
+    shape=lambda x, axes, transpose: (Aval((*x.shape[:2], *resized(axes, transpose)), x.dtype),),
+    cpu=resizes,
     vjp=lambda g, ins, out, axes, transpose: (resize_p(g, axes=axes, transpose=not transpose),),
     batch=lambda n, ins, batched, **how: unfold_batch(resize_p(fold(ins[0]), **how), n),
     keeps="",

@@ -19,8 +19,8 @@ def run(kernel, before, grid, out, image, how):
     for threads in (1, 2):
         out.fill(np.nan)
         room = FLOATS + grid_sample.GROUP * (BLOCK + int(np.prod(image))) + grid_sample.ROWS * before[0].size
-        ints, floats = np.empty((threads, INTS), np.int64), np.empty((threads, room), grid.dtype)
-        kernel(*before, grid, out, image, how, grid.dtype.type(0.5), ints, floats, threads)
+        ints, floats = np.empty(threads * INTS, np.int64), np.empty(threads * room, grid.dtype)
+        kernel(*before, grid, out, image, how, np.array([0.5], grid.dtype), ints, floats, room, threads)
         seen.append(out.tobytes())
     assert seen[0] == seen[1]
     return out

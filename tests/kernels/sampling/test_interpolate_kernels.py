@@ -73,9 +73,10 @@ def test_resize(taps, absent, order, plan, width, dtype):
     results = []
     for threads in (1, 2):
         y = np.full((m, p, q), np.nan, dtype)
-        scratch, marks = np.empty((threads, 4 * max(w, q)), dtype), np.empty((threads, 4), np.int64)
-        sizes = h, w, p, q
-        interpolate.resize(x.ravel(), y.ravel(), rows, columns, sizes, scratch, marks, (ring, *plan), threads)
+        each = 4 * max(w, q)
+        scratch, marks = np.empty(threads * each, dtype), np.empty(threads * 4, np.int64)
+        cut = (ring, *plan, each, 4)
+        interpolate.resize(x.ravel(), y.ravel(), *rows, *columns, (h, w, p, q), scratch, marks, cut, threads)
         results.append(y)
     tolerance = 1e-4 if dtype == "float32" else 1e-12
     np.testing.assert_allclose(results[0], left @ x @ right.T, tolerance, tolerance)
@@ -91,12 +92,12 @@ def test_what_is_absent_is_not_nan_times_zero():
     interpolate.resize(
         x.ravel(),
         y.ravel(),
-        none,
-        columns,
+        *none,
+        *columns,
         (1, 3, 1, 2),
-        np.empty((1, 3), np.float32),
-        np.empty((1, 1), np.int64),
-        (0, 1, 1),
+        np.empty(3, np.float32),
+        np.empty(1, np.int64),
+        (0, 1, 1, 3, 1),
         1,
     )
     assert y.tolist() == [[1.0, 3.0]]
@@ -110,8 +111,7 @@ def test_rows_that_are_input_rows(dtype):
     index, weight, right = table(rng, 19, 23, 1, False, dtype)
     rows = as_rows(picked[None], np.ones((1, 6), dtype), 19, 0)
     for threads, plan in ((1, (-1, 2, 6)), (2, (-1, 1, 4))):
-        y, nothing = np.full((3, 6, 23), np.nan, dtype), np.zeros((1, 0), dtype)
-        marks = np.zeros((1, 0), np.int64)
-        sizes = 4, 19, 6, 23
-        interpolate.resize(x.ravel(), y.ravel(), rows, as_columns(index, weight), sizes, nothing, marks, plan, threads)
+        y, nothing = np.full((3, 6, 23), np.nan, dtype), np.zeros(0, dtype)
+        table_, sizes, marks = as_columns(index, weight), (4, 19, 6, 23), np.zeros(0, np.int64)
+        interpolate.resize(x.ravel(), y.ravel(), *rows, *table_, sizes, nothing, marks, (*plan, 0, 0), threads)
         np.testing.assert_allclose(y, x[:, picked] @ right.T, 1e-5)

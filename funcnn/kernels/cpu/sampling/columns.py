@@ -1,17 +1,15 @@
-"""How windows of images are copied into columns, and columns added into images, on the CPU."""
+"""How windows of images are copied into columns, and columns added into images, on the CPU: launch plans."""
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
-import numpy as np
-
 from funcnn.kernels.cpu.sampling import fold as kernels
-from funcnn.kernels.cpu.threads import number as threads
+from funcnn.kernels.implementation import ANY, CONTIGUOUS, Implementation, Operand
+from funcnn.kernels.launch import INPUT, OUTPUT, Array, Cost, Launch, LaunchPlan, Output, Workers
 
 COPY_NS = 0.08  # a byte of columns
-
-
 CHUNK = 1 << 17  # bytes of columns that a chunk writes or reads
 
 
@@ -23,23 +21,29 @@ def windows(space: tuple, size: tuple, stride: tuple, padding: tuple, dilation: 
     )
 
 
-def _arguments(images: np.ndarray, columns: np.ndarray, rows: int, where: dict) -> tuple:
-    """What both kernels take after their arrays. rows: over how many of a plane the chunks are cut."""
-    space, planes = images.shape[2:], images.shape[0] * images.shape[1]
-    run = max(1, CHUNK * rows * planes // columns.nbytes)
-    names = ("size", "stride", "padding", "dilation")
-    order = tuple(where[name] for name in names)
-    return (*space, *windows(space, *order)), *order, run, threads.workers(COPY_NS * columns.nbytes)
+def _plan(kernel: Any, images: tuple[int, ...], size: int, by_window: bool, where: dict[str, Any]) -> LaunchPlan:
+    """images: the shape (N, C, H, W). size: bytes of a number. by_window: whether chunks are cut over windows, not pixels."""
+    order = tuple(where[name] for name in ("size", "stride", "padding", "dilation"))
+    counts = windows(images[2:], *order)
+    planes, moved = images[0] * images[1], images[0] * images[1] * prod(order[0]) * prod(counts) * size
+    if not moved:
+        return LaunchPlan((), (ANY,), (Output(),))
+    run = max(1, CHUNK * (counts[0] if by_window else images[2]) * planes // moved)
+    args = (Array(INPUT, 0), Array(OUTPUT, 0), (*images[2:], *counts), *order, run, Workers(COPY_NS * moved))
+    adds = 0 if by_window else moved // size
+    cost = Cost(adds, moved + prod(images) * size, COPY_NS * moved)
+    return LaunchPlan((Launch(kernel, args),), (CONTIGUOUS,), (Output(),), cost=cost)
 
 
-def unfold(ins: list, outs: list, **where: Any) -> None:
-    x, columns = np.ascontiguousarray(ins[0]), outs[0]
-    if columns.size:
-        rows = windows(x.shape[2:], **where)[0]
-        kernels.unfold(x.reshape(-1), columns.reshape(-1), *_arguments(x, columns, rows, where))
+def _unfold(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan:
+    x = operands[0]
+    return _plan(kernels.unfold, x.shape, x.itemsize, True, params)
 
 
-def fold(ins: list, outs: list, space: tuple, **where: Any) -> None:
-    columns, y = np.ascontiguousarray(ins[0]), outs[0]
-    if columns.size:
-        kernels.fold(columns.reshape(-1), y.reshape(-1), *_arguments(y, columns, y.shape[2], where))
+def _fold(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan:
+    columns, space = operands[0], params["space"]
+    images = (columns.shape[0], columns.shape[1] // prod(params["size"]), *space)
+    return _plan(kernels.fold, images, columns.itemsize, False, params)
+
+
+unfolds, folds = (Implementation("kernel", _unfold),), (Implementation("kernel", _fold),)

@@ -41,14 +41,15 @@ def turn_images(x, y, threads):
 
 # ---- values -----------------------------------------------------------------------------------------------------------
 @device_function
-def sample_chunk(chunk, worker, x, turned, grid, y, image, how, half, ints, floats):
+def sample_chunk(chunk, worker, x, turned, grid, y, image, how, half, ints, floats, each):
     """One block of places, every channel."""
     places, axes = grid.shape[1:]
+    half = pointer(half, 0)[0]
     channels, pixels, zero = y.shape[1], image[0] * image[1] * image[2], half - half
     blocks, taps = -(-places // BLOCK), how[0] ** axes
     n, p0 = chunk // blocks, chunk % blocks * BLOCK
     count = min(BLOCK, places - p0)
-    whole, parts = pointer(ints, worker * ints.shape[1]), pointer(floats, worker * floats.shape[1])
+    whole, parts = pointer(ints, worker * INTS), pointer(floats, worker * each)
     block_taps(n, p0, count, grid, image, how, half, whole, parts)
     index, weight, room = shift(whole, INDEX), shift(parts, WEIGHT), shift(parts, WEIGHT + 16 * BLOCK)
     source = pointer(x, n * channels * pixels)
@@ -75,29 +76,30 @@ def sample_chunk(chunk, worker, x, turned, grid, y, image, how, half, ints, floa
         "x": lambda grid, y, image: len(grid) * y.shape[1] * image[0] * image[1] * image[2],
         "y": lambda grid, y: len(grid) * y.shape[1] * grid.shape[1],
         "ints": lambda threads: threads * INTS,
-        "floats": lambda turned, y, threads: threads * (FLOATS + (ROWS * y.shape[1] if turned else 0)),
+        "floats": lambda turned, y, each, threads: threads * max(each, FLOATS + (ROWS * y.shape[1] if turned else 0)),
     }
 )
-def sample(x, turned, grid, y, image, how, half, ints, floats, threads):
+def sample(x, turned, grid, y, image, how, half, ints, floats, each, threads):
     """y (N, C, P) = the images x (N, C, pixels), or (N, pixels, C) when ``turned``, at grid (N, P, axes).
 
-    image: (D, H, W). how: (taps of an axis: 1 nearest, 2 linear, 4 cubic; padding; align_corners). half: 0.5 in x's dtype.
-    ints, floats: for each worker a row of INTS, and of FLOATS + ROWS * C numbers.
+    image: (D, H, W). how: (taps of an axis: 1 nearest, 2 linear, 4 cubic; padding; align_corners). half: 0.5.
+    ints, floats: for each worker INTS numbers, and ``each``: FLOATS + ROWS * C.
     """
     chunks = grid.shape[0] * -(-grid.shape[1] // BLOCK)
-    parallel_for(sample_chunk, chunks, threads, (x, turned, grid, y, image, how, half, ints, floats))
+    parallel_for(sample_chunk, chunks, threads, (x, turned, grid, y, image, how, half, ints, floats, each))
 
 
 # ---- the gradient of the images ---------------------------------------------------------------------------------------
 @device_function
-def image_grad_chunk(chunk, worker, dy, grid, dx, image, how, half, ints, floats):
+def image_grad_chunk(chunk, worker, dy, grid, dx, image, how, half, ints, floats, each):
     """GROUP channels of one image, all places."""
     places, axes = grid.shape[1:]
+    half = pointer(half, 0)[0]
     channels, pixels, zero, taps = dx.shape[1], image[0] * image[1] * image[2], half - half, how[0] ** axes
     groups = -(-channels // GROUP)
     n, c0 = chunk // groups, chunk % groups * GROUP
     group = min(GROUP, channels - c0)
-    whole, parts = pointer(ints, worker * ints.shape[1]), pointer(floats, worker * floats.shape[1])
+    whole, parts = pointer(ints, worker * INTS), pointer(floats, worker * each)
     index, weight, rows = shift(whole, INDEX), shift(parts, WEIGHT), shift(parts, WEIGHT + 16 * BLOCK)
     total = shift(rows, BLOCK * GROUP)
     for i in range(group * pixels):
@@ -117,13 +119,15 @@ def image_grad_chunk(chunk, worker, dy, grid, dx, image, how, half, ints, floats
         "dy": lambda grid, dx: len(grid) * dx.shape[1] * grid.shape[1],
         "dx": lambda grid, dx, image: len(grid) * dx.shape[1] * image[0] * image[1] * image[2],
         "ints": lambda threads: threads * INTS,
-        "floats": lambda image, threads: threads * (FLOATS + GROUP * (BLOCK + image[0] * image[1] * image[2])),
+        "floats": lambda image, each, threads: (
+            threads * max(each, FLOATS + GROUP * (BLOCK + image[0] * image[1] * image[2]))
+        ),
     }
 )
-def image_grad(dy, grid, dx, image, how, half, ints, floats, threads):
-    """dx (N, C, pixels) = the gradient of ``sample``; floats: for each worker FLOATS + GROUP * (BLOCK + pixels) numbers."""
+def image_grad(dy, grid, dx, image, how, half, ints, floats, each, threads):
+    """dx (N, C, pixels) = the gradient of ``sample``; each: FLOATS + GROUP * (BLOCK + pixels)."""
     chunks = grid.shape[0] * -(-dx.shape[1] // GROUP)
-    parallel_for(image_grad_chunk, chunks, threads, (dy, grid, dx, image, how, half, ints, floats))
+    parallel_for(image_grad_chunk, chunks, threads, (dy, grid, dx, image, how, half, ints, floats, each))
 
 
 # ---- the gradient of the places ---------------------------------------------------------------------------------------
@@ -155,14 +159,15 @@ def tap_sums(dy, x, turned, channels, places, pixels, index, taps, rows, sums, c
 
 
 @device_function
-def grid_grad_chunk(chunk, worker, dy, x, turned, grid, dgrid, image, how, half, ints, floats):
+def grid_grad_chunk(chunk, worker, dy, x, turned, grid, dgrid, image, how, half, ints, floats, each):
     """One block of places: the sums of its taps, times the taps' slopes along each axis."""
     places, axes = grid.shape[1:]
+    half = pointer(half, 0)[0]
     channels, pixels, zero = dy.shape[1], image[0] * image[1] * image[2], half - half
     blocks, taps = -(-places // BLOCK), how[0]
     n, p0 = chunk // blocks, chunk % blocks * BLOCK
     count = min(BLOCK, places - p0)
-    whole, parts = pointer(ints, worker * ints.shape[1]), pointer(floats, worker * floats.shape[1])
+    whole, parts = pointer(ints, worker * INTS), pointer(floats, worker * each)
     block_taps(n, p0, count, grid, image, how, half, whole, parts)
     index, sums, rows = shift(whole, INDEX), shift(parts, WEIGHT), shift(parts, WEIGHT + 16 * BLOCK)
     g, source = pointer(dy, n * channels * places + p0), pointer(x, n * channels * pixels)
@@ -187,10 +192,10 @@ def grid_grad_chunk(chunk, worker, dy, x, turned, grid, dgrid, image, how, half,
         "x": lambda dy, grid, image: len(grid) * dy.shape[1] * image[0] * image[1] * image[2],
         "dgrid": lambda grid: grid.size,
         "ints": lambda threads: threads * INTS,
-        "floats": lambda dy, turned, threads: threads * (FLOATS + (ROWS * dy.shape[1] if turned else 0)),
+        "floats": lambda dy, turned, each, threads: threads * max(each, FLOATS + (ROWS * dy.shape[1] if turned else 0)),
     }
 )
-def grid_grad(dy, x, turned, grid, dgrid, image, how, half, ints, floats, threads):
+def grid_grad(dy, x, turned, grid, dgrid, image, how, half, ints, floats, each, threads):
     """dgrid (N, P, axes) = the gradient of ``sample``; floats as there."""
     chunks = grid.shape[0] * -(-grid.shape[1] // BLOCK)
-    parallel_for(grid_grad_chunk, chunks, threads, (dy, x, turned, grid, dgrid, image, how, half, ints, floats))
+    parallel_for(grid_grad_chunk, chunks, threads, (dy, x, turned, grid, dgrid, image, how, half, ints, floats, each))

@@ -30,18 +30,24 @@ def widened(image, numbers, slots, ring, P, p, taps, W, columns, weights, column
 
 
 @device_function
-def resize_chunk(chunk, worker, x, y, rows, columns, sizes, scratch, marks, plan):
+def resize_chunk(
+    chunk, worker, x, y, numbers, places, slots, row_weight, row_taps, index, weight, taps, pitch, sizes, scratch, marks, plan
+):  # fmt: skip
     """Some planes, or some rows of one plane."""
     H, W, P, Q = sizes
-    ring, planes, block = plan
-    numbers, places, slots = pointer(rows[0], 0), pointer(rows[1], 0), pointer(rows[2], 0)
-    row_weight, row_taps = pointer(rows[3], 0), rows[4]
-    index, weight, taps, pitch = pointer(columns[0], 0), pointer(columns[1], 0), columns[2], columns[3]
+    ring, planes, block, room_apart, mark_apart = plan
+    numbers, places, slots, row_weight = (
+        pointer(numbers, 0),
+        pointer(places, 0),
+        pointer(slots, 0),
+        pointer(row_weight, 0),
+    )
+    index, weight = pointer(index, 0), pointer(weight, 0)
     blocks = -(-P // block)
     first, p0 = chunk // blocks * planes, chunk % blocks * block
     p1 = min(p0 + block, P)
-    room = pointer(scratch, worker * scratch.shape[1])
-    mark = pointer(marks, worker * marks.shape[1])
+    room = pointer(scratch, worker * room_apart)
+    mark = pointer(marks, worker * mark_apart)
     for m in range(first, min(first + planes, x.size // (H * W))):
         image, result = pointer(x, m * H * W), pointer(y, m * P * Q)
         for s in range(ring):
@@ -67,22 +73,33 @@ def resize_chunk(chunk, worker, x, y, rows, columns, sizes, scratch, marks, plan
 @kernel(
     touches={
         "y": lambda x, sizes: x.size // (sizes[0] * sizes[1]) * sizes[2] * sizes[3],
-        "scratch": lambda rows, columns, sizes, plan, threads: (
-            threads * max(plan[0] * sizes[3], sizes[1] if plan[0] == 0 and rows[4] and columns[2] else 0)
+        "numbers": lambda sizes, row_taps, plan: row_taps * sizes[2] if plan[0] > 0 else 0,
+        "places": lambda sizes, row_taps: row_taps * sizes[2],
+        "slots": lambda sizes, row_taps, plan: row_taps * sizes[2] if plan[0] > 0 else 0,
+        "row_weight": lambda sizes, row_taps: row_taps * sizes[2],
+        "index": lambda taps, pitch: taps * pitch,
+        "weight": lambda taps, pitch: taps * pitch,
+        "scratch": lambda row_taps, taps, sizes, plan, threads: (
+            threads * max(plan[3], plan[0] * sizes[3], sizes[1] if plan[0] == 0 and row_taps and taps else 0)
         ),
-        "marks": lambda plan, threads: threads * max(plan[0], 0),
+        "marks": lambda plan, threads: threads * max(plan[4], plan[0]),
     }
 )
-def resize(x, y, rows, columns, sizes, scratch, marks, plan, threads):
+def resize(
+    x, y, numbers, places, slots, row_weight, row_taps, index, weight, taps, pitch, sizes, scratch, marks, plan, threads
+):
     """y = the planes of x (M, H, W) resampled to (M, P, Q); both flat.
 
-    rows: (numbers, places, slots, weights, taps) of axis H to P, (taps, P) flat: the source row of each tap, below 0 where
-    there is none; where it begins in the plane or, with a ring, in that; its slot of the ring.
-    columns: (index, weight, taps, pitch) of W to Q, a table.
+    Of axis H to P, (row_taps, P) flat: numbers, the source row of each tap, below 0 where there is none; places, where it
+    begins in the plane or, with a ring, in that; slots, its slot of the ring; row_weight.
+    Of W to Q, a table of so many taps and this pitch: index and weight.
     plan: (ring, planes, block): rows kept of one plane, 0 for combining rows first, below 0 where each row is an input row,
-    as it is; planes, or rows of a plane, a chunk.
-    scratch (threads, ring * Q, or W) and marks (threads, ring): room for each worker.
+    as it is; planes, or rows of a plane, a chunk. Then the numbers of scratch (ring * Q, or W) and of marks (ring) for each
+    worker.
     """
     H, W = sizes[:2]
     chunks = -(-(x.size // (H * W)) // plan[1]) * -(-sizes[2] // plan[2])
-    parallel_for(resize_chunk, chunks, threads, (x, y, rows, columns, sizes, scratch, marks, plan))
+    args = (
+        x, y, numbers, places, slots, row_weight, row_taps, index, weight, taps, pitch, sizes, scratch, marks, plan
+    )  # fmt: skip
+    parallel_for(resize_chunk, chunks, threads, args)
