@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from funcnn.kernels.cpu.norm import layer_norm
+from funcnn.kernels.cpu.norm import layer_norm, order
 from funcnn.kernels.cpu.norm import planes as norm
 from funcnn.kernels.cpu.norm import scale as norm_scale
 from funcnn.kernels.cpu.norm.runs import PIECE
@@ -161,7 +161,7 @@ def test_images_are_put_in_front_of_channels(shape, dtype):
     x = np.random.default_rng(0).standard_normal(shape).astype(dtype)
     for threads in (1, 2):
         y = np.full_like(x, np.nan)
-        norm.batch_first(np.ascontiguousarray(x.swapaxes(0, 1)), y, threads)
+        order.batch_first(np.ascontiguousarray(x.swapaxes(0, 1)), y, threads)
         np.testing.assert_array_equal(y, x)
 
 

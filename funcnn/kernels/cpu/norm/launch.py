@@ -10,7 +10,7 @@ import numpy as np
 
 from funcnn.kernels.cpu.elementwise.loops import repeat_number
 from funcnn.kernels.cpu.machine import beyond_cache
-from funcnn.kernels.cpu.norm import layer_norm, planes
+from funcnn.kernels.cpu.norm import layer_norm, order, planes
 from funcnn.kernels.cpu.norm import scale as scaling
 from funcnn.kernels.cpu.norm.runs import PIECE
 from funcnn.kernels.implementation import ANY, CONTIGUOUS, Implementation, Operand, host
@@ -104,7 +104,7 @@ class Seen:
             return Array(OUTPUT, 0), ()
         size = prod(self.shape)
         made = parts.room(dtype, size)
-        return made, (Launch(planes.batch_first, (made, Array(OUTPUT, 0, self.shape), Workers(COPY_NS * size))),)
+        return made, (Launch(order.batch_first, (made, Array(OUTPUT, 0, self.shape), Workers(COPY_NS * size))),)
 
 
 def _units(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan:

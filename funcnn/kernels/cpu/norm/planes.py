@@ -25,8 +25,6 @@ from funcnn.kernels.cpu.build.parallel import parallel_for
 from funcnn.kernels.cpu.norm.runs import PIECE, first_mean, run_combine, run_dots, run_scale, run_spread
 from funcnn.kernels.cpu.vector.instructions import pointer
 
-TOGETHER = 8  # images that are put in place together: what they write stays in the first-level cache
-
 
 def units_end(plan: Any, units: int) -> int:
     """How many numbers of x all units reach: they lie beside each other, or their segments between each other's."""
@@ -292,23 +290,3 @@ def normalize_grad(dy, x, dx, weight, mean, rstd, dweight, dbias, sums, dots, ro
             biases[to + segment * place[2]] += dots[at + segment * across, 0]
     for c in range(count):
         dweight[c], dbias[c] = weights[c], biases[c]
-
-
-# ---- short runs -----------------------------------------------------------------------------------------------------
-@kernel(touches={"x": lambda y: y.size})
-def batch_first(x, y, threads):
-    """y (N, C, S) = x (C, N, S), for short runs S."""
-    parallel_for(_images_first, -(-len(y) // TOGETHER), threads, (x, y))
-
-
-@device_function
-def _images_first(chunk, worker, x, y):
-    """Some images of each channel, which lie beside each other in x."""
-    N, C, S = y.shape
-    first, last = chunk * TOGETHER, min((chunk + 1) * TOGETHER, N)
-    for c in range(C):
-        source = pointer(x, (c * N + first) * S)
-        for n in range(last - first):
-            target = pointer(y, ((first + n) * C + c) * S)
-            for i in range(S):
-                target[i] = source[n * S + i]
