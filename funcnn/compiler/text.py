@@ -28,7 +28,7 @@ from funcnn.compiler.ir import Constant, Equation, Program, ProgramError, Store,
 from funcnn.core.device import HOST
 from funcnn.core.primitive import Primitive
 
-FEW = 16  # elements of a constant that are written as numbers
+LISTED_ELEMENTS = 16  # constants of at most so many are written element by element
 
 
 # ---- printing -------------------------------------------------------------------------------------------------------
@@ -59,7 +59,7 @@ def _strides(program: Program, var: Var) -> str:
 
 def _numbers(array: np.ndarray, data: bool) -> str:
     listed = _listed(array.reshape(-1).tolist())
-    if array.size <= FEW and _read_numbers(listed, array.dtype).tobytes() == array.tobytes():
+    if array.size <= LISTED_ELEMENTS and _read_numbers(listed, array.dtype).tobytes() == array.tobytes():
         return listed
     return f"bytes '{binascii.b2a_base64(array.tobytes(), newline=False).decode()}'" if data else "..."
 

@@ -18,7 +18,7 @@ from funcnn.kernels.cpu.vector import peak as kernels
 COUNT = {4: 96, 8: 48}  # length of a tile's sum, by itemsize: its operands fill half of a 32 KiB first-level cache
 ROUNDS, BUDGET = 5, 1.5  # of measuring, and seconds after which no further one begins where they agree
 STEADY, MOST = 0.2, 10  # how far rounds may differ, and how many are made at most to find two that do not
-CHUNK = 1 << 15  # numbers of float32 in a piece of the copies
+CHUNK_ELEMENTS = 1 << 15  # of float32, that one chunk copies
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def current_peak(dtype: np.dtype, threads: int) -> float:
 
 def _bandwidth(source: np.ndarray, target: np.ndarray, threads: int) -> float:
     """GB/s of a copy."""
-    chunks = max(threads, source.size // CHUNK)
+    chunks = max(threads, source.size // CHUNK_ELEMENTS)
     each = source.size // chunks
     run = kernels.copy.dispatcher()
     return 8 * each * chunks / _best(lambda: run(source, target, each, chunks, threads)) / 1e9

@@ -83,7 +83,7 @@ def _trained(make: Callable) -> Callable[[str], list]:
     return program
 
 
-MANY = 1 << 20  # elements from which elementwise operations and reductions leave NumPy
+ELEMENTS_FOR_KERNEL = 1 << 20  # elements from which elementwise operations and reductions leave NumPy
 SMOOTH = (
     "exp",
     "expm1",
@@ -143,19 +143,19 @@ FOLDS = ("sum", "mean", "amax", "amin", "prod", "var", "std", "logsumexp")
 
 def _elementwise(names: tuple[str, ...], home: Any) -> Callable[[str], list]:
     def program(dtype: str) -> list:
-        x = _leaf(dtype, MANY)
+        x = _leaf(dtype, ELEMENTS_FOR_KERNEL)
         return [t.detach().numpy() for name in names for t in _both_ways(getattr(home, name)(x))]
 
     return program
 
 
 def _pairs(dtype: str) -> list:
-    x, y = _leaf(dtype, MANY), _leaf(dtype, MANY)
+    x, y = _leaf(dtype, ELEMENTS_FOR_KERNEL), _leaf(dtype, ELEMENTS_FOR_KERNEL)
     return [t.detach().numpy() for name in PAIRS for t in _both_ways(getattr(fn, name)(x, y))]
 
 
 def _scalars(dtype: str) -> list:
-    x = _leaf(dtype, MANY)
+    x = _leaf(dtype, ELEMENTS_FOR_KERNEL)
     made = [
         x + 1,
         1 - x,
@@ -173,7 +173,11 @@ def _scalars(dtype: str) -> list:
 
 
 def _vectors(dtype: str) -> list:
-    x, row, column = _leaf(dtype, 1024, MANY >> 10), _leaf(dtype, MANY >> 10), _leaf(dtype, 1024, 1)
+    x, row, column = (
+        _leaf(dtype, 1024, ELEMENTS_FOR_KERNEL >> 10),
+        _leaf(dtype, ELEMENTS_FOR_KERNEL >> 10),
+        _leaf(dtype, 1024, 1),
+    )
     made = [x + row, x - row, x * row, x / row, x * column, row + x, fn.where(x > row, x, 0.5), x.t().contiguous()]
     made += [F.prelu(x, row), F.prelu(x, row[:1])]
     return [t.detach().numpy() for y in made for t in _both_ways(y)]
@@ -189,9 +193,14 @@ def _folds(dtype: str) -> list:
 def _random(dtype: str) -> list:
     kind = getattr(fn, dtype)
     fn.manual_seed(0)
-    drawn = [fn.rand(MANY, dtype=kind), fn.randn(MANY, dtype=kind), fn.rand(7, dtype=kind), fn.randn(7, dtype=kind)]
-    dropped = F.dropout(_leaf(dtype, MANY), 0.3), F.dropout(_leaf(dtype, 30), 0.3)
-    more = [fn.randint(0, 9, (50,)), fn.randint(0, 9, (MANY,)), fn.randperm(40), fn.bernoulli(drawn[2])]
+    drawn = [
+        fn.rand(ELEMENTS_FOR_KERNEL, dtype=kind),
+        fn.randn(ELEMENTS_FOR_KERNEL, dtype=kind),
+        fn.rand(7, dtype=kind),
+        fn.randn(7, dtype=kind),
+    ]
+    dropped = F.dropout(_leaf(dtype, ELEMENTS_FOR_KERNEL), 0.3), F.dropout(_leaf(dtype, 30), 0.3)
+    more = [fn.randint(0, 9, (50,)), fn.randint(0, 9, (ELEMENTS_FOR_KERNEL,)), fn.randperm(40), fn.bernoulli(drawn[2])]
     return [t.numpy() for t in drawn + more] + [t.detach().numpy() for y in dropped for t in _both_ways(y)]
 
 
@@ -275,7 +284,7 @@ def _limits(dtype: str) -> list:
 PROGRAMS: dict[str, Callable[[str], list]] = {
     "smooth functions": _elementwise(SMOOTH, fn),
     "activations": _elementwise(CURVES, F),
-    "GELU by tanh": _of(lambda x: F.gelu(x, "tanh"), (MANY,)),
+    "GELU by tanh": _of(lambda x: F.gelu(x, "tanh"), (ELEMENTS_FOR_KERNEL,)),
     "arithmetic": _pairs,
     "arithmetic with numbers": _scalars,
     "arithmetic with vectors": _vectors,

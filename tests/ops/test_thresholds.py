@@ -35,18 +35,20 @@ from tests import helpers as h
 SWEPT = {
     "elementwise": {
         "kernels.cpu.elementwise.launch": ("RUN", "FEW", "BLOCK"), "ops.elementwise.math": ("FEW", "MANY"), "kernels.cpu.elementwise.loops": ("CHUNK",),
-        "kernels.cpu.memory": ("SMALLEST",),
+        "kernels.cpu.memory": ("RECYCLED_BYTES",),
     },
     "reduction": {
         "kernels.cpu.reduce.launch": ("LARGE", "FEW", "SPREAD", "_BLOCK"), "kernels.cpu.reduce.spread": ("SPREAD", "COPIED"),
         "kernels.cpu.reduce.runs": ("RUN", "ROWS", "WIDTH", "LANES", "CHUNK"), "kernels.cpu.reduce.argument": ("BLOCK", "CHUNK"),
-        "kernels.cpu.softmax.launch": ("CHUNK", "LEAST", "WIDTH", "NARROW", "SEVERAL", "TURNED", "LINE"), "kernels.cpu.softmax.rows": ("PIECE",),
+        "kernels.cpu.softmax.launch": ("CHUNK_ELEMENTS", "ELEMENTS_PER_ROW", "BLOCK_COLUMNS", "NARROW", "SEVERAL", "TURNED", "LINE"),
+        "kernels.cpu.softmax.rows": ("SUM_ELEMENTS",),
     },
-    "copy": {"kernels.cpu.movement.launch": ("LARGE",), "kernels.cpu.movement.permute": ("BLOCK",), "kernels.cpu.indexing.launch": ("CHUNK", "RANGE")},
+    "copy": {"kernels.cpu.movement.launch": ("LARGE",), "kernels.cpu.movement.permute": ("BLOCK",), "kernels.cpu.indexing.launch": ("CHUNK_BYTES", "RANGE_BYTES")},
     "scan": {"ops.reduce.scan": ("LARGE",), "kernels.cpu.reduce.scan": ("CHUNK",)},
     "sort": {"kernels.cpu.reduce.sorting": ("FEW", "LARGE"), "kernels.cpu.reduce.topk": ("CHUNK",)},
     "random": {
-        "ops.random.keys": ("FEW",), "kernels.cpu.random.launch": ("MANY",), "kernels.cpu.random.draw": ("SPAN", "CHUNK"),
+        "ops.random.keys": ("WORDS_IN_PYTHON",), "kernels.cpu.random.launch": ("ELEMENTS_FOR_KERNEL",),
+        "kernels.cpu.random.draw": ("SPAN_ELEMENTS", "CHUNK_ELEMENTS"),
     },
     "optimizer": {"optim.fused": ("CHUNK",)},
 }  # fmt: skip
@@ -68,7 +70,7 @@ OTHERS = {  # families with sweeps of their own, in tests of their kernels
 NO_SIZES = {  # what is no size of an operation
     ("kernels.cpu.elementwise.activation", "SATURATED"), ("ops.elementwise.activation", "SATURATED"),
     ("core.evaluation", "PLANNED"), ("kernels.cpu.build.check", "BAND"), ("kernels.cpu.build.check", "LINE"),
-    ("kernels.cpu.random.draw", "SCRATCH"), ("kernels.cpu.build.parallel", "SHARES"),
+    ("kernels.cpu.random.draw", "SCRATCH_WORDS"), ("kernels.cpu.build.parallel", "SHARES"),
     ("kernels.cpu.threads.code", "*"), ("kernels.cpu.vector.scratch", "WIDE"),
     ("kernels.cpu.softmax.launch", "ROW_NS"), ("kernels.cpu.vector.streaming", "LINE"),
     ("kernels.cpu.threads.number", "WORTHWHILE"), ("kernels.cpu.norm.layer_norm", "FACTORS"), ("kernels.cpu.pool.max", "HEAD"), ("kernels.cpu.pool.max_values", "HEAD"),

@@ -23,8 +23,8 @@ import numpy as np
 
 from funcnn.kernels.cpu.build.facts import CHECK
 
-SMALLEST = 1 << 16  # bytes; below, np.empty costs less than the bookkeeping
-HUGE = 1 << 22  # bytes; from here on ask for huge pages
+RECYCLED_BYTES = 1 << 16  # bytes; below, np.empty costs less than the bookkeeping
+HUGE_PAGES_BYTES = 1 << 22  # bytes; from here on ask for huge pages
 _ndarray = np.ndarray
 
 
@@ -92,7 +92,7 @@ def _fresh(size: int) -> mmap.mmap:
     if not hasattr(mmap, "MAP_PRIVATE"):
         return mmap.mmap(-1, size)
     raw = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    if size >= HUGE and hasattr(mmap, "MADV_HUGEPAGE"):
+    if size >= HUGE_PAGES_BYTES and hasattr(mmap, "MADV_HUGEPAGE"):
         with suppress(OSError):  # a kernel built without them
             raw.madvise(mmap.MADV_HUGEPAGE)
     return raw
@@ -122,7 +122,7 @@ class Block(np.ndarray):
 def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """An uninitialised contiguous array, from recycled memory when it is large."""
     size = prod(shape) * dtype.itemsize
-    if size < SMALLEST:
+    if size < RECYCLED_BYTES:
         return np.empty(shape, dtype)
     step = 1 << (size.bit_length() - 4)
     rounded = (size + step - 1) & -step

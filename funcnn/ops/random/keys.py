@@ -33,7 +33,7 @@ from funcnn.ops.indexing.sort import argsort
 from funcnn.ops.movement.views import reshape, slice_dim
 
 CHILDREN, FOLD = 1, 2  # streams
-FEW = 64  # words; up to so many are computed in Python integers
+WORDS_IN_PYTHON = 64  # words; up to so many are computed in Python integers
 
 
 def _words(keys: np.ndarray, stream: int, out: np.ndarray) -> None:
@@ -41,7 +41,7 @@ def _words(keys: np.ndarray, stream: int, out: np.ndarray) -> None:
     if not out.size:
         return
     rows = out.reshape(keys.size // 2, -1)
-    words = philox.words_python if rows.shape[1] <= FEW else philox.words_numpy
+    words = philox.words_python if rows.shape[1] <= WORDS_IN_PYTHON else philox.words_numpy
     for (k0, k1), row in zip(keys.reshape(-1, 2), rows, strict=True):
         row[:] = words(int(k0), int(k1), stream, row.size)
 

@@ -12,7 +12,7 @@ from funcnn.kernels.philox import words_numpy
 
 DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])
 KEYS = np.array([[1, 2], [3, 0xFFFFFFFF]], np.uint32)
-COUNTS = pytest.mark.parametrize("count", [0, 1, 2, 7, draw.SPAN + 1, 2 * draw.CHUNK + 333])
+COUNTS = pytest.mark.parametrize("count", [0, 1, 2, 7, draw.SPAN_ELEMENTS + 1, 2 * draw.CHUNK_ELEMENTS + 333])
 
 
 def units(count, dtype):
@@ -26,7 +26,7 @@ def units(count, dtype):
 
 def run(kernel, count, dtype, *args, threads=1):
     out = np.full((len(KEYS), count), 7, dtype)
-    scratch = np.zeros((threads, draw.SCRATCH), np.uint32)
+    scratch = np.zeros((threads, draw.SCRATCH_WORDS), np.uint32)
     kernel(KEYS, *args[:1], out, 5, *args[1:], scratch, threads)
     return out
 

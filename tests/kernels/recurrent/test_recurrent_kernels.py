@@ -176,4 +176,4 @@ def test_blocks_depend_on_the_shape_alone() -> None:
         tiles, units = recurrent.blocking(n, 4)
         heights = {n * (i + 1) // tiles - n * i // tiles for i in range(tiles)}
         assert max(heights) <= recurrent.most_rows(4) and units % 4 == 0
-        assert n <= recurrent.FEW or min(heights) >= recurrent.FEW
+        assert n <= recurrent.FEW_ROWS or min(heights) >= recurrent.FEW_ROWS

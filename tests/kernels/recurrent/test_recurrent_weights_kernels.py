@@ -40,7 +40,7 @@ def _run(shape: tuple, dtype: str, shared: bool, reverse: bool) -> tuple[list, l
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_against_numpy(dtype: str, shared: bool, reverse: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weights, "BLOCK", 5)
+    monkeypatch.setattr(weights, "BLOCK_TERMS", 5)
     tol = 1e-5 if dtype == "float32" else 1e-13
     for shape in SHAPES:
         got, ins = _run(shape, dtype, shared, reverse)
@@ -56,7 +56,7 @@ def test_against_numpy(dtype: str, shared: bool, reverse: bool, monkeypatch: pyt
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_same_bits_for_any_number_of_threads(dtype: str, shared: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weights, "BLOCK", 64)
+    monkeypatch.setattr(weights, "BLOCK_TERMS", 64)
     found = []
     for threads in (1, 2):
         monkeypatch.setattr(launching, "workers", lambda work, threads=threads: threads)

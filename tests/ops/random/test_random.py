@@ -26,8 +26,15 @@ MANY = 200_000
 # ---- keys and streams -------------------------------------------------------------------------------------------------
 def test_implementations_give_the_same_bits() -> None:
     """Python integers, NumPy and the compiled kernel take over from one another as draws grow."""
-    longest = r.bits(KEY, 2 * launch.MANY).numpy()
-    for count in (1, 5, r.FEW, r.FEW + 1, launch.MANY - 1, launch.MANY):
+    longest = r.bits(KEY, 2 * launch.ELEMENTS_FOR_KERNEL).numpy()
+    for count in (
+        1,
+        5,
+        r.WORDS_IN_PYTHON,
+        r.WORDS_IN_PYTHON + 1,
+        launch.ELEMENTS_FOR_KERNEL - 1,
+        launch.ELEMENTS_FOR_KERNEL,
+    ):
         np.testing.assert_array_equal(r.bits(KEY, count).numpy(), longest[:count])
 
 
@@ -47,7 +54,7 @@ def test_fold_in_takes_64_bits() -> None:
     assert len({tuple(row) for row in rows}) == len(rows)
 
 
-@pytest.mark.parametrize("count", [0, 3, 70, launch.MANY])
+@pytest.mark.parametrize("count", [0, 3, 70, launch.ELEMENTS_FOR_KERNEL])
 def test_a_batch_of_keys_is_one_application(count: int) -> None:
     keys = r.split(KEY, 3)
     draws: list[Any] = [lambda k: r.bits(k, count), lambda k: r.split(k, min(count, 70)), lambda k: r.fold_in(k, count)]
@@ -230,11 +237,13 @@ def test_kernels_draw_what_numpy_draws(prim: Any, dtype: str) -> None:
 def test_dropout_is_one_mask_for_any_implementation_and_batch(dtype: str) -> None:
     from funcnn.ops.elementwise.activation import dropout, dropout_p
 
-    x = np.ones((2, launch.MANY), dtype)
+    x = np.ones((2, launch.ELEMENTS_FOR_KERNEL), dtype)
     y = dropout(x[0], 0.3, key=KEY).numpy()
     few = h.by_each_way(dropout_p, [x[0], KEY.numpy()], p=0.3)["numpy"]
     np.testing.assert_array_equal(few[0], y)
-    np.testing.assert_array_equal(y > 0, r.uniform(KEY, launch.MANY, "float32").numpy() > np.float32(0.3))
+    np.testing.assert_array_equal(
+        y > 0, r.uniform(KEY, launch.ELEMENTS_FOR_KERNEL, "float32").numpy() > np.float32(0.3)
+    )
     np.testing.assert_array_equal(vmap(lambda t: dropout(t, 0.3, key=KEY))(as_tensor(x)).numpy(), [y, y])
     keys = r.split(KEY, 2)
     each = vmap(lambda k: dropout(as_tensor(x[0]), 0.3, key=k))(keys).numpy()

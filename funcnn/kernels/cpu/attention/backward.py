@@ -9,7 +9,7 @@ packed right operands of dV^T and dK^T; only for dQ^T is dS transposed. Sums are
 written once. Where heads are few the keys are split among chunks, whose dQ are added up in order afterwards: the
 splitting depends on the shape alone. Per score 6 e + 4 d flops and one exponential.
 
-``shape`` as in ``forward.py``, then the number of splits and the keys of one, a multiple of BLOCK.
+``shape`` as in ``forward.py``, then the number of splits and the keys of one, a multiple of BLOCK_POSITIONS.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from __future__ import annotations
 import numpy as np
 
 from funcnn.kernels.cpu.attention.blocks import (
-    BLOCK,
+    BLOCK_POSITIONS,
     REACHED,
     add_mask,
     drop,
@@ -41,10 +41,10 @@ def backward_scratch(queries: int, e: int, d: int, span: int, itemsize: int) -> 
     """Where the parts of a worker's scratch begin, and last its size: Q and G packed both ways, dQ^T, a block of K and V
     packed, three blocks of scores, dK^T and dV^T of the span, delta."""
     rows = tile_shape(itemsize)[0]
-    long, e8, d8 = -(-queries // BLOCK) * BLOCK, -(-e // rows) * rows, -(-d // rows) * rows
-    square = BLOCK * BLOCK
+    long, e8, d8 = -(-queries // BLOCK_POSITIONS) * BLOCK_POSITIONS, -(-e // rows) * rows, -(-d // rows) * rows
+    square = BLOCK_POSITIONS * BLOCK_POSITIONS
     sizes = (
-        long * e, long * e8, long * d, long * d8, long * e8, BLOCK * e, BLOCK * d, BLOCK * e8, square, square, square,
+        long * e, long * e8, long * d, long * d8, long * e8, BLOCK_POSITIONS * e, BLOCK_POSITIONS * d, BLOCK_POSITIONS * e8, square, square, square,
         span * e8, span * d8, long,
     )  # fmt: skip
     return np.cumsum([0, *(-(-size // 16) * 16 for size in sizes)])
@@ -60,7 +60,7 @@ def _clear(p, n):
 def _pack_queries(head, q, g, o, part, shape, places, factor):
     """Q (times the factor) and G packed for both uses, delta, and a dQ^T of zeros."""
     queries, e, d = shape[2], shape[4], shape[5]
-    rows, long = tile_rows(part), (queries + BLOCK - 1) // BLOCK * BLOCK
+    rows, long = tile_rows(part), (queries + BLOCK_POSITIONS - 1) // BLOCK_POSITIONS * BLOCK_POSITIONS
     here, there = pointer(q, head * queries * e), pointer(g, head * queries * d)
     result, delta, one = pointer(o, head * queries * d), shift(part, places[DELTA]), pick(factor, 1.0, 1.0)
     pack_transposed(here, queries, e, shift(part, places[QA]), rows, factor)
@@ -82,7 +82,7 @@ def _pack_keys(at, n, k, v, part, shape, places):
     one = k.dtype.type(1)
     pack_transposed(pointer(k, at * e), n, e, shift(part, places[KT]), columns, one)
     pack_transposed(pointer(v, at * d), n, d, shift(part, places[VT]), columns, one)
-    pack_groups(pointer(k, at * e), n, e, shift(part, places[KB]), BLOCK * tile_rows(part), one)
+    pack_groups(pointer(k, at * e), n, e, shift(part, places[KB]), BLOCK_POSITIONS * tile_rows(part), one)
 
 
 @device_function
@@ -120,7 +120,7 @@ def _scores(head, first, n, start, keys, mask, origins, key, lse, part, shape, p
     delta = shift(part, places[DELTA] + first)
     against = pointer(lse, head * shape[2] + first)
     for j in range(0, keys, columns):
-        s, ds = shift(part, places[S] + j * BLOCK), shift(part, places[DS] + j * BLOCK)
+        s, ds = shift(part, places[S] + j * BLOCK_POSITIONS), shift(part, places[DS] + j * BLOCK_POSITIONS)
         kt, vt = shift(part, places[KT] + j * e), shift(part, places[VT] + j * d)
         for i in range(0, n, rows):
             tile_product(e, shift(qa, i * e), kt, shift(s, i * columns), columns, False)
@@ -144,9 +144,13 @@ def _scores(head, first, n, start, keys, mask, origins, key, lse, part, shape, p
 def _accumulate(first, n, offset, keys, part, shape, places):
     """Add a block's share to dV^T, dK^T (of the keys ``offset`` into the span) and dQ^T."""
     queries, e, d, rows, columns = shape[2], shape[4], shape[5], tile_rows(part), tile_columns(part)
-    long, e8, d8 = (queries + BLOCK - 1) // BLOCK * BLOCK, (e + rows - 1) // rows * rows, (d + rows - 1) // rows * rows
+    long, e8, d8 = (
+        (queries + BLOCK_POSITIONS - 1) // BLOCK_POSITIONS * BLOCK_POSITIONS,
+        (e + rows - 1) // rows * rows,
+        (d + rows - 1) // rows * rows,
+    )
     for j in range(0, keys, columns):
-        s, ds = shift(part, places[S] + j * BLOCK), shift(part, places[DS] + j * BLOCK)
+        s, ds = shift(part, places[S] + j * BLOCK_POSITIONS), shift(part, places[DS] + j * BLOCK_POSITIONS)
         qb, gb = shift(part, places[QB] + first * rows), shift(part, places[GB] + first * rows)
         dk, dv = shift(part, places[DK] + (offset + j) * e8), shift(part, places[DV] + (offset + j) * d8)
         for i in range(0, d, rows):
@@ -154,15 +158,15 @@ def _accumulate(first, n, offset, keys, part, shape, places):
         for i in range(0, e, rows):
             tile_product(n, shift(qb, i * long), ds, shift(dk, i * columns), columns, True)
         for i in range(0, n, columns):
-            square = shift(part, places[T] + i * BLOCK + j * columns)
+            square = shift(part, places[T] + i * BLOCK_POSITIONS + j * columns)
             transpose(
                 shift(ds, i * columns), columns, min(columns, n - i), columns, square, columns, pick(ds[0], 1.0, 1.0)
             )
     for i in range(0, n, columns):
         dq = shift(part, places[DQ] + (first + i) * e8)
         for r in range(0, e, rows):
-            t = shift(part, places[T] + i * BLOCK)
-            tile_product(keys, shift(part, places[KB] + r * BLOCK), t, shift(dq, r * columns), columns, True)
+            t = shift(part, places[T] + i * BLOCK_POSITIONS)
+            tile_product(keys, shift(part, places[KB] + r * BLOCK_POSITIONS), t, shift(dq, r * columns), columns, True)
 
 
 @device_function
@@ -183,11 +187,11 @@ def _backward_chunk(chunk, worker, q, k, v, mask, origins, key, o, lse, g, dq, d
     _clear(shift(part, places[DK]), places[DELTA] - places[DK])
     for head in range(place * group, place * group + group):
         _pack_queries(head, q, g, o, part, shape, places, chance[2])
-        for start in range(begin, end, BLOCK):
-            n = min(BLOCK, end - start)
+        for start in range(begin, end, BLOCK_POSITIONS):
+            n = min(BLOCK_POSITIONS, end - start)
             _pack_keys(place * keys + start, n, k, v, part, shape, places)
-            for first in range(start // BLOCK * BLOCK if shape[6] else 0, queries, BLOCK):
-                many = min(BLOCK, queries - first)
+            for first in range(start // BLOCK_POSITIONS * BLOCK_POSITIONS if shape[6] else 0, queries, BLOCK_POSITIONS):
+                many = min(BLOCK_POSITIONS, queries - first)
                 _scores(head, first, many, start, n, mask, origins, key, lse, part, shape, places, chance)
                 _accumulate(first, many, start - begin, n, part, shape, places)
         _write(shift(part, places[DQ]), pointer(dq, own + head * queries * e), queries, e, chance[2])

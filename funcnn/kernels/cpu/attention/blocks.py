@@ -16,7 +16,7 @@ from funcnn.kernels.cpu.random.philox import philox_block
 from funcnn.kernels.cpu.vector.bits import pick
 from funcnn.kernels.cpu.vector.instructions import shift
 
-BLOCK = 96  # keys or queries; a multiple of every tile's rows and columns
+BLOCK_POSITIONS = 96  # keys or queries; a multiple of every tile's rows and columns
 
 
 def _rows_twin(p: Any) -> int:

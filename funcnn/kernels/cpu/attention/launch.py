@@ -105,10 +105,10 @@ def _forward(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPla
 
 def _splits(call: _Call) -> tuple[int, int]:
     """Among how many chunks the keys of a head are split, and how many of them one has: whatever the threads, for the bits."""
-    blocks, keyed = -(-call.keys // backward.BLOCK), call.keyed // call.examples
+    blocks, keyed = -(-call.keys // backward.BLOCK_POSITIONS), call.keyed // call.examples
     products = call.heads // call.examples * call.queries * call.keys * (3 * call.e + 2 * call.d)
     splits = min(blocks, -(-SPLITS // keyed)) if products > WORTH_SPLITTING else 1
-    span = -(-blocks // splits) * backward.BLOCK
+    span = -(-blocks // splits) * backward.BLOCK_POSITIONS
     return -(-call.keys // span), span
 
 

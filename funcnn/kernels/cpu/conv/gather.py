@@ -25,7 +25,7 @@ from funcnn.kernels.cpu.build.parallel import parallel_for
 from funcnn.kernels.cpu.vector.instructions import pointer, shift
 from funcnn.kernels.cpu.vector.rows import add_row, clear_row
 from funcnn.kernels.cpu.vector.split import pad_plane, split_plane
-from funcnn.kernels.cpu.vector.tiles import FEW, RUN, tile_few, tile_gather
+from funcnn.kernels.cpu.vector.tiles import FEW_ROWS, RUN, tile_few, tile_gather
 
 SLACK = 128  # numbers beyond an image that a tile may read
 
@@ -127,7 +127,7 @@ def gather_runs(count, panel, image, offsets, c, rows, columns):
     for run in range(runs):
         first = count * run // runs
         many, a, places = count * (run + 1) // runs - first, shift(panel, first * rows), shift(offsets, first)
-        if rows == FEW:
+        if rows == FEW_ROWS:
             tile_few(many, a, image, places, c, columns, run > 0)
         else:
             tile_gather(many, a, image, places, c, columns, run > 0)

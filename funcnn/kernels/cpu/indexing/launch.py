@@ -10,9 +10,9 @@ from funcnn.kernels.cpu.indexing import embedding as kernels
 from funcnn.kernels.implementation import CONTIGUOUS, Implementation, Operand
 from funcnn.kernels.launch import INPUT, OUTPUT, Array, Cost, Launch, LaunchPlan, Output, Status, Workers
 
-CHUNK = 1 << 15  # bytes of output of a chunk of copied rows
+CHUNK_BYTES = 1 << 15  # bytes of output of a chunk of copied rows
 COPY_NS = 0.15  # nanoseconds for a byte read and written, out of the cache
-RANGE = 1 << 18  # bytes of a table that a chunk zeroes and adds to: a part of the second-level cache
+RANGE_BYTES = 1 << 18  # bytes of a table that a chunk zeroes and adds to: a part of the second-level cache
 OUTSIDE = ("index out of range",)
 
 
@@ -33,7 +33,7 @@ def _rows_plan(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchP
     if not _fits(table, index):
         return None
     rows, width = table.shape
-    run = max(1, CHUNK // (width * table.itemsize + 1))
+    run = max(1, CHUNK_BYTES // (width * table.itemsize + 1))
     return _plan(kernels.gather_rows, index.size * width * table.itemsize, (width, run, params["least"]), rows)
 
 
@@ -42,7 +42,7 @@ def _grad_plan(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchP
     if not _fits(dy, index):
         return None
     rows, width = params["rows"], dy.shape[-1]
-    run = max(1, RANGE // (width * dy.itemsize + 1))
+    run = max(1, RANGE_BYTES // (width * dy.itemsize + 1))
     return _plan(kernels.scatter_rows, rows * width * dy.itemsize + dy.nbytes, (width, run, -1), rows)
 
 

@@ -26,9 +26,7 @@ from funcnn.kernels.launch import (
     Workers,
 )  # fmt: skip
 
-WORTHWHILE = (
-    1 << 18
-)  # multiply-adds from which our kernel runs: there NumPy's BLAS begins to use, and spin, threads of its own
+PRODUCTS_FOR_KERNEL = 1 << 18  # from so many on NumPy's BLAS uses, and spins, threads of its own; below, it costs less
 FLOP_NS = 0.01  # nanoseconds a flop on one core
 NARROW = 8  # rows, columns and terms of a sum below which the kernel's tiles are mostly empty
 REAL = "fd"  # dtypes that the kernel computes in
@@ -151,7 +149,7 @@ def _simple(x: Operand) -> bool:
 
 def _large(m: int, k: int, n: int, *factors: Operand) -> bool:
     """Whether our kernel is chosen: for large products of factors that are contiguous, as they are or transposed."""
-    fits = factors[0].dtype.char in REAL and min(m, k, n) >= NARROW and m * k * n >= WORTHWHILE
+    fits = factors[0].dtype.char in REAL and min(m, k, n) >= NARROW and m * k * n >= PRODUCTS_FOR_KERNEL
     return fits and all(map(_simple, factors))
 
 

@@ -18,7 +18,7 @@ from funcnn.kernels.cpu.vector.streaming import to_line
 from funcnn.kernels.cpu.vector.table_taps import weighted_taps
 
 HEAD, GRAD_HEAD = 14, 12  # numbers of the tables in front of their offsets
-BLOCK = 4  # rows
+BLOCK_ROWS = 4  # rows
 
 
 # ---- windows of one size --------------------------------------------------------------------------------------------
@@ -47,21 +47,21 @@ def avg_pool(x, y, table, across, floats, ints, rows, past, threads):
 def avg_pool_rows(chunk, worker, x, y, table, across, floats, ints, rows, past):
     """Output rows [chunk * rows, (chunk + 1) * rows) of ``avg_pool``: the rows under a window are summed, then columns.
 
-    ``BLOCK`` rows are summed before the first is read again, so that no load waits for a store just made.
+    ``BLOCK_ROWS`` rows are summed before the first is read again, so that no load waits for a store just made.
     """
     M, O, P, Q = y.shape
     _, D, H, W = x.shape
     size, stride, padding = three_from(table, 0), three_from(table, 3), three_from(table, 6)
     (margin, apart, more), zero = three_from(table, 9), x.dtype.type(0)
-    sums, used = pointer(floats, worker * table[12]), BLOCK * stride[2] * apart + more
-    means, divisors = shift(sums, used), shift(sums, used + BLOCK * Q + more)
-    ones, line = shift(divisors, BLOCK), shift(divisors, BLOCK + size[0] * size[1])
+    sums, used = pointer(floats, worker * table[12]), BLOCK_ROWS * stride[2] * apart + more
+    means, divisors = shift(sums, used), shift(sums, used + BLOCK_ROWS * Q + more)
+    ones, line = shift(divisors, BLOCK_ROWS), shift(divisors, BLOCK_ROWS + size[0] * size[1])
     lines, columns = pointer(ints, worker * table[13]), pointer(table, HEAD)
     extents, factors, aligned = pointer(table, HEAD + size[2]), pointer(across, 0), to_line(sums)
     fill(sums, zero, used), fill(ones, zero + 1, size[0] * size[1])
     first, last = chunk * rows, min((chunk + 1) * rows, M * O * P)
-    for block in range(first, last, BLOCK):
-        count = min(BLOCK, last - block)
+    for block in range(first, last, BLOCK_ROWS):
+        count = min(BLOCK_ROWS, last - block)
         for u in range(count):
             m, plane_row = divmod(block + u, O * P)
             o, p = divmod(plane_row, P)
@@ -181,13 +181,13 @@ def avg_pool_grad(dy, dx, table, shares, columns, weights, floats, ints, rows, p
 
 @device_function
 def avg_pool_grad_rows(chunk, worker, dy, dx, table, shares, columns, weights, floats, ints, rows, past):
-    """Rows [chunk * rows, (chunk + 1) * rows) of dx, counted over images, depths and heights; ``BLOCK`` at a time."""
+    """Rows [chunk * rows, (chunk + 1) * rows) of dx, counted over images, depths and heights; ``BLOCK_ROWS`` at a time."""
     M, O, P, Q = dy.shape
     _, D, H, W = dx.shape
     (size, stride, _), (margin, apart, evens) = three_from(table, 0), three_from(table, 3)
     more, most, zero = table[6], table[9], dx.dtype.type(0)
-    sums, used = pointer(floats, worker * table[7]), BLOCK * apart + more
-    slopes, parts = shift(sums, used), shift(sums, used + BLOCK * W + 2 * more)
+    sums, used = pointer(floats, worker * table[7]), BLOCK_ROWS * apart + more
+    slopes, parts = shift(sums, used), shift(sums, used + BLOCK_ROWS * W + 2 * more)
     lines, again = pointer(ints, worker * table[8]), pointer(ints, worker * table[8] + most)
     offsets, deep, high = (
         pointer(table, GRAD_HEAD),
@@ -197,8 +197,8 @@ def avg_pool_grad_rows(chunk, worker, dy, dx, table, shares, columns, weights, f
     share, aligned = pointer(shares, 0), to_line(sums)
     fill(sums, zero, used)
     first, last = chunk * rows, min((chunk + 1) * rows, M * D * H)
-    for block in range(first, last, BLOCK):
-        count = min(BLOCK, last - block)
+    for block in range(first, last, BLOCK_ROWS):
+        count = min(BLOCK_ROWS, last - block)
         for u in range(count):
             m, plane_row = divmod(block + u, D * H)
             d, h = divmod(plane_row, H)

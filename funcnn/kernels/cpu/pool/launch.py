@@ -9,7 +9,7 @@ from funcnn.kernels.cpu.pool import places as kernels
 from funcnn.kernels.implementation import ANY, CONTIGUOUS, Implementation, Operand
 from funcnn.kernels.launch import INPUT, OUTPUT, Array, Cost, Launch, LaunchPlan, Output, Status, Workers
 
-CHUNK = 1 << 14  # numbers that one chunk reads or writes: some 10 us
+CHUNK_ELEMENTS = 1 << 14  # that one chunk reads or writes: some 10 us
 TAPS = 1 << 18  # taps of windows that one chunk takes in vector registers: some 30 us
 NUMBER_NS = 0.25  # nanoseconds on one thread for a number that a kernel reads, or a tap in vector registers
 SCALAR_NS, WINDOW_NS = 1.0, 10.0  # ... for a number that a kernel handles alone, and for a window of those
@@ -28,7 +28,7 @@ def nothing(outs: int, ins: int = 1) -> LaunchPlan:
 
 def chunk_of(work: int) -> int:
     """How many rows of ``work`` numbers make a chunk."""
-    return max(1, CHUNK // max(work, 1))
+    return max(1, CHUNK_ELEMENTS // max(work, 1))
 
 
 def rows_together(rows: int, taps: int) -> int:

@@ -22,7 +22,7 @@ from funcnn.kernels.cpu.pool.geometry import (
 )
 from funcnn.kernels.cpu.pool.launch import NUMBER_NS, chunk_of, images_of, nothing, rows_together
 from funcnn.kernels.cpu.pool.windows import is_whole, pooled_sizes, windows_of
-from funcnn.kernels.cpu.vector.lanes import FEW
+from funcnn.kernels.cpu.vector.lanes import FEW_LANES
 from funcnn.kernels.implementation import CONTIGUOUS, Implementation, Operand
 from funcnn.kernels.launch import INPUT, OUTPUT, Array, Constant, Cost, Launch, LaunchPlan, Output, Workers
 from funcnn.kernels.plan_parts import Parts, lines
@@ -40,7 +40,7 @@ def _one(parts: Parts, kernel: Any, args: tuple, moved: float, flops: float, wor
 def _table(space: tuple, out: tuple, how: tuple, dtype: np.dtype) -> tuple[Constant, Constant, int, int]:
     """The table of ``avg_pool`` and the extents along W, and how many numbers and rows each worker needs."""
     where, extents = where_of(*how[:3]), windows_of(space, out, how).extents
-    row, block, outputs = spread_of(out[2], space[2], where, dtype.itemsize), kernels.BLOCK, out[2]
+    row, block, outputs = spread_of(out[2], space[2], where, dtype.itemsize), kernels.BLOCK_ROWS, out[2]
     under = where.size[0] * where.size[1]
     used = block * where.stride[2] * row.apart + row.slack + block * outputs + row.slack + block + under
     floats, ints = lines(used + line_length(space[2], where, row), dtype.itemsize), lines(under)
@@ -104,7 +104,7 @@ def _column_offsets(size: int, stride: int, padding: int, margin: int) -> tuple[
 def _grad_table(space: tuple, out: tuple, how: tuple, steps: tuple, dtype: np.dtype) -> tuple:
     """What ``avg_pool_grad`` reads: its table, shares, columns and weights; and how much each worker needs."""
     size, stride, padding = steps
-    windows, slack, block = windows_of(space, out, how), slack_of(dtype.itemsize), kernels.BLOCK
+    windows, slack, block = windows_of(space, out, how), slack_of(dtype.itemsize), kernels.BLOCK_ROWS
     margin = vectors(size, dtype.itemsize)
     apart = margin + vectors(max(out[2], space[2] + padding), dtype.itemsize) + 2 * slack
     columns, weights, taps, pitch = planes.columns(space, out, how, dtype)
@@ -192,7 +192,7 @@ def _mean_rows(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchP
 
 
 def _narrow(operands: tuple[Operand, ...], params: dict[str, Any]) -> bool:
-    return _Call(operands[0], params).y[3] < FEW
+    return _Call(operands[0], params).y[3] < FEW_LANES
 
 
 WHOLE = Implementation("whole", _mean_whole)

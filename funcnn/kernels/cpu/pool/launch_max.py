@@ -23,7 +23,7 @@ from funcnn.kernels.cpu.pool.launch import (
     rows_together,
 )
 from funcnn.kernels.cpu.pool.windows import adaptive_windows, pooled_sizes, windows
-from funcnn.kernels.cpu.vector.lanes import FEW, LANES
+from funcnn.kernels.cpu.vector.lanes import FEW_LANES, LANES
 from funcnn.kernels.implementation import CONTIGUOUS, Implementation, Operand, host
 from funcnn.kernels.launch import INPUT, OUTPUT, Array, Constant, Cost, Launch, LaunchPlan, Output, Workers
 from funcnn.kernels.plan_parts import Parts, lines
@@ -53,7 +53,7 @@ def _first_columns(outputs: int, width: int, where: Where, slack: int, dtype: np
 def _tap_table(space: tuple, outputs: int, where: Where, itemsize: int) -> tuple[Constant, int, int]:
     """The table of ``max_pool``, and how many values and places each worker needs."""
     size, stride, _, dilation = where
-    (_, height, width), row, block = space, spread_of(outputs, space[2], where, itemsize), kernels.BLOCK
+    (_, height, width), row, block = space, spread_of(outputs, space[2], where, itemsize), kernels.BLOCK_ROWS
     slots = (block - 1) * stride[1] + (size[1] - 1) * dilation[1] + 1
     used = size[0] * slots * stride[2] * row.apart + row.slack
     held = block * outputs + row.slack
@@ -87,7 +87,7 @@ def rows_with_places(
 @lru_cache(256)
 def _value_table(space: tuple, outputs: int, where: Where, itemsize: int) -> tuple[Constant, int, int]:
     """The table of ``max_values``, and how many numbers and places each worker needs."""
-    row, block = spread_of(outputs, space[2], where, itemsize), value_kernels.BLOCK
+    row, block = spread_of(outputs, space[2], where, itemsize), value_kernels.BLOCK_ROWS
     used = block * where.stride[2] * row.apart + row.slack + block * outputs + row.slack
     floats, ints = lines(used + line_length(space[2], where, row), itemsize), lines(where.size[0] * where.size[1])
     head = [*sum(where, ()), *row, floats, ints]
@@ -188,7 +188,7 @@ def _planes(forced: bool, operands: tuple[Operand, ...], params: dict[str, Any])
 
 
 def _narrow(operands: tuple[Operand, ...], params: dict[str, Any]) -> bool:
-    return _out(operands[0], params)[-1] < FEW
+    return _out(operands[0], params)[-1] < FEW_LANES
 
 
 max_pools = (

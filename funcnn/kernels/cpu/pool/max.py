@@ -17,11 +17,13 @@ from funcnn.kernels.cpu.build.parallel import parallel_for
 from funcnn.kernels.cpu.pool.rows import deliver, fill, spread, three_from
 from funcnn.kernels.cpu.pool.taps import window_maxima
 from funcnn.kernels.cpu.vector.instructions import pointer, shift
-from funcnn.kernels.cpu.vector.lanes import FEW, LANES, largest, largest_few
+from funcnn.kernels.cpu.vector.lanes import FEW_LANES, LANES, largest, largest_few
 from funcnn.kernels.cpu.vector.streaming import to_line
 
 HEAD = 18  # numbers of the table in front of its taps
-BLOCK = 4  # output rows: what is spread for them is written long before it is read, so that no load waits for a store
+BLOCK_ROWS = (
+    4  # output rows: what is spread for them is written long before it is read, so that no load waits for a store
+)
 
 
 @kernel(
@@ -66,7 +68,7 @@ def max_pool_rows(chunk, worker, x, y, argmax, table, firsts, floats, places, ro
     spread_rows, used = pointer(floats, worker * each), size[0] * slots * step * apart + more
     values, line, one = (
         shift(spread_rows, used),
-        shift(spread_rows, used + BLOCK * Q + more),
+        shift(spread_rows, used + BLOCK_ROWS * Q + more),
         shift(spread_rows, each - 1),
     )
     found, nothing = pointer(places, worker * table[17]), pointer(table, HEAD + 2 * taps)
@@ -78,7 +80,7 @@ def max_pool_rows(chunk, worker, x, y, argmax, table, firsts, floats, places, ro
     while row < last:
         m, plane_row = divmod(row, O * P)
         o, p = divmod(plane_row, P)
-        count = min(BLOCK, last - row, P - p)
+        count = min(BLOCK_ROWS, last - row, P - p)
         depth, height = o * stride[0] - padding[0], p * stride[1] - padding[1]
         nan = False
         for a in range(size[0]):
@@ -142,7 +144,7 @@ def largest_near(image, depths, heights, columns, H, W, lowest):
 
 def pieces_most(shape):
     """The places that ``window_max`` needs for images of this shape: LANES, and one for every piece of a window."""
-    return LANES + shape[1] * shape[2] * (shape[3] // FEW + 1)
+    return LANES + shape[1] * shape[2] * (shape[3] // FEW_LANES + 1)
 
 
 @kernel(
@@ -182,10 +184,10 @@ def window_max_rows(chunk, worker, x, y, argmax, bounds, values, places, each, r
         for q in range(Q):
             w0, w1 = bounds[t, O + P + q, 0], bounds[t, O + P + q, 1]
             runs, length = (1, (h1 - h0) * W) if w1 - w0 == W else (h1 - h0, w1 - w0)  # whole rows follow one another
-            if length < FEW:
+            if length < FEW_LANES:
                 best[q], where[q] = largest_near(image, (d0, d1), (h0, h0 + runs), (w0, w0 + length), H, W, lowest)
                 continue
-            lanes = LANES if length >= LANES else FEW
+            lanes = LANES if length >= LANES else FEW_LANES
             taps = 0
             for d in range(d0, d1):
                 for run in range(runs):

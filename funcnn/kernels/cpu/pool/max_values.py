@@ -16,7 +16,7 @@ from funcnn.kernels.cpu.vector.instructions import pointer, shift
 from funcnn.kernels.cpu.vector.streaming import to_line
 
 HEAD = 17  # numbers of the table in front of its taps
-BLOCK = 4  # rows that are spread before the first is read again, so that no load waits for a store just made
+BLOCK_ROWS = 4  # rows that are spread before the first is read again, so that no load waits for a store just made
 
 
 @kernel(
@@ -51,13 +51,13 @@ def max_values_rows(chunk, worker, x, y, table, floats, ints, rows, past):
         three_from(table, 9),
     )
     (margin, apart, more), step, lowest = three_from(table, 12), stride[2], x.dtype.type(-np.inf)
-    peaks, used = pointer(floats, worker * table[15]), BLOCK * step * apart + more
-    tops, line = shift(peaks, used), shift(peaks, used + BLOCK * Q + more)
+    peaks, used = pointer(floats, worker * table[15]), BLOCK_ROWS * step * apart + more
+    tops, line = shift(peaks, used), shift(peaks, used + BLOCK_ROWS * Q + more)
     lines, columns, aligned = pointer(ints, worker * table[16]), pointer(table, HEAD), to_line(peaks)
     fill(peaks, lowest, used)
     last = min((chunk + 1) * rows, M * O * P)
-    for block in range(chunk * rows, last, BLOCK):
-        count, nan = min(BLOCK, last - block), False
+    for block in range(chunk * rows, last, BLOCK_ROWS):
+        count, nan = min(BLOCK_ROWS, last - block), False
         for u in range(count):
             m, plane_row = divmod(block + u, O * P)
             o, p = divmod(plane_row, P)

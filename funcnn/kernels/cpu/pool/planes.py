@@ -22,7 +22,7 @@ from funcnn.kernels.plan_parts import Parts
 
 TAP_NS, PEAK_NS = 0.35, 0.36  # of a tap by table: added, compared
 MOST = 1 << 16  # bytes of a table: it stays in the second-level cache
-CHUNK = 1 << 13  # taps of a chunk: some 4 us
+CHUNK_TAPS = 1 << 13  # some 4 us
 
 
 class Rows(NamedTuple):
@@ -157,7 +157,7 @@ def _plan(kernel: Any, x: Operand, table: PlaneTable, tap_ns: float, outs: int, 
     """The plan of a kernel of planes with ``outs`` outputs, whose table is followed by other numbers."""
     taps, pixels, outputs, group = table.sizes[:4]
     count = x.size // pixels
-    planes = max(1, CHUNK // (taps * outputs * group)) * group
+    planes = max(1, CHUNK_TAPS // (taps * outputs * group)) * group
     work = tap_ns * taps * outputs * count
     parts = Parts()
     tables = [parts.constant(table.indices), *map(parts.constant, numbers)]

@@ -1,7 +1,7 @@
 """Random numbers by Philox and what is made of them, in one pass: uniform, normal, dropout.
 
 A row of the output is drawn from each key: number j of a row is made of word j of the key's stream (two words in float64),
-so the bits do not depend on threads. Words are drawn ``SPAN`` numbers at a time into scratch memory that stays in the
+so the bits do not depend on threads. Words are drawn ``SPAN_ELEMENTS`` numbers at a time into scratch memory that stays in the
 first-level cache: half a nanosecond a word.
 """
 
@@ -18,9 +18,9 @@ from funcnn.kernels.cpu.vector.bits import like, single
 from funcnn.kernels.cpu.vector.functions import cos, log, sin
 from funcnn.kernels.cpu.vector.instructions import pointer, shift
 
-SPAN = 1 << 10  # numbers
-CHUNK = 1 << 13  # numbers, a multiple of SPAN
-SCRATCH = 4 * SPAN + 16  # words a worker needs: two spans of two words, each begun and ended within a counter
+SPAN_ELEMENTS = 1 << 10  # drawn at a time
+CHUNK_ELEMENTS = 1 << 13  # a multiple of SPAN_ELEMENTS
+SCRATCH_WORDS = 4 * SPAN_ELEMENTS + 16  # of a worker: two spans of two words, each begun and ended within a counter
 
 
 @device_function
@@ -35,7 +35,7 @@ def draw(key, stream, first, count, scratch, place):
 @device_function
 def pieces(n):
     """The chunks of a row of n numbers."""
-    return (n + CHUNK - 1) // CHUNK
+    return (n + CHUNK_ELEMENTS - 1) // CHUNK_ELEMENTS
 
 
 @exact_function
@@ -51,16 +51,16 @@ def unit(zero, words, i):
 @device_function
 def words_chunk(chunk, worker, keys, stream, out, scratch):
     n = out.shape[1]
-    row, start = chunk // pieces(n), chunk % pieces(n) * CHUNK
-    for at in range(start, min(start + CHUNK, n), SPAN):
-        count = min(SPAN, n - at)
-        w = draw(keys[row], stream, at, count, scratch, worker * SCRATCH)
+    row, start = chunk // pieces(n), chunk % pieces(n) * CHUNK_ELEMENTS
+    for at in range(start, min(start + CHUNK_ELEMENTS, n), SPAN_ELEMENTS):
+        count = min(SPAN_ELEMENTS, n - at)
+        w = draw(keys[row], stream, at, count, scratch, worker * SCRATCH_WORDS)
         q = pointer(out, row * n + at)
         for i in range(count):
             q[i] = w[i]
 
 
-@kernel(touches={"keys": lambda out: 2 * len(out), "scratch": lambda threads: threads * SCRATCH})
+@kernel(touches={"keys": lambda out: 2 * len(out), "scratch": lambda threads: threads * SCRATCH_WORDS})
 def words(keys, out, stream, scratch, threads):
     """out (K, n) = the words (uint32) of a stream of each key (K, 2)."""
     parallel_for(words_chunk, out.shape[0] * pieces(out.shape[1]), threads, (keys, stream, out, scratch))
@@ -70,17 +70,17 @@ def words(keys, out, stream, scratch, threads):
 @device_function
 def uniform_chunk(chunk, worker, keys, stream, out, scratch):
     n, size = out.shape[1], out.itemsize // 4
-    row, start = chunk // pieces(n), chunk % pieces(n) * CHUNK
+    row, start = chunk // pieces(n), chunk % pieces(n) * CHUNK_ELEMENTS
     zero = like(out[0, 0], 0.0)
-    for at in range(start, min(start + CHUNK, n), SPAN):
-        count = min(SPAN, n - at)
-        w = draw(keys[row], stream, size * at, size * count, scratch, worker * SCRATCH)
+    for at in range(start, min(start + CHUNK_ELEMENTS, n), SPAN_ELEMENTS):
+        count = min(SPAN_ELEMENTS, n - at)
+        w = draw(keys[row], stream, size * at, size * count, scratch, worker * SCRATCH_WORDS)
         q = pointer(out, row * n + at)
         for i in range(count):
             q[i] = unit(zero, w, i)
 
 
-@kernel(touches={"keys": lambda out: 2 * len(out), "scratch": lambda threads: threads * SCRATCH})
+@kernel(touches={"keys": lambda out: 2 * len(out), "scratch": lambda threads: threads * SCRATCH_WORDS})
 def uniform(keys, out, stream, scratch, threads):
     """out (K, n) = uniform numbers in [0, 1) from a stream of each key (K, 2)."""
     parallel_for(uniform_chunk, out.shape[0] * pieces(out.shape[1]), threads, (keys, stream, out, scratch))
@@ -91,13 +91,13 @@ def uniform(keys, out, stream, scratch, threads):
 def normal_chunk(chunk, worker, keys, stream, out, scratch):
     n, size = out.shape[1], out.itemsize // 4
     half = (n + 1) // 2
-    row, start = chunk // pieces(half), chunk % pieces(half) * CHUNK
+    row, start = chunk // pieces(half), chunk % pieces(half) * CHUNK_ELEMENTS
     one, minus, turn = like(out[0, 0], 1.0), like(out[0, 0], -2.0), like(out[0, 0], 2.0 * math.pi)
-    for at in range(start, min(start + CHUNK, half), SPAN):
-        count = min(SPAN, half - at)
-        place = worker * SCRATCH
+    for at in range(start, min(start + CHUNK_ELEMENTS, half), SPAN_ELEMENTS):
+        count = min(SPAN_ELEMENTS, half - at)
+        place = worker * SCRATCH_WORDS
         u = draw(keys[row], stream, size * at, size * count, scratch, place)
-        v = draw(keys[row], stream, size * (half + at), size * count, scratch, place + SCRATCH // 2)
+        v = draw(keys[row], stream, size * (half + at), size * count, scratch, place + SCRATCH_WORDS // 2)
         p = pointer(out, row * n + at)
         q = shift(p, half)
         both = min(count, n - half - at)
@@ -111,7 +111,7 @@ def normal_chunk(chunk, worker, keys, stream, out, scratch):
             p[both] = radius * cos(turn * unit(one, v, both))
 
 
-@kernel(touches={"keys": lambda out: 2 * len(out), "scratch": lambda threads: threads * SCRATCH})
+@kernel(touches={"keys": lambda out: 2 * len(out), "scratch": lambda threads: threads * SCRATCH_WORDS})
 def normal(keys, out, stream, scratch, threads):
     """out (K, n) = standard normal numbers by the Box-Muller transform: the cosines first, then the sines."""
     chunks = out.shape[0] * pieces((out.shape[1] + 1) // 2)
@@ -122,18 +122,22 @@ def normal(keys, out, stream, scratch, threads):
 @device_function
 def dropout_chunk(chunk, worker, keys, stream, x, out, level, scale, scratch):
     n = x.shape[1]
-    row, start = chunk // pieces(n), chunk % pieces(n) * CHUNK
+    row, start = chunk // pieces(n), chunk % pieces(n) * CHUNK_ELEMENTS
     zero = like(scale, 0.0)
-    for at in range(start, min(start + CHUNK, n), SPAN):
-        count = min(SPAN, n - at)
-        w = draw(keys[row], stream, at, count, scratch, worker * SCRATCH)
+    for at in range(start, min(start + CHUNK_ELEMENTS, n), SPAN_ELEMENTS):
+        count = min(SPAN_ELEMENTS, n - at)
+        w = draw(keys[row], stream, at, count, scratch, worker * SCRATCH_WORDS)
         p, q = pointer(x, row * n + at), pointer(out, row * n + at)
         for i in range(count):
             q[i] = p[i] * (scale if w[i] > level else zero)
 
 
 @kernel(
-    touches={"keys": lambda out: 2 * len(out), "x": lambda out: out.size, "scratch": lambda threads: threads * SCRATCH}
+    touches={
+        "keys": lambda out: 2 * len(out),
+        "x": lambda out: out.size,
+        "scratch": lambda threads: threads * SCRATCH_WORDS,
+    }
 )
 def dropout(keys, x, out, stream, level, scale, scratch, threads):
     """out (K, n) = x scaled where its word of the key's stream is above ``level`` (uint32), 0 elsewhere."""

@@ -24,11 +24,11 @@ from funcnn.kernels.launch import (
 )  # fmt: skip
 
 BITS = 0  # the stream of what is drawn from a key
-MANY = 1 << 14  # words from which a kernel pays
+ELEMENTS_FOR_KERNEL = 1 << 14  # words from which a kernel pays
 
 
 def _room() -> tuple[Scratch, ...]:
-    return (Scratch("uint32", kernels.SCRATCH, each_worker=True),)
+    return (Scratch("uint32", kernels.SCRATCH_WORDS, each_worker=True),)
 
 
 def _drawn_plan(kernel: Any, nanoseconds: float, operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan:
@@ -45,7 +45,7 @@ def drawn(kernel: Any, nanoseconds: float) -> Implementation:
     return Implementation(
         "kernel",
         partial(_drawn_plan, kernel, nanoseconds),
-        lambda operands, params: prod(params["shape"]) >= MANY,
+        lambda operands, params: prod(params["shape"]) >= ELEMENTS_FOR_KERNEL,
     )
 
 
@@ -71,4 +71,4 @@ def _dropout_plan(operands: tuple[Operand, ...], params: dict[str, Any]) -> Laun
     return LaunchPlan((launch,), (CONTIGUOUS,) * 2, (Output(shares=(0,)),), _room(), cost=cost)
 
 
-DROPOUT = Implementation("kernel", _dropout_plan, lambda operands, params: operands[0].size >= MANY)
+DROPOUT = Implementation("kernel", _dropout_plan, lambda operands, params: operands[0].size >= ELEMENTS_FOR_KERNEL)

@@ -138,14 +138,14 @@ def _weights(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPla
     deep = high * weights.TILES
     scratch = (
         Scratch(dtype, (-(-inputs // wide) - (-hidden // wide)) * wide * terms),
-        Scratch(dtype, deep * min(terms, weights.BLOCK) + high * wide, each_worker=True),
+        Scratch(dtype, deep * min(terms, weights.BLOCK_TERMS) + high * wide, each_worker=True),
         Scratch("float64", deep, each_worker=True),
     )
     flops = 2.0 * terms * gates * (inputs + hidden)
     last = len(operands) - 3
     args = (
         *(Array(INPUT, i, operands[i].shape) for i in (0, last - 1)), not other,
-        *(Array(INPUT, i, operands[i].shape) for i in range(last, last + 3)), params["reverse"], tile, weights.BLOCK,
+        *(Array(INPUT, i, operands[i].shape) for i in range(last, last + 3)), params["reverse"], tile, weights.BLOCK_TERMS,
         Workers(FLOP_NS * flops), *(Array(SCRATCH, i) for i in range(3)),
         Array(OUTPUT, 0, (gates, inputs)), Array(OUTPUT, 1, (gates, hidden)), Array(OUTPUT, 2), Array(OUTPUT, outputs - 1),
     )  # fmt: skip

@@ -29,9 +29,9 @@ from funcnn.kernels.cpu.vector.instructions import Tile, pointer, shift
 from funcnn.kernels.cpu.vector.rows import clear_row, copy_row
 from funcnn.kernels.cpu.vector.transpose import turn
 
-WIDE = 4  # vectors across a tile of at most FEW rows
-NARROW = 2  # and of one of more
-FEW = 3
+WIDE_VECTORS = 4  # vectors across a tile of at most FEW_ROWS rows
+NARROW_VECTORS = 2  # vectors across a tile of more rows
+FEW_ROWS = 3
 SLOW = 12  # rows of a tile for which LLVM keeps too many addresses, and spills: half to three quarters of the others' speed
 PATIENCE = 5000  # looks at a counter, some ten microseconds
 
@@ -48,7 +48,7 @@ def blocking(n: int, itemsize: int) -> tuple[int, int]:
     tiles = max(1, -(-n // most_rows(itemsize)))
     while SLOW in (n // tiles, -(-n // tiles)):
         tiles += 1
-    return tiles, lanes * (WIDE if n <= FEW else NARROW)
+    return tiles, lanes * (WIDE_VECTORS if n <= FEW_ROWS else NARROW_VECTORS)
 
 
 # ---- packing ----------------------------------------------------------------------------------------------------------
@@ -207,7 +207,9 @@ def _emit_cases(builder: Any, scalar: Any, size: int, values: Any) -> None:
     """One tile for every height, chosen by ``rows`` and by how wide the strips are."""
     rows, units, count, a, step, b, c, add = values
     lanes, tallest = vector_bytes() // size, most_rows(size)
-    cases = [(r, WIDE) for r in range(1, FEW + 1)] + [(r, NARROW) for r in range(FEW, tallest + 1)]
+    cases = [(r, WIDE_VECTORS) for r in range(1, FEW_ROWS + 1)] + [
+        (r, NARROW_VECTORS) for r in range(FEW_ROWS, tallest + 1)
+    ]
     done, nothing = builder.append_basic_block("done"), builder.append_basic_block("no_rows")
     chosen = builder.add(builder.mul(units, units.type(tallest + 1)), rows)
     switch = builder.switch(chosen, nothing)

@@ -7,7 +7,7 @@ h0, then y but for its last. A task is a panel of gates. It copies its columns o
 multiplies them with x and with h; numbers of d are read eight from a row, so nothing is transposed. Panels of x
 and h are packed before, for all tasks. So d, the largest array, is read once, and results are written as they lie.
 
-2 steps n gates hidden (inputs + hidden) flops. Sums longer than BLOCK are cut, so that a task's panel and one of x stay in the
+2 steps n gates hidden (inputs + hidden) flops. Sums longer than BLOCK_TERMS are cut, so that a task's panel and one of x stay in the
 second-level cache.
 """
 
@@ -20,7 +20,7 @@ from funcnn.kernels.cpu.vector.rows import clear_row, copy_row
 from funcnn.kernels.cpu.vector.tiles import tile_strided
 
 TILES = 4  # register tiles across a task's panel of gates
-BLOCK = 1024  # terms of a sum at a time
+BLOCK_TERMS = 1024  # terms of a sum at a time
 
 
 @device_function
@@ -137,7 +137,7 @@ def weights_grad(
 ):
     """Fill dw_ih (gates hidden, inputs), dw (gates hidden, hidden) and db of all sums; db_state too unless ``shared``.
 
-    shared: d_state, what reached the products with the states, is d itself. tile: of ``tile_strided``. block: BLOCK.
+    shared: d_state, what reached the products with the states, is d itself. tile: of ``tile_strided``. block: BLOCK_TERMS.
     Scratch: factors for the panels of x and h; panels for one of gates and a tile for each thread; totals, float64.
     """
     wide, deep = tile[1], tile[0] * TILES

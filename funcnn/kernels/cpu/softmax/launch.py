@@ -28,9 +28,9 @@ from funcnn.kernels.launch import (
     Workers,
 )  # fmt: skip
 
-CHUNK = 1 << 15  # numbers in a chunk, about 20 us
-LEAST = 64  # numbers that cost as much as a row does beside them
-WIDTH = 256  # columns that go through the passes together
+CHUNK_ELEMENTS = 1 << 15  # about 20 us
+ELEMENTS_PER_ROW = 64  # what a row costs beside its elements, as so many elements
+BLOCK_COLUMNS = 256  # that go through the passes together
 NARROW, SEVERAL = 256, 16  # rows of fewer bytes are turned, so many rows at least
 TURNED, LINE = 8192, 512  # bytes of a block of rows that are turned, and of one of its columns at least
 EXP_NS, PLAIN_NS = 0.5, 0.4  # nanoseconds a number on one thread, with and without an exponential
@@ -47,10 +47,10 @@ def _folded(x: Operand, dim: int) -> Folded:
 def _cut(shape: Folded, itemsize: int = 0) -> tuple[int, int]:
     """Units in a chunk, and columns in a unit, or rows where short ones are turned: they are if a size of numbers is given."""
     outer, n, inner = shape
-    width = min(inner, WIDTH)
+    width = min(inner, BLOCK_COLUMNS)
     if inner == 1 and n * itemsize < NARROW and outer >= SEVERAL and itemsize:
-        width = min(WIDTH, max(LINE, TURNED // n) // itemsize // SEVERAL * SEVERAL)
-    return max(1, CHUNK // (n * width + LEAST)), width
+        width = min(BLOCK_COLUMNS, max(LINE, TURNED // n) // itemsize // SEVERAL * SEVERAL)
+    return max(1, CHUNK_ELEMENTS // (n * width + ELEMENTS_PER_ROW)), width
 
 
 def _work(shape: Folded, cost: float) -> float:

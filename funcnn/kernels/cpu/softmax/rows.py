@@ -10,7 +10,7 @@ from funcnn.kernels.cpu.build.compile import device_function, exact_function, in
 from funcnn.kernels.cpu.vector.functions import exp_below, log
 from funcnn.kernels.cpu.vector.instructions import pointer
 
-PIECE = 2048
+SUM_ELEMENTS = 2048  # that a sum in the type of the data takes; the sums of such pieces are joined in float64
 
 
 def _larger_twin(a: Any, b: Any) -> Any:
@@ -55,10 +55,10 @@ def row_top(x, start, n):
 def row_total(x, start, n, top):
     """The sum of exp(x - top)."""
     total = 0.0
-    for begin in range(0, n, PIECE):
+    for begin in range(0, n, SUM_ELEMENTS):
         p = pointer(x, start + begin)
         part = x.dtype.type(0)
-        for i in range(min(PIECE, n - begin)):
+        for i in range(min(SUM_ELEMENTS, n - begin)):
             part += exp_below(p[i] - top)
         total += part
     return total
@@ -68,10 +68,10 @@ def row_total(x, start, n, top):
 def row_dot(a, b, start, n):
     """The sum of products."""
     total = 0.0
-    for begin in range(0, n, PIECE):
+    for begin in range(0, n, SUM_ELEMENTS):
         p, q = pointer(a, start + begin), pointer(b, start + begin)
         part = a.dtype.type(0)
-        for i in range(min(PIECE, n - begin)):
+        for i in range(min(SUM_ELEMENTS, n - begin)):
             part += p[i] * q[i]
         total += part
     return total
@@ -81,10 +81,10 @@ def row_dot(a, b, start, n):
 def row_sum(x, start, n):
     """The sum."""
     total = 0.0
-    for begin in range(0, n, PIECE):
+    for begin in range(0, n, SUM_ELEMENTS):
         p = pointer(x, start + begin)
         part = x.dtype.type(0)
-        for i in range(min(PIECE, n - begin)):
+        for i in range(min(SUM_ELEMENTS, n - begin)):
             part += p[i]
         total += part
     return total

@@ -1,7 +1,7 @@
 """Vector instructions for one large window: many numbers at once go through it, their maxima held in registers.
 
 LLVM's vectoriser leaves rows shorter than 64 to a scalar remainder. Here one call takes ``LANES`` numbers through all the
-pieces of a window, or ``FEW`` of them; LLVM fits that to the registers of the CPU. A row whose length is no multiple ends in
+pieces of a window, or ``FEW_LANES`` of them; LLVM fits that to the registers of the CPU. A row whose length is no multiple ends in
 a piece that overlaps the one before it, with equal results.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from funcnn.kernels.cpu.build.compile import intrinsic
 
-LANES, FEW = 16, 4
+LANES, FEW_LANES = 16, 4
 
 
 def over_taps(builder: Any, taps: Any, before: list, turn: Callable) -> list:
@@ -116,4 +116,4 @@ def _largest(lanes: int) -> Any:
 
 
 largest: Callable = _largest(LANES)
-largest_few: Callable = _largest(FEW)
+largest_few: Callable = _largest(FEW_LANES)

@@ -56,13 +56,13 @@ class Gather(Tile):
         return self.builder.gep(b, [self.builder.load(self.builder.gep(self.offsets, [k]))])
 
 
-FEW = 3  # rows of ``tile_few``
+FEW_ROWS = 3  # rows of ``tile_few``
 
 
 @cache
 def few_shape(itemsize: int) -> tuple[int, int]:
     """Rows and columns of ``tile_few``'s tile: as many accumulators as ``tile_gather`` has, for the channels of a picture."""
-    return FEW, (8 if tile_shape(4)[0] == 8 else 4) * vector_bytes() // itemsize
+    return FEW_ROWS, (8 if tile_shape(4)[0] == 8 else 4) * vector_bytes() // itemsize
 
 
 @intrinsic(twin=_gathered(few_shape))
@@ -75,7 +75,7 @@ def tile_few(typingctx: Any, count: Any, a: Any, b: Any, offsets: Any, c: Any, s
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         many, left, right, places, tile, step, adding = values
         gather = Gather(builder, context.get_data_type(c.dtype), size, places)
-        gather.rows, gather.across = FEW, few_shape(size)[1] // gather.lanes
+        gather.rows, gather.across = FEW_ROWS, few_shape(size)[1] // gather.lanes
         gather.emit(many, left, right, tile, step, adding)
         return context.get_dummy_value()
 

@@ -17,7 +17,7 @@ from funcnn.kernels.cpu.conv.packing import pack_weights
 from funcnn.kernels.cpu.conv.phases import convolve_phases
 from funcnn.kernels.cpu.machine import tile_shape, vector_bytes
 from funcnn.kernels.cpu.threads.number import available
-from funcnn.kernels.cpu.vector.tiles import FEW, dots_shape, few_shape
+from funcnn.kernels.cpu.vector.tiles import FEW_ROWS, dots_shape, few_shape
 from funcnn.kernels.launch import Array, LaunchPlan, Workers
 
 SPREAD_NS = 0.3  # nanoseconds a number for the copies
@@ -27,7 +27,7 @@ SMALL = 1 << 16  # weights whose gradient every chunk of images can sum up for i
 
 def tile_of(lanes: int, itemsize: int) -> tuple[int, int]:
     """Rows and columns of the tile for so many output channels of a group."""
-    return few_shape(itemsize) if lanes <= FEW else tile_shape(itemsize)
+    return few_shape(itemsize) if lanes <= FEW_ROWS else tile_shape(itemsize)
 
 
 def spread_planes(draft: Draft, x: Array, planes: int, image: tables.Image) -> Array:
@@ -74,7 +74,7 @@ class Product:
         enough = self.batch * self.groups >= min(max(2 * available(), 4), 16)
         if self.layout.direct or not enough:
             self._by_tiles(packed)
-        elif len(self.parts.each) > 1 and self.lanes > FEW and tables.alike(self.parts.each):
+        elif len(self.parts.each) > 1 and self.lanes > FEW_ROWS and tables.alike(self.parts.each):
             self._all_phases(packed)
         else:
             self._by_images(packed)
