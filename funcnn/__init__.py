@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from funcnn.kernels.interrupts import whole as _whole
@@ -38,7 +39,6 @@ from funcnn.kernels.cpu.build.compile import no_compile
 from funcnn.kernels.cpu.memory import empty_cache, memory_stats, reset_peak_memory_stats
 from funcnn.kernels.cpu.threads.number import get_num_threads, set_num_threads
 from funcnn.kernels.precision import get_float32_conv_precision, set_float32_conv_precision
-from funcnn.ops.custom.operation import primitive
 from funcnn.ops.public import public as _public
 from funcnn.transforms import autograd
 from funcnn.transforms.grad import grad, value_and_grad, vjp
@@ -50,6 +50,7 @@ from funcnn import optim, random  # isort: skip  (they stand on what is above)
 
 if TYPE_CHECKING:
     from funcnn import layers, nn, testing
+    from funcnn.ops.custom.operation import primitive
 
 __version__ = "0.1.0"
 
@@ -59,9 +60,14 @@ globals().update(_public())
 
 
 def __getattr__(name: str):
-    """Layers, modules, checks and the profiler are imported when they are first named: a third of the time of an import."""
+    """Layers, modules, checks, the profiler and ``primitive`` are imported when first named: a third of the time of an import."""
     if name in ("layers", "nn", "profiler", "testing"):
         _whole(__name__, name)
+        return globals()[name]
+    if name == "primitive":
+        _whole("funcnn.ops", "custom")
+        _whole("funcnn.ops.custom", "operation")
+        globals()[name] = sys.modules["funcnn.ops.custom.operation"].primitive
         return globals()[name]
     raise AttributeError(f"module 'funcnn' has no attribute {name!r}")
 
