@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from funcnn.core import dtypes
+from funcnn.core.device import device_of
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.mutation import overwritten
 from funcnn.core.primitive import Primitive
@@ -23,7 +24,7 @@ from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.memory import fresh
 from funcnn.kernels.cpu.threads import number as threads
 from funcnn.ops.base.batching import all_batched
-from funcnn.ops.base.promote import to_tensor
+from funcnn.ops.base.promote import stored
 from funcnn.ops.tensor.creation import zeros_like
 from funcnn.optim.fit import Label, Member, kinds, unnamed
 from funcnn.optim.rules import Hyper, Rule
@@ -162,7 +163,8 @@ def update(rule: Rule, members: list[Member], hyper: Hyper, label: Label = unnam
                 new, after = rule.step(g, {name: slots[name] for name in names}, p, hyper)
                 done[i] = (new, {**slots, **after})
             continue
-        numbers = [to_tensor(value, dtypes.float64) for value in rule.pack(hyper)]
+        place = device_of(members[places[0]][0]._v)
+        numbers = [stored(rule.name, value, dtypes.float64, place) for value in rule.pack(hyper)]
         kept = [members[i][2][name] for name in names for i in places]
         tensors = [*(members[i][0] for i in places), *(members[i][1] for i in places), *kept]
         flags = tuple(bool(hyper[flag]) for flag in rule.flags)

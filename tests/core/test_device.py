@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import funcnn as fn
+from funcnn import optim
 from funcnn.compiler.ir import ProgramError
 from funcnn.compiler.passes.constants import constants
 from funcnn.compiler.text import loaded, parse, show
@@ -22,6 +25,7 @@ from funcnn.core.primitive import Primitive
 from funcnn.core.refusal import Refusal, number, word
 from funcnn.kernels.cpu.launching import Refused
 from funcnn.kernels.implementation import host
+from funcnn.optim import fused
 from funcnn.testing import engine
 from funcnn.transforms.grad import vjp
 from funcnn.transforms.vmap import vmap
@@ -98,7 +102,39 @@ def test_no_rule_touches_memory(row: Case, remote: None) -> None:
             scalar, at = h.second_order(f, floats)
             pulled = vjp(scalar, *second.boxes(at))[1](second.box(np.ones(())))
             assert on_device(pulled) == [(x.shape, x.dtype) for x in at]
+    for dtype in row.dtypes:
+        on_device(row.fn(*second.boxes(h.inputs(row, dtype))))
     assert not second.touches
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("make", [
+    lambda w: optim.SGD(w, lr=0.1), lambda w: optim.SGD(w, lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.1),
+    lambda w: optim.Adam(w, lr=0.1, amsgrad=True), lambda w: optim.AdamW(w, lr=0.1),
+])  # fmt: skip
+def test_optimizers_step_on_the_device(make: Any, dtype: str, patch: pytest.MonkeyPatch) -> None:
+    w = second.box(np.ones((3, 4), dtype)).requires_grad_()
+    memory = w._v.handle
+    steps = make([w])
+    patch.setitem(fused.primitive(steps.rule).on, second.NAME, second.IMPLEMENTATIONS)  # it is made at its first use
+    for _ in range(2):
+        steps.zero_grad()
+        (w * w).sum().backward()
+        steps.step()
+    assert w.device == "fake" and w.dtype == dtype and w._v.handle is memory
+    assert {t.device for t in steps.state[w].values() if isinstance(t, fn.Tensor)} <= {"fake"}
+    assert not second.touches
+
+
+def test_nobody_takes_an_array_for_what_is_not_traced() -> None:
+    asked = []
+    for path in Path(fn.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "isinstance":
+                what, kind = map(ast.unparse, node.args)
+                if what.endswith("._v") and "ndarray" in kind:
+                    asked.append(f"{path.name}:{node.lineno}")
+    assert not asked, f"is_concrete(value) asks whether it is traced, on whatever device: {', '.join(asked)}"
 
 
 # ---- where things are ---------------------------------------------------------------------------------------------------

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from funcnn.core import dtypes
-from funcnn.core.aval import Tracer
+from funcnn.core.aval import Tracer, is_concrete
 from funcnn.core.context import ctx
 from funcnn.core.errors import DTypeError
 from funcnn.core.graph import Node, track
@@ -31,7 +29,7 @@ def overwrite(t: Tensor, new: Tensor, name: str) -> Tensor:
         new = clone(new) if new._rg else refresh(new)
         if new._node is None or not any(type(edge) is tuple and edge[0] is t._node for edge in new._node.edges):
             new = _replacing(t, new)
-    if isinstance(t._v, Tracer) and isinstance(new._v, np.ndarray) and ctx.stage is None:
+    if isinstance(t._v, Tracer) and is_concrete(new._v) and ctx.stage is None:
         new = clone(new)  # a traced value has no memory of its own: it would lie in that of what it was copied from
     return write(t, new, name)
 
