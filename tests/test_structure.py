@@ -71,6 +71,13 @@ def test_a_long_function_is_found_unless_a_reason_stands_above(tmp_path: Path) -
     assert total > 100 and over == ["ops/long.py: f has 51 lines, budget 40"]
 
 
+def test_kernel_coverage_counts_what_declares_kernels_and_what_builds_them() -> None:
+    coverage = _script("check_kernel_coverage")
+    counted = {p.relative_to(coverage.KERNELS).as_posix() for p in coverage.KERNELS.rglob("*.py") if coverage.counts(p)}
+    assert {"softmax/softmax.py", "build/cache.py", "threads/pool.py", "memory.py"} <= counted
+    assert not [name for name in counted if "launch" in name.removeprefix("launching")]
+
+
 def test_importing_the_package_starts_neither_numba_nor_a_gpu() -> None:
     names = ("numba", "torch", "cupy", "matplotlib", "sklearn", "scipy", "pathlib", "tempfile", "hashlib")
     code = f"import sys, funcnn; print([m for m in {names} if m in sys.modules])"
