@@ -19,6 +19,7 @@ from funcnn.core.errors import ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor, constant, wrap
 from funcnn.kernels.cpu import memory
+from funcnn.kernels.cpu.movement import host
 from funcnn.kernels.cpu.movement.launch import copies
 from funcnn.kernels.cpu.reduce import runs as kernels
 from funcnn.kernels.cpu.reduce.launch import blocked_sum, by_kernel
@@ -134,10 +135,6 @@ def unbroadcast(g: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 # ---- slice ------------------------------------------------------------------------------------------------------------
-def _slices(starts: tuple, stops: tuple, steps: tuple) -> tuple:
-    return tuple(slice(a, b, c) for a, b, c in zip(starts, stops, steps, strict=True))
-
-
 def _slice_sizes(starts: tuple, stops: tuple, steps: tuple) -> tuple[int, ...]:
     return tuple(max(0, -(-(b - a) // c)) for a, b, c in zip(starts, stops, steps, strict=True))
 
@@ -149,7 +146,7 @@ def _slice_batch(n: int, ins: list, batched: list, starts: tuple, stops: tuple, 
 slice_p = Primitive(
     "slice",
     shape=lambda x, starts, stops, steps: (Aval(_slice_sizes(starts, stops, steps), x.dtype),),
-    view=lambda x, starts, stops, steps: x[_slices(starts, stops, steps) or ...],  # an array also of a 0-d one
+    view=host.sliced,
     unview=lambda base, new, **where: slice_put_p(base, new, **where),
     vjp=lambda g, ins, o, **where: (slice_place(g, ins[0], where),),
     batch=_slice_batch,
@@ -162,11 +159,6 @@ def slice_place(g: Tensor, like: Tensor, where: dict) -> Tensor:
     return slice_place_p(g, shape=tuple(like._v.shape), **where)
 
 
-def _slice_place(ins: list, outs: list, shape: tuple, **where: Any) -> None:
-    outs[0].fill(0)
-    outs[0][_slices(**where)] = ins[0]
-
-
 def _slice_place_batch(
     n: int, ins: list, batched: list, shape: tuple, starts: tuple, stops: tuple, steps: tuple
 ) -> Tensor:
@@ -176,16 +168,11 @@ def _slice_place_batch(
 slice_place_p = Primitive(
     "slice_place",
     lambda new, shape, starts, stops, steps: (Aval(shape, new.dtype),),
-    cpu=_slice_place,
+    cpu=host.SLICE_PLACE,
     vjp=lambda g, ins, o, shape, **where: (slice_p(g, **where),),
     batch=_slice_place_batch,
     keeps="",
 )
-
-
-def _slice_put(ins: list, outs: list, starts: tuple, stops: tuple, steps: tuple) -> None:
-    np.copyto(outs[0], ins[0])
-    outs[0][_slices(starts, stops, steps)] = ins[1]
 
 
 def _slice_put_shape(base: Any, new: Any, starts: tuple, stops: tuple, steps: tuple) -> tuple:
@@ -205,15 +192,11 @@ def _slice_put_batch(n: int, ins: list, batched: list, starts: tuple, stops: tup
 
 
 slice_put_p = Primitive(
-    "slice_put", _slice_put_shape, cpu=_slice_put, vjp=_slice_put_vjp, batch=_slice_put_batch, keeps=""
+    "slice_put", _slice_put_shape, cpu=host.SLICE_PUT, vjp=_slice_put_vjp, batch=_slice_put_batch, keeps=""
 )
 
 
 # ---- copies -----------------------------------------------------------------------------------------------------------
-def _cast(ins: list, outs: list, dtype: np.dtype) -> None:
-    np.copyto(outs[0], ins[0], casting="unsafe")
-
-
 def _cast_shape(x: Any, dtype: np.dtype) -> tuple:
     return (Aval(x.shape, dtype),)
 
@@ -221,7 +204,7 @@ def _cast_shape(x: Any, dtype: np.dtype) -> tuple:
 cast_p = Primitive(
     "to",
     shape=_cast_shape,
-    cpu=_cast,
+    cpu=host.CAST,
     vjp=lambda g, ins, y, dtype: (cast(g, ins[0].dtype),),
     batch=lambda n, ins, batched, dtype: cast_p(ins[0], dtype=dtype),
     keeps="",

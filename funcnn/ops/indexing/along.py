@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from funcnn.core.aval import Aval
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.graph import rescue
 from funcnn.core.primitive import Primitive
 from funcnn.core.refusal import outside
 from funcnn.core.tensor import Tensor
+from funcnn.kernels.cpu.indexing import host
 from funcnn.ops.base.batching import all_batched
 from funcnn.ops.base.dims import broadcast, normalize_dim
 from funcnn.ops.base.promote import stored, to_tensor
@@ -34,17 +33,6 @@ def _gather_shape(x: Any, index: Any, dim: int) -> tuple:
     return (Aval(tuple(index.shape), x.dtype),)
 
 
-def mesh(index: np.ndarray, dim: int) -> tuple:
-    """The NumPy index that addresses, at each point of ``index``, that point with coordinate ``dim`` replaced."""
-    grid: list = list(np.ogrid[tuple(slice(0, s) for s in index.shape)])
-    grid[dim] = index
-    return tuple(grid)
-
-
-def _gather(ins: list, outs: list, dim: int) -> None:
-    outs[0][...] = ins[0][mesh(ins[1], dim)]
-
-
 def _gather_vjp(g: Tensor, ins: list, o: Tensor, dim: int) -> tuple:
     x, index = ins
     return lambda: scatter_p(zeros_like(x), index, g, dim=dim, mode="add"), None
@@ -53,7 +41,7 @@ def _gather_vjp(g: Tensor, ins: list, o: Tensor, dim: int) -> tuple:
 gather_p = Primitive(
     "gather",
     _gather_shape,
-    cpu=_gather,
+    cpu=host.GATHER,
     vjp=_gather_vjp,
     batch=lambda n, ins, batched, dim: gather_p(*all_batched(n, ins, batched), dim=dim + 1),
     check=lambda ins, dim: outside(ins[1], 0, ins[0].shape[dim], 1),
@@ -103,16 +91,6 @@ def _scatter_shape(base: Any, index: Any, src: Any, dim: int, mode: str) -> tupl
     return (base,)
 
 
-def _scatter(ins: list, outs: list, dim: int, mode: str) -> None:
-    base, index, src = ins
-    np.copyto(outs[0], base)
-    where_ = mesh(index, dim)
-    if mode == "set":
-        outs[0][where_] = src
-    else:
-        (np.add if mode == "add" else np.multiply).at(outs[0], where_, src)
-
-
 def _scatter_vjp(g: Tensor, ins: list, o: Tensor, dim: int, mode: str) -> tuple:
     base, index, src = ins
     if mode == "add":
@@ -131,7 +109,7 @@ def _scatter_vjp(g: Tensor, ins: list, o: Tensor, dim: int, mode: str) -> tuple:
 scatter_p = Primitive(
     "scatter",
     _scatter_shape,
-    cpu=_scatter,
+    cpu=host.SCATTER,
     vjp=_scatter_vjp,
     batch=lambda n, ins, batched, dim, mode: scatter_p(*all_batched(n, ins, batched), dim=dim + 1, mode=mode),
     keeps="io",

@@ -19,6 +19,7 @@ from funcnn.core.interpreter import numbers
 from funcnn.core.primitive import Primitive
 from funcnn.core.refusal import Refusal, outside
 from funcnn.core.tensor import Tensor, concrete, constant, refresh
+from funcnn.kernels.cpu.indexing import host
 from funcnn.ops.base.batching import all_batched
 from funcnn.ops.base.dims import broadcast, normalize_dim
 from funcnn.ops.base.promote import stored, to_tensor
@@ -45,10 +46,6 @@ def _index_shape(x: Any, *indices: Any) -> tuple:
     return (Aval((*indices[0].shape, *x.shape[len(indices) :]), x.dtype),)
 
 
-def _index(ins: list, outs: list) -> None:
-    outs[0][...] = ins[0][tuple(ins[1:])]
-
-
 def _index_vjp(g: Tensor, ins: list, o: Tensor) -> tuple:
     x, *indices = ins
     base = zeros_like(x)
@@ -73,7 +70,7 @@ def _index_batch(n: int, ins: list, batched: list) -> Tensor:
 
 
 index_p = Primitive(
-    "index", _index_shape, cpu=_index, vjp=_index_vjp, batch=_index_batch,
+    "index", _index_shape, cpu=host.INDEX, vjp=_index_vjp, batch=_index_batch,
     check=lambda ins: _check_index(ins[0], ins[1:], 1),
     refuse=lambda meaning, words, ins: out_of_range("index", words, ins[0], words[1] - 1),
 )  # fmt: skip
@@ -84,14 +81,6 @@ def _put_shape(base: Any, values: Any, *indices: Any, accumulate: bool) -> tuple
     if tuple(values.shape) != tuple(wanted.shape) or values.dtype != base.dtype:
         raise ShapeError(f"index_put: values {values.dtype}{tuple(values.shape)} for {base.dtype}{tuple(wanted.shape)}")
     return (base,)
-
-
-def _put(ins: list, outs: list, accumulate: bool) -> None:
-    np.copyto(outs[0], ins[0])
-    if accumulate:
-        np.add.at(outs[0], tuple(ins[2:]), ins[1])
-    else:
-        outs[0][tuple(ins[2:])] = ins[1]
 
 
 def _put_vjp(g: Tensor, ins: list, o: Tensor, accumulate: bool) -> tuple:
@@ -107,7 +96,7 @@ def _put_batch(n: int, ins: list, batched: list, accumulate: bool) -> Tensor:
 
 
 index_put_p = Primitive(
-    "index_put", _put_shape, cpu=_put, vjp=_put_vjp, batch=_put_batch,
+    "index_put", _put_shape, cpu=host.INDEX_PUT, vjp=_put_vjp, batch=_put_batch,
     check=lambda ins, accumulate: _check_index(ins[0], ins[2:], 2),
     refuse=lambda meaning, words, ins, accumulate: out_of_range("index", words, ins[0], words[1] - 2),
 )  # fmt: skip

@@ -12,6 +12,7 @@ from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.refusal import Refusal
 from funcnn.core.tensor import Tensor
+from funcnn.kernels.cpu.indexing import host
 from funcnn.ops.base.batching import all_batched
 from funcnn.ops.base.dims import broadcast, normalize_dim, numel
 from funcnn.ops.base.promote import stored, to_tensor
@@ -69,12 +70,6 @@ def _masked_put_shape(x: Any, mask: Any, source: Any) -> tuple:
     return (x,)
 
 
-def _masked_put(ins: list, outs: list) -> None:
-    x, mask, source = ins
-    np.copyto(outs[0], x)
-    outs[0][mask] = source[: np.count_nonzero(mask)]
-
-
 def _enough(ins: list) -> Refusal | None:
     count = int(np.count_nonzero(ins[1]))
     return Refusal("more places than elements", (1, 1, 0, count)) if ins[2].size < count else None
@@ -111,7 +106,7 @@ def _masked_take_batch(n: int, ins: list, batched: list, count: int) -> Tensor:
 masked_put_p = Primitive(
     "masked_scatter",
     _masked_put_shape,
-    cpu=_masked_put,
+    cpu=host.MASKED_PUT,
     vjp=lambda g, ins, o: (
         lambda: masked_fill(g, ins[1], 0),
         None,
@@ -123,16 +118,10 @@ masked_put_p = Primitive(
 )
 
 
-def _masked_take(ins: list, outs: list, count: int) -> None:
-    chosen = ins[0][ins[1]]
-    outs[0][chosen.size :] = 0
-    outs[0][: chosen.size] = chosen
-
-
 masked_take_p = Primitive(  # the transpose: what lies under the mask, in order, then zeros up to ``count``
     "masked_take",
     shape=lambda g, mask, count: (Aval((count,), g.dtype),),
-    cpu=_masked_take,
+    cpu=host.MASKED_TAKE,
     vjp=lambda c, ins, o, count: (lambda: masked_put_p(zeros_like(ins[0]), ins[1], c), None),
     batch=_masked_take_batch,
 )

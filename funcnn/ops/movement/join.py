@@ -12,6 +12,7 @@ from funcnn.core.aval import Aval
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
+from funcnn.kernels.cpu.movement import host
 from funcnn.ops.base.batching import all_batched
 from funcnn.ops.base.dims import normalize_dim, normalize_dims, size_args
 from funcnn.ops.base.promote import to_tensor
@@ -39,7 +40,7 @@ def _cat_vjp(g: Tensor, ins: list, o: Tensor, dim: int) -> tuple:
 cat_p = Primitive(
     "cat",
     _cat_shape,
-    cpu=lambda ins, outs, dim: np.concatenate(ins, axis=dim, out=outs[0]),
+    cpu=host.CAT,
     vjp=_cat_vjp,
     batch=lambda n, ins, batched, dim: cat_p(*all_batched(n, ins, batched), dim=dim + 1),
     keeps="",
@@ -165,7 +166,7 @@ def tile(input: Any, *dims: Any) -> Tensor:
 flip_p = Primitive(
     "flip",
     shape=lambda x, dims: (x,),
-    cpu=lambda ins, outs, dims: np.copyto(outs[0], np.flip(ins[0], dims)),
+    cpu=host.FLIP,
     vjp=lambda g, ins, o, dims: (flip_p(g, dims=dims),),
     batch=lambda n, ins, batched, dims: flip_p(ins[0], dims=tuple(d + 1 for d in dims)),
     keeps="",

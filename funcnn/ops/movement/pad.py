@@ -12,19 +12,11 @@ from funcnn.core.device import device_of
 from funcnn.core.errors import ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
+from funcnn.kernels.cpu.movement import host
 from funcnn.ops.base.promote import to_tensor
 from funcnn.ops.base.structure import slice_p, tabulated
 from funcnn.ops.indexing.index import index_select
 from funcnn.ops.movement.views import apart, slice_dim
-
-
-def _inside(shape: tuple, widths: tuple) -> tuple:
-    return tuple(slice(before, before + size) for size, (before, _) in zip(shape, widths, strict=True))
-
-
-def _pad(ins: list, outs: list, widths: tuple, value: float) -> None:
-    outs[0].fill(value)
-    outs[0][_inside(ins[0].shape, widths)] = ins[0]
 
 
 def _pad_vjp(g: Tensor, ins: list, o: Tensor, widths: tuple, value: float) -> tuple:
@@ -39,7 +31,7 @@ pad_p = Primitive(
     shape=lambda x, widths, value: (
         Aval(tuple(s + a + b for s, (a, b) in zip(x.shape, widths, strict=True)), x.dtype),
     ),
-    cpu=_pad,
+    cpu=host.PAD,
     vjp=_pad_vjp,
     batch=lambda n, ins, batched, widths, value: pad_p(ins[0], widths=((0, 0), *widths), value=value),
     keeps="",

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from funcnn.core.aval import Aval
 from funcnn.core.errors import ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
+from funcnn.kernels.cpu.movement import host
 from funcnn.ops.base.batching import all_batched
 from funcnn.ops.base.dims import normalize_dim
 from funcnn.ops.base.promote import to_tensor
@@ -19,28 +18,11 @@ from funcnn.ops.movement.views import clone, movedim
 from funcnn.ops.reduce.sums import sum as sum_
 from funcnn.ops.tensor.creation import tri, zeros
 
-
 # ---- diagonals --------------------------------------------------------------------------------------------------------
-def _length(rows: int, columns: int, offset: int) -> int:
-    return max(0, min(rows, columns - offset) if offset >= 0 else min(rows + offset, columns))
-
-
-def _on_diagonal(x: np.ndarray, offset: int) -> np.ndarray:
-    """The diagonals of the last two dimensions in the memory of ``x``."""
-    length = _length(x.shape[-2], x.shape[-1], offset)
-    first = x[..., max(-offset, 0) :, max(offset, 0) :] if length else x[..., :0, :0]
-    strides = (*x.strides[:-2], x.strides[-2] + x.strides[-1])
-    shape = (*x.shape[:-2], length)
-    return np.lib.stride_tricks.as_strided(first, shape, strides, writeable=x.flags.writeable)
 
 
 def _diagonal_shape(x: Any, offset: int) -> tuple:
-    return (Aval((*x.shape[:-2], _length(x.shape[-2], x.shape[-1], offset)), x.dtype),)
-
-
-def _diagonal_put(ins: list, outs: list, offset: int) -> None:
-    np.copyto(outs[0], ins[0])
-    np.copyto(_on_diagonal(outs[0], offset), ins[1])
+    return (Aval((*x.shape[:-2], host.diagonal_length(x.shape[-2], x.shape[-1], offset)), x.dtype),)
 
 
 def _diagonal_put_shape(base: Any, new: Any, offset: int) -> tuple:
@@ -53,7 +35,7 @@ def _diagonal_put_shape(base: Any, new: Any, offset: int) -> tuple:
 diagonal_put_p = Primitive(
     "diagonal_put",
     _diagonal_put_shape,
-    cpu=_diagonal_put,
+    cpu=host.DIAGONAL_PUT,
     vjp=lambda g, ins, o, offset: (
         lambda: diagonal_put_p(g, zeros_like(ins[1]), offset=offset),
         lambda: diagonal_p(g, offset=offset),
@@ -64,7 +46,7 @@ diagonal_put_p = Primitive(
 diagonal_p = Primitive(
     "diagonal",
     _diagonal_shape,
-    view=_on_diagonal,
+    view=host.on_diagonal,
     unview=lambda base, new, offset: diagonal_put_p(base, new, offset=offset),
     vjp=lambda g, ins, o, offset: (diagonal_put_p(zeros_like(ins[0]), g, offset=offset),),
     batch=lambda n, ins, batched, offset: diagonal_p(ins[0], offset=offset),

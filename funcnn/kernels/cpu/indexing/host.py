@@ -1,0 +1,63 @@
+"""How elements are picked and put at computed places on the CPU: NumPy's indexing by arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from funcnn.kernels.implementation import host
+
+PICKS = "NumPy's indexing by arrays takes any number of them, of any dtype"
+ADDS = "NumPy's indexing by arrays, which meets a place as often, and in the order, as the index names it"
+MASKS = "NumPy's indexing by a mask: where an element goes follows from all before it"
+
+
+def _mesh(index: np.ndarray, dim: int) -> tuple[Any, ...]:
+    """The NumPy index that addresses, at each point of ``index``, that point with coordinate ``dim`` replaced."""
+    grid: list[Any] = list(np.ogrid[tuple(slice(0, s) for s in index.shape)])
+    grid[dim] = index
+    return tuple(grid)
+
+
+def _gather(ins: list, outs: list, dim: int) -> None:
+    outs[0][...] = ins[0][_mesh(ins[1], dim)]
+
+
+def _scatter(ins: list, outs: list, dim: int, mode: str) -> None:
+    base, index, src = ins
+    np.copyto(outs[0], base)
+    where = _mesh(index, dim)
+    if mode == "set":
+        outs[0][where] = src
+    else:
+        (np.add if mode == "add" else np.multiply).at(outs[0], where, src)
+
+
+def _index(ins: list, outs: list) -> None:
+    outs[0][...] = ins[0][tuple(ins[1:])]
+
+
+def _index_put(ins: list, outs: list, accumulate: bool) -> None:
+    np.copyto(outs[0], ins[0])
+    if accumulate:
+        np.add.at(outs[0], tuple(ins[2:]), ins[1])
+    else:
+        outs[0][tuple(ins[2:])] = ins[1]
+
+
+def _masked_put(ins: list, outs: list) -> None:
+    x, mask, source = ins
+    np.copyto(outs[0], x)
+    outs[0][mask] = source[: np.count_nonzero(mask)]
+
+
+def _masked_take(ins: list, outs: list, count: int) -> None:
+    chosen = ins[0][ins[1]]
+    outs[0][chosen.size :] = 0
+    outs[0][: chosen.size] = chosen
+
+
+GATHER, INDEX = ((host("numpy", run, PICKS),) for run in (_gather, _index))
+SCATTER, INDEX_PUT = ((host("numpy", run, ADDS),) for run in (_scatter, _index_put))
+MASKED_PUT, MASKED_TAKE = ((host("numpy", run, MASKS),) for run in (_masked_put, _masked_take))
