@@ -1,4 +1,4 @@
-"""The contract between a rule and a kernel: an implementation plans from what is known of operands without their numbers."""
+"""The contract between a rule and a kernel: an implementation plans from what is known of operands without their elements."""
 
 from __future__ import annotations
 
@@ -31,49 +31,49 @@ class Operand:
 
     @property
     def ndim(self) -> int:
-        """The number of axes."""
+        """Counts the axes."""
         return len(self.shape)
 
     @cached_property
     def size(self) -> int:
-        """The number of elements."""
+        """Counts the elements."""
         return prod(self.shape)
 
     @property
     def itemsize(self) -> int:
-        """Bytes of an element."""
+        """Counts the bytes of one element."""
         return self.dtype.itemsize
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all elements."""
+        """Counts the bytes of all elements."""
         return self.size * self.dtype.itemsize
 
     @cached_property
     def contiguous(self) -> bool:
-        """Whether the elements lie one after another, in the order of the axes."""
+        """Whether the elements are contiguous in the order of the axes."""
         return _contiguous(self.shape, self.strides, self.dtype.itemsize)
 
     @cached_property
     def repeated(self) -> tuple[int, ...]:
-        """The axes along which one element stands for all."""
+        """Lists the axes of stride 0, along which one element is broadcast."""
         pairs = enumerate(zip(self.shape, self.strides, strict=True))
         return tuple(axis for axis, (size, stride) in pairs if size > 1 and stride == 0)
 
     @cached_property
     def order(self) -> tuple[int, ...] | None:
-        """The axes from the longest stride to the shortest, if the array is contiguous in that order; else None."""
+        """Lists the axes from the longest stride to the shortest if the array is contiguous in that order; else it is None."""
         order = tuple(sorted(range(self.ndim), key=lambda axis: (-self.strides[axis], axis)))
         shape, strides = (tuple(values[axis] for axis in order) for values in (self.shape, self.strides))
         return order if _contiguous(shape, strides, self.dtype.itemsize) else None
 
     def permuted(self, order: tuple[int, ...]) -> Operand:
-        """The operand with its axes in another order."""
+        """Returns the operand with its axes in another order."""
         shape, strides = (tuple(values[axis] for axis in order) for values in (self.shape, self.strides))
         return Operand(shape, self.dtype, strides, self.aligned, self.constant)
 
     def without(self, axes: tuple[int, ...]) -> Operand:
-        """The operand at index 0 of some axes."""
+        """Returns the operand at index 0 of some axes."""
         kept = [axis for axis in range(self.ndim) if axis not in axes]
         shape, strides = (tuple(values[axis] for axis in kept) for values in (self.shape, self.strides))
         return Operand(shape, self.dtype, strides, self.aligned, self.constant)
@@ -91,7 +91,7 @@ def _contiguous(shape: tuple[int, ...], strides: tuple[int, ...], step: int) -> 
 
 
 def operand_of(array: Any) -> Operand:
-    """What a plan may know of an array at hand."""
+    """Describes an array as a plan may know it."""
     return Operand(array.shape, array.dtype, array.strides)
 
 
@@ -99,7 +99,7 @@ def operand_of(array: Any) -> Operand:
 class Implementation:
     """One way to compute a primitive. ``plan(operands, params)`` is pure and says how, or None where it does not apply.
 
-    It reads no numbers and no ambient state, allocates nothing, and is asked once for each kind of operands.
+    It reads no elements and no ambient state, allocates nothing, and is asked once for each kind of operands.
     pays: ``pays(operands, params)`` says whether it is chosen where it applies and later ones may apply, too; by default it is.
     reason: of a host implementation, why it is one.
     """
@@ -117,7 +117,7 @@ def host(
     applies: Callable[..., bool] | None = None,
     pays: Callable[..., bool] | None = None,
 ) -> Implementation:
-    """An implementation by a Python function ``run(ins, outs, **params)`` on arrays, where ``applies(operands, **params)``.
+    """Makes an implementation of a Python function ``run(ins, outs, **params)`` on arrays, where ``applies(operands, **params)``.
 
     reason: why there is no kernel in its place, for ``python -m funcnn.plans --host``. pays: as of an implementation, with the
     parameters by name.

@@ -20,7 +20,7 @@ GIVE_WAY = -1  # the status code of a kernel whose results are not valid: other 
 
 # ---- arguments of a launch: any other value is a fixed number, bool or tuple of them -----------------------------------
 class Array(NamedTuple):
-    """Elements of a buffer, as a contiguous array.
+    """Names elements of a buffer, which a kernel gets as a contiguous array.
 
     shape: None for the whole buffer in one dimension. offset: where it begins. step: how much further it begins at each
     repetition of the launch. dtype: read the same bytes as this one of equal size.
@@ -35,23 +35,23 @@ class Array(NamedTuple):
 
 
 class Workers(NamedTuple):
-    """How many threads run, decided at each call from the nanoseconds that one thread would take."""
+    """Stands for the number of threads, which is decided at each call from the nanoseconds that one thread would take."""
 
     nanoseconds: float
 
 
 class Status(NamedTuple):
-    """The status words of the evaluation (int64), zeros at the start; what they may say is ``LaunchPlan.refusals``."""
+    """Stands for the status words of the evaluation (int64, zeros at the start); ``LaunchPlan.refusals`` explains the codes."""
 
 
 class Table(NamedTuple):
-    """Addresses and lengths (2, rows, columns) of a list of operands; ``rows`` holds (buffer, index) pairs."""
+    """Stands for the addresses and lengths (2, rows, columns) of a list of operands; ``rows`` holds (buffer, index) pairs."""
 
     rows: tuple[tuple[tuple[str, int], ...], ...]
 
 
 class Launch(NamedTuple):
-    """One kernel with its arguments.
+    """Calls one kernel with its arguments.
 
     times: how often it runs, where a batch is a loop over launches. once: it depends on nothing that changes between calls,
     so a runtime may keep what it makes.
@@ -65,9 +65,9 @@ class Launch(NamedTuple):
 
 # ---- buffers ------------------------------------------------------------------------------------------------------------
 class Access(NamedTuple):
-    """The layout that an input must have: contiguous after ``order`` permutes its axes and ``repeated`` axes are left out.
+    """Says which layout an input must have: contiguous once ``order`` permutes its axes and ``repeated`` axes are left out.
 
-    Where it lies otherwise a copying launch comes first. any: only the address of its first element is read.
+    Where it has another layout, a copying launch comes first. any: only the address of its first element is read.
     """
 
     order: tuple[int, ...] | None = None
@@ -76,7 +76,7 @@ class Access(NamedTuple):
 
 
 class Output(NamedTuple):
-    """What a plan expects of an output's memory: "anything", "zeros", or the number of the input that it is a copy of.
+    """Says what a plan expects in an output's memory: "anything", "zeros", or the number of the input that it is a copy of.
 
     shares: the inputs whose memory it may be.
     """
@@ -86,7 +86,7 @@ class Output(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """Memory that only one evaluation needs. each_worker: so much for each worker. zeros: what it holds at the start."""
+    """Asks for memory that one evaluation needs. each_worker: so much for each worker. zeros: whether it starts as zeros."""
 
     dtype: str
     size: int
@@ -95,7 +95,7 @@ class Scratch(NamedTuple):
 
 
 class Constant:
-    """An array that a plan owns, such as a table of offsets: read-only, compared and hashed by its contents."""
+    """Holds an array that a plan owns, such as a table of offsets: read-only, compared and hashed by its contents."""
 
     __slots__ = ("_hash", "array")
 
@@ -121,7 +121,7 @@ class Constant:
 
 
 class Cost(NamedTuple):
-    """Floating-point operations, bytes that must move, and nanoseconds on one thread."""
+    """Counts floating-point operations, bytes that must move, and nanoseconds on one thread."""
 
     flops: float = 0.0
     bytes: float = 0.0
@@ -133,7 +133,7 @@ NO_COST = Cost()
 
 @dataclass(frozen=True)
 class LaunchPlan:
-    """How one application of a primitive runs. ``inputs`` and ``outputs`` say what is expected of each operand.
+    """Says how one application of a primitive runs. ``inputs`` and ``outputs`` say what is expected of each operand.
 
     refusals: what the status codes 1, 2, ... mean; the primitive makes an exception of them. otherwise: the plan that writes
     all outputs when a kernel gives way.
@@ -151,7 +151,7 @@ class LaunchPlan:
 
 @dataclass(frozen=True)
 class HostPlan:
-    """A Python function ``run(ins, outs, **params)`` on arrays, and why there is no kernel in its place."""
+    """Holds a Python function ``run(ins, outs, **params)`` on arrays, and the reason why there is no kernel in its place."""
 
     run: Callable = field(repr=False)
     reason: str = ""

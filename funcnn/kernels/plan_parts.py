@@ -6,37 +6,37 @@ from typing import Any
 
 from funcnn.kernels.launch import CONSTANT, SCRATCH, Array, Constant, LaunchPlan, Scratch
 
-LINE = 64  # bytes of a line of the cache: no two workers write to one
+LINE = 64  # bytes of a cache line
 
 
 class Parts:
-    """The scratch and the constants of a plan."""
+    """Gathers the scratch and the constants of a plan."""
 
     def __init__(self) -> None:
         self.scratch: list[Scratch] = []
         self.constants: list[Constant] = []
 
     def room(self, dtype: Any, size: int, shape: tuple[int, ...] | None = None) -> Array:
-        """Scratch for one evaluation."""
+        """Adds scratch for one evaluation, and returns the argument that names it."""
         self.scratch.append(Scratch(str(dtype), size))
         return Array(SCRATCH, len(self.scratch) - 1, shape)
 
     def each(self, dtype: Any, size: int) -> Array:
-        """Scratch for each worker; ``size`` as ``lines`` gives it."""
+        """Adds scratch for each worker, and returns the argument that names it; ``size`` is what ``lines`` gives."""
         self.scratch.append(Scratch(str(dtype), size, each_worker=True))
         return Array(SCRATCH, len(self.scratch) - 1)
 
     def constant(self, value: Any, shape: tuple[int, ...] | None = None) -> Array:
-        """An array that the plan owns, or a ``Constant`` that others have, too."""
+        """Adds an array that the plan owns, or a ``Constant`` that other plans share, and returns the argument that names it."""
         self.constants.append(value if isinstance(value, Constant) else Constant(value))
         return Array(CONSTANT, len(self.constants) - 1, shape)
 
     def plan(self, launches: tuple, inputs: tuple, outputs: tuple, **more: Any) -> LaunchPlan:
-        """The plan of these launches."""
+        """Makes the plan of these launches."""
         return LaunchPlan(launches, inputs, outputs, tuple(self.scratch), tuple(self.constants), **more)
 
 
 def lines(count: int, itemsize: int = 4) -> int:
-    """So many numbers and a line of the cache, in whole lines: what one worker writes is not in another's line."""
+    """Rounds ``count`` elements and one cache line up to whole lines, so that no two workers write to the same line."""
     each = LINE // itemsize
     return (-(-count // each) + 1) * each

@@ -21,12 +21,12 @@ from funcnn.kernels.names import kernel_of, name_of
 
 
 def text(plan: LaunchPlan) -> str:
-    """The plan as text that ``read`` understands."""
+    """Prints the plan as text that ``read`` understands."""
     return _show(plan, "")
 
 
 def read(source: str) -> LaunchPlan:
-    """The plan that a text describes. Raises ``ValueError`` where it is none, ``LookupError`` for a kernel that there is not."""
+    """Makes the plan that a text describes. Raises ``ValueError`` for any other text, ``LookupError`` for an unknown kernel."""
     try:
         made = _build(ast.parse(source.strip(), mode="eval").body)
     except (SyntaxError, TypeError) as error:

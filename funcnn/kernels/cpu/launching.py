@@ -32,7 +32,7 @@ ALL = (slice(None),)
 
 
 class Refused(Exception):
-    """A kernel refused its operands: ``words`` are the status words, ``meaning`` is what the plan says of their code."""
+    """Says that a kernel refused its operands: ``words`` are the status words, ``meaning`` is what the plan says of their code."""
 
     def __init__(self, meaning: str, words: tuple[int, ...]):
         super().__init__(meaning, words)
@@ -40,7 +40,7 @@ class Refused(Exception):
 
 
 class Runner:
-    """A plan made ready for operands of one kind: ``runner(ins, outs)`` makes its launches."""
+    """Holds a plan made ready for operands of one kind; ``runner(ins, outs)`` makes its launches."""
 
     __slots__ = ("constants", "launches", "nanoseconds", "otherwise", "plan", "prepare", "scratch", "take", "watched")
 
@@ -91,7 +91,7 @@ class Runner:
 
 
 def _take(operand: Operand, access: Access) -> Callable | None:
-    """What makes of an input the array that its access promises; None where it is that already."""
+    """Returns what copies or permutes an input so that it has the required layout; None where it has that layout already."""
     if access.any:
         return None
     steps: list[Callable] = []
@@ -123,7 +123,7 @@ def _contiguous(x: np.ndarray) -> np.ndarray:
 def _shapes(
     plan: LaunchPlan, ins: tuple[Operand, ...], outs: tuple[Any, ...]
 ) -> dict[tuple[str, int], tuple[int, Any]]:
-    """For each buffer its place in the list of buffers, and its shape there: None where the number of workers decides."""
+    """Maps each buffer to its index in the list of buffers and its shape there: None where the number of workers decides it."""
     taken = []
     for operand, access in zip(ins, plan.inputs, strict=True):
         seen = operand.without(access.repeated)
@@ -138,7 +138,7 @@ def _shapes(
 
 
 def _launcher(launch: Launch, shapes: dict) -> Callable:
-    """``go(buffers)``, which writes the arguments and calls the kernel."""
+    """Returns ``go(buffers)``, which writes the arguments and calls the kernel."""
     template = list(launch.args)
     arrays, counted, kernel = [], [], launch.kernel
     for at, arg in enumerate(launch.args):
@@ -176,7 +176,7 @@ def _launcher(launch: Launch, shapes: dict) -> Callable:
 
 
 def _part(arg: Array, shape: tuple[int, ...] | None) -> Callable | None:
-    """What makes the argument of a buffer of this shape; None: the buffer is it."""
+    """Returns what makes the argument of a buffer of this shape; None where the buffer itself is the argument."""
     wanted, offset = arg.shape, arg.offset
     if offset == 0 and arg.step == 0 and (shape is None or wanted is None or prod(wanted) == prod(shape)):
         if wanted is None or wanted == shape:

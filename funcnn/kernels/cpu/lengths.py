@@ -1,4 +1,4 @@
-"""Whether each argument of a plan's launches is as long as its kernel declares that it touches, asked once for each plan."""
+"""Checks, once for each plan, that each argument of its launches has the elements that its kernel declares to touch."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Length:
 
 
 def compare_lengths(plan: LaunchPlan, ins: tuple, outs: tuple, shapes: dict) -> None:
-    """Raise ``ValueError`` where a launch touches more of an argument than there is.
+    """Raises ``ValueError`` where a launch touches more elements of an argument than it has.
 
-    shapes: of each buffer, by its kind and number; None for scratch of each worker, which is as large as the most workers ask.
+    shapes: the shape of each buffer, by its kind and number; None for scratch of each worker, which is checked for the most workers.
     """
     dtypes = {
         **{(INPUT, i): x.dtype for i, x in enumerate(ins)},
@@ -43,7 +43,7 @@ def compare_lengths(plan: LaunchPlan, ins: tuple, outs: tuple, shapes: dict) -> 
 
 
 def _known(arg: Any, launch: Launch, plan: LaunchPlan, lengths: dict, dtypes: dict) -> Any:
-    """What stands for an argument: constants for themselves, numbers too."""
+    """Returns what stands for an argument: a ``Length`` for an array, the value itself for a constant or a number."""
     if isinstance(arg, Workers):
         return available()
     if isinstance(arg, Status):

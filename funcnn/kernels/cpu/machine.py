@@ -1,4 +1,4 @@
-"""What kernels want to know of the CPU: the width of its vectors, the register tile that fits, its last cache."""
+"""Describes the CPU to kernels: the width of its vectors, the tile that fits its registers, the size of its last cache."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import cache
 
 @cache
 def vector_bytes() -> int:
-    """The width of the CPU's vector registers in bytes: 64 with AVX-512, 32 with AVX2, else 16 (SSE, NEON)."""
+    """Returns the width of the CPU's vector registers in bytes: 64 with AVX-512, 32 with AVX2, else 16 (SSE, NEON)."""
     import llvmlite.binding as llvm
 
     features = llvm.get_host_cpu_features()
@@ -19,14 +19,14 @@ def vector_bytes() -> int:
 
 @cache
 def tile_shape(itemsize: int) -> tuple[int, int]:
-    """Rows and columns of ``tile_product``'s tile for numbers of ``itemsize`` bytes."""
+    """Returns the rows and columns of ``tile_product``'s tile for elements of ``itemsize`` bytes."""
     many = vector_bytes() == 64 or platform.machine().lower() in ("aarch64", "arm64")  # 32 registers, else 16
     return (8, 3 * vector_bytes() // itemsize) if many else (6, 2 * vector_bytes() // itemsize)
 
 
 @cache
 def last_cache(root: str = "/sys/devices/system/cpu/cpu0/cache") -> int:
-    """Bytes of the largest cache that the system tells of, or 8 MiB where it tells nothing."""
+    """Returns the bytes of the largest cache that the system reports, or 8 MiB where it reports none."""
     from pathlib import Path
 
     found = [1 << 23]
@@ -39,5 +39,5 @@ def last_cache(root: str = "/sys/devices/system/cpu/cpu0/cache") -> int:
 
 
 def beyond_cache(size: int) -> bool:
-    """Whether ``size`` bytes, read and written, are more than the last cache holds."""
+    """Whether ``size`` bytes are more than the last cache holds."""
     return size > last_cache()

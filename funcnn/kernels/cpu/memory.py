@@ -29,7 +29,7 @@ _ndarray = np.ndarray
 
 
 class Pool:
-    """Free memory by size class, the oldest class members dropped when the limit is passed."""
+    """Keeps free memory by size class, and drops the classes that were filled first when the limit is passed."""
 
     def __init__(self, limit: int):
         self.limit = limit
@@ -39,11 +39,11 @@ class Pool:
         self.empty_counts()
 
     def empty_counts(self) -> None:
-        """Begin counting anew."""
+        """Sets all counts to zero."""
         self.cached = self.used = self.peak = self.hits = self.misses = 0
 
     def take(self, size: int) -> mmap.mmap:
-        """Aligned raw memory of exactly ``size`` bytes, recycled if there is any."""
+        """Returns aligned memory of exactly ``size`` bytes, recycled if there is any."""
         with self.lock:
             self.used += size
             if self.used > self.peak:
@@ -57,7 +57,7 @@ class Pool:
         return _fresh(size)
 
     def give(self, raw: mmap.mmap) -> None:
-        """Keep memory for the next taker, or let the system have it when the limit is reached."""
+        """Keeps memory for the next ``take``, or returns it to the system when the limit is reached."""
         size = len(raw)
         with self.lock:
             self.used -= size
@@ -72,7 +72,7 @@ class Pool:
                     shelf.append(raw)
 
     def _drop(self, size: int) -> None:
-        """Make room for ``size`` bytes: the classes that were filled first go first."""
+        """Makes room for ``size`` bytes, and drops the classes first that were filled first."""
         for kept, shelf in list(self.free.items()):
             while shelf and self.cached + size > self.limit:
                 shelf.pop()
@@ -81,14 +81,14 @@ class Pool:
                 del self.free[kept]
 
     def clear(self) -> None:
-        """Return everything that is cached to the system."""
+        """Returns everything that is cached to the system."""
         with self.lock:
             self.free.clear()
             self.cached = 0
 
 
 def _fresh(size: int) -> mmap.mmap:
-    """Memory from the system, in huge pages where they are to be had: fewer faults and misses of the address cache."""
+    """Takes memory from the system, in huge pages where it has them, for those cost fewer page faults and TLB misses."""
     if not hasattr(mmap, "MAP_PRIVATE"):
         return mmap.mmap(-1, size)
     raw = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -99,7 +99,7 @@ def _fresh(size: int) -> mmap.mmap:
 
 
 def _limit() -> int:
-    """A quarter of the machine's memory, at most 4 GiB."""
+    """Returns a quarter of the machine's memory, at most 4 GiB."""
     try:
         total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
@@ -111,7 +111,7 @@ _pool = Pool(_limit())
 
 
 class Block(np.ndarray):
-    """The owner of an array's memory, under the array; the memory goes back to the pool when the last view is gone."""
+    """Owns an array's memory as its base, and gives it back to the pool when the last view is gone."""
 
     def __del__(self) -> None:
         raw = self.base
@@ -120,7 +120,7 @@ class Block(np.ndarray):
 
 
 def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """An uninitialised contiguous array, from recycled memory when it is large."""
+    """Makes an uninitialised contiguous array, from recycled memory when it is large."""
     size = prod(shape) * dtype.itemsize
     if size < RECYCLED_BYTES:
         return np.empty(shape, dtype)
@@ -136,35 +136,35 @@ if CHECK:
     _empty = empty
 
     def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-        """The same, filled with NaN or with numbers that no index may be."""
+        """Makes the same array, filled with NaN or with integers that are no valid index."""
         return fill(_empty(shape, dtype))
 
     def fresh(shape: Any, dtype: Any = np.float64) -> np.ndarray:  # type: ignore[no-redef]
-        """The same, filled alike."""
+        """Makes the same array, filled in the same way."""
         return fill(np.empty(shape, dtype))
 
 
 def filled(shape: tuple[int, ...], dtype: np.dtype, value: Any) -> np.ndarray:
-    """A contiguous array with ``value`` everywhere."""
+    """Makes a contiguous array in which every element is ``value``."""
     array = empty(shape, dtype)
     array.fill(value)
     return array
 
 
 def copied(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """A contiguous copy in another dtype or the same."""
+    """Makes a contiguous copy in the given dtype."""
     copy = empty(array.shape, dtype)
     np.copyto(copy, array, casting="unsafe")
     return copy
 
 
 def owns(array: np.ndarray) -> bool:
-    """Whether the array is the whole of its memory, NumPy's or recycled, and no view of another's."""
+    """Whether the array owns all of its memory, from NumPy or recycled, and is no view of another array."""
     return array.base is None or type(array.base) is Block
 
 
 def sole(array: np.ndarray) -> bool:
-    """Whether no other array shares the memory: it owns it, or is the only view of an owner whom nobody else refers to."""
+    """Whether no other array shares the memory: it owns the memory, or is the only view of an owner that has no other reference."""
     if owns(array):
         return True
     whole = isinstance(array.base, np.ndarray) and owns(array.base) and array.base.nbytes == array.nbytes
@@ -179,8 +179,8 @@ _ALONE = _holders(np.empty(2)[:])
 
 
 def memory_stats() -> dict[str, int]:
-    """Bytes of large arrays (64 KiB and more) in use, their peak, bytes cached for reuse, the limit, and how often memory was
-    recycled. Counted is what funcnn allots: results, tensors made of data, zeros and their kin; no user's NumPy arrays."""
+    """Counts bytes of large arrays (64 KiB and more) in use, their peak, bytes cached for reuse, the limit, and how often memory
+    was recycled. It counts what funcnn allocates (results, tensors made of data, zeros and the like), not a user's arrays."""
     return {
         "used_bytes": _pool.used,
         "peak_bytes": _pool.peak,
@@ -192,10 +192,10 @@ def memory_stats() -> dict[str, int]:
 
 
 def reset_peak_memory_stats() -> None:
-    """Let the peak begin anew at what is in use now."""
+    """Sets the peak to what is in use now."""
     _pool.peak = _pool.used
 
 
 def empty_cache() -> None:
-    """Give all cached memory back to the system."""
+    """Returns all cached memory to the system."""
     _pool.clear()

@@ -15,7 +15,7 @@ import numpy as np
 from funcnn.kernels.cpu.conv.gather import SLACK
 
 Three = tuple[int, int, int]
-COPY = 1 << 62  # pixels that no output has: ``forward`` of so many lanes copies every image
+COPY = 1 << 62  # as the number of lanes: more pixels than any output has, so ``forward`` copies every image
 
 
 class Image(NamedTuple):

@@ -11,7 +11,7 @@ from funcnn.kernels.cpu.vector.bits import like
 from funcnn.kernels.cpu.vector.functions import sigmoid, tanh
 from funcnn.kernels.cpu.vector.instructions import pointer, shift
 
-NOTHING, ROWS, LANES = 0, 1, 2  # what scale and shift have one number for
+NOTHING, ROWS, LANES = 0, 1, 2  # scale and shift are absent, or have one element for each row or for each lane
 ACTIVATIONS = (None, "relu", "sigmoid", "tanh")
 
 

@@ -16,13 +16,13 @@ WORTHWHILE = 50_000  # nanoseconds: a parallel call costs about 1 us when the wo
 
 @cache
 def available() -> int:
-    """CPUs that this process may use: its affinity, at most the control group's quota and what the pool holds, at least 1."""
+    """Counts the CPUs that this process may use: its affinity, at most the control group's quota and what the pool holds, at least 1."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(count, _quota(), MOST + 1))
 
 
 def _quota(root: str = "/sys/fs/cgroup") -> int:
-    """The whole CPUs that the control group grants, rounded up; a large number without one."""
+    """Returns the CPUs that the control group grants, rounded up; a large number where there is no control group."""
     from pathlib import Path
 
     for files in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
@@ -36,12 +36,12 @@ def _quota(root: str = "/sys/fs/cgroup") -> int:
 
 
 def get_num_threads() -> int:
-    """The number of threads that kernels use."""
+    """Returns the number of threads that kernels use."""
     return _chosen or available()
 
 
 def set_num_threads(n: int) -> None:
-    """Let kernels use ``n`` threads, in the whole process. Raises ``ValueError`` below 1; more than the CPUs is the CPUs."""
+    """Lets kernels use ``n`` threads, in the whole process. Raises ``ValueError`` below 1; more than the CPUs is the CPUs."""
     global _chosen
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         raise ValueError(f"set_num_threads: expected a positive int, got {n!r}")
@@ -49,13 +49,13 @@ def set_num_threads(n: int) -> None:
 
 
 def start() -> None:
-    """Make the pool, before kernels that need its symbol load; again in a forked child, which has none of its threads."""
+    """Makes the pool before kernels that need its symbol load; again in a forked child, which has none of its threads."""
     pool.link()
     pool.start(available() - 1)
 
 
 def workers(work: float) -> int:
-    """Threads for a kernel of about ``work`` nanoseconds on one: 1 where a parallel call would not pay."""
+    """Returns the threads for a kernel of about ``work`` nanoseconds on one: 1 where a parallel call would not pay."""
     if work < WORTHWHILE:
         return 1
     if pool.forked:

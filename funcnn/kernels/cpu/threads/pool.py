@@ -36,7 +36,7 @@ DECLARED = {X86: "declare void @llvm.x86.sse2.pause()", ARM: "declare void @llvm
 
 
 class Pool:
-    """The state, the code and the threads of the process's one pool."""
+    """Holds the state, the code and the threads of the process's one pool."""
 
     def __init__(self) -> None:
         self.words = (ctypes.c_int64 * (WORKERS + LINE * (MOST + 1) + LINE))()
@@ -48,11 +48,11 @@ class Pool:
         self.forked = False  # in a child, until the threads that it lacks are started there
 
     def word(self, place: int) -> ctypes.c_int64:
-        """One word of the state."""
+        """Returns one word of the state."""
         return ctypes.c_int64.from_address(self.state + 8 * place)
 
     def load(self) -> None:
-        """Translate the code, once a process."""
+        """Translates the code, once in a process."""
         with self.guard:
             if self.engine is None:
                 atexit.register(self.stop)
@@ -60,14 +60,14 @@ class Pool:
                 self.engine = _translate(self.state)
 
     def link(self) -> None:
-        """Let kernels that are loaded from here on find ``funcnn_parallel_for``."""
+        """Lets kernels that are loaded from here on find ``funcnn_parallel_for``."""
         from llvmlite.binding import add_symbol
 
         self.load()
         add_symbol("funcnn_parallel_for", self.engine.get_function_address("funcnn_parallel_for"))
 
     def start(self, count: int) -> None:
-        """Have ``count`` workers, ``MOST`` at most."""
+        """Starts workers until there are ``count``, at most ``MOST``."""
         self.load()
         with self.guard:
             self.forked = False
@@ -83,7 +83,7 @@ class Pool:
             self.word(SIZE).value = len(self.threads)
 
     def stop(self) -> None:
-        """End the workers, before the interpreter takes their code away; kernels that still run work alone."""
+        """Ends the workers before the interpreter takes their code away; kernels that still run work alone."""
         with self.guard:
             if not self.threads:
                 return
@@ -99,7 +99,7 @@ class Pool:
             self.word(QUIT).value = 0
 
     def forget(self) -> None:
-        """Begin anew in a forked child, which has none of the threads; a call that the parent had open is not its own."""
+        """Resets the pool in a forked child, which has none of the threads, and forgets a call that the parent had open."""
         ctypes.memset(self.state, 0, 8 * (WORKERS + LINE * (MOST + 1)))
         self.guard, self.threads = threading.Lock(), []
         if self.engine is not None:
@@ -108,7 +108,7 @@ class Pool:
 
 
 def _lock() -> int:
-    """The address of a new lock of CPython's, taken."""
+    """Makes a lock of CPython's, takes it, and returns its address."""
     make = ctypes.pythonapi.PyThread_allocate_lock
     make.restype = ctypes.c_void_p
     lock = make()
@@ -121,7 +121,7 @@ def _address(function: Any) -> int:
 
 
 def _source(state: int) -> str:
-    """The code with this process's addresses in it, in the notation of the LLVM that is installed."""
+    """Returns the code with this process's addresses in it, in the notation of the LLVM that is installed."""
     import llvmlite.binding as llvm
 
     if os.name == "nt":

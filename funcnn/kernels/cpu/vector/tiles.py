@@ -67,7 +67,7 @@ def few_shape(itemsize: int) -> tuple[int, int]:
 
 @intrinsic(twin=_gathered(few_shape))
 def tile_few(typingctx: Any, count: Any, a: Any, b: Any, offsets: Any, c: Any, stride: Any, accumulate: Any) -> Any:
-    """``tile_gather`` of three rows, wider: of eight, five would be nothing."""
+    """Does what ``tile_gather`` does, with a tile of three rows and more columns, for eight rows would be mostly empty."""
     from numba.core import types
 
     size = c.dtype.bitwidth // 8
