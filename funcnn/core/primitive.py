@@ -50,6 +50,7 @@ class Primitive:
         compiler asks when nobody reads the others; None: nothing is saved.
     overwrites: for each of the first outputs the input that it is after a change, in whose memory it may come about where
         nobody reads the input any more.
+    scalar: of an elementwise operation the function of one element, which fused code and other devices are made of.
     flops, bytes: what one application costs, for the profiler: ``(ins, outs, params) -> number``, where each of ``ins`` and
         ``outs`` has ``shape``, ``dtype``, ``size`` and ``nbytes``. None: a flop for each number of the first output, and
         each input read and each output written once.
@@ -70,6 +71,7 @@ class Primitive:
     effect: bool = False
     unused: Callable | None = None
     overwrites: tuple[int, ...] = ()
+    scalar: Any = None
     flops: Callable | None = None
     bytes: Callable | None = None
     on: dict[str, tuple[Implementation, ...]] = field(default_factory=dict)

@@ -6,8 +6,9 @@ from types import ModuleType
 from typing import Any
 
 from funcnn.ops.attention import attention, multihead
+from funcnn.ops.base.registry import OPERATIONS
 from funcnn.ops.conv import conv, fold
-from funcnn.ops.elementwise import activation, arithmetic, bounds, closeness, comparison, math
+from funcnn.ops.elementwise import activation, arithmetic, closeness
 from funcnn.ops.indexing import along, embedding, index, scatter, sort
 from funcnn.ops.matmul import matmul
 from funcnn.ops.movement import join, pad, shuffle, triangle, windows
@@ -28,14 +29,7 @@ PUBLIC: dict[ModuleType, str] = {
         arange linspace logspace eye""",
     generator: """Generator default_generator manual_seed initial_seed get_rng_state set_rng_state rand randn randint
         randperm rand_like randn_like randint_like normal bernoulli multinomial""",
-    arithmetic: """add sub mul div floor_divide remainder fmod neg abs sign positive square reciprocal true_divide""",
-    bounds: "maximum minimum fmax fmin clamp clip",
-    comparison: """eq ne lt le gt ge logical_and logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor
-        bitwise_not bitwise_left_shift bitwise_right_shift isnan isinf isfinite""",
     closeness: "isclose allclose equal",
-    math: """ceil floor trunc round frac fix exp exp2 expm1 log log2 log10 log1p sqrt rsqrt pow logaddexp hypot sin cos tan
-        asin acos atan atan2 sinh cosh tanh asinh acosh atanh erf erfc erfinv sigmoid relu
-        lerp""",
     reduce: "sum mean any all count_nonzero nansum nanmean",
     extrema: "max min amax amin argmax argmin median aminmax",
     logsumexp: "logsumexp",
@@ -80,4 +74,6 @@ def public() -> dict[str, Any]:
     """Every top-level function by name."""
     extra = {"absolute": arithmetic.abs, "negative": arithmetic.neg, "multiply": arithmetic.mul,
              "subtract": arithmetic.sub, "divide": arithmetic.div, "swapdims": movement.swapaxes}  # fmt: skip
-    return {name: getattr(module, name) for module, names in PUBLIC.items() for name in names.split()} | extra
+    declared = {name: made.function for name, made in OPERATIONS.items()}
+    listed = {name: getattr(module, name) for module, names in PUBLIC.items() for name in names.split()}
+    return listed | declared | extra

@@ -5,7 +5,7 @@ The costs of a primitive are its own: those that it declares (``Primitive(flops=
 
 Conventions. A multiply-add is 2 flops, whatever instruction does it; an algorithm that needs fewer multiplications
 (Winograd) is charged those of the definition, so its rate may pass the machine's. Adding, comparing, dividing and square
-roots are 1 flop; the functions in ``FUNCTIONS`` what a polynomial of single precision takes. Index arithmetic and moving
+roots are 1 flop; elementwise functions say what theirs takes, by a polynomial of single precision. Index arithmetic and moving
 numbers are none. Bytes are those of every input read once and every output written once; numbers repeated by broadcasting
 count once, views cost nothing, and gathering reads what it gathers, not all it could have.
 
@@ -25,6 +25,7 @@ import numpy as np
 
 from funcnn.core.primitive import Primitive
 from funcnn.kernels.cpu.optim.step import ADAM_FLOPS, SGD_FLOPS, adam_update, sgd_update
+from funcnn.ops.elementwise.math import EXP, LOG, TANH
 
 
 class Array(NamedTuple):
@@ -62,16 +63,7 @@ def _real(array: np.ndarray) -> int:
 Rule = Callable[[list, list, dict], float]  # (inputs, outputs, parameters) -> flops, or bytes
 
 # ---- flops of one number --------------------------------------------------------------------------------------------------
-EXP, LOG, TANH, TRIG, ERF = 16, 20, 24, 24, 30
-FUNCTIONS = {
-    "exp": EXP, "exp2": EXP, "expm1": EXP + 4, "log": LOG, "log2": LOG, "log10": LOG, "log1p": LOG + 2, "tanh": TANH,
-    "sigmoid": EXP + 2, "silu": EXP + 3, "gelu": ERF + 4, "gelu_tanh": TANH + 8,
-    "softplus": EXP + LOG, "elu": EXP + 2, "mish": 3 * EXP, "hardswish": 4, "running_statistics": 4,
-    "sin": TRIG, "cos": TRIG, "tan": TRIG + 4, "asin": TRIG, "acos": TRIG, "atan": TRIG, "atan2": TRIG + 4, "sinh": TANH,
-    "cosh": TANH, "asinh": LOG + 6, "acosh": LOG + 6, "atanh": LOG + 4, "erf": ERF, "erfc": ERF + EXP, "erfinv": LOG + ERF,
-    "pow": LOG + EXP + 2, "logaddexp": LOG + EXP + 3, "hypot": 4, "remainder": 4, "fmod": 4, "floor_divide": 2, "rsqrt": 2,
-    "binary_cross_entropy": 2 * LOG + 4,
-}  # fmt: skip
+FUNCTIONS = {"running_statistics": 4, "binary_cross_entropy": 2 * LOG + 4}  # those of one kernel and several inputs
 
 
 def _each(flops: float) -> Rule:

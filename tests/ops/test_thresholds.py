@@ -34,7 +34,7 @@ from tests import helpers as h
 # The constants of the code that decide by size how something runs, by the family whose sweep goes around them.
 SWEPT = {
     "elementwise": {
-        "kernels.cpu.elementwise.launch": ("RUN", "FEW", "BLOCK"), "ops.elementwise.math": ("FEW", "MANY"), "kernels.cpu.elementwise.loops": ("CHUNK",),
+        "kernels.cpu.elementwise.launch": ("RUN", "FEW", "BLOCK"), "ops.elementwise.math": ("FEW", "CIRCLE"), "kernels.cpu.elementwise.loops": ("CHUNK",),
         "kernels.cpu.memory": ("RECYCLED_BYTES",),
     },
     "reduction": {
@@ -68,7 +68,9 @@ OTHERS = {  # families with sweeps of their own, in tests of their kernels
     "ops.sampling.interpolate_bytes", "kernels.cpu.norm.lrn_launch",
 }  # fmt: skip
 NO_SIZES = {  # what is no size of an operation
-    ("kernels.cpu.elementwise.activation", "SATURATED"), ("ops.elementwise.activation", "SATURATED"),
+    ("kernels.cpu.elementwise.activation", "SATURATED"), ("ops.elementwise.activation", "SATURATED"), ("ops.elementwise.math", "EXP"),
+    ("ops.elementwise.math", "LOG"), ("ops.elementwise.math", "TANH"), ("ops.elementwise.math", "TRIG"),
+    ("ops.elementwise.math", "ERF"),
     ("core.evaluation", "PLANNED"), ("kernels.cpu.build.check", "BAND"), ("kernels.cpu.build.check", "LINE"),
     ("kernels.cpu.random.draw", "SCRATCH_WORDS"), ("kernels.cpu.build.parallel", "SHARES"),
     ("kernels.cpu.threads.code", "*"), ("kernels.cpu.vector.scratch", "WIDE"),
@@ -114,31 +116,16 @@ SIZES = {family: around(thresholds(family)) for family in SWEPT}
 
 
 # ---- elementwise ------------------------------------------------------------------------------------------------------
-def held(function: Any, met: set[int]) -> dict[str, float]:
-    """The numbers in the closure of a function, and of functions in it: costs and sizes from which a kernel runs."""
-    found: dict[str, float] = {}
-    if id(function) not in met and getattr(function, "__closure__", None):
-        met.add(id(function))
-        for name, cell in zip(function.__code__.co_freevars, function.__closure__, strict=True):
-            if type(cell.cell_contents) in (int, float):
-                found[name] = cell.cell_contents
-            found.update(held(cell.cell_contents, met))
-    return found
-
-
 def looped() -> dict[Any, list[int]]:
     """The primitives that elementwise kernels run, and the sizes around their own thresholds."""
     result = {}
     for prim in (*h.all_primitives(), *GRADIENTS):
-        met: set[int] = set()
-        numbers: dict[str, float] = {}
         for way in prim.on.get("cpu", ()):
-            numbers.update(held(way.plan, met))
-            if isinstance(way.pays, partial):
-                numbers["least"] = way.pays.args[0]
-        if "nanoseconds" in numbers and not prim.name.startswith("random"):
-            own = [WORTHWHILE / numbers["nanoseconds"], numbers.get("least", loops.FEW)]
-            result[prim] = around([t for t in own if t <= 1 << 20] + [loops.BLOCK, loops.FEW])
+            loop = way.plan.args[0] if isinstance(way.plan, partial) and way.plan.args else None
+            if isinstance(loop, loops.Loop):
+                own = [WORTHWHILE / loop.nanoseconds, way.pays.args[0] if isinstance(way.pays, partial) else loops.FEW]
+                if max(own) < math.inf:
+                    result[prim] = around([t for t in own if t <= 1 << 20] + [loops.BLOCK, loops.FEW])
     return result
 
 
@@ -209,7 +196,7 @@ def test_a_vector_meets_an_array(name: str) -> None:
 
 def test_a_kernel_refuses_an_array_of_another_length_or_dtype() -> None:
     x, out = (operand_of(np.zeros(n, np.float32)) for n in (19, 20))
-    assert loops.loop_plan(elementwise.add, 0.1, (out, x), {}) is None
+    assert loops.loop_plan(loops.Loop(elementwise.add), (out, x), {}) is None
     launch = Launch(elementwise.add, (Array(INPUT, 0), Array(INPUT, 1), Array(OUTPUT, 0), (), Workers(1.0)))
     plan = LaunchPlan((launch,), (CONTIGUOUS, CONTIGUOUS), (Output(),))
     Runner(plan, (out, out), (out,))

@@ -9,6 +9,7 @@ import funcnn as fn
 import funcnn.nn.functional as F
 from funcnn import optim
 from funcnn.core.primitive import Primitive
+from funcnn.ops.elementwise.math import ERF, TANH
 from funcnn.optim.fused import primitive
 from funcnn.optim.rules import ADAM, SGD
 from funcnn.profiler import costs
@@ -21,8 +22,13 @@ def array(*shape, dtype="float32"):
     return costs.arrays(costs.facts([np.empty(shape, dtype)]))[0]
 
 
+PRIMITIVES = {prim.name: prim for prim in all_primitives()}
+
+
 def cost(name, ins, outs, **params):
-    return costs.flops(name, ins, outs, params)
+    """By the rule that the primitive of this name declares, or by that of the tables."""
+    declared = PRIMITIVES[name].flops if name in PRIMITIVES else None
+    return costs.flops(name, ins, outs, params) if declared is None else declared(ins, outs, params)
 
 
 @pytest.mark.parametrize(
@@ -35,7 +41,7 @@ def cost(name, ins, outs, **params):
         ("matmul", [(5, 3, 7), (5, 7, 2)], [(5, 3, 2)], {}, 2 * 5 * 3 * 7 * 2),
         ("matmul", [(7,), (7,)], [()], {}, 14),
         ("add", [(3, 1), (1, 4)], [(3, 4)], {}, 12),
-        ("tanh", [(3, 4)], [(3, 4)], {}, 12 * costs.TANH),
+        ("tanh", [(3, 4)], [(3, 4)], {}, 12 * TANH),
         ("sum", [(3, 4)], [(4,)], {}, 12),
         ("max_pool", [(1, 2, 8, 8)], [(1, 2, 4, 4)], {"size": (2, 3), "stride": (2, 2)}, 32 * 6),
         ("softmax", [(3, 4)], [(3, 4)], {}, 12 * (costs.EXP + 4)),
@@ -47,7 +53,7 @@ def cost(name, ins, outs, **params):
         (SDPA, [(2, 5, 8), (2, 6, 8), (2, 6, 7)], [(2, 5, 7)], {}, 2 * 5 * 6 * (2 * (8 + 7) + costs.EXP + 4)),
         (SDPA, [(2, 3, 8), (2, 3, 8), (2, 3, 8)], [(2, 3, 8)], {"causal": True}, 2 * 6 * (32 + costs.EXP + 4)),
         (f"{SDPA}_grad", [(1,), (2, 5, 8), (2, 6, 8), (2, 6, 8)], [], {}, 2 * 5 * 6 * (2 * 40 + costs.EXP + 4)),
-        ("gelu_grad", [(3, 4), (3, 4)], [(3, 4)], {}, 12 * (costs.FUNCTIONS["gelu"] + 2)),
+        ("gelu", [(3, 4)], [(3, 4)], {}, 12 * (ERF + 4)),
         ("interpolate", [(1, 2, 4, 4)], [(1, 2, 8, 8)], {"axes": (("linear",), ("linear",))}, 128 * 2 * 4),
         ("grid_sample", [(1, 3, 4, 4), (1, 5, 5, 2)], [(1, 3, 5, 5)], {"taps": 2}, 75 * 2 * 4),
         ("grid_sample_grid_grad", [(1, 3, 5, 5), (1, 3, 4, 4), (1, 5, 5, 2)], [], {"taps": 4}, 75 * 4 * 16),

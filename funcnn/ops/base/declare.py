@@ -1,4 +1,4 @@
-"""How elementwise operations are declared: one input or two, their loop and their derivatives in one entry.
+"""How elementwise operations are declared: one input or two, their kernel, derivatives, costs and methods in one entry.
 
 In a derivative ``g`` is the cotangent, ``x`` (and ``y``) the inputs, ``o`` the output; ``keeps`` says whose numbers it reads.
 Inputs broadcast and promote as in PyTorch.
@@ -7,6 +7,7 @@ Inputs broadcast and promote as in PyTorch.
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,11 @@ from funcnn.core.aval import Aval, Tracer
 from funcnn.core.errors import DTypeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
+from funcnn.kernels.cpu.elementwise.launch import Loop, looped, pairwise, with_kernel
 from funcnn.ops.base.batching import aligned
 from funcnn.ops.base.dims import broadcast
 from funcnn.ops.base.promote import floating, operand, promoted, require_same_dtype
+from funcnn.ops.base.registry import note
 from funcnn.ops.base.structure import number_like, unbroadcast, zeros_like
 
 _NUMBERS = frozenset((int, float))
@@ -28,19 +31,59 @@ def flat_slope(g: Tensor) -> Tensor:
     return zeros_like(g)
 
 
+def each(flops: float) -> Callable:
+    """The rule of so many flops an element of the output, where there are floating-point numbers."""
+
+    def rule(ins: list, outs: list, params: dict) -> float:
+        return flops * outs[0].size if any(a.dtype.kind == "f" for a in (*ins, *outs)) else 0.0
+
+    return rule
+
+
+def _implementations(
+    kernel: Any,
+    dtype: Any,
+    count: int,
+    numpy: Any = None,
+    ns: float | None = None,
+    least: float | None = None,
+    flops: float = 1.0,
+    loops: str = "f",
+) -> tuple:
+    """Those of an elementwise function: its kernel and, unless ``numpy`` is False, NumPy's function."""
+    loop = Loop(kernel, 0.3 if ns is None else ns, loops, flops, dtype is not None and dtype.kind == "b")
+    if numpy is False:
+        return looped(loop)
+    function = numpy if callable(numpy) else getattr(np, numpy or kernel.__name__)
+    if ns is None and least is None:
+        least = inf  # NumPy's loop is as fast
+    if count == 1:
+        return with_kernel(loop, lambda ins, outs: function(ins[0], outs[0]), least)
+    return pairwise(loop, lambda ins, outs: function(ins[0], ins[1], out=outs[0]), least)
+
+
 def unary(
     name: str,
-    loop: Any,
+    kernel: Any,
     d: Callable | None,
     doc: str,
     keeps: str = "i",
     to_float: bool = True,
     dtype: Any = None,
     kinds: str = "biuf",
+    *,
+    inplace: bool = True,
+    method: bool = True,
+    **how: Any,
 ) -> Callable[[Any], Tensor]:
-    """Declare an elementwise function of one input. loop: ``loop(array, out)``, or implementations; ``d(g, x, o)`` is its vjp.
+    """Declare an elementwise function of one input: this is all that it takes.
 
+    kernel: made of its scalar function by ``loop1``. d: ``d(g, x, o)`` is its vjp. keeps: whose numbers that reads.
     to_float: integers become floats first. dtype: of the output, where it is not the input's. kinds: NumPy kinds taken.
+    how: numpy: NumPy's name for it where that is another, a function ``(x, out)``, or False for none; ns: nanoseconds of an
+    element by the kernel, which runs from ``least`` elements on, by default where a second thread helps, and where there is
+    no ``ns`` only if it is preferred; loops: the kinds that the kernel computes in ("f"); flops of an element (1).
+    method: whether it is a tensor method and a function of ``funcnn``; inplace: whether with a trailing underscore, too.
     """
 
     def shape(x: Any) -> tuple:
@@ -55,22 +98,24 @@ def unary(
     prim = Primitive(
         name,
         shape,
-        cpu=loop if isinstance(loop, tuple) else lambda ins, outs: loop(ins[0], outs[0]),
+        cpu=_implementations(kernel, dtype, 1, **how),
         vjp=None if d is None else vjp,
         batch=lambda n, ins, batched: prim(ins[0]),
         keeps=keeps,
+        flops=each(how.get("flops", 1.0)),
+        scalar=kernel.scalar,
     )
 
     def function(input: Any) -> Tensor:
         x = input if isinstance(input, Tensor) else operand(name, input)
         return prim(floating(x) if to_float else x)
 
-    return _named(function, name, doc, prim)
+    return _named(function, name, doc, prim, inplace, method)
 
 
 def binary(
     name: str,
-    loop: Any,
+    kernel: Any,
     dx: Callable | None,
     dy: Callable | None,
     doc: str,
@@ -81,23 +126,35 @@ def binary(
     check: Callable | None = None,
     refuse: Callable | None = None,
     takes_bools: bool = True,
+    *,
+    inplace: bool = True,
+    method: bool = True,
+    **how: Any,
 ) -> Callable[[Any, Any], Tensor]:
     """Declare an elementwise function of two broadcast inputs; ``dx(g, x, y, o)`` and ``dy`` before summing over axes.
 
-    takes_bools: whether one input may be bool where the other is not.
+    kernel: made of its scalar function by ``loop2``. takes_bools: whether one input may be bool where the other is not. NumPy's
+    function is ``(x, y, out)``. The others: see ``unary``.
     """
 
     prim = Primitive(
         name,
         _broadcast_shape(name, kinds, dtype),
-        cpu=loop if isinstance(loop, tuple) else lambda ins, outs: loop(ins[0], ins[1], outs[0]),
+        cpu=_implementations(kernel, dtype, 2, **how),
         vjp=None if dx is None or dy is None else _broadcast_vjp(dx, dy),
         batch=lambda n, ins, batched: prim(*aligned(ins, batched)),
         keeps=keeps,
         check=check,
         refuse=refuse,
+        flops=each(how.get("flops", 1.0)),
+        scalar=kernel.scalar,
     )
 
+    function = _of_two(name, prim, to_float, takes_bools)
+    return _named(function, name, doc, prim, inplace, method)
+
+
+def _of_two(name: str, prim: Primitive, to_float: bool, takes_bools: bool) -> Callable:
     def function(input: Any, other: Any) -> Tensor:
         if isinstance(input, Tensor) and isinstance(other, Tensor):
             dtype = input._v.dtype
@@ -111,7 +168,7 @@ def binary(
             raise DTypeError(f"{name}: not defined for bool; use logical_not() for ~, or convert with .long()")
         return prim(*promoted(name, input, other, to_float=to_float))
 
-    return _named(function, name, doc, prim)
+    return function
 
 
 def _is_bool(t: Any) -> bool:
@@ -147,10 +204,12 @@ def _broadcast_vjp(dx: Callable, dy: Callable) -> Callable:
     return vjp
 
 
-def _named(function: Callable, name: str, doc: str, prim: Primitive) -> Callable:
+def _named(function: Callable, name: str, doc: str, prim: Primitive, inplace: bool, method: bool) -> Callable:
     function.__name__ = function.__qualname__ = name
     function.__doc__ = doc
     function.primitive = prim  # type: ignore[attr-defined]
+    if method:
+        note(name, function, inplace)
     return function
 
 

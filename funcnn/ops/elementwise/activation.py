@@ -12,7 +12,6 @@ from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.elementwise import activation as kernels
-from funcnn.kernels.cpu.elementwise.launch import pairwise
 from funcnn.kernels.cpu.memory import fresh
 from funcnn.kernels.cpu.random.launch import DROPOUT, level
 from funcnn.kernels.implementation import NUMPY, host
@@ -25,7 +24,7 @@ from funcnn.ops.elementwise.arithmetic import abs as abs_
 from funcnn.ops.elementwise.arithmetic import add, mul, neg, sub, true_divide
 from funcnn.ops.elementwise.comparison import ge, gt, le, lt
 from funcnn.ops.elementwise.curves import activation
-from funcnn.ops.elementwise.math import exp, sigmoid, tanh
+from funcnn.ops.elementwise.math import ERF, EXP, LOG, TANH, exp, sigmoid, tanh
 from funcnn.ops.elementwise.math import relu as _relu
 from funcnn.ops.elementwise.select import where
 from funcnn.ops.movement.views import reshape, slice_dim
@@ -81,14 +80,14 @@ def _hardswish_curve(x: Tensor) -> Tensor:
     return where(lt(abs_(x), 3.0), number_like(x, 1.0 / 3.0), 0.0)
 
 
-gelu_p = activation("gelu", kernels.gelu, kernels.gelu_grad, 0.8, _gelu_curve)
-gelu_tanh_p = activation("gelu_tanh", kernels.gelu_tanh, kernels.gelu_tanh_grad, 0.5, _gelu_tanh_curve)
-silu_p = activation("silu", kernels.silu, kernels.silu_grad, 0.4, _silu_curve)
-mish_p = activation("mish", kernels.mish, kernels.mish_grad, 0.4, _mish_curve)
-elu_p = activation("elu", kernels.elu, kernels.elu_grad, 0.4, _elu_curve)
-softplus_p = activation("softplus", kernels.softplus, kernels.softplus_grad, 1.0, _softplus_curve)
+gelu_p = activation("gelu", kernels.gelu, kernels.gelu_grad, 0.8, _gelu_curve, ERF + 4)
+gelu_tanh_p = activation("gelu_tanh", kernels.gelu_tanh, kernels.gelu_tanh_grad, 0.5, _gelu_tanh_curve, TANH + 8)
+silu_p = activation("silu", kernels.silu, kernels.silu_grad, 0.4, _silu_curve, EXP + 3)
+mish_p = activation("mish", kernels.mish, kernels.mish_grad, 0.4, _mish_curve, 3 * EXP)
+elu_p = activation("elu", kernels.elu, kernels.elu_grad, 0.4, _elu_curve, EXP + 2)
+softplus_p = activation("softplus", kernels.softplus, kernels.softplus_grad, 1.0, _softplus_curve, EXP + LOG)
 leaky_relu_p = activation("leaky_relu", kernels.leaky_relu, kernels.leaky_relu_grad, 0.2, None)
-hardswish_p = activation("hardswish", kernels.hardswish, kernels.hardswish_grad, 0.2, _hardswish_curve)
+hardswish_p = activation("hardswish", kernels.hardswish, kernels.hardswish_grad, 0.2, _hardswish_curve, 4)
 
 
 def _prelu_rows(x: np.ndarray, w: np.ndarray, out: np.ndarray) -> None:
@@ -98,11 +97,15 @@ def _prelu_rows(x: np.ndarray, w: np.ndarray, out: np.ndarray) -> None:
 
 _prelu = binary(
     "prelu",
-    pairwise("prelu", numpy=_prelu_rows, least=1 << 10),
+    kernels.prelu,
     lambda g, x, w, o: where(gt(x, 0.0), g, mul(g, w)),
     lambda g, x, w, o: mul(g, where(gt(x, 0.0), 0.0, x)),  # of infinity above 0 no NaN
     "``x`` above 0, ``w * x`` below.",
     kinds="f",
+    numpy=_prelu_rows,
+    ns=0.08,
+    least=1 << 10,
+    method=False,
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -13,20 +14,22 @@ from funcnn.core.graph import rescue
 from funcnn.core.primitive import Primitive
 from funcnn.core.refusal import Refusal, first
 from funcnn.core.tensor import Tensor
+from funcnn.kernels.cpu.elementwise import functions
 from funcnn.kernels.cpu.elementwise import loops as kernels
-from funcnn.kernels.cpu.elementwise.launch import fast, pairwise, with_kernel
+from funcnn.kernels.cpu.elementwise.launch import Loop, with_kernel
 from funcnn.ops.base.declare import binary, flat_slope, holds, unary
 from funcnn.ops.base.promote import promoted, stored, to_tensor
+from funcnn.ops.base.registry import note, operation
 from funcnn.ops.base.structure import cast
 from funcnn.ops.elementwise.comparison import eq
 from funcnn.ops.elementwise.select import where
 
 
-def _sign(ins: list, outs: list) -> None:
-    if ins[0].dtype.kind == "b":
-        np.copyto(outs[0], ins[0])
+def _sign(x: np.ndarray, out: np.ndarray) -> None:
+    if x.dtype.kind == "b":
+        np.copyto(out, x)
     else:
-        np.subtract(ins[0] > 0, ins[0] < 0, outs[0], dtype=outs[0].dtype)
+        np.subtract(x > 0, x < 0, out, dtype=out.dtype)
 
 
 def _no_zero(ins: list) -> Refusal | None:
@@ -39,77 +42,109 @@ def _zero(meaning: str, words: tuple, ins: list) -> Exception:
     return ZeroDivisionError("integer division: the divisor contains a zero; convert to float for inf and nan")
 
 
-_add = binary("add", pairwise("add"), lambda g, x, y, o: g, lambda g, x, y, o: g, "``input + other``.", keeps="")
+_add = binary("add", kernels.add, lambda g, x, y, o: g, lambda g, x, y, o: g, "``input + other``.", keeps="", ns=0.08)
 _sub = binary(
     "sub",
-    pairwise("sub", numpy="subtract"),
+    kernels.sub,
     lambda g, x, y, o: g,
     lambda g, x, y, o: neg(g),
     "``input - other``.",
     keeps="",
     kinds="iuf",
     takes_bools=False,
+    numpy="subtract",
+    ns=0.08,
 )
 mul = binary(
     "mul",
-    pairwise("mul", numpy="multiply"),
+    kernels.mul,
     lambda g, x, y, o: mul(g, y),
     lambda g, x, y, o: mul(g, x),
     "``input * other``, elementwise.",
+    numpy="multiply",
+    ns=0.08,
 )
 true_divide = binary(
     "div",
-    pairwise("div", numpy="divide"),
+    kernels.div,
     lambda g, x, y, o: true_divide(g, y),
     lambda g, x, y, o: neg(mul(g, true_divide(true_divide(x, y), y))),
     "``input / other``, elementwise; integers become floats.",
     to_float=True,
+    numpy="divide",
+    ns=0.08,
 )
 floor_divide = binary(
     "floor_divide",
-    np.floor_divide,
+    functions.floor_divide,
     lambda g, x, y, o: flat_slope(g),
     lambda g, x, y, o: flat_slope(g),
     "``floor(input / other)``. Raises ``ZeroDivisionError`` for an integer divisor of zero.",
     kinds="iuf",
     check=_no_zero,
     refuse=_zero,
+    flops=2,
 )
 remainder = binary(
     "remainder",
-    np.remainder,
+    functions.remainder,
     lambda g, x, y, o: g,
     lambda g, x, y, o: neg(mul(g, floor_divide(x, y))),
     "Python's ``input % other``, with the sign of ``other``.",
     kinds="iuf",
     check=_no_zero,
     refuse=_zero,
+    flops=4,
 )
 fmod = binary(
     "fmod",
-    np.fmod,
+    functions.fmod,
     lambda g, x, y, o: g,
     lambda g, x, y, o: neg(mul(g, div(x, y, rounding_mode="trunc"))),
     "C's remainder, with the sign of ``input``.",
     kinds="iuf",
     check=_no_zero,
     refuse=_zero,
+    flops=4,
 )
-_neg = fast("neg", 0.1, "negative")
-neg = unary("neg", _neg, lambda g, x, o: neg(g), "``-input``.", keeps="", to_float=False, kinds="iuf")
-abs = unary("abs", fast("absolute", 0.1), lambda g, x, o: mul(g, sign(x)), "``|input|``.", to_float=False)
+neg = unary(
+    "neg",
+    kernels.neg,
+    lambda g, x, o: neg(g),
+    "``-input``.",
+    keeps="",
+    to_float=False,
+    kinds="iuf",
+    numpy="negative",
+    ns=0.1,
+)
+abs = unary("abs", kernels.absolute, lambda g, x, o: mul(g, sign(x)), "``|input|``.", to_float=False, ns=0.1)
 sign = unary(
     "sign",
-    with_kernel(kernels.sign, 0.1, _sign),
+    kernels.sign,
     lambda g, x, o: flat_slope(g),
     "-1, 0 or 1; 0 for NaN.",
     keeps="",
     to_float=False,
+    numpy=_sign,
+    ns=0.1,
 )
 _square = unary(
-    "square", fast("square", 0.1), lambda g, x, o: mul(g, mul(x, 2.0)), "``input ** 2``.", to_float=False, kinds="iuf"
+    "square",
+    kernels.square,
+    lambda g, x, o: mul(g, mul(x, 2.0)),
+    "``input ** 2``.",
+    to_float=False,
+    kinds="iuf",
+    ns=0.1,
 )
-reciprocal = unary("reciprocal", np.reciprocal, lambda g, x, o: neg(mul(g, mul(o, o))), "``1 / input``.", keeps="o")
+reciprocal = unary(
+    "reciprocal", functions.reciprocal, lambda g, x, o: neg(mul(g, mul(o, o))), "``1 / input``.", keeps="o"
+)
+
+
+def _over(ins: list, outs: list, number: float) -> None:
+    np.divide(number, ins[0], out=outs[0])
 
 
 def _over_vjp(g: Tensor, ins: list, o: Tensor, number: float) -> tuple:
@@ -120,10 +155,11 @@ number_over_p = (
     Primitive(  # a number over a tensor; its derivative reads the quotient, so the tensor may be overwritten
         "number_over",
         shape=lambda x, number: (x,),
-        cpu=lambda ins, outs, number: np.divide(number, ins[0], out=outs[0]),
+        cpu=with_kernel(Loop(functions.number_over), _over, inf),
         vjp=_over_vjp,
         batch=lambda n, ins, batched, number: number_over_p(ins[0], number=number),
         keeps="o",
+        scalar=functions.number_over.scalar,
     )
 )
 
@@ -137,15 +173,19 @@ def rdiv(input: Tensor, number: Any) -> Tensor:
 
 _trunc_divide = binary(
     "trunc_divide",
-    lambda x, y, out: np.trunc(np.divide(x, y, out), out),
+    functions.trunc_divide,
     lambda g, x, y, o: flat_slope(g),
     lambda g, x, y, o: flat_slope(g),
     "``trunc(input / other)`` of floating-point numbers.",
     keeps="",
     kinds="f",
+    numpy=lambda x, y, out: np.trunc(np.divide(x, y, out), out),
+    flops=2,
+    method=False,
 )
 
 
+@operation(inplace=False)
 def positive(input: Any) -> Tensor:
     """``+input``: the tensor itself. Raises ``DTypeError`` for bools."""
     x = to_tensor(input)
@@ -154,6 +194,7 @@ def positive(input: Any) -> Tensor:
     return x
 
 
+@operation(_square.primitive)
 def square(input: Any) -> Tensor:
     """``input ** 2``; of bools as int64."""
     x = to_tensor(input)
@@ -163,11 +204,13 @@ def square(input: Any) -> Tensor:
 _ONE = 1
 
 
+@operation(_add.primitive)
 def add(input: Any, other: Any, *, alpha: float = _ONE) -> Tensor:
     """``input + alpha * other``, elementwise with broadcasting."""
     return _add(input, other) if alpha is _ONE else _add(*_weighted("add", input, other, alpha))
 
 
+@operation(_sub.primitive)
 def sub(input: Any, other: Any, *, alpha: float = _ONE) -> Tensor:
     """``input - alpha * other``, elementwise with broadcasting."""
     return _sub(input, other) if alpha is _ONE else _sub(*_weighted("sub", input, other, alpha))
@@ -183,10 +226,7 @@ def _weighted(name: str, input: Any, other: Any, alpha: Any) -> tuple[Tensor, Te
     return x, mul(y, stored(f"{name}: alpha", alpha, dtype, y.device))
 
 
-add.primitive, sub.primitive = _add.primitive, _sub.primitive  # type: ignore[attr-defined]
-square.primitive = _square.primitive  # type: ignore[attr-defined]
-
-
+@operation(true_divide.primitive)
 def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
     """``input / other``; ``rounding_mode`` "floor" or "trunc" rounds the quotient and keeps integers integer."""
     if rounding_mode is None:
@@ -199,6 +239,9 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
     if x._v.dtype.kind == "f":
         return _trunc_divide(x, y)
     return floor_divide(sub(x, fmod(x, y)), y)
+
+
+note("true_divide", true_divide, inplace=False)
 
 
 def zero_safe(f: Callable, x: Tensor, at_zero: float = 0.0) -> Tensor:

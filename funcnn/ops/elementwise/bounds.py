@@ -5,13 +5,12 @@ from __future__ import annotations
 from math import inf
 from typing import Any
 
-import numpy as np
-
 from funcnn.core.tensor import Tensor
+from funcnn.kernels.cpu.elementwise import functions
 from funcnn.kernels.cpu.elementwise import loops as kernels
-from funcnn.kernels.cpu.elementwise.launch import pairwise
 from funcnn.ops.base.declare import binary
 from funcnn.ops.base.promote import promoted, to_tensor
+from funcnn.ops.base.registry import note, operation
 from funcnn.ops.elementwise.arithmetic import add, mul
 from funcnn.ops.elementwise.comparison import eq, ge, gt, isnan, le, logical_or, lt
 from funcnn.ops.elementwise.curves import activation
@@ -25,38 +24,39 @@ def _ties(g: Tensor, x: Tensor, y: Tensor, loses: Tensor) -> Tensor:
 
 
 maximum = binary(
-    "maximum", pairwise("maximum"),
+    "maximum", kernels.maximum,
     lambda g, x, y, o: _ties(g, x, y, lt(x, y)), lambda g, x, y, o: _ties(g, x, y, lt(y, x)),
-    "The larger of two; NaN wins; ties share the gradient.",
+    "The larger of two; NaN wins; ties share the gradient.", ns=0.08, inplace=False,
 )  # fmt: skip
 
 
 minimum = binary(
-    "minimum", pairwise("minimum"),
+    "minimum", kernels.minimum,
     lambda g, x, y, o: _ties(g, x, y, gt(x, y)), lambda g, x, y, o: _ties(g, x, y, gt(y, x)),
-    "The smaller of two; NaN wins; ties share the gradient.",
+    "The smaller of two; NaN wins; ties share the gradient.", ns=0.08, inplace=False,
 )  # fmt: skip
 
 
 fmax = binary(
-    "fmax", np.fmax,
+    "fmax", functions.fmax,
     lambda g, x, y, o: where(logical_or(ge(x, y), isnan(y)), g, 0.0),
     lambda g, x, y, o: where(logical_or(ge(x, y), isnan(y)), 0.0, g),
-    "The larger of two, the number where one is NaN.",
+    "The larger of two, the number where one is NaN.", inplace=False,
 )  # fmt: skip
 
 
 fmin = binary(
-    "fmin", np.fmin,
+    "fmin", functions.fmin,
     lambda g, x, y, o: where(logical_or(le(x, y), isnan(y)), g, 0.0),
     lambda g, x, y, o: where(logical_or(le(x, y), isnan(y)), 0.0, g),
-    "The smaller of two, the number where one is NaN.",
+    "The smaller of two, the number where one is NaN.", inplace=False,
 )  # fmt: skip
 
 
 clamp_p = activation("clamp", kernels.clamp, kernels.clamp_grad, 0.1, None)
 
 
+@operation(clamp_p)
 def clamp(input: Any, min: Any = None, max: Any = None) -> Tensor:
     """``input`` limited to ``[min, max]``; a bound may be None, a number or a tensor. The gradient passes at a bound."""
     if min is None and max is None:
@@ -77,3 +77,4 @@ def _nearer(inside: Tensor, beyond: Tensor, x: Tensor, limit: Tensor) -> Tensor:
 
 
 clip = clamp
+note("clip", clip)

@@ -8,16 +8,18 @@ from typing import Any
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
-from funcnn.kernels.cpu.elementwise.launch import looped
+from funcnn.kernels.cpu.elementwise.launch import Loop, looped, with_kernel
 from funcnn.ops.base.batching import all_batched
+from funcnn.ops.base.declare import each
 from funcnn.ops.base.structure import zeros_like
 from funcnn.ops.elementwise.arithmetic import mul
 
 
-def gradient(name: str, cpu: Any, curve: Callable | None) -> Primitive:
+def gradient(name: str, loop: Loop, curve: Callable | None, *plain: Any) -> Primitive:
     """The primitive ``g f'(k)`` of a cotangent g and what it is a function of, k: an input or an output.
 
-    curve: ``curve(k, **params)``, the derivative of f' in terms of operations, or None where it is 0.
+    curve: ``curve(k, **params)``, the derivative of f' in terms of operations, or None where it is 0. plain: NumPy's function
+    ``(ins, outs)`` for few elements, and from how many on the kernel runs.
     """
 
     def shape(g: Any, k: Any, **params: Any) -> tuple:
@@ -35,16 +37,20 @@ def gradient(name: str, cpu: Any, curve: Callable | None) -> Primitive:
     prim = Primitive(
         name,
         shape,
-        cpu=cpu,
+        cpu=with_kernel(loop, *plain) if plain else looped(loop),
         vjp=vjp,
         batch=lambda n, ins, batched, **params: prim(*all_batched(n, ins, batched), **params),
+        flops=each(loop.flops),
+        scalar=loop.kernel.scalar,
     )
     return prim
 
 
-def activation(name: str, kernel: Any, grad_kernel: Any, cost: float, curve: Callable | None) -> Primitive:
+def activation(
+    name: str, kernel: Any, grad_kernel: Any, cost: float, curve: Callable | None, flops: float = 1.0
+) -> Primitive:
     """A primitive of one floating-point input and number parameters, with one loop forward and one backward."""
-    grad = gradient(name + "_grad", looped(grad_kernel, 1.4 * cost), curve)
+    grad = gradient(name + "_grad", Loop(grad_kernel, 1.4 * cost, flops=flops + 2), curve)
 
     def shape(x: Any, **params: Any) -> tuple:
         if x.dtype.kind != "f":
@@ -54,8 +60,10 @@ def activation(name: str, kernel: Any, grad_kernel: Any, cost: float, curve: Cal
     prim = Primitive(
         name,
         shape,
-        cpu=looped(kernel, cost),
+        cpu=looped(Loop(kernel, cost, flops=flops)),
         vjp=lambda g, ins, o, **params: (grad(g, ins[0], **params),),
         batch=lambda n, ins, batched, **params: prim(ins[0], **params),
+        flops=each(flops),
+        scalar=kernel.scalar,
     )
     return prim

@@ -13,13 +13,14 @@ from funcnn.core.graph import rescue
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.elementwise import activation as activation_kernels
+from funcnn.kernels.cpu.elementwise import functions
 from funcnn.kernels.cpu.elementwise import loops as kernels
-from funcnn.kernels.cpu.elementwise.launch import fast, looped, pairwise, with_kernel
-from funcnn.kernels.implementation import NUMPY, host
+from funcnn.kernels.cpu.elementwise.launch import Loop, with_kernel
 from funcnn.ops.base.batching import batch_elementwise
 from funcnn.ops.base.declare import binary, flat_slope, unary
 from funcnn.ops.base.dims import broadcast
 from funcnn.ops.base.promote import promoted, require_floating, require_same_dtype, to_tensor
+from funcnn.ops.base.registry import note, operation
 from funcnn.ops.base.structure import unbroadcast
 from funcnn.ops.elementwise.arithmetic import add, div, mul, neg, square, sub
 from funcnn.ops.elementwise.comparison import eq, ge, logical_and
@@ -27,31 +28,35 @@ from funcnn.ops.elementwise.curves import gradient
 from funcnn.ops.elementwise.select import where
 
 _TWO_OVER_ROOT_PI = 2.0 / math.sqrt(math.pi)
+EXP, LOG, TANH, TRIG, ERF = 16, 20, 24, 24, 30  # flops of a polynomial of single precision and what is around it
 _LN2, _LN10 = math.log(2.0), math.log(10.0)
-MANY = 1 << 16  # elements from which a kernel pays that does what one pass of NumPy does
+CIRCLE = 1 << 14  # elements from which sines and cosines leave NumPy
 FEW = 1 << 12  # elements; below, NumPy's several passes in the cache cost less than calling a kernel
 
 
 # ---- rounding ---------------------------------------------------------------------------------------------------------
-def _step(name: str, function: np.ufunc, doc: str) -> Any:
+def _step(name: str, kernel: Any, function: np.ufunc, doc: str) -> Any:
     """A function that rounds; integers are copied."""
 
-    def loop(x: np.ndarray, out: np.ndarray) -> None:
+    def plain(x: np.ndarray, out: np.ndarray) -> None:
         if x.dtype.kind == "f":
             function(x, out)
         else:
             np.copyto(out, x)
 
-    return unary(name, loop, lambda g, x, o: flat_slope(g), doc, keeps="", to_float=False, kinds="iuf")
+    slope = lambda g, x, o: flat_slope(g)
+    return unary(name, kernel, slope, doc, keeps="", to_float=False, kinds="iuf", numpy=plain)
 
 
-ceil = _step("ceil", np.ceil, "The next integer upwards.")
-floor = _step("floor", np.floor, "The next integer downwards.")
-trunc = _step("trunc", np.trunc, "The integer part, towards zero.")
-_round = _step("round", np.rint, "The nearest integer, halves to even.")
+ceil = _step("ceil", functions.ceil, np.ceil, "The next integer upwards.")
+floor = _step("floor", functions.floor, np.floor, "The next integer downwards.")
+trunc = _step("trunc", functions.trunc, np.trunc, "The integer part, towards zero.")
+_round = _step("round", functions.round_, np.rint, "The nearest integer, halves to even.")
 fix = trunc
+note("fix", fix)
 
 
+@operation(_round.primitive)
 def round(input: Any, *, decimals: int = 0) -> Tensor:
     """The nearest multiple of ``10 ** -decimals``, halves to even. Raises ``DTypeError`` for decimals of integers."""
     if decimals == 0:
@@ -61,9 +66,7 @@ def round(input: Any, *, decimals: int = 0) -> Tensor:
     return div(_round(mul(input, scale)), scale) if decimals > 0 else mul(_round(div(input, scale)), scale)
 
 
-round.primitive = _round.primitive  # type: ignore[attr-defined]
-
-
+@operation()
 def frac(input: Any) -> Tensor:
     """``input - trunc(input)``, of floating-point numbers."""
     x = require_floating("frac", to_tensor(input))
@@ -71,32 +74,42 @@ def frac(input: Any) -> Tensor:
 
 
 # ---- exponentials, logarithms, powers ---------------------------------------------------------------------------------
-exp = unary("exp", fast("exp", 0.3), lambda g, x, o: mul(g, o), "``e ** input``.", keeps="o")
-exp2 = unary("exp2", np.exp2, lambda g, x, o: mul(g, mul(o, _LN2)), "``2 ** input``.", keeps="o")
+exp = unary("exp", kernels.exp, lambda g, x, o: mul(g, o), "``e ** input``.", keeps="o", ns=0.3, flops=EXP)
+exp2 = unary("exp2", functions.exp2, lambda g, x, o: mul(g, mul(o, _LN2)), "``2 ** input``.", keeps="o", flops=EXP)
 expm1 = unary(
-    "expm1", fast("expm1", 0.4), lambda g, x, o: mul(g, add(o, 1.0)), "``e ** input - 1``, exact near 0.", keeps="o"
+    "expm1", kernels.expm1, lambda g, x, o: mul(g, add(o, 1.0)), "``e ** input - 1``, exact near 0.", keeps="o",
+    ns=0.4, flops=EXP + 4,
+)  # fmt: skip
+log = unary("log", kernels.log, lambda g, x, o: div(g, x), "The natural logarithm.", ns=0.4, flops=LOG)
+log2 = unary("log2", functions.log2, lambda g, x, o: div(g, mul(x, _LN2)), "The logarithm to base 2.", flops=LOG)
+log10 = unary("log10", functions.log10, lambda g, x, o: div(g, mul(x, _LN10)), "The logarithm to base 10.", flops=LOG)
+log1p = unary(
+    "log1p",
+    kernels.log1p,
+    lambda g, x, o: div(g, add(x, 1.0)),
+    "``log(1 + input)``, exact near 0.",
+    ns=0.5,
+    flops=LOG + 2,
 )
-log = unary("log", fast("log", 0.4), lambda g, x, o: div(g, x), "The natural logarithm.")
-log2 = unary("log2", np.log2, lambda g, x, o: div(g, mul(x, _LN2)), "The logarithm to base 2.")
-log10 = unary("log10", np.log10, lambda g, x, o: div(g, mul(x, _LN10)), "The logarithm to base 10.")
-log1p = unary("log1p", fast("log1p", 0.5), lambda g, x, o: div(g, add(x, 1.0)), "``log(1 + input)``, exact near 0.")
-sqrt = unary("sqrt", fast("sqrt", 0.15), lambda g, x, o: div(g, mul(o, 2.0)), "The square root.", keeps="o")
+sqrt = unary("sqrt", kernels.sqrt, lambda g, x, o: div(g, mul(o, 2.0)), "The square root.", keeps="o", ns=0.15)
 rsqrt = unary(
     "rsqrt",
-    with_kernel(kernels.rsqrt, 0.2, lambda ins, outs: np.divide(1.0, np.sqrt(ins[0], outs[0]), outs[0])),
+    kernels.rsqrt,
     lambda g, x, o: mul(mul(g, -0.5), mul(o, mul(o, o))),
     "``1 / sqrt(input)``.",
     keeps="o",
+    numpy=lambda x, out: np.divide(1.0, np.sqrt(x, out), out),
+    ns=0.2,
+    flops=2,
 )
 
 
-def _power(ins: list, outs: list) -> None:
-    x, y = ins
+def _power(x: np.ndarray, y: np.ndarray, out: np.ndarray) -> None:
     if x.dtype.kind != "i" or not np.any(y < 0):
-        np.power(x, y, out=outs[0])
+        np.power(x, y, out=out)
         return
-    np.power(x, np.maximum(y, 0), out=outs[0])
-    np.copyto(outs[0], (x == 1) + (x == -1) * (1 - 2 * (y & 1)), where=y < 0, casting="unsafe")  # the integer part
+    np.power(x, np.maximum(y, 0), out=out)
+    np.copyto(out, (x == 1) + (x == -1) * (1 - 2 * (y & 1)), where=y < 0, casting="unsafe")  # the integer part
 
 
 def _pow_dx(g: Tensor, x: Tensor, y: Tensor, o: Tensor) -> Tensor:
@@ -115,15 +128,18 @@ def _over_square(a: Tensor, x: Tensor, y: Tensor) -> Tensor:
 
 _pow = binary(
     "pow",
-    (host("numpy", _power, NUMPY),),
+    functions.pow_,
     _pow_dx,
     _pow_dy,
     "``input ** exponent``.",
     keeps="io",
     kinds="iuf",
+    numpy=_power,
+    flops=LOG + EXP + 2,
 )
 
 
+@operation(_pow.primitive)
 def pow(input: Any, exponent: Any) -> Tensor:
     """``input ** exponent``; of integers to a negative power in a tensor the integer part.
 
@@ -138,82 +154,126 @@ def pow(input: Any, exponent: Any) -> Tensor:
     return _pow(input, exponent)
 
 
-pow.primitive = _pow.primitive  # type: ignore[attr-defined]
 logaddexp = binary(
     "logaddexp",
-    pairwise("logaddexp", 1.2, least=FEW),
+    kernels.logaddexp,
     lambda g, x, y, o: mul(g, sigmoid(sub(x, y))),
     lambda g, x, y, o: mul(g, sigmoid(sub(y, x))),
     "``log(exp(input) + exp(other))`` without overflow.",
     to_float=True,
+    ns=1.2,
+    least=FEW,
+    flops=LOG + EXP + 3,
+    inplace=False,
 )
 hypot = binary(
     "hypot",
-    np.hypot,
+    functions.hypot,
     lambda g, x, y, o: mul(g, div(x, o)),
     lambda g, x, y, o: mul(g, div(y, o)),
     "``sqrt(input**2 + other**2)`` without overflow.",
     keeps="io",
     to_float=True,
+    flops=4,
 )
 
 # ---- trigonometric and hyperbolic -------------------------------------------------------------------------------------
-sin = unary("sin", fast("sin", 0.5, least=1 << 14), lambda g, x, o: mul(g, cos(x)), "The sine of radians.")
-cos = unary("cos", fast("cos", 0.5, least=1 << 14), lambda g, x, o: neg(mul(g, sin(x))), "The cosine of radians.")
-tan = unary("tan", np.tan, lambda g, x, o: mul(g, add(mul(o, o), 1.0)), "The tangent of radians.", keeps="o")
-asin = unary("asin", np.arcsin, lambda g, x, o: div(g, sqrt(sub(1.0, mul(x, x)))), "The inverse sine, in radians.")
-acos = unary(
-    "acos", np.arccos, lambda g, x, o: neg(div(g, sqrt(sub(1.0, mul(x, x))))), "The inverse cosine, in radians."
+sin = unary(
+    "sin", kernels.sin, lambda g, x, o: mul(g, cos(x)), "The sine of radians.", ns=0.5, least=CIRCLE, flops=TRIG
 )
-atan = unary("atan", np.arctan, lambda g, x, o: div(g, add(mul(x, x), 1.0)), "The inverse tangent, in radians.")
+cos = unary(
+    "cos", kernels.cos, lambda g, x, o: neg(mul(g, sin(x))), "The cosine of radians.", ns=0.5, least=CIRCLE, flops=TRIG
+)
+tan = unary(
+    "tan",
+    functions.tan,
+    lambda g, x, o: mul(g, add(mul(o, o), 1.0)),
+    "The tangent of radians.",
+    keeps="o",
+    flops=TRIG + 4,
+)
+asin = unary(
+    "asin", functions.asin, lambda g, x, o: div(g, sqrt(sub(1.0, mul(x, x)))), "The inverse sine, in radians.",
+    numpy="arcsin", flops=TRIG,
+)  # fmt: skip
+acos = unary(
+    "acos", functions.acos, lambda g, x, o: neg(div(g, sqrt(sub(1.0, mul(x, x))))), "The inverse cosine, in radians.",
+    numpy="arccos", flops=TRIG,
+)  # fmt: skip
+atan = unary(
+    "atan", functions.atan, lambda g, x, o: div(g, add(mul(x, x), 1.0)), "The inverse tangent, in radians.",
+    numpy="arctan", flops=TRIG,
+)  # fmt: skip
 atan2 = binary(
     "atan2",
-    np.arctan2,
+    functions.atan2,
     lambda g, x, y, o: mul(g, _over_square(y, x, y)),
     lambda g, x, y, o: neg(mul(g, _over_square(x, x, y))),
     "The angle of the point (``other``, ``input``), in radians.",
     to_float=True,
+    numpy="arctan2",
+    flops=TRIG + 4,
 )
-sinh = unary("sinh", np.sinh, lambda g, x, o: mul(g, cosh(x)), "The hyperbolic sine.")
-cosh = unary("cosh", np.cosh, lambda g, x, o: mul(g, sinh(x)), "The hyperbolic cosine.")
+sinh = unary("sinh", functions.sinh, lambda g, x, o: mul(g, cosh(x)), "The hyperbolic sine.", flops=TANH)
+cosh = unary("cosh", functions.cosh, lambda g, x, o: mul(g, sinh(x)), "The hyperbolic cosine.", flops=TANH)
 tanh_grad_p = gradient(
     "tanh_grad",
-    with_kernel(kernels.tanh_grad, 0.2, lambda ins, outs: np.multiply(ins[0], 1 - ins[1] * ins[1], outs[0]), FEW),
+    Loop(kernels.tanh_grad, 0.2, flops=3),
     lambda o: mul(o, -2.0),
+    lambda ins, outs: np.multiply(ins[0], 1 - ins[1] * ins[1], outs[0]),
+    FEW,
 )
-tanh = unary("tanh", fast("tanh", 0.4), lambda g, x, o: tanh_grad_p(g, o), "The hyperbolic tangent.", keeps="o")
-asinh = unary("asinh", np.arcsinh, lambda g, x, o: div(g, sqrt(add(mul(x, x), 1.0))), "The inverse hyperbolic sine.")
-acosh = unary("acosh", np.arccosh, lambda g, x, o: div(g, sqrt(sub(mul(x, x), 1.0))), "The inverse hyperbolic cosine.")
-atanh = unary("atanh", np.arctanh, lambda g, x, o: div(g, sub(1.0, mul(x, x))), "The inverse hyperbolic tangent.")
+tanh = unary(
+    "tanh", kernels.tanh, lambda g, x, o: tanh_grad_p(g, o), "The hyperbolic tangent.", keeps="o", ns=0.4, flops=TANH
+)
+asinh = unary(
+    "asinh", functions.asinh, lambda g, x, o: div(g, sqrt(add(mul(x, x), 1.0))), "The inverse hyperbolic sine.",
+    numpy="arcsinh", flops=LOG + 6,
+)  # fmt: skip
+acosh = unary(
+    "acosh", functions.acosh, lambda g, x, o: div(g, sqrt(sub(mul(x, x), 1.0))), "The inverse hyperbolic cosine.",
+    numpy="arccosh", flops=LOG + 6,
+)  # fmt: skip
+atanh = unary(
+    "atanh", functions.atanh, lambda g, x, o: div(g, sub(1.0, mul(x, x))), "The inverse hyperbolic tangent.",
+    numpy="arctanh", flops=LOG + 4,
+)  # fmt: skip
 
 # ---- the error function's family --------------------------------------------------------------------------------------
 erf = unary(
     "erf",
-    looped(kernels.erf, 0.9),
+    kernels.erf,
     lambda g, x, o: mul(g, _bell(x)),
     "The error function.",
+    numpy=False,
+    ns=0.9,
+    flops=ERF,
 )
 erfc = unary(
     "erfc",
-    looped(kernels.erfc, 0.9),
+    kernels.erfc,
     lambda g, x, o: neg(mul(g, _bell(x))),
     "``1 - erf(input)``, exact in the tail.",
+    numpy=False,
+    ns=0.9,
+    flops=ERF + EXP,
 )
 _erfinv = unary(
     "erfinv",
-    looped(kernels.erfinv, 70.0),
+    kernels.erfinv,
     lambda g, x, o: div(g, _bell(o)),
     "The inverse of ``erf`` on (-1, 1); infinite at the ends, NaN outside.",
     keeps="o",
+    numpy=False,
+    ns=70.0,
+    flops=LOG + ERF,
 )
 
 
+@operation(_erfinv.primitive)
 def erfinv(input: Any) -> Tensor:
     """The inverse of ``erf`` on (-1, 1); infinite at the ends, NaN outside."""
     return rescue(_erfinv(input))
-
-
-erfinv.primitive = _erfinv.primitive  # type: ignore[attr-defined]
 
 
 def _bell(x: Tensor) -> Tensor:
@@ -221,9 +281,8 @@ def _bell(x: Tensor) -> Tensor:
 
 
 # ---- activations with a loop of their own -----------------------------------------------------------------------------
-def _sigmoid(ins: list, outs: list) -> None:
-    out = np.negative(ins[0], outs[0])
-    np.exp(out, out)
+def _sigmoid(x: np.ndarray, out: np.ndarray) -> None:
+    np.exp(np.negative(x, out), out)
     np.add(out, 1.0, out)
     np.reciprocal(out, out)
 
@@ -239,24 +298,31 @@ def _relu_grad(ins: list, outs: list) -> None:
 
 
 sigmoid_grad_p = gradient(
-    "sigmoid_grad", with_kernel(kernels.sigmoid_grad, 0.2, _sigmoid_grad, FEW), lambda o: sub(1.0, mul(o, 2.0))
+    "sigmoid_grad", Loop(kernels.sigmoid_grad, 0.2, flops=3), lambda o: sub(1.0, mul(o, 2.0)), _sigmoid_grad, FEW
 )
-relu_grad_p = gradient("relu_grad", with_kernel(activation_kernels.relu_grad, 0.2, _relu_grad, FEW), None)
+relu_grad_p = gradient("relu_grad", Loop(activation_kernels.relu_grad, 0.2), None, _relu_grad, FEW)
 sigmoid = unary(
     "sigmoid",
-    with_kernel(kernels.sigmoid, 0.4, _sigmoid, FEW),
+    kernels.sigmoid,
     lambda g, x, o: sigmoid_grad_p(g, o),
     "``1 / (1 + exp(-input))``.",
     keeps="o",
+    numpy=_sigmoid,
+    ns=0.4,
+    least=FEW,
+    flops=EXP + 2,
 )
 relu = unary(
     "relu",
-    with_kernel(activation_kernels.relu, 0.1, lambda ins, outs: np.maximum(ins[0], 0, out=outs[0]), 4 * FEW),
+    activation_kernels.relu,
     lambda g, x, o: relu_grad_p(g, o),
     "``max(0, input)``; the gradient at 0 is 0.",
     keeps="o",
     to_float=False,
     kinds="iuf",
+    numpy=lambda x, out: np.maximum(x, 0, out=out),
+    ns=0.1,
+    least=4 * FEW,
 )
 
 
@@ -281,13 +347,17 @@ def _lerp_vjp(g: Tensor, ins: list, o: Tensor) -> tuple:
     )
 
 
-lerp_p = Primitive("lerp", _lerp_shape, cpu=_lerp, vjp=_lerp_vjp)
+lerp_p = Primitive(
+    "lerp",
+    _lerp_shape,
+    cpu=with_kernel(Loop(functions.lerp, flops=4), _lerp, math.inf),
+    vjp=_lerp_vjp,
+    scalar=functions.lerp.scalar,
+)
 object.__setattr__(lerp_p, "batch", batch_elementwise(lerp_p))
 
 
+@operation(lerp_p)
 def lerp(input: Any, end: Any, weight: Any) -> Tensor:
     """``input + weight * (end - input)``, counted from the nearer end."""
     return lerp_p(*promoted("lerp", input, end, weight, to_float=True))
-
-
-lerp.primitive = lerp_p  # type: ignore[attr-defined]

@@ -9,6 +9,7 @@ import numpy as np
 from funcnn.core import dtypes
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
+from funcnn.kernels.cpu.elementwise import functions
 from funcnn.kernels.cpu.reduce import runs as kernels
 from funcnn.kernels.cpu.reduce.launch import blocked_sum, by_kernel
 from funcnn.ops.base.declare import unary
@@ -54,9 +55,11 @@ def mean(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = Non
 
 _without_nan = unary(
     "without_nan",
-    lambda x, out: np.copyto(out, np.where(x == x, x, 0)),
+    functions.without_nan,
     lambda g, x, o: mul(g, cast(eq(x, x), x._v.dtype)),  # a product: the share of nothing, 0 / 0, stays NaN
     "NaN replaced by 0.",
+    numpy=lambda x, out: np.copyto(out, np.where(x == x, x, 0)),
+    method=False,
 )
 
 

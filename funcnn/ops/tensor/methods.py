@@ -13,8 +13,9 @@ from funcnn.core.mutation import restructure
 from funcnn.core.tensor import Tensor
 from funcnn.ops.base.dims import broadcast
 from funcnn.ops.base.promote import stored, to_tensor
+from funcnn.ops.base.registry import Operation, attach_all
 from funcnn.ops.base.structure import cast
-from funcnn.ops.elementwise import arithmetic, bounds, closeness, comparison, math
+from funcnn.ops.elementwise import arithmetic, closeness, comparison, math
 from funcnn.ops.indexing import along, index, scatter, sort
 from funcnn.ops.matmul import matmul
 from funcnn.ops.movement import join, triangle, windows
@@ -25,16 +26,10 @@ from funcnn.ops.reduce import sums as reduce
 from funcnn.ops.softmax import softmax
 from funcnn.ops.tensor.inplace import fill, overwrite, replaced
 
-# Every name is a function whose first argument is the tensor; a trailing "_" asks for the in-place form as well.
+# Beside the operations that are declared as methods (``base.registry``). Every name is a function whose first argument is the
+# tensor; a trailing "_" asks for the in-place form as well.
 METHODS: dict[Any, str] = {
-    arithmetic: """add_ sub_ mul_ div_ floor_divide_ remainder_ fmod_ neg_ abs_ sign_ positive square_ reciprocal_""",
-    bounds: "maximum minimum fmax fmin clamp_ clip_",
-    comparison: """eq ne lt le gt ge logical_and_ logical_or_ logical_xor_ logical_not_ bitwise_and_ bitwise_or_ bitwise_xor_
-        bitwise_not_ bitwise_left_shift_ bitwise_right_shift_ isnan isinf isfinite""",
     closeness: "isclose allclose equal",
-    math: """ceil_ floor_ trunc_ round_ frac_ fix_ exp_ exp2_ expm1_ log_ log2_ log10_ log1p_ sqrt_ rsqrt_ pow_ logaddexp
-        hypot_ sin_ cos_ tan_ asin_ acos_ atan_ atan2_ sinh_ cosh_ tanh_ asinh_ acosh_ atanh_ erf_ erfc_ erfinv_ sigmoid_
-        relu_ lerp_""",
     reduce: "sum mean any all count_nonzero nansum nanmean",
     extrema: "max min amax amin argmax argmin median aminmax",
     logsumexp: "logsumexp",
@@ -143,7 +138,14 @@ def _matrix_transpose(self: Tensor) -> Tensor:
     return movement.transpose(self, -2, -1) if self.ndim else self
 
 
+def _attach_declared(name: str, operation: Operation) -> None:
+    setattr(Tensor, name, operation.function)
+    if operation.inplace:
+        setattr(Tensor, name + "_", inplace(operation.function, name + "_"))
+
+
 def _attach() -> None:
+    attach_all(_attach_declared)
     for module, names in METHODS.items():
         for listed in names.split():
             name = listed.rstrip("_")
@@ -159,7 +161,6 @@ def _attach() -> None:
         setattr(Tensor, f"__i{name}__", inplace(f, f"{name}_"))
     for name in ("eq", "ne", "lt", "le", "gt", "ge"):
         setattr(Tensor, f"__{name}__", compared(getattr(comparison, name), f"__{name}__"))
-        setattr(Tensor, f"{name}_", inplace(getattr(comparison, name), f"{name}_"))
     single: dict[str, Any] = {
         "__neg__": arithmetic.neg, "__pos__": arithmetic.positive, "__abs__": arithmetic.abs,
         "__invert__": comparison.bitwise_not, "__getitem__": index.getitem, "__setitem__": index.setitem,

@@ -50,6 +50,9 @@ class Kernel:
     ):
         update_wrapper(self, function)
         self.function, self.apart, self.facts = function, apart, facts
+        self.scalar: Any = (
+            None  # of an elementwise kernel: the function of one element, which other code is made of, too
+        )
         self.makes = makes  # whether it makes arrays; None: not known yet
         self.options = {"fastmath": FASTMATH, **options}
         self.compiled: Any = None

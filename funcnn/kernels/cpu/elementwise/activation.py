@@ -191,6 +191,12 @@ def relu_grad_scalar(g, o):
     return like(o, 0.0) if o <= like(o, 0.0) else g
 
 
+@exact_function
+def prelu_scalar(x, w):
+    """x for x > 0, else w x."""
+    return x if x > like(x, 0.0) else x * w
+
+
 gelu, gelu_grad = loop1("gelu", gelu_scalar), loop2("gelu_grad", gelu_grad_scalar)
 gelu_tanh, gelu_tanh_grad = loop1("gelu_tanh", gelu_tanh_scalar), loop2("gelu_tanh_grad", gelu_tanh_grad_scalar)
 silu, silu_grad = loop1("silu", silu_scalar), loop2("silu_grad", silu_grad_scalar)
@@ -200,3 +206,4 @@ softplus, softplus_grad = loop1("softplus", softplus_scalar), loop2("softplus_gr
 leaky_relu, leaky_relu_grad = loop1("leaky_relu", leaky_relu_scalar), loop2("leaky_relu_grad", leaky_relu_grad_scalar)
 hardswish, hardswish_grad = loop1("hardswish", hardswish_scalar), loop2("hardswish_grad", hardswish_grad_scalar)
 relu, relu_grad = loop1("relu", relu_scalar), loop2("relu_grad", relu_grad_scalar)
+prelu = loop2("prelu", prelu_scalar)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from funcnn.kernels.cpu.build.compile import device_function, kernel, kernel_from
 from funcnn.kernels.cpu.build.facts import Facts
 from funcnn.kernels.cpu.build.parallel import parallel_for
+from funcnn.kernels.cpu.elementwise.activation import prelu_scalar
 from funcnn.kernels.cpu.elementwise.loops import (
     CHUNK,
     add_scalar,
@@ -20,7 +21,6 @@ from funcnn.kernels.cpu.elementwise.loops import (
     div_scalar,
     mul_scalar,
     one_or_all,
-    prelu_scalar,
     sub_scalar,
 )
 from funcnn.kernels.cpu.vector.instructions import pointer, shift

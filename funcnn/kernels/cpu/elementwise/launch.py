@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache, partial
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -34,6 +34,25 @@ REAL = "fd"  # dtypes that kernels compute in
 RESULT = Array(OUTPUT, 0)
 
 
+class Loop(NamedTuple):
+    """An elementwise kernel: nanoseconds of an element on one thread, the NumPy kinds that it computes in, flops an element,
+    and whether it gives bools, which lie in memory as bytes."""
+
+    kernel: Any
+    nanoseconds: float = 0.3
+    kinds: str = "f"
+    flops: float = 1.0
+    bools: bool = False
+
+    def computes(self, dtype: np.dtype) -> bool:
+        """Whether the kernel takes elements of a dtype."""
+        return dtype.kind in self.kinds and (dtype.kind != "f" or dtype.char in REAL)
+
+
+def _bytes(dtype: np.dtype) -> str | None:
+    return "uint8" if dtype.kind == "b" else None
+
+
 class Arguments:
     """The arrays that an elementwise kernel reads, and what makes them: a lone number is first repeated over a block."""
 
@@ -52,11 +71,11 @@ class Arguments:
             self.inputs.append(CONTIGUOUS)
             if x.contiguous:
                 self.sharable.append(i)
-            return Array(INPUT, i)
+            return Array(INPUT, i, dtype=_bytes(x.dtype))
         self.inputs.append(Access(repeated=several))
-        self.scratch.append(Scratch(x.dtype.name, min(self.size, BLOCK)))
+        self.scratch.append(Scratch(_bytes(x.dtype) or x.dtype.name, min(self.size, BLOCK)))
         block = Array(SCRATCH, len(self.scratch) - 1)
-        self.launches.append(Launch(kernels.repeat_number, (Array(INPUT, i), block)))
+        self.launches.append(Launch(kernels.repeat_number, (Array(INPUT, i, dtype=_bytes(x.dtype)), block)))
         return block
 
     def plan(self, launch: Launch, cost: Cost) -> LaunchPlan:
@@ -65,26 +84,30 @@ class Arguments:
         return LaunchPlan((*self.launches, launch), tuple(self.inputs), (output,), tuple(self.scratch), cost=cost)
 
 
-def loop_plan(
-    kernel: Any, nanoseconds: float, operands: tuple[Operand, ...], params: dict[str, Any]
-) -> LaunchPlan | None:
+def loop_plan(loop: Loop, operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan | None:
     """The plan ``out = f(*operands, *params)`` by an elementwise kernel, of operands of one shape and of lone numbers.
 
-    nanoseconds: of an element, on one thread. None for other shapes, and for dtypes that no kernel computes in.
+    None for other shapes, and for dtypes that the kernel does not compute in.
     """
     like = max(operands, key=lambda x: x.ndim)
-    if like.dtype.char not in REAL or any(x.shape != like.shape and x.ndim for x in operands):
+    if not loop.computes(like.dtype) or any(x.shape != like.shape and x.ndim for x in operands):
         return None
     size = like.size
     if not size:
         return LaunchPlan((), (ANY,) * len(operands), (Output(),))
-    work, moved = size * nanoseconds, (len(operands) + 1) * size * like.itemsize
+    work, moved = size * loop.nanoseconds, (len(operands) + 1) * size * like.itemsize
+    out = Array(OUTPUT, 0, dtype="uint8") if loop.bools or like.dtype.kind == "b" else RESULT
+    cost = Cost(loop.flops * size, moved, work)
     if len(operands) == 1:  # its kernel reads as many elements as it writes
-        launch = Launch(kernel, (Array(INPUT, 0), RESULT, tuple(params.values()), Workers(work)))
-        return LaunchPlan((launch,), (CONTIGUOUS,), (Output(shares=(0,)),), cost=Cost(size, moved, work))
+        x = Array(INPUT, 0, dtype=_bytes(like.dtype))
+        launch = Launch(loop.kernel, (x, out, tuple(params.values()), Workers(work)))
+        shares = () if loop.bools else (0,)
+        return LaunchPlan((launch,), (CONTIGUOUS,), (Output(shares=shares),), cost=cost)
     arguments = Arguments(operands, size)
-    launch = Launch(kernel, (*arguments.arrays, RESULT, tuple(params.values()), Workers(work)))
-    return arguments.plan(launch, Cost(size, moved, work))
+    if loop.bools:
+        arguments.sharable.clear()
+    launch = Launch(loop.kernel, (*arguments.arrays, out, tuple(params.values()), Workers(work)))
+    return arguments.plan(launch, cost)
 
 
 def _half(kernel: Any) -> Callable:
@@ -103,37 +126,24 @@ def _is_half(operands: tuple[Operand, ...], **params: Any) -> bool:
     return operands[0].dtype == np.float16
 
 
-def looped(kernel: Any, nanoseconds: float) -> tuple[Implementation, ...]:
-    """The implementations by an elementwise kernel of so many nanoseconds an element; half precision goes through float32."""
+def looped(loop: Loop) -> tuple[Implementation, ...]:
+    """The implementations by an elementwise kernel alone; half precision goes through float32."""
     return (
-        Implementation("kernel", lambda operands, params: loop_plan(kernel, nanoseconds, operands, params)),
-        host("half", _half(kernel), "half precision is computed in float32", _is_half),
+        Implementation("kernel", partial(loop_plan, loop)),
+        host("half", _half(loop.kernel), "half precision is computed in float32", _is_half),
     )
 
 
-def with_kernel(
-    kernel: Any, nanoseconds: float, plain: Callable, least: float | None = None
-) -> tuple[Implementation, ...]:
+def with_kernel(loop: Loop, plain: Callable, least: float | None = None) -> tuple[Implementation, ...]:
     """Implementations: the kernel for large inputs (by default where a second thread helps), NumPy for the others."""
-    few = WORTHWHILE / nanoseconds if least is None else least
-    return (
-        Implementation(
-            "kernel", lambda operands, params: loop_plan(kernel, nanoseconds, operands, params), partial(_many, few)
-        ),
-        host("numpy", plain, NUMPY),
-    )
+    few = WORTHWHILE / loop.nanoseconds if least is None else least
+    return Implementation("kernel", partial(loop_plan, loop), partial(_many, few)), host("numpy", plain, NUMPY)
 
 
 def _many(least: float, operands: tuple[Operand, ...], params: dict[str, Any]) -> bool:
     """Whether a kernel pays: with at least so many elements, none of which must first be copied beside another's."""
     laid = len(operands) == 1 or all(x.contiguous or not any(x.strides) for x in operands)
     return laid and max(x.size for x in operands) >= least
-
-
-def fast(name: str, cost: float, numpy: str = "", least: float | None = None) -> tuple[Implementation, ...]:
-    """Implementations of an elementwise function: its kernel for large inputs, NumPy's function for the others."""
-    function = getattr(np, numpy or name)
-    return with_kernel(getattr(kernels, name), cost, lambda ins, outs: function(ins[0], outs[0]), least)
 
 
 # ---- arrays of different shapes ---------------------------------------------------------------------------------------
@@ -148,40 +158,28 @@ def along(shape: tuple[int, ...], vector: tuple[int, ...]) -> int:
     return inner if max(inner, prod(vector)) >= RUN and (inner == 1 or inner >= RUN) else 0
 
 
-def _strip_plan(kernel: Any, nanoseconds: float, operands: tuple[Operand, ...], commutes: bool) -> LaunchPlan | None:
+def _strip_plan(
+    loop: Loop, strip: Any, commutes: bool, operands: tuple[Operand, ...], params: dict[str, Any]
+) -> LaunchPlan | None:
     """The plan for a contiguous array and a vector along its axes, or, where the function commutes, the two exchanged."""
     first, second = (1, 0) if commutes and along(operands[1].shape, operands[0].shape) else (0, 1)
     x, y = operands[first], operands[second]
     inner = along(x.shape, y.shape)
     if not inner or not x.contiguous or x.dtype.char not in REAL:
         return None
-    work, moved = x.size * nanoseconds, 2 * x.nbytes + y.nbytes
-    launch = Launch(kernel, (Array(INPUT, first), Array(INPUT, second), RESULT, inner, Workers(work)))
-    return LaunchPlan((launch,), (CONTIGUOUS, CONTIGUOUS), (Output(shares=(first,)),), cost=Cost(x.size, moved, work))
+    work, moved = x.size * loop.nanoseconds, 2 * x.nbytes + y.nbytes
+    launch = Launch(strip, (Array(INPUT, first), Array(INPUT, second), RESULT, inner, Workers(work)))
+    cost = Cost(loop.flops * x.size, moved, work)
+    return LaunchPlan((launch,), (CONTIGUOUS, CONTIGUOUS), (Output(shares=(first,)),), cost=cost)
 
 
-def pairwise(
-    name: str, cost: float = 0.08, numpy: str | Callable = "", least: float | None = None
-) -> tuple[Implementation, ...]:
-    """Implementations of a function of two inputs: for large ones its kernels, else NumPy's function, or ``numpy(x, y, out)``.
-
-    There is one for inputs that are alike and may be one for an array and a vector along its axes, or the two exchanged.
-    """
-    function = numpy if callable(numpy) else getattr(np, numpy or name)
-    loop, plain = with_kernel(
-        getattr(kernels, name), cost, lambda ins, outs: function(ins[0], ins[1], out=outs[0]), least
-    )
-    strip = getattr(broadcast, name + "_strip", None)
+def pairwise(loop: Loop, plain: Callable, least: float | None = None) -> tuple[Implementation, ...]:
+    """As ``with_kernel``, for a function of two inputs: for some there is one for an array and a vector along its axes, too."""
+    ways, strip = with_kernel(loop, plain, least), getattr(broadcast, loop.kernel.__name__ + "_strip", None)
     if strip is None:
-        return loop, plain
-    commutes, few = name in ("add", "mul"), WORTHWHILE / cost if least is None else least
-    return (
-        loop,
-        Implementation(
-            "strips", lambda operands, params: _strip_plan(strip, cost, operands, commutes), partial(_many, few)
-        ),
-        plain,
-    )
+        return ways
+    by_strips = partial(_strip_plan, loop, strip, loop.kernel.__name__ in ("add", "mul"))
+    return ways[0], Implementation("strips", by_strips, ways[0].pays), ways[1]
 
 
 def _select_plan(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan | None:

@@ -33,6 +33,7 @@ def one_or_all(x, out):
 
 LOOP1 = Facts({"x": lambda out: out.size})
 LOOP2 = Facts({"x": one_or_all, "y": lambda y, out: one_or_all(y, out)})
+LOOP3 = Facts({**LOOP2.touches, "z": lambda z, out: one_or_all(z, out)})
 
 
 # ---- templates --------------------------------------------------------------------------------------------------------
@@ -61,6 +62,13 @@ def _chunk2(chunk, worker, x, y, out, params):
         q[i] = scalar(p[i], r[i], *params)  # noqa: F821
 
 
+def _chunk3(chunk, worker, x, y, z, out, params):
+    p, r, s = pointer(x, begin(chunk, x, out)), pointer(y, begin(chunk, y, out)), pointer(z, begin(chunk, z, out))
+    q = pointer(out, chunk * CHUNK)
+    for i in range(min(CHUNK, out.size - chunk * CHUNK)):
+        q[i] = scalar(p[i], r[i], s[i], *params)  # noqa: F821
+
+
 def _circle_chunk(chunk, worker, x, out, params):
     start = chunk * CHUNK
     n = min(CHUNK, out.size - start)
@@ -86,14 +94,30 @@ def _loop2(x, y, out, params, threads):
     parallel_for(body, chunks(out), threads, (x, y, out, params))  # noqa: F821
 
 
+def _loop3(x, y, z, out, params, threads):
+    """out = f(x, y, z, *params), elementwise."""
+    parallel_for(body, chunks(out), threads, (x, y, z, out, params))  # noqa: F821
+
+
 def loop1(name, scalar):
     """The kernel ``(x, out, params, threads)`` of a scalar function of one number."""
-    return kernel_from(_loop1, name, LOOP1, body=kernel_from(_chunk1, name + "_chunk", scalar=scalar))
+    return _of_scalar(_loop1, _chunk1, LOOP1, name, scalar)
 
 
 def loop2(name, scalar):
     """The kernel ``(x, y, out, params, threads)`` of a scalar function of two numbers."""
-    return kernel_from(_loop2, name, LOOP2, body=kernel_from(_chunk2, name + "_chunk", scalar=scalar))
+    return _of_scalar(_loop2, _chunk2, LOOP2, name, scalar)
+
+
+def loop3(name, scalar):
+    """The kernel ``(x, y, z, out, params, threads)`` of a scalar function of three numbers."""
+    return _of_scalar(_loop3, _chunk3, LOOP3, name, scalar)
+
+
+def _of_scalar(loop, chunk, facts, name, scalar, **helpers):
+    made = kernel_from(loop, name, facts, body=kernel_from(chunk, name + "_chunk", scalar=scalar, **helpers))
+    made.scalar = scalar
+    return made
 
 
 @kernel(touches={"x": lambda: 1})
@@ -127,12 +151,6 @@ def mul_scalar(x, y):
 def div_scalar(x, y):
     """x / y."""
     return x / y
-
-
-@exact_function
-def prelu_scalar(x, w):
-    """x for x > 0, else w x."""
-    return x if x > like(x, 0.0) else x * w
 
 
 @exact_function
@@ -204,7 +222,6 @@ def clamp_grad_scalar(g, x, low, high):
 
 add, sub, mul = loop2("add", add_scalar), loop2("sub", sub_scalar), loop2("mul", mul_scalar)
 div, neg = loop2("div", div_scalar), loop1("neg", neg_scalar)
-prelu = loop2("prelu", prelu_scalar)
 maximum, minimum = loop2("maximum", maximum_scalar), loop2("minimum", minimum_scalar)
 absolute, sign = loop1("absolute", abs_scalar), loop1("sign", sign_scalar)
 square, sqrt, rsqrt = loop1("square", square_scalar), loop1("sqrt", sqrt_scalar), loop1("rsqrt", rsqrt_scalar)
@@ -275,9 +292,5 @@ erf = loop1("erf", vmath.erf)
 erfc = loop1("erfc", vmath.erfc)
 erfinv = loop1("erfinv", erfinv_wide)
 logaddexp = loop2("logaddexp", logaddexp_scalar)
-sin = kernel_from(
-    _loop1, "sin", LOOP1, body=kernel_from(_circle_chunk, "sin_chunk", scalar=vmath.sin, library=math.sin)
-)
-cos = kernel_from(
-    _loop1, "cos", LOOP1, body=kernel_from(_circle_chunk, "cos_chunk", scalar=vmath.cos, library=math.cos)
-)
+sin = _of_scalar(_loop1, _circle_chunk, LOOP1, "sin", vmath.sin, library=math.sin)
+cos = _of_scalar(_loop1, _circle_chunk, LOOP1, "cos", vmath.cos, library=math.cos)
