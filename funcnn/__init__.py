@@ -35,7 +35,7 @@ from funcnn.core.format import set_printoptions
 from funcnn.core.preference import prefer
 from funcnn.core.size import Size
 from funcnn.core.tensor import Tensor
-from funcnn.kernels.cpu.build.compile import no_compile
+from funcnn.kernels.cpu.build.watch import no_compile
 from funcnn.kernels.cpu.memory import empty_cache, memory_stats, reset_peak_memory_stats
 from funcnn.kernels.cpu.threads.number import get_num_threads, set_num_threads
 from funcnn.kernels.precision import get_float32_conv_precision, set_float32_conv_precision

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 
 from funcnn.kernels.cpu.build.cache import cache_directory
-from funcnn.kernels.cpu.build.compile import Watch
+from funcnn.kernels.cpu.build.watch import Watch
 from funcnn.kernels.cpu.threads.number import available
 from funcnn.warmup.programs import DTYPES, PROGRAMS
 

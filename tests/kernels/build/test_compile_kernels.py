@@ -18,8 +18,9 @@ import pytest
 import funcnn as fn
 from funcnn.kernels.cpu.build import cache
 from funcnn.kernels.cpu.build import compile as compiling
-from funcnn.kernels.cpu.build.compile import Watch, device_function, intrinsic, kernel, no_compile
+from funcnn.kernels.cpu.build.compile import device_function, intrinsic, kernel
 from funcnn.kernels.cpu.build.parts import part, uncollected
+from funcnn.kernels.cpu.build.watch import Watch, no_compile
 from funcnn.kernels.cpu.elementwise import activation
 from funcnn.kernels.cpu.elementwise import loops as elementwise
 from funcnn.kernels.cpu.machine import vector_bytes

@@ -13,7 +13,7 @@ import funcnn as fn
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.evaluation import choose
 from funcnn.core.tensor import Tensor
-from funcnn.kernels.cpu.build.compile import no_compile
+from funcnn.kernels.cpu.build.watch import no_compile
 from funcnn.kernels.implementation import operand_of
 from funcnn.ops.base import structure
 from funcnn.ops.reduce import extrema, moments, scan, vector_norm

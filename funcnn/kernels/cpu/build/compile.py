@@ -11,23 +11,23 @@ double the time of ``import funcnn``.
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import ContextDecorator, nullcontext
-from functools import partial, update_wrapper
+from contextlib import nullcontext
+from functools import update_wrapper
 from types import FunctionType
-from typing import Any, ClassVar
+from typing import Any
 
 from funcnn.kernels.cpu import build
 from funcnn.kernels.cpu.build import parts
 from funcnn.kernels.cpu.build.cache import KernelCache, cache_directory
 from funcnn.kernels.cpu.build.facts import CHECK, NO_FACTS, Facts
 from funcnn.kernels.cpu.build.stamp import operands
+from funcnn.kernels.cpu.build.watch import Watch
 from funcnn.kernels.cpu.build.writes import refuse_read_only
 from funcnn.kernels.cpu.threads import number as threads
-from funcnn.kernels.interrupts import Leaving, uninterrupted
+from funcnn.kernels.interrupts import uninterrupted
 from funcnn.kernels.names import kernel_of, name_of
 
 FASTMATH = {"nsz", "arcp", "contract", "afn", "reassoc"}  # NaN and inf survive, unlike with fastmath=True
@@ -268,36 +268,3 @@ def _for_writable(kernel: Kernel, dispatcher: Any) -> Callable:
         return entry
 
     return compile
-
-
-class Watch:
-    """What compilations are allowed to do, and how many there were."""
-
-    count = 0
-    forbidden: ClassVar[dict] = {}  # the ``no_compile`` contexts that are open, in any thread
-
-    @staticmethod
-    def compiling(function: Any, args: Any) -> None:
-        """Count, log or refuse the compilation of a kernel that the cache has not, ours or a user's."""
-        if Watch.forbidden:
-            raise RuntimeError(
-                f"no_compile: kernel {function.__name__}{args} is not in the cache; compile it before, for "
-                "instance with `python -m funcnn.warmup`"
-            )
-        Watch.count += 1
-        if os.environ.get("FUNCNN_LOG_COMPILES") == "1":
-            print(f"funcnn: compiling {function.__name__}{args}", file=sys.stderr)
-
-
-class no_compile(Leaving, ContextDecorator):
-    """Inside, a kernel that would have to be compiled raises ``RuntimeError``; those in the cache load as ever."""
-
-    __slots__ = ()
-
-    def __enter__(self) -> None:
-        token = object()
-        self.close = partial(Watch.forbidden.pop, token, None)
-        Watch.forbidden[token] = None  # what is popped: not true, or leaving would swallow exceptions
-
-    def _recreate_cm(self) -> no_compile:
-        return no_compile()
