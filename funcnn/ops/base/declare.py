@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import inf
-from typing import Any
+from typing import Any, Protocol, cast
 
 import numpy as np
 
@@ -24,6 +24,14 @@ from funcnn.ops.base.registry import note
 from funcnn.ops.base.structure import number_like, unbroadcast, zeros_like
 
 _NUMBERS = frozenset((int, float))
+
+
+class Declared(Protocol):
+    """What a declaration gives: a function of tensors, and the primitive that it applies."""
+
+    primitive: Primitive
+
+    def __call__(self, *args: Any) -> Tensor: ...
 
 
 def flat_slope(g: Tensor) -> Tensor:
@@ -75,7 +83,7 @@ def unary(
     inplace: bool = True,
     method: bool = True,
     **how: Any,
-) -> Callable[[Any], Tensor]:
+) -> Declared:
     """Declare an elementwise function of one input: this is all that it takes.
 
     kernel: made of its scalar function by ``loop1``. d: ``d(g, x, o)`` is its vjp. keeps: whose numbers that reads.
@@ -130,7 +138,7 @@ def binary(
     inplace: bool = True,
     method: bool = True,
     **how: Any,
-) -> Callable[[Any, Any], Tensor]:
+) -> Declared:
     """Declare an elementwise function of two broadcast inputs; ``dx(g, x, y, o)`` and ``dy`` before summing over axes.
 
     kernel: made of its scalar function by ``loop2``. takes_bools: whether one input may be bool where the other is not. NumPy's
@@ -204,13 +212,14 @@ def _broadcast_vjp(dx: Callable, dy: Callable) -> Callable:
     return vjp
 
 
-def _named(function: Callable, name: str, doc: str, prim: Primitive, inplace: bool, method: bool) -> Callable:
+def _named(function: Callable, name: str, doc: str, prim: Primitive, inplace: bool, method: bool) -> Declared:
     function.__name__ = function.__qualname__ = name
     function.__doc__ = doc
-    function.primitive = prim  # type: ignore[attr-defined]
+    made = cast(Declared, function)
+    made.primitive = prim
     if method:
-        note(name, function, inplace)
-    return function
+        note(name, made, inplace)
+    return made
 
 
 def zero(*_: Any) -> None:
