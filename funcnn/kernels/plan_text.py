@@ -43,9 +43,7 @@ def _show(value: Any, indent: str) -> str:
         lines = [f"{within}{name}={_show(part, within)}," for name, part, default in parts if part != default]
         return "\n".join(["LaunchPlan(", *lines, f"{indent})"])
     if isinstance(value, Launch):
-        rest = "".join(
-            f", {name}={getattr(value, name)!r}" for name in ("times", "once") if getattr(value, name) not in (1, False)
-        )
+        rest = "".join(f", {name}={part!r}" for name, part, default in _options(value) if part != default)
         return f"Launch(kernel({name_of(value.kernel)!r}), {_show(value.args, indent)}{rest})"
     if isinstance(value, Constant):
         packed = binascii.b2a_base64(value.array.tobytes(), newline=False).decode()
@@ -55,6 +53,11 @@ def _show(value: Any, indent: str) -> str:
     if isinstance(value, np.generic):
         return f"number({value.dtype.str!r}, {value.item()!r})"
     return repr(value)
+
+
+def _options(value: Launch) -> list[tuple[str, Any, Any]]:
+    """Of what a launch need not be given: name, value and default."""
+    return [(name, getattr(value, name), default) for name, default in Launch._field_defaults.items()]
 
 
 def _show_tuple(value: tuple, indent: str) -> str:

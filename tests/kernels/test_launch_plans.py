@@ -163,7 +163,8 @@ PLANS = [
 
 
 @pytest.mark.parametrize("plan", [*PLANS, one(X, Y, Status(), kernel=elementwise.add, constants=(Constant([1.5, -0.0]),),
-                                              refusals=("no",), otherwise=PLANS[0])])  # fmt: skip
+                                              refusals=("no",), otherwise=PLANS[0]),
+                                  LaunchPlan((Launch(double, (X, Y), 1, True), Launch(double, (X, Y), 3)))])  # fmt: skip
 def test_a_plan_is_printed_read_back_and_sent(plan: LaunchPlan) -> None:
     again = plan_text.read(plan_text.text(plan))
     assert again == plan and hash(again) == hash(plan) and plan_text.text(again) == plan_text.text(plan)

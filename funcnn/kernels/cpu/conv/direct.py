@@ -1,6 +1,6 @@
 """Direct convolution of many small images: channels along the vector, so that narrow images waste no columns of a tile.
 
-``conv``'s product takes 48 pixels of the image's grid at a time, of which a row of ten outputs in a pitch of 14 fills two
+``gather``'s product takes 48 pixels of the image's grid at a time, of which a row of ten outputs in a pitch of 14 fills two
 thirds. Here ``tile_runs`` takes two rows of exactly as many pixels as there are, and the channels fill whole vectors
 or halves. The outputs come as (pixels, channels) and are turned when they are written; the bias is where the sums begin.
 

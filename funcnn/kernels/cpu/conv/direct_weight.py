@@ -1,4 +1,4 @@
-"""The weight gradient of a direct convolution (``conv_direct``): dw[k, c, i, j] = sum over pixels of dy[k] * x at the tap.
+"""The weight gradient of a direct convolution (``direct``): dw[k, c, i, j] = sum over pixels of dy[k] * x at the tap.
 
 The tile is ``tile_runs`` with other operands. The cotangent, turned to (pixels, channels), stands for the weights; the row of
 an image that the tap (c, i, 0) meets first stands for a run of pixels, whose neighbours are the taps (c, i, j). So

@@ -10,7 +10,7 @@ Rows of the product are output channels, its columns pixels, its inner length R 
 reads R columns of weights (packed, sequential) and R rows of pixels from the second-level cache.
 
 The input's gradient is the same product with other tables: for each phase of the input, the taps that reach it, over the
-cotangent padded. Its tables and the forward's are made in ``conv_tables``. The weight's gradient is in ``conv_weight``.
+cotangent padded. Its tables and the forward's are made in ``tables``. The weight's gradient is in ``gather_weight``.
 
 Taps are summed in runs of at most RUN, and the sums added up, so that the largest error in float32 stays at 3e-7 to 4e-7 of
 the largest output, for 64 channels as for 2048 (one running sum: 1.1e-6 for 64 channels of 3 x 3 taps, 2.7e-6 for 512).

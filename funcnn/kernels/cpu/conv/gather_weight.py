@@ -1,6 +1,6 @@
 """The weight gradient of a convolution: dw[k, r] = sum over pixels of dy[k, pixel] * image[r, pixel].
 
-The rows r are those of the forward pass (``conv``): places in the padded image. The cotangent is copied into the same
+The rows r are those of the forward pass (``gather``): places in the padded image. The cotangent is copied into the same
 pixel grid, with zeros where the grid has no output, so that both are rows of consecutive pixels and a tile of dot
 products runs along them: 2 N K P Q R flops, DOTS_A + DOTS_B loaded vectors for DOTS_A * DOTS_B multiply-adds.
 

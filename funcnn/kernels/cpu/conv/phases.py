@@ -1,9 +1,9 @@
 """All phases of a transposed convolution at once: their products meet in one tile, and whole rows of outputs are written.
 
-With a stride, each phase of the outputs is a product of its own (``conv``), whose numbers lie ``stride`` apart: by
+With a stride, each phase of the outputs is a product of its own (``gather``), whose numbers lie ``stride`` apart: by
 itself it reads and writes every line of the outputs, which so go through the cache once for each phase. Here a worker
 makes the tiles of all phases for the same pixels and channels and weaves them into runs. The sums are those of
-``conv``, number by number, and err by as much.
+``gather``, number by number, and err by as much.
 """
 
 from __future__ import annotations

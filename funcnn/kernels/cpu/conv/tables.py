@@ -1,4 +1,4 @@
-"""Where the taps of a convolution lie in its padded, phase-split image: the tables that the kernels of ``conv`` read.
+"""Where the taps of a convolution lie in its padded, phase-split image: the tables that the kernels of ``gather`` read.
 
 Everything here depends on shapes alone and is kept for the next call with the same ones.
 """
@@ -19,7 +19,7 @@ COPY = 1 << 62  # as the number of lanes: more pixels than any output has, so ``
 
 
 class Image(NamedTuple):
-    """How an array of planes (D, H, W) is laid out for ``spread``: see ``conv``'s page.
+    """How an array of planes (D, H, W) is laid out for ``spread``: see ``gather``'s page.
 
     direct: the array itself serves, without a copy. size: numbers of one plane. places: depth, rows and pitch after
     padding and splitting.

@@ -15,7 +15,7 @@ The input gradient is a forward pass with the weights flipped.
 
 Channels are summed SUM at a time, and the sums added up: in float32 the largest error is 1.0e-6 to 1.3e-6 of the largest
 output for 64 to 512 channels, that of plain sums in runs 3e-7 to 4e-7 (``python -m benchmarks.conv_errors``). A
-product of infinities or NaN spoils the whole patch: ``spoiled`` says where, and the caller computes that another way.
+product of infinities or NaN spoils the whole patch: ``spoiled`` says where, and the plan gives way to another.
 """
 
 from __future__ import annotations
