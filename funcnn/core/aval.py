@@ -1,4 +1,4 @@
-"""What is known of a value without its numbers: shape and dtype; and the base of everything that stands in for one."""
+"""Values without their elements: the abstract value (shape and dtype), and the base of everything that stands for an array."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 
 class Aval(NamedTuple):
-    """Shape and dtype, the abstract value that shape rules take and give.
+    """Describes a value by shape and dtype; shape rules take and give such abstract values.
 
     device: where the value is. No shape rule says it: the outputs are where the inputs are.
     """
@@ -28,7 +28,7 @@ class Aval(NamedTuple):
 
 
 class Tracer:
-    """A stand-in for an array, owned by the interpreter that made it."""
+    """Stands for an array while a function is transformed, owned by the interpreter that made it."""
 
     __slots__ = ("dtype", "owner", "shape")
     __array_ufunc__ = None
@@ -50,12 +50,12 @@ class Tracer:
         return math.prod(self.shape)
 
     def layout(self) -> np.ndarray:
-        """An array that lies in memory as the value would in eager code: fresh memory, if nothing better is known."""
+        """Returns an array with the strides that the value would have in eager code; contiguous if nothing better is known."""
         return np.empty(self.shape, np.bool_)
 
 
 class Missing(Tracer):
-    """A value that may not be read: freed, overwritten, donated or never kept. ``owner`` is the message of the error."""
+    """Stands for a value that may not be read: freed, overwritten, donated or never kept. ``owner`` is the error's message."""
 
     __slots__ = ("device",)
 
@@ -65,5 +65,5 @@ class Missing(Tracer):
 
 
 def is_concrete(value) -> bool:
-    """Whether a value is there with its numbers, on whatever device: not traced, and not one that may not be read."""
+    """Whether a value has its elements, on whatever device: it is neither traced nor unreadable."""
     return not isinstance(value, Tracer)

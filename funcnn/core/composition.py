@@ -14,19 +14,19 @@ _vmap: Callable | None = None
 
 
 def provide(vjp: Callable) -> None:
-    """Say who differentiates: ``vjp(f, *primals) -> (value, pullback)``."""
+    """Registers who differentiates: ``vjp(f, *primals) -> (value, pullback)``."""
     global _vjp
     _vjp = vjp
 
 
 def provide_vmap(vmap: Callable) -> None:
-    """Say who batches: ``vmap(f)`` maps over the first axis of every input."""
+    """Registers who batches: ``vmap(f)`` maps over the first axis of every input."""
     global _vmap
     _vmap = vmap
 
 
 def mapped(f: Callable, lead: int) -> Callable:
-    """``f`` over ``lead`` leading axes of all its inputs."""
+    """Maps ``f`` over ``lead`` leading axes of all its inputs."""
     assert _vmap is not None, "transforms.vmap is imported with funcnn"
     for _ in range(lead):
         f = _vmap(f)
@@ -34,6 +34,6 @@ def mapped(f: Callable, lead: int) -> Callable:
 
 
 def pullback(f: Callable, primals: tuple, cotangents: Any) -> tuple:
-    """The cotangents of ``primals``, for those of what ``f(*primals)`` returns."""
+    """Returns the cotangents of ``primals`` for those of what ``f(*primals)`` returns."""
     assert _vjp is not None, "transforms.grad is imported with funcnn"
     return _vjp(f, *primals)[1](cotangents)

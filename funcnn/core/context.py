@@ -29,12 +29,12 @@ ctx = Context()
 
 
 def recordable() -> bool:
-    """Whether more than the value may be asked of what is computed now: a gradient, or what a transformation needs."""
+    """Whether something may need more than the value of what is computed now: a gradient or a transformation."""
     return ctx.grad or ctx.top is not None or ctx.stage is not None
 
 
 class Scope(Leaving):
-    """``with Scope(path, module)``: the module (None: a pure layer) at a dotted path runs."""
+    """Marks, as ``with Scope(path, module)``, that the module (None: a pure layer) at a dotted path runs."""
 
     __slots__ = ("module", "path")
     wanted: ClassVar[set] = set()  # the profiles and traces there are, in any thread; without one no path is noted
@@ -49,7 +49,7 @@ class Scope(Leaving):
 
 
 def below(name: str) -> str:
-    """The path of what is called ``name`` in the current scope."""
+    """Returns the path of what is called ``name`` in the current scope."""
     return f"{ctx.path}.{name}" if ctx.path and name else ctx.path or name
 
 

@@ -24,12 +24,12 @@ _default = [float32]
 
 
 def default_float() -> np.dtype:
-    """The dtype that Python floats and creation functions get (float32 unless set)."""
+    """Returns the dtype that Python floats and creation functions get (float32 unless set)."""
     return _default[0]
 
 
 def set_default_dtype(dtype) -> None:
-    """Set the dtype of new floating-point tensors. Raises ``DTypeError`` for a non-floating one."""
+    """Sets the dtype of new floating-point tensors. Raises ``DTypeError`` for a non-floating one."""
     dtype = as_dtype(dtype)
     if dtype.kind != "f":
         raise DTypeError(f"set_default_dtype: expected a floating-point dtype, got {dtype}")
@@ -37,7 +37,7 @@ def set_default_dtype(dtype) -> None:
 
 
 def as_dtype(spec) -> np.dtype:
-    """``spec`` (a NumPy dtype, its name, or bool/int/float) as one of the supported dtypes."""
+    """Converts ``spec`` (a NumPy dtype, its name, or bool/int/float) to one of the supported dtypes."""
     try:
         dtype = _BY_KIND.get(spec) or np.dtype(spec)
     except TypeError:
@@ -48,13 +48,13 @@ def as_dtype(spec) -> np.dtype:
 
 
 def kind(dtype: np.dtype) -> int:
-    """0 for bool, 1 for integers, 2 for floats."""
+    """Returns 0 for bool, 1 for integers and 2 for floats."""
     return 0 if dtype.kind == "b" else 2 if dtype.kind == "f" else 1
 
 
 @lru_cache(maxsize=1024)
 def promote_types(a: np.dtype, b: np.dtype) -> np.dtype:
-    """The dtype both promote to, as in ``torch.promote_types``: integer with float gives that float."""
+    """Returns the dtype that both promote to, as in ``torch.promote_types``: integer with float gives that float."""
     if a == b:
         return a
     low, high = sorted((a, b), key=kind)
@@ -69,7 +69,7 @@ def promote_types(a: np.dtype, b: np.dtype) -> np.dtype:
 
 
 def scalar_dtype(value) -> np.dtype:
-    """The dtype a Python scalar stands for."""
+    """Returns the dtype that a Python scalar stands for."""
     if isinstance(value, (bool, np.bool_)):
         return bool_
     if isinstance(value, numbers.Integral):
@@ -80,7 +80,7 @@ def scalar_dtype(value) -> np.dtype:
 
 
 def wrapped(value, dtype: np.dtype) -> np.ndarray:
-    """A Python number as a 0-d array of ``dtype``, an integer beyond it taken modulo its range: what an operand becomes.
+    """Converts an operand, a Python number, to a 0-d array of ``dtype``; an integer beyond its range wraps around.
 
     Raises ``OverflowError`` for an integer of more than 64 bits.
     """
@@ -93,7 +93,7 @@ def wrapped(value, dtype: np.dtype) -> np.ndarray:
 
 
 def number(name: str, value, dtype: np.dtype) -> np.ndarray:
-    """A Python number as a 0-d array of ``dtype``, a fraction cut off for integers: what is stored. -1 is the largest unsigned.
+    """Converts a Python number, to be stored, to a 0-d array of ``dtype``: integers drop the fraction, unsigned ones wrap -1.
 
     Raises ``OverflowError`` for a number beyond the dtype, in the name of the operation.
     """
@@ -114,14 +114,14 @@ def number(name: str, value, dtype: np.dtype) -> np.ndarray:
 
 
 def combine(higher: np.dtype | None, lower: np.dtype | None) -> np.dtype | None:
-    """Let ``lower`` change ``higher`` only where its kind is above."""
+    """Promotes ``higher`` by ``lower`` only if the kind of ``lower`` is above."""
     if higher is None or lower is None:
         return lower if higher is None else higher
     return higher if kind(lower) <= kind(higher) else promote_types(higher, lower)
 
 
 def result_type(ranked) -> np.dtype:
-    """The common dtype of ``(dtype, rank)`` pairs; rank 2: has dimensions, 1: 0-d tensor, 0: scalar."""
+    """Returns the common dtype of ``(dtype, rank)`` pairs; rank 2: has dimensions, 1: 0-d tensor, 0: scalar."""
     best: list[np.dtype | None] = [None, None, None]
     for dtype, rank in ranked:
         held = best[rank]

@@ -9,31 +9,31 @@ _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 class FuncnnError(Exception):
-    """Base of every error that funcnn raises for a reason of its own."""
+    """Is the base of every error that funcnn itself defines."""
 
 
 class ShapeError(FuncnnError, RuntimeError, ValueError):
-    """Shapes, ranks or channel counts that do not fit the operation."""
+    """Reports shapes, ranks or channel counts that do not fit the operation."""
 
 
 class DTypeError(FuncnnError, RuntimeError, TypeError):
-    """Dtypes that the operation cannot take, or that do not promote to a common one."""
+    """Reports dtypes that the operation does not take, or that do not promote to a common one."""
 
 
 class DeviceError(FuncnnError, RuntimeError):
-    """Operands on several devices, a device that is not there, or an operation that has nothing for a device."""
+    """Reports operands on several devices, an unknown device, or an operation without an implementation for a device."""
 
 
 class TracerError(FuncnnError, RuntimeError, TypeError):
-    """A traced value was asked for its number, or was used after its transformation had ended."""
+    """Reports that a traced value was asked for its elements, or was used after its transformation had ended."""
 
 
 class GradientError(FuncnnError, RuntimeError):
-    """A gradient was asked for where there is none: no graph, a freed graph, an overwritten value."""
+    """Reports that a gradient does not exist: there is no graph, the graph was freed, or a value was overwritten."""
 
 
 def locate(error: Exception, name: str, what: object, input: object = None, before: str = "") -> None:
-    """Say in an error's message at which layer it happened.
+    """Adds to an error's message the layer where it happened.
 
     Each caller on the way out adds its ``name`` for what it called to the path; the innermost layer, ``what``, is shown, and
     where its input is a tuple also the layer ``before`` it, which gave one. Only our errors and ``TypeError`` are told:
@@ -57,7 +57,7 @@ _inside: dict[str, bool] = {}  # by the name of a source file: whether it is one
 
 
 def user_line() -> str:
-    """``file:line`` of the innermost frame outside this package: where the user's code asked for what failed."""
+    """Returns ``file:line`` of the innermost frame outside this package, where the user's code called what failed."""
     frame = sys._getframe(1)
     while frame is not None:
         name = frame.f_code.co_filename

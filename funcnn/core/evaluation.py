@@ -24,7 +24,7 @@ PLANNED = 1 << 13  # kinds of operands of all primitives
 
 
 class Planned(NamedTuple):
-    """What is known of an evaluation before there are numbers.
+    """Holds what is known of an evaluation from its kind of operands alone.
 
     outs: shape and dtype of each output. run: ``run(ins, outs)``, or for a host plan ``run(ins, outs, **params)``.
     """
@@ -37,7 +37,7 @@ class Planned(NamedTuple):
 
 
 def key_of(params: dict[str, Any]) -> tuple:
-    """Parameters as a key: 0.0 and -0.0, and 1, 1.0 and True, are not the same."""
+    """Makes a key of parameters: 0.0 and -0.0, and 1, 1.0 and True, are not the same."""
     return tuple([
         (name, value, type(value), str(value)) if type(value) is float and not value else (name, value, type(value))
         for name, value in params.items()
@@ -45,7 +45,7 @@ def key_of(params: dict[str, Any]) -> tuple:
 
 
 def plan(prim: Any, preferred: str | None, key: tuple, *described: Any, device: str = HOST) -> Planned:
-    """Plan anew. described: shape, strides and dtype of each operand in turn. Raises what the shape rule raises."""
+    """Plans an evaluation anew. described: shape, strides and dtype of each operand. Raises what the shape rule raises."""
     params = {item[0]: item[1] for item in key}
     shapes, strides, dtypes = (described[i::3] for i in range(3))
     operands = tuple(map(Operand, shapes, dtypes, strides))
@@ -61,7 +61,7 @@ def plan(prim: Any, preferred: str | None, key: tuple, *described: Any, device: 
 
 
 def _outputs(prim: Any, outs: Any) -> list[tuple[tuple[int, ...], Any]]:
-    """Shape and dtype of what a shape rule gives. Raises ``TypeError`` where it is not what the primitive declares."""
+    """Returns shape and dtype of each output of a shape rule. Raises ``TypeError`` where they are not what is declared."""
     if not isinstance(outs, tuple) or not all(hasattr(out, "shape") and hasattr(out, "dtype") for out in outs):
         raise TypeError(f"{prim.name}: the shape rule must give a tuple of Avals (shape, dtype), got {outs!r}")
     if len(outs) != 1 and not prim.multiple:
@@ -79,12 +79,12 @@ class InPlace:
         self.path, self.backward, self.line = ctx.path, ctx.backward, ""
 
     def planned(self, values: list) -> Planned:
-        """As ``planned``."""
+        """Plans as the function ``planned`` does."""
         return planned(self.prim, values, self.params)
 
 
 def taken_over(outs: list, values: list, into: tuple) -> list:
-    """Memory for the outputs: that of the inputs ``into`` (None: new memory) where it is contiguous and may be written."""
+    """Returns memory for the outputs: that of the inputs ``into`` (None: new memory) where it is contiguous and writeable."""
     made = []
     for at, (shape, dtype) in enumerate(outs):
         value = values[into[at]] if at < len(into) and into[at] is not None else None
@@ -97,7 +97,7 @@ _remembered = lru_cache(PLANNED)(plan)
 
 
 def planned(prim: Any, values: list, params: dict[str, Any]) -> Planned:
-    """The outputs and the implementation for these arrays, as they were planned for the first arrays of their kind."""
+    """Returns the outputs and the implementation for these arrays, as planned for the first arrays of their kind."""
     described: list[Any] = []
     for value in values:
         described += (value.shape, value.strides, value.dtype)
@@ -131,7 +131,7 @@ def _hashable(key: tuple) -> bool:
 def choose(
     prim: Any, operands: tuple[Operand, ...], params: dict[str, Any], preferred: str | None, device: str = HOST
 ) -> tuple[str, LaunchPlan | HostPlan]:
-    """The name and the plan of the preferred implementation if it applies, else of the first that does.
+    """Returns the name and the plan of the preferred implementation if it applies, else of the first that applies and pays.
 
     Raises ``DeviceError`` where the primitive has none for the device.
     """
@@ -150,7 +150,7 @@ def choose(
 
 
 def elsewhere(prim: Any, values: list, params: dict[str, Any]) -> list:
-    """Compute where the values are, which is not the host; of a primitive without inputs, where its parameter says.
+    """Computes on the device of the values, which is not the host; without inputs, on the device that a parameter names.
 
     No rule is asked about numbers: what ``Primitive.check`` finds on the host, a device's kernel reports by its status.
     """

@@ -13,7 +13,7 @@ from funcnn.kernels.interrupts import Leaving
 
 
 class Preference:
-    """A preferred name, and how often an implementation of that name ran."""
+    """Counts how often an implementation of the preferred name ran."""
 
     __slots__ = ("name", "used")
 
@@ -22,12 +22,12 @@ class Preference:
 
 
 def preferred() -> str | None:
-    """The name that this thread prefers."""
+    """Returns the name that this thread prefers."""
     return None if ctx.preferred is None else ctx.preferred.name
 
 
 class prefer(Leaving):
-    """``with prefer("winograd"):`` every primitive with an implementation of this name that applies runs that one.
+    """Makes every primitive run its implementation of this name where it applies: ``with prefer("winograd"): ...``.
 
     It holds for the thread, and for what ``jit`` traces inside. Raises ``ValueError`` for a name that no primitive has, and on
     leaving where the name applied nowhere.

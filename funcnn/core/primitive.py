@@ -105,7 +105,7 @@ around: dict[Any, Callable] = {}
 
 
 def _errors_ignored() -> tuple[ContextVar, Any]:
-    """The variable where NumPy keeps what floating-point errors do, and its value for nothing.
+    """Finds the variable in which NumPy keeps its handling of floating-point errors, and the value that ignores them.
 
     ``np.errstate`` makes the value anew each time, which takes longer than adding ten numbers.
     """
@@ -132,7 +132,7 @@ def quietly(make: Callable, *args: Any) -> Any:
 
 
 def evaluate(prim: Primitive, values: list, params: dict, where: Any = None, plain: bool = False) -> list:
-    """Compute on values: look up what was planned, check, take memory for the outputs, run.
+    """Computes on values: looks up what was planned, check, take memory for the outputs, run.
 
     where: the equation of a program that is run, which remembers how it was planned; ``plain``: leave out what stands around.
     """
@@ -177,7 +177,7 @@ def evaluate(prim: Primitive, values: list, params: dict, where: Any = None, pla
 
 
 def _elsewhere(prim: Primitive, values: list, params: dict) -> list:
-    """Compute where no value is an array of the host."""
+    """Computes where no value is an array of the host."""
     for value in values:
         if isinstance(value, Tracer):
             raise TracerError(_unreadable(prim, value))
@@ -188,7 +188,7 @@ def _elsewhere(prim: Primitive, values: list, params: dict) -> list:
 
 
 def bind(prim: Primitive, ins: tuple, params: dict) -> Any:
-    """Apply outside every transformation: compute (or stage under ``jit``), and record for ``backward()``."""
+    """Applies a primitive outside every transformation: computes (or stages under ``jit``), and records for ``backward()``."""
     stage, grad, recording = ctx.stage, ctx.grad, False
     values = []
     for t in ins:
@@ -220,7 +220,7 @@ def _mark_view(prim: Primitive, out: Tensor, base: Tensor, params: dict) -> Tens
 
 
 def layout(box: Tensor) -> np.ndarray:
-    """An array with the shape and strides that a box has, or would have were it not traced: only for looking at them.
+    """Returns an array with the shape and strides that a box has, or would have if it were not traced; its elements mean nothing.
 
     Under ``jit`` the strides of what comes from outside become a condition of the compiled step.
     """
@@ -249,7 +249,7 @@ def _record(prim: Primitive, ins: tuple, params: dict, outs: list[Tensor]) -> No
 
 
 def apply_vjp(node: Node, g: Any) -> tuple:
-    """The cotangents (or thunks) of a node's inputs. Raises ``GradientError`` where there is no derivative."""
+    """Returns the cotangents (or thunks) of a node's inputs. Raises ``GradientError`` where there is no derivative."""
     prim = node.prim
     if prim.vjp is None:
         raise GradientError(f"backward: {prim.name} has no derivative; detach() its input if none is wanted")

@@ -12,7 +12,7 @@ class Size(tuple):
     __slots__ = ()
 
     def numel(self) -> int:
-        """The number of elements of a tensor of this size."""
+        """Counts the elements of a tensor of this size."""
         return math.prod(self)
 
     def __getitem__(self, index: Any) -> Any:

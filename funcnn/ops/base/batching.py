@@ -10,7 +10,7 @@ from funcnn.ops.base.structure import expand_p, reshape_p
 
 
 def aligned(ins: list[Tensor], batched: list[bool]) -> list[Tensor]:
-    """Insert axes behind the batch axis so that batched and unbatched inputs broadcast as their examples do."""
+    """Inserts axes behind the batch axis so that batched and unbatched inputs broadcast as their examples do."""
     rank = max(t.ndim - b for t, b in zip(ins, batched, strict=True))
     out = []
     for t, b in zip(ins, batched, strict=True):
@@ -21,7 +21,7 @@ def aligned(ins: list[Tensor], batched: list[bool]) -> list[Tensor]:
 
 
 def batch_elementwise(prim: Primitive) -> Any:
-    """The batching rule of a primitive that broadcasts its inputs against each other."""
+    """Makes the batching rule of a primitive that broadcasts its inputs against each other."""
 
     def rule(n: int, ins: list, batched: list, **params: Any) -> Any:
         return prim(*(ins if len(ins) == 1 else aligned(ins, batched)), **params)
@@ -30,17 +30,17 @@ def batch_elementwise(prim: Primitive) -> Any:
 
 
 def all_batched(n: int, ins: list[Tensor], batched: list[bool]) -> list[Tensor]:
-    """Give every input the batch axis, by expanding those that have none."""
+    """Gives every input the batch axis, by expanding those that have none."""
     return [t if b else expand_p(t, shape=(n, *t._v.shape)) for t, b in zip(ins, batched, strict=True)]
 
 
 def fold(t: Tensor) -> Tensor:
-    """Merge the batch axis 0 into axis 1: (B, N, ...) -> (B*N, ...), for rules of operations that are batched already."""
+    """Merges the batch axis 0 into axis 1: (B, N, ...) -> (B*N, ...), for rules of operations that are batched already."""
     b, n, *rest = t._v.shape
     return reshape_p(t, shape=(b * n, *rest))
 
 
 def unfold_batch(t: Tensor, n: int) -> Tensor:
-    """The inverse of ``fold`` for a batch of ``n``."""
+    """Undoes ``fold`` for a batch of ``n``."""
     whole, *rest = t._v.shape
     return reshape_p(t, shape=(n, whole // n if n else 0, *rest))

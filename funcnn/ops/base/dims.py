@@ -14,7 +14,7 @@ from funcnn.core.tensor import Tensor
 
 @lru_cache(maxsize=4096)
 def broadcast(name: str, *shapes: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape that ``shapes`` broadcast to. Raises ``ShapeError``."""
+    """Returns the shape that ``shapes`` broadcast to. Raises ``ShapeError``."""
     rank = max(map(len, shapes))
     out = []
     for axis in range(-rank, 0):
@@ -27,7 +27,7 @@ def broadcast(name: str, *shapes: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def normalize_dim(name: str, dim: int | np.integer, ndim: int) -> int:
-    """A possibly negative dimension as 0..ndim-1 (a 0-d tensor counts as one dimension). Raises ``IndexError``."""
+    """Converts a possibly negative dimension to 0..ndim-1 (a 0-d tensor counts as one dimension). Raises ``IndexError``."""
     if type(dim) is not int and (isinstance(dim, bool) or not isinstance(dim, (int, np.integer))):
         raise DTypeError(f"{name}: dim must be an int, got {type(dim).__name__}")
     bound = ndim or 1
@@ -39,7 +39,7 @@ def normalize_dim(name: str, dim: int | np.integer, ndim: int) -> int:
 
 
 def normalize_dims(name: str, dims: Any, ndim: int) -> tuple[int, ...]:
-    """None (all), an int or several, as sorted distinct dimensions. Raises ``ShapeError`` for a repeated one."""
+    """Converts None (all), an int or several to sorted distinct dimensions. Raises ``ShapeError`` for a repeated one."""
     if dims is None:
         return tuple(range(ndim))
     if isinstance(dims, (int, np.integer)):
@@ -53,16 +53,16 @@ def normalize_dims(name: str, dims: Any, ndim: int) -> tuple[int, ...]:
 
 
 def size_args(sizes: tuple) -> tuple[int, ...]:
-    """``f(2, 3)`` and ``f((2, 3))`` as one tuple of ints."""
+    """Returns the sizes of ``f(2, 3)`` or ``f((2, 3))`` as one tuple of ints."""
     listed = sizes[0] if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)) else sizes
     return tuple(int(size) for size in listed)
 
 
 def numel(shape: tuple[int, ...]) -> int:
-    """The number of elements."""
+    """Counts the elements of a shape."""
     return math.prod(shape)
 
 
 def count_over(x: Tensor, dim: Any, name: str) -> int:
-    """How many elements of ``x`` the dimensions ``dim`` hold together."""
+    """Counts the elements of ``x`` along the dimensions ``dim``."""
     return numel(tuple(x._v.shape[a] for a in normalize_dims(name, dim, x.ndim)))

@@ -19,7 +19,7 @@ NUMBERS = (int, float, np.generic)
 
 
 def operand(name: str, value: Any) -> Tensor:
-    """``value`` as a tensor, for the operation ``name``. Raises ``DTypeError`` naming it."""
+    """Converts ``value`` to a tensor for the operation ``name``. Raises ``DTypeError`` naming it."""
     if isinstance(value, Tensor):
         return value
     try:
@@ -29,7 +29,7 @@ def operand(name: str, value: Any) -> Tensor:
 
 
 def to_tensor(value: Any, dtype: np.dtype | None = None) -> Tensor:
-    """A tensor, an array (sharing memory), a number or a nested list as a tensor; a given dtype is cast to."""
+    """Converts a tensor, an array (sharing memory), a number or a nested list to a tensor, and casts it to a given dtype."""
     if isinstance(value, Tensor):
         return value if dtype is None else cast(value, dtype)
     if isinstance(value, np.ndarray):
@@ -46,7 +46,7 @@ def to_tensor(value: Any, dtype: np.dtype | None = None) -> Tensor:
 
 
 def from_sequence(value: list | tuple, dtype: np.dtype | None = None) -> Tensor:
-    """A nested sequence of numbers, arrays or tensors as a fresh tensor; Python floats become the default float.
+    """Makes a tensor of a nested sequence of numbers, arrays or tensors; Python floats become the default float.
 
     Raises ``OverflowError`` for a Python number beyond an integer dtype.
     """
@@ -74,7 +74,7 @@ def _has_array(value: Any) -> bool:
 def promoted(
     name: str, *args: Any, to_float: bool = False, exact: bool = False, beside: Tensor | None = None
 ) -> list[Tensor]:
-    """The operands as tensors of their common dtype (see ``core.dtypes``). Raises ``DTypeError`` where there is none.
+    """Converts the operands to tensors of their common dtype (see ``core.dtypes``). Raises ``DTypeError`` where there is none.
 
     to_float: in the default float where that is no float. exact: a Python number beyond the dtype raises, else it wraps.
     beside: another operand, where numbers are made if all of these are numbers.
@@ -97,14 +97,14 @@ def _place(*args: Any) -> str:
 
 
 def _beside(value: Any, dtype: np.dtype, device: str) -> Tensor:
-    """``value`` as a tensor of ``dtype``, a number where the other operands are."""
+    """Converts ``value`` to a tensor of ``dtype``; a number is placed on the device of the other operands."""
     if device == HOST or not isinstance(value, NUMBERS):
         return to_tensor(value, dtype)
     return filled((), quietly(dtypes.wrapped, value, dtype).item(), dtype, device)
 
 
 def stored(name: str, value: Any, dtype: np.dtype, device: str = HOST) -> Tensor:
-    """``value`` as a tensor of ``dtype``, a number without a detour through another dtype, and where it is wanted.
+    """Converts ``value`` to a tensor of ``dtype`` on a device; a number is converted directly, not through another dtype.
 
     Raises ``OverflowError`` for a number that the dtype does not hold.
     """
@@ -126,13 +126,13 @@ def _ranked(arg: Any) -> tuple[np.dtype, int]:
 
 
 def floating(x: Any) -> Tensor:
-    """``x`` as a tensor of a floating dtype; integers become the default float."""
+    """Converts ``x`` to a tensor of a floating dtype; integers become the default float."""
     t = x if isinstance(x, Tensor) else to_tensor(x)
     return t if t._v.dtype.kind == "f" else cast(t, dtypes.default_float())
 
 
 def require_same_dtype(name: str, *tensors: Any) -> None:
-    """Raise ``DTypeError`` unless all have one dtype (operations that do not promote: products, convolutions)."""
+    """Raises ``DTypeError`` unless all have one dtype (operations that do not promote: products, convolutions)."""
     dtype = tensors[0].dtype
     for t in tensors:
         if t.dtype is not dtype and t.dtype != dtype:
@@ -141,7 +141,7 @@ def require_same_dtype(name: str, *tensors: Any) -> None:
 
 
 def require_floating(name: str, t: Tensor) -> Tensor:
-    """``t``, which must be floating-point. Raises ``DTypeError``."""
+    """Returns ``t``. Raises ``DTypeError`` unless it is floating-point."""
     if t._v.dtype.kind != "f":
         raise DTypeError(f"{name}: expected a floating-point tensor, got {t.dtype}; convert with .float()")
     return t

@@ -13,14 +13,14 @@ from funcnn.kernels.implementation import NUMPY, Implementation, host
 
 
 class ValuesIndices(NamedTuple):
-    """What a reduction along one dimension found, and where."""
+    """Holds the values that a reduction along one dimension found, and their indices."""
 
     values: Tensor
     indices: Tensor
 
 
 class MinMax(NamedTuple):
-    """The smallest and the largest."""
+    """Holds the smallest and the largest element."""
 
     min: Tensor
     max: Tensor
@@ -28,13 +28,13 @@ class MinMax(NamedTuple):
 
 @lru_cache(4096)
 def kept(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
-    """``shape`` with 1 at the reduced axes."""
+    """Returns ``shape`` with 1 at the reduced axes."""
     return tuple([1 if i in axes else s for i, s in enumerate(shape)])
 
 
 @lru_cache(4096)
 def dropped(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
-    """``shape`` without the reduced axes."""
+    """Returns ``shape`` without the reduced axes."""
     return tuple([s for i, s in enumerate(shape) if i not in axes])
 
 
@@ -47,7 +47,7 @@ def reduction(
     empty: bool = True,
     fast: tuple[Implementation, ...] = (),
 ) -> Primitive:
-    """A primitive reducing over ``axes``.
+    """Declares a primitive that reduces over ``axes``.
 
     loop: ``(array, axes, out)``. empty: defined for no elements at all. fast: implementations where they apply.
     """

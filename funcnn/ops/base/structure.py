@@ -110,12 +110,12 @@ sum_p = reduction(
 
 
 def spread(g: Tensor, shape: tuple[int, ...], axes: tuple[int, ...]) -> Tensor:
-    """A reduced value repeated over the axes it was reduced from: the transpose of a sum."""
+    """Broadcasts a reduced value over the axes from which it was reduced: the transpose of a sum."""
     return expand_p(reshape_p(g, shape=kept(shape, axes)), shape=tuple(shape))
 
 
 def reduce(prim: Primitive, x: Tensor, dim: Any, keepdim: bool) -> Tensor:
-    """Apply a reduction primitive in PyTorch's terms."""
+    """Applies a reduction primitive in PyTorch's terms."""
     shape = x._v.shape
     axes = normalize_dims(prim.name, dim, len(shape))
     out = prim(x, axes=axes)
@@ -123,7 +123,7 @@ def reduce(prim: Primitive, x: Tensor, dim: Any, keepdim: bool) -> Tensor:
 
 
 def unbroadcast(g: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Sum a cotangent over the axes along which an input of ``shape`` was broadcast: the transpose of broadcasting."""
+    """Sums a cotangent over the axes along which an input of ``shape`` was broadcast: the transpose of broadcasting."""
     have = tuple(g._v.shape)
     shape = tuple(shape)
     if have == shape:
@@ -155,7 +155,7 @@ slice_p = Primitive(
 
 
 def slice_place(g: Tensor, like: Tensor, where: dict) -> Tensor:
-    """``g`` at the slice's place in zeros of the shape of ``like``."""
+    """Puts ``g`` into the slice of zeros of the shape of ``like``."""
     return slice_place_p(g, shape=tuple(like._v.shape), **where)
 
 
@@ -212,7 +212,7 @@ cast_p = Primitive(
 
 
 def cast(x: Tensor, dtype: np.dtype) -> Tensor:
-    """A copy in another dtype; the tensor itself where it has that dtype already."""
+    """Copies to another dtype; returns the tensor itself if it has that dtype already."""
     if x._v.dtype == dtype:
         return x if ctx.stage is None else ctx.stage.exact(x)
     return cast_p(x, dtype=dtype)
@@ -248,29 +248,29 @@ full_p = Primitive(
 
 
 def inside() -> bool:
-    """Whether a transformation runs, in which a new tensor is what a primitive gives."""
+    """Whether a transformation runs, inside which new tensors come from primitives."""
     return ctx.stage is not None or ctx.top is not None
 
 
 def on(device: str) -> dict[str, str]:
-    """The parameters by which a primitive without inputs is told where to make what it makes; none for the host."""
+    """Returns the parameters that name the device of a primitive without inputs; none for the host."""
     return {} if device == HOST else {"device": device}
 
 
 def filled(shape: tuple[int, ...], value: Any, dtype: np.dtype, device: str = HOST) -> Tensor:
-    """One number everywhere: a box of its own, or elsewhere and inside a transformation what ``full_p`` gives."""
+    """Makes a tensor filled with one number, by ``full_p`` on other devices and inside a transformation."""
     if device != HOST or inside():
         return full_p(shape=shape, value=value, dtype=dtype, **on(device))
     return wrap(memory.filled(shape, dtype, value))
 
 
 def zeros_like(t: Tensor) -> Tensor:
-    """Zeros of the shape and dtype of ``t``, where it is."""
+    """Makes zeros of the shape and dtype of ``t``, on its device."""
     return filled(tuple(t._v.shape), 0, t._v.dtype, device_of(t._v))
 
 
 def tabulated(name: str, shape: Callable[..., Aval], make: Callable[..., np.ndarray]) -> Callable[..., Tensor]:
-    """A function ``f(device, **params)`` that gives a table which static parameters alone decide, and its primitive.
+    """Makes a function ``f(device, **params)`` that returns a table which depends on static parameters alone, and its primitive.
 
     shape: what the table is; make: its numbers, both of the parameters. Outside every transformation the host makes it at
     once; elsewhere it is what the primitive gives, so that a rule that reads it makes no array.
@@ -289,7 +289,7 @@ def tabulated(name: str, shape: Callable[..., Aval], make: Callable[..., np.ndar
 
 
 def number_like(t: Tensor, value: float, dtype: np.dtype | None = None) -> Tensor:
-    """A number as a 0-d tensor where ``t`` is, of its dtype unless another is given."""
+    """Makes a 0-d tensor of a number on the device of ``t``, of its dtype unless another is given."""
     like = t._v
     dtype = like.dtype if dtype is None else dtype
     if type(like) is _ndarray and ctx.stage is None and ctx.top is None:
