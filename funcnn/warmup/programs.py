@@ -321,6 +321,7 @@ PROGRAMS: dict[str, Callable[[str], list]] = {
     "power pooling": _of(lambda x: F.lp_pool2d(x, 2, 2), (2, 3, 8, 8)),
     "unpooling": _unpooled,
     "batch normalization": _module(lambda: nn.BatchNorm2d(4), (3, 4, 5, 5)),
+    "batch normalization, short runs": _module(lambda: nn.BatchNorm1d(4), (3, 4, 5)),
     "batch normalization, evaluation": _module(lambda: nn.BatchNorm2d(4).eval(), (3, 4, 5, 5)),
     "layer normalization": _module(lambda: nn.LayerNorm(20), (6, 20)),
     "group normalization": _module(lambda: nn.GroupNorm(2, 4), (3, 4, 5, 5)),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import pickle
+import pkgutil
 import subprocess
 import sys
 from typing import Any
@@ -13,7 +15,7 @@ import pytest
 import funcnn as fn
 from funcnn.core import evaluation
 from funcnn.kernels import plan_text
-from funcnn.kernels.cpu.build.compile import kernel
+from funcnn.kernels.cpu.build.compile import Kernel, kernel
 from funcnn.kernels.cpu.elementwise import loops as elementwise
 from funcnn.kernels.cpu.launching import Refused, Runner
 from funcnn.kernels.implementation import ANY, CONTIGUOUS, operand_of
@@ -228,3 +230,13 @@ def test_a_program_is_traced_anew_for_another_preference() -> None:
         jitted(x)
         jitted(x)
     assert len(names) == 2
+
+
+# ---- kernels ----------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("family", ["pool", "norm", "sampling"])
+def test_kernels_that_plans_launch_make_no_arrays(family: str) -> None:
+    """Tables are constants of the plan, and scratch comes with the launch."""
+    package = importlib.import_module(f"funcnn.kernels.cpu.{family}")
+    modules = [importlib.import_module(f"{package.__name__}.{m.name}") for m in pkgutil.iter_modules(package.__path__)]
+    kernels = {name: one for module in modules for name, one in vars(module).items() if isinstance(one, Kernel)}
+    assert kernels and not [name for name, one in kernels.items() if one.holds()]

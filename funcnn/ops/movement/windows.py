@@ -12,6 +12,7 @@ from funcnn.core.device import device_of
 from funcnn.core.errors import ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
+from funcnn.kernels.implementation import host
 from funcnn.ops.base.dims import normalize_dim
 from funcnn.ops.base.promote import to_tensor
 from funcnn.ops.base.structure import reshape_p, tabulated
@@ -42,7 +43,11 @@ def _sum_of_windows(ins: list, outs: list, dim: int, step: int, length: int) -> 
 windows_sum_p = Primitive(
     "windows_sum",
     shape=lambda g, dim, step, length: (Aval((*g.shape[:dim], length, *g.shape[dim + 1 : -1]), g.dtype),),
-    cpu=_sum_of_windows,
+    cpu=(
+        host(
+            "numpy", _sum_of_windows, "windows along any axis have no kernel yet: NumPy adds one place of all at a time"
+        ),
+    ),
     vjp=lambda c, ins, o, dim, step, length: (windows_p(c, dim=dim, size=ins[0]._v.shape[-1], step=step),),
     batch=lambda n, ins, batched, dim, step, length: windows_sum_p(ins[0], dim=dim + 1, step=step, length=length),
     keeps="",

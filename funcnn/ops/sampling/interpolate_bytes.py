@@ -15,6 +15,7 @@ from funcnn.core.aval import Aval
 from funcnn.core.errors import DTypeError
 from funcnn.core.primitive import Primitive
 from funcnn.kernels.cpu.sampling.axes import Axis, taps
+from funcnn.kernels.implementation import host
 from funcnn.ops.base.batching import fold, unfold_batch
 
 MOST = 22  # bits of a weight's fraction, and none that makes the largest weight exceed 15 bits
@@ -66,7 +67,7 @@ def _shape(x: Any, axes: tuple) -> tuple:
 resize_bytes_p = Primitive(
     "interpolate_bytes",
     _shape,
-    cpu=_run,
+    cpu=(host("numpy", _run, "images of bytes have no kernel yet: NumPy resamples an axis at a time"),),
     batch=lambda n, ins, batched, axes: unfold_batch(resize_bytes_p(fold(ins[0]), axes=axes), n),
     keeps="",
 )

@@ -192,7 +192,7 @@ def _narrow(operands: tuple[Operand, ...], params: dict[str, Any]) -> bool:
 
 
 max_pools = (
-    host("integers", integers.max_pool, "integers have no kernel", lambda ins, **where: ins[0].dtype.kind != "f"),
+    host("integers", integers.max_pool, "integers have no kernel yet: NumPy compares one tap of all windows at a time", lambda ins, **where: ins[0].dtype.kind != "f"),
     Implementation(
         "planes",
         lambda operands, params: _planes(True, operands, params),
