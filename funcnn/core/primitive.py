@@ -48,6 +48,8 @@ class Primitive:
         keeps each application, in their order.
     unused: ``(used, params) -> (primitive, params) | None``: what computes only the outputs whose ``used`` is True, as a
         compiler asks when nobody reads the others; None: nothing is saved.
+    absorbs: ``(then, params) -> (primitive, params) | None``: what computes this and then the primitive ``then`` of the only
+        output, bit for bit, as a compiler asks when nobody else reads that; None: nothing is saved.
     overwrites: for each of the first outputs the input that it is after a change, in whose memory it may come about where
         nobody reads the input any more.
     scalar: of an elementwise operation the function of one element, which fused code and other devices are made of.
@@ -70,6 +72,7 @@ class Primitive:
     refuse: Callable | None = None
     effect: bool = False
     unused: Callable | None = None
+    absorbs: Callable | None = None
     overwrites: tuple[int, ...] = ()
     scalar: Any = None
     flops: Callable | None = None

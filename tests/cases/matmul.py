@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+
+from funcnn.ops.matmul.matmul import linear_relu_p
 from tests.cases.both import both
-from tests.cases.case import Arr
+from tests.cases.case import Arr, Case
 
 M, N, V, W = Arr((3, 4)), Arr((4, 2)), Arr((4,)), Arr((3,))
 A, B, C = Arr((2, 3, 4)), Arr((5, 3, 4)), Arr((5, 4, 2))
@@ -51,6 +54,8 @@ ROWS = [
     both("inner_with_a_number", lambda m, x, y: m.inner(x, y), Arr(()), M),
     both("tensordot_outer", lambda m, x, y: m.tensordot(x, y, 0), W, V),
     both("tensordot_all", lambda m, x, y: m.tensordot(x, y, ([0, 1], [1, 0])), M, Arr((4, 3))),
+    Case("linear_relu", lambda x, w, b: linear_relu_p(x, w, b), (Arr((2, 3, 4)), Arr((5, 4)), Arr((5,))),
+         lambda x, w, b: np.maximum(x @ w.T + b, 0)),
     both("linear_row", lambda m, x, w: m.nn.functional.linear(x, w), M, V),
     both("einsum_chain", lambda m, x, y, z: m.einsum("ij,jk,kl->li", x, y, z), M, N, Arr((2, 5))),
     both("einsum_bilinear", lambda m, x, w, y: m.einsum("bn,anm,bm->ba", x, w, y), M, Arr((2, 4, 2)), Arr((3, 2))),

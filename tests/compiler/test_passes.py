@@ -17,6 +17,7 @@ from funcnn.compiler.passes import pipeline
 from funcnn.compiler.passes.constants import constants
 from funcnn.compiler.passes.cse import cse
 from funcnn.compiler.passes.dead import dead
+from funcnn.compiler.passes.epilogues import epilogues
 from funcnn.compiler.passes.outputs import outputs
 from funcnn.compiler.runtime.reference import Replay
 from funcnn.compiler.text import parse, show
@@ -155,6 +156,24 @@ PASSES: dict[str, tuple[Callable[[Program], Program], str, str]] = {
           %1:float32[1,1,2,2] = max_pool(%0) [POOLED False]
           %3:float32[1,1,2,2], %4:int32[1,1,2,2] = max_pool(%0) [POOLED True]
           return %1, %3, %4
+        }"""),
+    "epilogues: a linear layer and its ReLU are one, unless what is between them is read elsewhere": (epilogues, """
+        program(%0:float32[3,4], %1:float32[4,4], %2:float32[4]) {
+          %3:float32[3,4] = linear(%0, %1, %2)
+          %4:float32[3,4] = relu(%3)
+          %5:float32[3,4] = linear(%4, %1)
+          %6:float32[3,4] = relu(%5)
+          %7:float32[3,4] = linear(%6, %1)
+          %8:float32[3,4] = relu(%7)
+          return %5, %8, %7
+        }""", """
+        program(%0:float32[3,4], %1:float32[4,4], %2:float32[4]) {
+          %4:float32[3,4] = linear_relu(%0, %1, %2)
+          %5:float32[3,4] = linear(%4, %1)
+          %6:float32[3,4] = relu(%5)
+          %7:float32[3,4] = linear(%6, %1)
+          %8:float32[3,4] = relu(%7)
+          return %5, %8, %7
         }"""),
 }  # fmt: skip
 POOLED = "size=(2, 2), stride=(2, 2), padding=(0, 0), dilation=(1, 1), ceil_mode=False, indices="
@@ -349,3 +368,26 @@ def test_a_replay_runs_no_shape_rule() -> None:
         assert run(fn.ones(2)).tolist() == [3.0, 3.0] and count == [asked]
     finally:
         pipeline.after_each(before)
+
+
+@pytest.mark.parametrize("size", [(3, 4, 5), (70, 80, 90), (300, 64, 150)], ids=str)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_linear_layer_with_its_relu_gives_the_same_bits(size: tuple, dtype: str) -> None:
+    m, k, n = size
+    rng = np.random.default_rng(0)
+    x, w, b = (fn.tensor(rng.standard_normal(shape).astype(dtype)) for shape in ((m, k), (n, k), (n,)))
+
+    def f(x: Any, w: Any, b: Any) -> Any:
+        y = F.relu(F.linear(x, w, b))
+        return (y * y).sum(), y
+
+    seen: list[str] = []
+    before = pipeline.after_each(lambda old, new, name: seen.append(show(new)))
+    try:
+        made = fn.jit(lambda *given: fn.value_and_grad(f, argnums=(0, 1, 2), has_aux=True)(*given))(x, w, b)
+    finally:
+        pipeline.after_each(before)
+    assert "linear_relu(" in seen[-1] and "= relu(" not in seen[-1]
+    eager = fn.value_and_grad(f, argnums=(0, 1, 2), has_aux=True)(x, w, b)
+    for one, two in zip(h.numbers(made), h.numbers(eager), strict=True):
+        assert one.tobytes() == two.tobytes()

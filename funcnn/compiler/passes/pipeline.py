@@ -8,10 +8,11 @@ from funcnn.compiler.ir import Program, within
 from funcnn.compiler.passes.constants import constants
 from funcnn.compiler.passes.cse import cse
 from funcnn.compiler.passes.dead import dead
+from funcnn.compiler.passes.epilogues import epilogues
 from funcnn.compiler.passes.outputs import outputs
 
 Pass = Callable[[Program], Program]
-PASSES: tuple[Pass, ...] = (dead, constants, cse, dead, outputs)
+PASSES: tuple[Pass, ...] = (dead, constants, cse, dead, outputs, epilogues)
 
 _after: Callable[[Program, Program, str], object] | None = None
 

@@ -15,6 +15,7 @@ from funcnn.ops.base.dims import broadcast, normalize_dim, numel
 from funcnn.ops.base.promote import operand, require_same_dtype, to_tensor
 from funcnn.ops.base.structure import unbroadcast
 from funcnn.ops.elementwise.arithmetic import add, mul
+from funcnn.ops.elementwise.math import relu, relu_grad_p
 from funcnn.ops.movement.triangle import diagonal
 from funcnn.ops.movement.triangle import trace as trace
 from funcnn.ops.movement.views import expand, permute, reshape, transpose, unsqueeze
@@ -98,7 +99,22 @@ def _linear_batch(n: int, ins: list, batched: list) -> Tensor:
     return reshape(y, (n, *lead, w._v.shape[1]))
 
 
-linear_p = Primitive("linear", _linear_shape, cpu=cpu.linear, vjp=_linear_vjp, batch=_linear_batch)
+linear_p = Primitive(
+    "linear",
+    _linear_shape,
+    cpu=cpu.linear,
+    vjp=_linear_vjp,
+    batch=_linear_batch,
+    absorbs=lambda then, params: (linear_relu_p, params) if then is relu.primitive else None,  # type: ignore[attr-defined]
+)
+linear_relu_p = Primitive(  # what a compiler makes of the two
+    "linear_relu",
+    _linear_shape,
+    cpu=cpu.linear_relu,
+    vjp=lambda g, ins, o: _linear_vjp(relu_grad_p(g, o), ins, o),
+    batch=lambda n, ins, batched: relu(_linear_batch(n, ins, batched)),
+    keeps="io",
+)
 
 
 def matmul(input: Any, other: Any) -> Tensor:

@@ -182,7 +182,7 @@ def hardswish_grad_scalar(g, x):
 def relu_scalar(x):
     """max(x, 0); NaN stays."""
     zero = like(x, 0.0)
-    return zero if x < zero else x
+    return zero if x <= zero else x
 
 
 @exact_function

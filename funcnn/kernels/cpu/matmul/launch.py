@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from math import prod
 from typing import Any, NamedTuple
 
@@ -223,8 +224,8 @@ def _rows(x: Operand) -> Operand:
     return Operand(copied.shape, x.dtype, (x.strides[axes[-1]], x.strides[-1])) if axes else copied
 
 
-def _linear_plan(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan | None:
-    """out (*, n) = x (*, k) @ w (n, k)' (+ bias)."""
+def _linear_plan(activation: str | None, operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan | None:
+    """out (*, n) = activation(x (*, k) @ w (n, k)' (+ bias))."""
     x, w, *biases = operands
     (n, k), m = w.shape, prod(x.shape[:-1])
     if x.dtype.char not in REAL or (k == 0 and m * n):
@@ -242,7 +243,7 @@ def _linear_plan(operands: tuple[Operand, ...], params: dict[str, Any]) -> Launc
         if biases[0].size < n:
             extra = _room(scratch, x.dtype, n)
             launches.append(Launch(repeat_number, (Array(INPUT, 2), extra), once=True))
-    launches.append(product(left, right, RESULT, x.dtype, scratch, Epilogue(extra)))
+    launches.append(product(left, right, RESULT, x.dtype, scratch, Epilogue(extra, activation=activation)))
     accesses = (access, second, *(CONTIGUOUS for _ in biases))
     cost = _cost(m, k, n, operands, x.itemsize)
     return LaunchPlan(tuple(launches), accesses, (Output(),), tuple(scratch), cost=cost)
@@ -264,4 +265,10 @@ def _linear(ins: list, outs: list) -> None:
         out += ins[2]
 
 
-linear = (Implementation("kernel", _linear_plan, _linear_pays), host("blas", _linear, BLAS))
+def _linear_relu(ins: list, outs: list) -> None:
+    _linear(ins, outs)
+    np.maximum(outs[0], 0, out=outs[0])
+
+
+linear = (Implementation("kernel", partial(_linear_plan, None), _linear_pays), host("blas", _linear, BLAS))
+linear_relu = (Implementation("kernel", partial(_linear_plan, "relu"), _linear_pays), host("blas", _linear_relu, BLAS))
