@@ -62,7 +62,7 @@ def _warn_once(kind: str, text: str) -> None:
 
 
 def _warn_of(kernel: Any, text: str) -> None:
-    """A warning that shows where the kernel stands."""
+    """Warns, with the file and line of the kernel."""
     code = kernel.function.__code__
     warnings.warn_explicit(text, UserWarning, code.co_filename, code.co_firstlineno)
 
@@ -83,7 +83,7 @@ class KernelCache:
         self.cache_path, self.stamp = directory, _stamp(kernel) if directory else None
 
     def load_overload(self, signature: Any, target: Any) -> Any:
-        """What Numba asks for first: the compiled form of these types, or None."""
+        """Returns the compiled form of these types, or None; Numba calls this first."""
 
         from numba.core.compiler import CompileResult
 
@@ -99,7 +99,7 @@ class KernelCache:
         return None
 
     def save_overload(self, signature: Any, compiled: Any) -> None:
-        """What Numba calls with each form that it compiled."""
+        """Keeps a form that Numba compiled; Numba calls this for each."""
         from numba.core.serialize import dumps
 
         path = self._path(signature, compiled.codegen)
@@ -112,7 +112,7 @@ class KernelCache:
         _write(path, dumps(compiled._reduce()))
 
     def _path(self, signature: Any, codegen: Any) -> str | None:
-        """The file of these types on this CPU; None where nothing is kept."""
+        """Returns the file of these types on this CPU; None where nothing is kept."""
 
         told = repr((self.stamp, signature, codegen.magic_tuple()))
         if self.stamp is None or self.cache_path is None or " at 0x" in told:  # an address differs in each process
@@ -143,7 +143,7 @@ def _seal(path: str, payload: bytes) -> bytes:
 
 
 def _read(path: str) -> bytes | None:
-    """The content of a file that can be trusted; None where there is none, or where it had to be put away."""
+    """Returns the content of a file that can be trusted; None where there is none, or where it had to be removed."""
     try:
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         with open(handle, "rb") as file:
@@ -165,7 +165,7 @@ def _read(path: str) -> bytes | None:
 
 
 def _distrust(status: os.stat_result) -> str:
-    """Why a file may hold what another user wrote; nothing where it cannot. Unpickling runs what the writer chose."""
+    """Returns why another user may have written a file, or nothing. Unpickling runs what the writer chose."""
     if not stat.S_ISREG(status.st_mode):
         return "it is not a plain file"
     if hasattr(os, "geteuid"):
@@ -185,7 +185,7 @@ def _put_away(path: str, why: str) -> None:
 
 
 def _write(path: str, payload: bytes) -> None:
-    """A file appears whole or not at all."""
+    """Writes a file so that it appears whole or not at all."""
     passing = f"{path}.{os.getpid()}-{time.monotonic_ns()}"
     try:
         try:

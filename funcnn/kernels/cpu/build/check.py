@@ -25,18 +25,18 @@ _NOWHERE = {1: 0xAA, 2: 0x2AAA, 4: 0x2AAAAAAA, 8: 0x2AAAAAAAAAAAAAAA}  # an inde
 
 
 class CheckError(RuntimeError):
-    """A kernel touched, or would have touched, memory outside its arrays."""
+    """Reports that a kernel touched, or would have touched, memory outside its arrays."""
 
 
 def filler(dtype: np.dtype) -> bytes:
-    """The bytes of one number of a band: NaN, or an integer that no index may be."""
+    """Returns the bytes of one element of a band: NaN, or an integer that is no valid index."""
     if dtype.kind == "f":
         return _QUIET[dtype.itemsize].to_bytes(dtype.itemsize, "little")
     return _NOWHERE.get(dtype.itemsize, 0xAA).to_bytes(dtype.itemsize, "little")
 
 
 def fill(array: np.ndarray) -> np.ndarray:
-    """Fill fresh memory so that a number that nobody wrote shows; bools are True."""
+    """Fills new memory so that an element that was never written shows; bools are True."""
     if array.dtype.kind == "b":
         array[...] = True
     elif array.size:
@@ -45,12 +45,12 @@ def fill(array: np.ndarray) -> np.ndarray:
 
 
 def around(kernel: Any, args: tuple) -> Any:
-    """One call of a kernel between bands."""
+    """Calls a kernel on arrays between bands."""
     return run(kernel, kernel.compiled, args)
 
 
 def run(kernel: Any, call: Callable, args: tuple) -> Any:
-    """One call of a kernel on copies. Raises ``CheckError``."""
+    """Calls a kernel on copies. Raises ``CheckError``."""
     named = given_by_name(kernel, args)
     pieces: list[Piece] = []
     _compare(kernel, named)
@@ -96,7 +96,7 @@ def _told(named: dict[str, Any]) -> str:
 
 # ---- memory -------------------------------------------------------------------------------------------------------------
 class Piece:
-    """The memory of one array, or behind one address of a table."""
+    """Describes the memory of one array, or behind one address of a table."""
 
     def __init__(self, name: str, array: np.ndarray | None, start: int, size: int, dtype: np.dtype, place: Any = None):
         self.name, self.array, self.place = name, array, place  # place: in a table
@@ -105,14 +105,14 @@ class Piece:
 
 
 class Group:
-    """Pieces that share memory, from the first byte to the last."""
+    """Joins pieces that share memory, from the first byte to the last."""
 
     def __init__(self, piece: Piece):
         self.pieces, self.start, self.end = [piece], piece.start, piece.end
         self.before = np.zeros(0, np.uint8)  # what the copy held before the call
 
     def copy(self) -> None:
-        """Make the copy between its bands, and each piece in it."""
+        """Makes the copy between its bands, and each piece in it."""
         self.size = self.end - self.start
         self.room = np.empty(self.size + 2 * BAND + 2 * LINE, np.uint8)
         base = self.room.ctypes.data
@@ -131,22 +131,22 @@ class Group:
                 piece.moved.flags.writeable = a.flags.writeable
 
     def inside(self) -> np.ndarray:
-        """The bytes of the copy."""
+        """Returns the bytes of the copy."""
         return self.room[self.first : self.first + self.size]
 
     def bands(self) -> tuple[np.ndarray, np.ndarray]:
-        """The bytes before and behind."""
+        """Returns the bytes before and behind the copy."""
         end = self.first + self.size
         return self.room[self.first - self.low.size : self.first], self.room[end : end + self.high.size]
 
     def restore(self) -> None:
-        """Copy back what changed, and nothing else: the rest may be another thread's to write."""
+        """Copies back only the bytes that changed, for another thread may write the others."""
         changed = self.inside() != self.before
         if changed.any():
             _memory(self.start, self.size)[changed] = self.inside()[changed]
 
     def verify(self, kernel: str) -> None:
-        """Raise ``CheckError`` where a band changed."""
+        """Raises ``CheckError`` where a band changed."""
         for band, wanted, before in zip(self.bands(), (self.low, self.high), (True, False), strict=True):
             spoiled = np.flatnonzero(band != wanted)
             if spoiled.size:
@@ -174,7 +174,7 @@ def _gather(name: str, value: Any, pieces: list[Piece]) -> None:
 
 
 def _behind(kernel: Any, name: str, named: dict[str, Any]) -> list[Piece]:
-    """The memory behind the addresses ``table[0]``, of the lengths ``table[1]``, compared with what is touched."""
+    """Lists the memory behind the addresses ``table[0]``, and compares the lengths ``table[1]`` with what is touched."""
     pieces = []
     (places, lengths), rows = named[name], evaluated(kernel.facts.tables[name], named)
     for r, row in enumerate(rows):

@@ -14,7 +14,7 @@ CHECK = os.environ.get("FUNCNN_CHECK") == "1"
 
 
 class Row(NamedTuple):
-    """A row of a table of addresses."""
+    """Names a row of a table of addresses."""
 
     dtype: Any
     touched: list[int]  # how many numbers from each address on
@@ -34,12 +34,12 @@ NO_FACTS = Facts()
 
 
 def given_by_name(kernel: Any, args: tuple) -> dict[str, Any]:
-    """The arguments of a call by the names of the kernel's parameters."""
+    """Maps the arguments of a call to the names of the kernel's parameters."""
     code = kernel.function.__code__
     return dict(zip(code.co_varnames[: code.co_argcount], args, strict=False))
 
 
 def evaluated(rule: Callable, named: dict[str, Any]) -> Any:
-    """A declaration's value for these arguments."""
+    """Evaluates a declaration for these arguments."""
     code = rule.__code__
     return rule(*[named[name] for name in code.co_varnames[: code.co_argcount]])

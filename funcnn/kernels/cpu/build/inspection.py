@@ -34,7 +34,7 @@ _LIBM = re.compile(
 
 @dataclass(frozen=True)
 class Instructions:
-    """What one compiled form of a kernel, helpers included, consists of."""
+    """Counts the instructions of one compiled form of a kernel, helpers included."""
 
     arguments: str  # the types that it is compiled for
     vector_bits: int  # widest vectors that floating-point arithmetic uses: 512, 256, 128, or 0 for none
@@ -60,7 +60,7 @@ class Instructions:
 
 @dataclass(frozen=True)
 class Inspection:
-    """A kernel's compiled forms, one for each combination of argument types that it was called with."""
+    """Holds a kernel's compiled forms, one for each combination of argument types that it was called with."""
 
     name: str
     forms: tuple[Instructions, ...]
@@ -70,7 +70,7 @@ class Inspection:
 
 
 def inspect(kernel: Any) -> Inspection:
-    """Look at what a kernel was compiled to so far. Raises ``RuntimeError`` where it was not, or runs as plain Python."""
+    """Reads what a kernel was compiled to so far. Raises ``RuntimeError`` where it was not, or runs as plain Python."""
     overloads = getattr(kernel.compiled, "overloads", None)
     if not overloads:
         why = "has not been called yet; call it once with the types of interest"
@@ -91,7 +91,7 @@ def assembly(compiled: Any) -> str:
 
 
 def short(kind: Any) -> str:
-    """A type as ``float32[2]``, ``int64`` or ``(int64 x 3)``."""
+    """Writes a type as ``float32[2]``, ``int64`` or ``(int64 x 3)``."""
     if hasattr(kind, "ndim") and hasattr(kind, "dtype"):
         return f"{kind.dtype}[{kind.ndim}]"
     text = str(kind)
@@ -100,7 +100,7 @@ def short(kind: Any) -> str:
 
 
 def read(text: str, arguments: str = "") -> Instructions:
-    """Count the instructions of an assembly listing, of x86 or AArch64."""
+    """Counts the instructions of an assembly listing, of x86 or AArch64."""
     count = _Count()
     wrapper = False
     for line in text.splitlines():
@@ -126,7 +126,7 @@ def read(text: str, arguments: str = "") -> Instructions:
 
 
 class _Count:
-    """Running sums over instructions, and which function's address each register holds."""
+    """Sums up instructions, and knows which function's address each register holds."""
 
     def __init__(self) -> None:
         self.packed = self.scalar = self.fma = self.calls = self.total = self.moved = 0
@@ -135,7 +135,7 @@ class _Count:
         self.held: dict[str, str] = {}
 
     def add(self, code: str) -> None:
-        """One more instruction."""
+        """Counts one more instruction."""
         mnemonic = code.split(None, 1)[0]
         self.total += 1
         if not self._arithmetic(code, mnemonic) and _MOVE.fullmatch(mnemonic):
@@ -155,7 +155,7 @@ class _Count:
         return True
 
     def _follow(self, code: str) -> None:
-        """Note functions whose addresses go into registers, and calls by name or through those."""
+        """Notes functions whose addresses go into registers, and calls by name or through those."""
         if (call := _CALL.match(code)) is not None:
             name = self.held.get(call[1], call[1]).lstrip("_")
             self.calls += 1
@@ -168,7 +168,7 @@ class _Count:
 
 
 def _registers(code: str) -> tuple[str, int]:
-    """The widest vector registers that an instruction names."""
+    """Returns the widest vector registers that an instruction names."""
     for name, bits in (("zmm", 512), ("ymm", 256), ("xmm", 128)):
         if name in code:
             return name, bits

@@ -34,14 +34,14 @@ class Unknown(Exception):
 
 
 def sha256(content: bytes) -> bytes:
-    """The digest of some bytes."""
+    """Returns the digest of some bytes."""
     import hashlib  # OpenSSL, which only a first kernel needs: a tenth of an import of NumPy
 
     return hashlib.sha256(content).digest()
 
 
 class Walk:
-    """Digests of functions, classes and constants. Recursive definitions refer to one another by their depth."""
+    """Computes digests of functions, classes and constants. Recursive definitions refer to one another by their depth."""
 
     def __init__(self) -> None:
         self.known: dict[tuple[int, bool], tuple[Any, bytes]] = {}  # the value is held, so that its id stays its own
@@ -72,7 +72,7 @@ _walk = Walk()
 
 
 def stamp(kernel: Any) -> str:
-    """The hash of a kernel and all that it is made of. Raises ``Unknown`` where that cannot be told."""
+    """Returns the hash of a kernel and of all that it depends on. Raises ``Unknown`` where that is not known."""
     return sha256(_environment() + _walk.digest(kernel)).hex()
 
 
@@ -89,7 +89,7 @@ def _environment() -> bytes:
 
 
 def _parts(value: Any, runs: bool, walk: Walk) -> list[bytes]:
-    """The pieces whose hash stands for a value."""
+    """Lists the pieces whose hash stands for a value."""
     if hasattr(type(value), "stamped"):  # a kernel or a helper of one
         options, function, inside = value.stamped()
         return [b"kernel", *_constant(options, runs, walk), walk.digest(function, inside)]
@@ -171,7 +171,7 @@ def _constant(value: Any, runs: bool, walk: Walk) -> list[bytes]:
 
 # ---- code and files -----------------------------------------------------------------------------------------------------
 def _code(code: CodeType) -> list[bytes]:
-    """What of a code object decides what it does: not its file, its lines or its docstring's place."""
+    """Returns what decides a code object's meaning: not its file, its lines or the position of its docstring."""
     parts = [code.co_code, getattr(code, "co_exceptiontable", b"")]
     shape = (code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars)
     parts.append(repr((*shape, code.co_argcount, code.co_kwonlyargcount, code.co_flags)).encode())

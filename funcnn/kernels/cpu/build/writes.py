@@ -18,7 +18,7 @@ _PARTS = {"cast", "getitem", "static_getitem", "typed_getitem", "exhaust_iter", 
 
 
 class Effects(NamedTuple):
-    """Places of arguments that a function writes into, and of those that its result may be a part of."""
+    """Holds the positions of the arguments that a function writes into, and of those that its result may be a part of."""
 
     written: frozenset[int]  # by assignments to their elements
     added: frozenset[int]  # by ``x += y``, which writes into an array but not into the one that a number is from
@@ -29,7 +29,7 @@ NOTHING = Effects(frozenset(), frozenset(), frozenset())
 
 
 def refuse_read_only(kernel: Any, given: Any) -> None:
-    """Raise ``ValueError`` where a type among ``given`` is that of a read-only array into which the kernel writes."""
+    """Raises ``ValueError`` where a type among ``given`` is that of a read-only array into which the kernel writes."""
     from numba import types
 
     held = {place for place, t in enumerate(given) if isinstance(t, types.Array) and not t.mutable}
@@ -79,7 +79,7 @@ class _Reader:
         self.returned: set[int] = set()
 
     def effects(self) -> Effects:
-        """Go over the statements as often as it takes."""
+        """Repeats over the statements until nothing changes."""
         before = -1
         while before != (before := self._size()):
             for step in self.statements:
@@ -148,7 +148,7 @@ class _Reader:
                 kept[target] = kept[source]
 
     def _call(self, call: Any) -> set[int]:
-        """The arguments that the result may be a part of."""
+        """Returns the arguments that the result may be a part of."""
         called, args = self.constants.get(call.func.name), [*call.args, *(v for _, v in call.kws)]
         if isinstance(called, tuple):  # a method
             if called[0].attr in _METHODS:

@@ -36,7 +36,7 @@ def pack_lanes(chunk, worker, b, packed, count, lanes, wide, along, across):
 
 @device_function
 def put_tile(c, y, rows, lanes, wide, down, across):
-    """Write a tile to y with its strides."""
+    """Writes a tile to y with its strides."""
     if across == 1:
         for i in range(rows):
             copy_row(shift(y, i * down), shift(c, i * wide), lanes)
@@ -49,7 +49,7 @@ def put_tile(c, y, rows, lanes, wide, down, across):
 
 @device_function
 def multiply_block(chunk, worker, a, packed, y, extra, residual, tiles, tile, sizes, block, strides, finish):
-    """A block of rows with one panel."""
+    """Multiplies a block of rows by one panel."""
     rows, wide = tile
     many, count, lanes = sizes
     along, down, panel, y_down, y_across = strides
@@ -73,12 +73,12 @@ def multiply_block(chunk, worker, a, packed, y, extra, residual, tiles, tile, si
 
 
 def panels_size(lanes: int, wide: int, count: int) -> int:
-    """Numbers in the panels of a factor (count, lanes)."""
+    """Counts the elements of the panels of a factor (count, lanes)."""
     return -(-lanes // wide) * wide * count
 
 
 def work_size(tile: Any, sizes: Any, strides: Any) -> int:
-    """Room for the panels of b, and for those of a where it is packed."""
+    """Counts the elements of scratch for the panels of b, and for those of a where it is packed."""
     (rows, wide), (many, count, lanes) = tile, sizes
     packs = strides[1] != 1 or many < rows
     return panels_size(lanes, wide, count) + (panels_size(many, rows, count) if packs else 0)
