@@ -79,7 +79,7 @@ def test_which_copies_turn_matrices():
     assert matrices((8, 1, 9, 10), (1, 5, 80, 8)) == (1, 90, 8)
     assert matrices((40, 24), (1, 41)) is None  # gaps
     assert matrices((10, 20, 30), (1, 10, 200)) is None  # three blocks turned round
-    assert matrices((40, 3), (1, 40)) is None and matrices((24, 40), (40, 1)) is None
+    assert matrices((40, 3), (1, 40)) == (1, 3, 40) and matrices((24, 40), (40, 1)) is None  # contiguous
 
 
 def test_products_of_many_numbers_and_their_gradient():

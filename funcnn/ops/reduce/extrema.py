@@ -12,7 +12,8 @@ from funcnn.core import dtypes
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.reduce import runs as kernels
-from funcnn.kernels.cpu.reduce.launch import EXTREMUM_GRAD, argument, by_kernel
+from funcnn.kernels.cpu.reduce.back_launch import EXTREMUM_GRAD, argument
+from funcnn.kernels.cpu.reduce.launch import by_kernel
 from funcnn.ops.base.batching import all_batched
 from funcnn.ops.base.dims import normalize_dim, numel
 from funcnn.ops.base.promote import to_tensor

@@ -15,7 +15,6 @@ from funcnn.core.aval import Aval
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.reduce import launch as reduce_cpu
-from funcnn.kernels.implementation import NUMPY, UNPLANNED, host
 from funcnn.ops.base.dims import normalize_dims, numel
 from funcnn.ops.base.promote import require_floating, to_tensor
 from funcnn.ops.base.reduction import dropped, kept
@@ -51,10 +50,7 @@ def _vjp(g: list, ins: list, outs: list, axes: tuple, freedom: int) -> tuple:
 moments_p = Primitive(
     "moments",
     _shape,
-    cpu=(
-        host("kernel", reduce_cpu.moments, UNPLANNED, reduce_cpu.pays),
-        host("numpy", reduce_cpu.plain_moments, NUMPY),
-    ),
+    cpu=reduce_cpu.MOMENTS,
     vjp=_vjp,
     batch=lambda n, ins, batched, axes, freedom: moments_p(ins[0], axes=tuple(a + 1 for a in axes), freedom=freedom),
     keeps="io",

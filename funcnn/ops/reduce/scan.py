@@ -13,9 +13,8 @@ from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.reduce import runs as reduce_kernels
 from funcnn.kernels.cpu.reduce import scan as kernels
-from funcnn.kernels.cpu.reduce.launch import by_kernel, flat
-from funcnn.kernels.cpu.threads.number import workers
-from funcnn.kernels.implementation import NUMPY, UNPLANNED, Implementation, host
+from funcnn.kernels.cpu.reduce.launch import by_kernel
+from funcnn.kernels.cpu.reduce.running import affine, running
 from funcnn.ops.base.batching import all_batched
 from funcnn.ops.base.dims import normalize_dim, numel
 from funcnn.ops.base.promote import floating, to_tensor
@@ -29,9 +28,6 @@ from funcnn.ops.indexing.along import gather
 from funcnn.ops.movement.join import cat, flip
 from funcnn.ops.movement.views import clone, slice_dim
 from funcnn.ops.tensor.creation import ones_like, zeros_like
-
-LARGE = 1 << 12  # numbers; below, NumPy's call costs less
-COST, AFFINE_COST = 0.4, 1.6  # nanoseconds a number
 
 
 def _scan(name: str, cpu: Any, vjp: Callable | None, keeps: str, dtype: Any = None) -> Primitive:
@@ -47,51 +43,12 @@ def _scan(name: str, cpu: Any, vjp: Callable | None, keeps: str, dtype: Any = No
     return prim
 
 
-def _accumulated(ufunc: np.ufunc, kernel: Any = None) -> tuple[Implementation, ...]:
-    """A running reduction whose accumulator is float64 for every floating dtype; ``backwards``: from the end.
-
-    kernel: what does it where there are many numbers.
-    """
-
-    def plain(ins: list, outs: list, dim: int, backwards: bool = False) -> None:
-        x, out = (np.flip(t, dim) if backwards else t for t in (ins[0], outs[0]))
-        wide = x.dtype if x.dtype.kind != "f" else np.float64
-        np.copyto(out, ufunc.accumulate(x, dim, dtype=wide), casting="unsafe")
-
-    def run(ins: list, outs: list, dim: int, backwards: bool = False) -> None:
-        x, inner = ins[0], numel(ins[0].shape[dim + 1 :])
-        kernel(flat(x), outs[0].reshape(-1), x.shape[dim], inner, backwards, workers(x.size * COST))
-
-    def when(ins: Any, **params: Any) -> bool:
-        return ins[0].size >= LARGE and ins[0].dtype.char in "fd"
-
-    few = host("numpy", plain, NUMPY)
-    return (few,) if kernel is None else (host("kernel", run, UNPLANNED, when), few)
-
-
 def _later(t: Tensor, edge: Callable, dim: int) -> Tensor:
     """``t`` one step later along ``dim``: its last element leaves, ``edge`` (ones or zeros) enters in front."""
     return cat([edge(slice_dim(t, dim, 0, 1)), slice_dim(t, dim, 0, t._v.shape[dim] - 1)], dim)
 
 
 # ---- the affine recurrence --------------------------------------------------------------------------------------------
-def _plain_affine(ins: list, outs: list, dim: int, backwards: bool = False) -> None:
-    a, b, s = (np.moveaxis(t, dim, 0) for t in (*ins, outs[0]))
-    if backwards:
-        a, b, s = np.roll(a[::-1], 1, 0), b[::-1], s[::-1]  # a of the step before
-    s[:1] = b[:1]
-    for t in range(1, len(s)):
-        np.multiply(a[t : t + 1], s[t - 1 : t], out=s[t : t + 1])
-        s[t] += b[t]
-
-
-def _affine(ins: list, outs: list, dim: int, backwards: bool = False) -> None:
-    (a, b), inner = ins, numel(ins[1].shape[dim + 1 :])
-    kernels.affine_scan(
-        flat(a), flat(b), outs[0].reshape(-1), b.shape[dim], inner, backwards, workers(b.size * AFFINE_COST)
-    )
-
-
 def _affine_vjp(g: Tensor, ins: list, o: Tensor, dim: int, backwards: bool = False) -> tuple:
     if not o._v.size:
         return g, g
@@ -105,10 +62,7 @@ def _affine_vjp(g: Tensor, ins: list, o: Tensor, dim: int, backwards: bool = Fal
 affine_scan_p = Primitive(
     "affine_scan",
     shape=lambda a, b, dim, backwards=False: (b,),
-    cpu=(
-        host("kernel", _affine, UNPLANNED, lambda ins, **params: ins[1].size >= LARGE and ins[1].dtype.char in "fd"),
-        host("numpy", _plain_affine, NUMPY),
-    ),
+    cpu=affine,
     vjp=_affine_vjp,
     batch=lambda n, ins, batched, dim, **params: affine_scan_p(*all_batched(n, ins, batched), dim=dim + 1, **params),
     keeps="io",
@@ -118,7 +72,7 @@ affine_scan_p = Primitive(
 # ---- sums and products ------------------------------------------------------------------------------------------------
 cumsum_p = _scan(
     "cumsum",
-    _accumulated(np.add, kernels.running_sum),
+    running(np.add, kernels.running_sum),
     lambda g, ins, o, dim, backwards=False: (cumsum_p(g, dim=dim, backwards=not backwards),),
     keeps="",
 )
@@ -131,7 +85,7 @@ def _cumprod_vjp(g: Tensor, ins: list, o: Tensor, dim: int) -> tuple:
     return (mul(_later(o, ones_like, dim), affine_scan_p(ins[0], g, dim=dim, backwards=True)),)
 
 
-cumprod_p = _scan("cumprod", _accumulated(np.multiply, kernels.running_product), _cumprod_vjp, keeps="io")
+cumprod_p = _scan("cumprod", running(np.multiply, kernels.running_product), _cumprod_vjp, keeps="io")
 
 
 def _apply(prim: Primitive, x: Tensor, dim: int) -> Tensor:
@@ -172,7 +126,7 @@ def _logcumsumexp_vjp(g: Tensor, ins: list, o: Tensor, dim: int) -> tuple:
     return (mul(_exp_below(ins[0], o), affine_scan_p(ratio, g, dim=dim, backwards=True)),)
 
 
-logcumsumexp_p = _scan("logcumsumexp", _accumulated(np.logaddexp), _logcumsumexp_vjp, keeps="io")
+logcumsumexp_p = _scan("logcumsumexp", running(np.logaddexp), _logcumsumexp_vjp, keeps="io")
 
 
 def logcumsumexp(input: Any, dim: int) -> Tensor:

@@ -181,10 +181,21 @@ def test_spread_extremum(shape, dtype):
     for threads in (1, 2):
         dx = np.full(shape, np.inf, dtype)
         flat = [t.reshape(-1) for t in (x, top, g, dx)]
-        reduce_back.spread_extremum(*flat, reduce.plan(*shape), threads)
-        np.testing.assert_allclose(dx, np.where(tells, g / tells.sum((0, 2), keepdims=True), 0), 1e-6)
+        reduce_back.spread_extremum(*flat, reduce.plan(*shape), False, threads)
+        shares = np.where(tells, g / tells.sum((0, 2), keepdims=True), 0)
+        np.testing.assert_allclose(dx, shares, 1e-6)
         made.append(dx.tobytes())
+        reduce_back.spread_extremum(*flat, reduce.plan(*shape), True, threads)
+        np.testing.assert_allclose(dx, np.where(np.isnan(top), np.nan, shares), 1e-6)
     assert made[0] == made[1]
+
+
+@DTYPES
+def test_quotients(dtype):
+    sums, out = np.arange(9.0), np.empty(9, dtype)
+    reduce.quotients(sums, 7.0, out)
+    np.testing.assert_array_equal(sums, np.arange(9.0) / 7)
+    np.testing.assert_array_equal(out, (np.arange(9.0) / 7).astype(dtype))
 
 
 # ---- places -------------------------------------------------------------------------------------------------------------

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from funcnn.kernels.cpu.movement.permute import turn_planes
-from funcnn.kernels.cpu.reduce.launch import is_spread, spread
-from funcnn.kernels.cpu.threads.number import workers
-from funcnn.kernels.implementation import NUMPY, UNPLANNED, host
+from funcnn.kernels.cpu.reduce.back_launch import spread
+from funcnn.kernels.implementation import NUMPY, Implementation, Operand, host
+from funcnn.kernels.launch import INPUT, OUTPUT, Access, Array, Cost, Launch, LaunchPlan, Output, Workers
 
 LARGE = 1 << 14  # numbers; below, NumPy's copy costs less
 SIDE = 8  # rows and columns at least
@@ -30,31 +30,39 @@ def matrices(shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[int, int
         return None
     lead = next((i for i, axis in enumerate(order) if axis != axes[i]), len(axes))
     here, there = axes[lead:], order[lead:]
-    split = here.index(there[0]) if there else 0
+    if not here:
+        return None
+    split = here.index(there[0])
     if here[split:] + here[:split] != there:
         return None
     columns = prod(shape[axis] for axis in here[:split])
     rows = prod(shape[axis] for axis in here[split:])
-    return (prod(shape) // (rows * columns), rows, columns) if min(rows, columns) >= SIDE else None
+    return prod(shape) // (rows * columns), rows, columns
 
 
-def _turn(ins: list, outs: list) -> None:
-    x = ins[0]
-    sizes = matrices(x.shape, tuple(stride // x.itemsize for stride in x.strides))
-    assert sizes is not None, "_turns() says which arrays are turned"
-    lying = np.lib.stride_tricks.as_strided(x, (x.size,), (x.itemsize,))
-    turn_planes(lying, outs[0].reshape(-1), *sizes, workers(x.size * COST))
+def _sizes(x: Operand) -> tuple[int, int, int] | None:
+    if x.contiguous or not x.size or x.dtype.char not in "fd":
+        return None
+    return matrices(x.shape, tuple(stride // x.itemsize for stride in x.strides))
 
 
-def _turns(ins: Any) -> bool:
-    x = ins[0]
-    if x.contiguous or x.size < LARGE or x.dtype.char not in "fd":
-        return False
-    return matrices(x.shape, tuple(stride // x.itemsize for stride in x.strides)) is not None
+def _turn(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan | None:
+    (x,) = operands
+    sizes = _sizes(x)
+    if sizes is None:
+        return None
+    work = x.size * COST
+    launch = Launch(turn_planes, (Array(INPUT, 0), Array(OUTPUT, 0), *sizes, Workers(work)))
+    return LaunchPlan((launch,), (Access(order=x.order),), (Output(),), cost=Cost(0.0, 2.0 * x.nbytes, work))
+
+
+def _turns(operands: tuple[Operand, ...], params: dict[str, Any]) -> bool:
+    sizes = _sizes(operands[0]) if operands[0].size >= LARGE else None
+    return sizes is not None and min(sizes[1:]) >= SIDE
 
 
 copies = (
-    host("spread", spread, UNPLANNED, is_spread),
-    host("turn", _turn, UNPLANNED, _turns),
+    spread,
+    Implementation("turn", _turn, _turns),
     host("numpy", lambda ins, outs: np.copyto(outs[0], ins[0]), NUMPY),
 )

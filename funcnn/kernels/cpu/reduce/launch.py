@@ -1,33 +1,46 @@
-"""How large reductions run on the CPU: by the kernels of ``reduce``, on the array as it lies in memory."""
+"""How reductions run on the CPU: by the kernels of ``reduce``, on the array as it lies in memory."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from math import prod
 from typing import Any
 
 import numpy as np
 
-from funcnn.kernels.cpu.memory import empty, fresh
-from funcnn.kernels.cpu.reduce import argument as places
+from funcnn.kernels.cpu.movement.permute import lay_out
 from funcnn.kernels.cpu.reduce import runs as kernels
-from funcnn.kernels.cpu.reduce import spread as reduce_back
-from funcnn.kernels.cpu.threads.number import workers
-from funcnn.kernels.implementation import NUMPY, UNPLANNED, Implementation, host
+from funcnn.kernels.implementation import CONTIGUOUS, NUMPY, Implementation, Operand, host
+from funcnn.kernels.launch import (
+    CONSTANT,
+    INPUT,
+    OUTPUT,
+    SCRATCH,
+    Access,
+    Array,
+    Constant,
+    Cost,
+    Launch,
+    LaunchPlan,
+    Output,
+    Scratch,
+    Workers,
+)  # fmt: skip
 
 LARGE = 1 << 11  # numbers; below, NumPy's call costs less
 FEW = 32  # numbers for one result that do not lie side by side: NumPy adds whole rows of results then
 COST = 0.05  # nanoseconds a byte, which comes from beyond a core's own cache
 EACH = 4.0  # nanoseconds a result of contiguous numbers
-ARGUMENT_COST, ARGUMENT_EACH = 0.2, 8.0  # the same of a number, and of a result, where the place of one is looked for
-DOUBLE = np.dtype(np.float64)
-SPREAD = 1 << 16  # numbers; below, NumPy writes out a repeated array
-UNREAD = np.empty(1)  # in place of an array that a kernel does not read
+REAL = "fd"  # dtypes that kernels compute in
+DOUBLE = "float64"
+Operands = tuple[Operand, ...]
 
 
+# ---- layouts ----------------------------------------------------------------------------------------------------------
 @lru_cache(4096)
 def layout(shape: tuple[int, ...], axes: tuple[int, ...]) -> np.ndarray | None:
-    """The kernels' plan for a contiguous array; None where nothing is reduced, or reduced axes are too often among others."""
+    """The kernels' plan for a contiguous array that is not empty; None where reduced axes are too often among others."""
     groups: list[list[int]] = []  # sizes of neighbours that are alike, and whether they are reduced
     for axis, size in enumerate(shape):
         if size > 1:
@@ -36,8 +49,8 @@ def layout(shape: tuple[int, ...], axes: tuple[int, ...]) -> np.ndarray | None:
                 groups[-1][0] *= size
             else:
                 groups.append([size, reduced])
-    if not groups or not any(reduced for _, reduced in groups):
-        return None
+    if not any(reduced for _, reduced in groups):
+        return kernels.plan(1, prod(shape), 1, 1)
     sizes = [size for size, _ in groups] + [1] * groups[-1][1]
     if len(sizes) > 4:
         return None
@@ -46,58 +59,31 @@ def layout(shape: tuple[int, ...], axes: tuple[int, ...]) -> np.ndarray | None:
 
 
 @lru_cache(4096)
-def _plan(shape: tuple[int, ...], axes: tuple[int, ...]) -> np.ndarray | None:
-    """The plan, where the kernels pay."""
+def _pays(shape: tuple[int, ...], axes: tuple[int, ...]) -> bool:
+    """Whether a kernel pays for many numbers: something is reduced, and numbers for a result lie side by side or are many."""
     plan = layout(shape, axes)
-    return None if plan is None or (plan[3] > 1 and plan[0] == 1 and plan[2] * plan[3] < FEW) else plan
-
-
-def pays(ins: Any, axes: tuple, **params: Any) -> bool:
-    """Whether a kernel reduces the first input: floating-point numbers, many, in one of the kernels' layouts."""
-    x = ins[0]
-    if x.size < LARGE or x.dtype.char not in "fd":
+    if plan is None or all(shape[axis] == 1 for axis in axes):
         return False
-    if not x.contiguous:
-        x, axes, _ = _as_it_lies(x, axes)
-    return _plan(x.shape, axes) is not None
+    return not (plan[3] > 1 and plan[0] == 1 and plan[2] * plan[3] < FEW)
 
 
-def _as_it_lies(x: Any, axes: tuple) -> tuple[Any, tuple, list]:
-    """x with its axes in the order of memory, where the reduced ones are then, and the order of the others."""
-    order = sorted(range(x.ndim), key=lambda axis: -x.strides[axis])
-    where = [axis for axis in order if axis not in axes]
-    return (
-        (x.transpose(order) if isinstance(x, np.ndarray) else x.permuted(tuple(order))),
-        tuple(order.index(axis) for axis in axes),
-        where,
-    )
+def many(x: Operand) -> bool:
+    """Whether x holds floating-point numbers for which a kernel's call pays."""
+    return x.size >= LARGE and x.dtype.char in REAL
 
 
-def flat(x: np.ndarray) -> np.ndarray:
-    """All numbers in a row, in memory that may be written: for read-only arrays kernels would be compiled anew."""
-    row = x.ravel()
-    return row if row.flags.writeable else row.copy()
+def _lying(x: Operand, axes: tuple) -> tuple[Operand, tuple, tuple[int, ...]]:
+    """x with its axes in the order of memory, where the reduced ones are then, and the order."""
+    order = tuple(range(x.ndim) if x.contiguous else sorted(range(x.ndim), key=lambda axis: -x.strides[axis]))
+    return x.permuted(order), tuple(order.index(axis) for axis in axes), order
 
 
-def reduce_into(
-    kernel: Any, x: np.ndarray, axes: tuple, out: np.ndarray, how: float = 1.0, centre: Any = UNREAD
-) -> None:
-    """out = x reduced over ``axes``. centre: one number for each of ``out``, flat."""
-    if not x.flags.c_contiguous:
-        x, axes, where = _as_it_lies(x, axes)
-        if where != sorted(where):
-            lying = fresh([x.shape[k] for k in range(x.ndim) if k not in axes], out.dtype)
-            back = np.argsort(where)
-            middle = centre if centre is UNREAD else centre.reshape(out.shape).transpose(np.argsort(back)).ravel()
-            reduce_into(kernel, np.ascontiguousarray(x), axes, lying, how, middle)
-            out[...] = lying.transpose(back)
-            return
-    plan = layout(x.shape, axes)
-    assert plan is not None, "pays() says for which arrays there is a plan"
-    blocks = int(plan[kernels.BLOCKS])
-    partial = empty((blocks * out.size,), DOUBLE) if blocks > 1 else UNREAD
-    work = x.nbytes * COST + (EACH * out.size if plan[3] == 1 else 0.0)
-    kernel(flat(x), centre, how, partial, out.reshape(-1), plan, workers(work))
+def pays(operands: Operands, params: dict[str, Any]) -> bool:
+    """Whether a kernel reduces the first input at once: many floating-point numbers, in one of the kernels' layouts."""
+    if not many(operands[0]):
+        return False
+    x, axes, _ = _lying(operands[0], params["axes"])
+    return _pays(x.shape, axes)
 
 
 @lru_cache(4096)
@@ -110,22 +96,94 @@ def last_axes(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(axis for axis in axes if start <= axis <= end)
 
 
-def pays_in_steps(ins: Any, axes: tuple) -> bool:
-    """Whether kernels reduce a contiguous array by one group of neighbouring axes after another, where they cannot at once."""
-    x = ins[0]
-    if x.size < LARGE or x.dtype.char not in "fd" or not x.contiguous:
-        return False
-    last = last_axes(x.shape, axes)
-    return len(last) < len(axes) and _plan(x.shape, last) is not None
+def pays_in_steps(operands: Operands, params: dict[str, Any]) -> bool:
+    """Whether kernels reduce the first input at once, or a contiguous one by one group of neighbouring axes after another."""
+    x, axes = operands[0], params["axes"]
+    if pays(operands, params):
+        return True
+    last = last_axes(x.shape, axes) if many(x) and x.contiguous else axes
+    return len(last) < len(axes) and _pays(x.shape, last)
 
 
-def step(kernel: Any, x: np.ndarray, axes: tuple, how: float, dtype: Any, centre: Any = UNREAD) -> tuple:
-    """x reduced over the last of the axes, and where the others are then."""
-    last = last_axes(x.shape, axes)
-    left = [axis for axis in range(x.ndim) if axis not in last]
-    out = empty(tuple(x.shape[axis] for axis in left), dtype)
-    reduce_into(kernel, x, last, out, how, np.zeros(out.size) if centre is None else centre)
-    return out, tuple(left.index(axis) for axis in axes if axis not in last)
+# ---- plans ------------------------------------------------------------------------------------------------------------
+class Steps:
+    """The launches that reduce an array over some axes, as it lies in memory, and the memory between them."""
+
+    def __init__(self, x: Operand, axes: tuple):
+        lying, self.axes, order = _lying(x, axes)
+        self.shape, self.itemsize, self.kind = lying.shape, x.itemsize, x.dtype.name
+        self.input = CONTIGUOUS if x.contiguous else Access(order=order)
+        self.kept = [axis for axis in order if axis not in axes]
+        self.size = prod(x.shape[axis] for axis in self.kept)
+        self.launches: list[Launch] = []
+        self.scratch: list[Scratch] = []
+        self.constants: list[Constant] = []
+        self.cost = Cost(x.size, x.nbytes, 0.0)
+
+    def room(self, dtype: str, size: int, zeros: bool = False) -> Array:
+        """Scratch memory."""
+        self.scratch.append(Scratch(dtype, size, zeros=zeros))
+        return Array(SCRATCH, len(self.scratch) - 1)
+
+    def constant(self, values: Any) -> Array:
+        """A constant array."""
+        self.constants.append(Constant(values))
+        return Array(CONSTANT, len(self.constants) - 1)
+
+    def reduce(
+        self, kernel: Any, source: Array, axes: tuple, how: float, target: Array, centre: Array | None = None
+    ) -> None:
+        """target = source reduced over ``axes`` of the shape at hand. centre: one number for each of the target."""
+        plan = layout(self.shape, axes)
+        assert plan is not None, "last_axes() and possible() say over which axes there is a plan"
+        size, blocks = int(plan[1] * plan[3]), int(plan[kernels.BLOCKS])
+        partial = self.room(DOUBLE, blocks * size if blocks > 1 else 1)
+        centre = self.constant(np.zeros(1)) if centre is None else centre
+        work = prod(self.shape) * self.itemsize * COST + (EACH * size if plan[3] == 1 else 0.0)
+        args = (source, centre, how, partial, target, self.constant(plan), Workers(work))
+        self.launches.append(Launch(kernel, args))
+        self.cost = self.cost._replace(nanoseconds=self.cost.nanoseconds + work)
+
+    def step(self, kernel: Any, source: Array, how: float, kind: str, centred: bool = False) -> Array:
+        """Scratch with the source reduced over the last of the axes; the others are left."""
+        last = last_axes(self.shape, self.axes)
+        left = [axis for axis in range(len(self.shape)) if axis not in last]
+        size = prod(self.shape[axis] for axis in left)
+        target = self.room(kind, size)
+        self.reduce(kernel, source, last, how, target, self.room(DOUBLE, size, zeros=True) if centred else None)
+        self.axes = tuple(left.index(axis) for axis in self.axes if axis not in last)
+        self.shape, self.itemsize = tuple(self.shape[axis] for axis in left), np.dtype(kind).itemsize
+        return target
+
+    @property
+    def possible(self) -> bool:
+        """Whether one launch reduces what is left."""
+        return layout(self.shape, self.axes) is not None
+
+    def result(self, number: int, write: Callable[[Array], None]) -> None:
+        """Let ``write(target)`` fill an output; if its axes lie in another order in memory, by way of scratch."""
+        if self.kept == sorted(self.kept):
+            return write(Array(OUTPUT, number))
+        target = self.room(self.kind, self.size)
+        write(target)
+        self.turn(target, number)
+        return None
+
+    def turn(self, source: Array, number: int) -> None:
+        """Write an output of results whose axes are ``kept``."""
+        left = [axis for axis in range(len(self.shape)) if axis not in self.axes]
+        sizes = [self.shape[axis] for axis in left]
+        steps = [prod(sizes[i + 1 :]) for i in range(len(sizes))]
+        order = sorted(range(len(sizes)), key=self.kept.__getitem__)
+        table = [*(sizes[i] for i in order), *(steps[i] for i in order)]
+        self.launches.append(Launch(lay_out, (source, self.constant(np.array(table)), Array(OUTPUT, number))))
+
+    def plan(self, outputs: int = 1) -> LaunchPlan:
+        """The plan made of the launches."""
+        return LaunchPlan(
+            tuple(self.launches), (self.input,), (Output(),) * outputs, tuple(self.scratch), tuple(self.constants),
+            cost=self.cost,
+        )  # fmt: skip
 
 
 def by_kernel(kernel: Any, how: float = 1.0, mean: bool = False, wide: bool = True) -> tuple[Implementation, ...]:
@@ -134,57 +192,59 @@ def by_kernel(kernel: Any, how: float = 1.0, mean: bool = False, wide: bool = Tr
     wide: groups of axes that are reduced one after another are joined in float64.
     """
 
-    def run(ins: list, outs: list, axes: tuple) -> None:
-        x, out = ins[0], outs[0]
-        reduce_into(kernel, x, axes, out, x.size / out.size if mean else how)
+    def plan(operands: Operands, params: dict[str, Any]) -> LaunchPlan | None:
+        (x,) = operands
+        if not x.size or x.dtype.char not in REAL:
+            return None
+        steps, source = Steps(x, params["axes"]), Array(INPUT, 0)
+        while not steps.possible:
+            source = steps.step(kernel, source, how, DOUBLE if wide else x.dtype.name)
+        last = x.size / steps.size if mean else how
+        steps.result(0, lambda target: steps.reduce(kernel, source, steps.axes, last, target))
+        return steps.plan()
 
-    def in_steps(ins: list, outs: list, axes: tuple) -> None:
-        x, out = ins[0], outs[0]
-        last = x.size / out.size if mean else how
-        while layout(x.shape, axes) is None:
-            x, axes = step(kernel, x, axes, how, DOUBLE if wide else x.dtype)
-        reduce_into(kernel, x, axes, out, last)
-
-    return host("kernel", run, UNPLANNED, pays), host("kernel in steps", in_steps, UNPLANNED, pays_in_steps)
-
-
-def squares_in_steps(ins: list, outs: list, axes: tuple) -> None:
-    """The sum of squares over axes that the kernel cannot take at once."""
-    x, axes = step(kernels.deviations, ins[0], axes, 1.0, DOUBLE, None)
-    while layout(x.shape, axes) is None:
-        x, axes = step(kernels.sums, x, axes, 1.0, DOUBLE)
-    total = fresh(outs[0].shape, DOUBLE)
-    reduce_into(kernels.sums, x, axes, total)
-    np.copyto(outs[0], total, "same_kind")
+    return (Implementation("kernel", plan, pays_in_steps),)
 
 
-def sum_of_squares(ins: list, outs: list, axes: tuple) -> None:
+def _squares(operands: Operands, params: dict[str, Any]) -> LaunchPlan | None:
     """The sum of squares, added up in float64."""
-    total = fresh(outs[0].shape, DOUBLE)
-    reduce_into(kernels.deviations, ins[0], axes, total, 1.0, np.zeros(total.size))
-    np.copyto(outs[0], total, "same_kind")
+    (x,) = operands
+    if not x.size or x.dtype.char not in REAL:
+        return None
+    steps, source, kernel = Steps(x, params["axes"]), Array(INPUT, 0), kernels.deviations
+    while not steps.possible:
+        source = steps.step(kernel, source, 1.0, DOUBLE, kernel is kernels.deviations)
+        kernel = kernels.sums
+    zeros = steps.room(DOUBLE, steps.size, zeros=True) if kernel is kernels.deviations else None
+    steps.result(0, lambda target: steps.reduce(kernel, source, steps.axes, 1.0, target, zeros))
+    return steps.plan()
 
 
-SQUARES = (
-    host("kernel", sum_of_squares, UNPLANNED, pays),
-    host("kernel in steps", squares_in_steps, UNPLANNED, pays_in_steps),
-)
+SQUARES = (Implementation("kernel", _squares, pays_in_steps),)
 
 
-def moments(ins: list, outs: list, axes: tuple, freedom: float) -> None:
+# ---- moments ----------------------------------------------------------------------------------------------------------
+def _moments(operands: Operands, params: dict[str, Any]) -> LaunchPlan | None:
     """The squared deviations over ``freedom`` and the mean, both summed in float64: two passes over the array."""
-    x, (variance, mean) = ins[0], outs
-    total = fresh(mean.shape, DOUBLE)
-    reduce_into(kernels.deviations, x, axes, total, 0.0, np.zeros(mean.size))
-    total /= x.size // mean.size
-    mean[...] = total
-    squares = fresh(mean.shape, DOUBLE)
-    reduce_into(kernels.deviations, x, axes, squares, 1.0, total.reshape(-1))
-    np.divide(squares, freedom, out=variance, casting="same_kind")
+    (x,) = operands
+    steps = Steps(x, params["axes"])
+    if not x.size or x.dtype.char not in REAL or not steps.possible:
+        return None
+    zeros = steps.room(DOUBLE, steps.size, zeros=True)
+    total, squares = (steps.room(DOUBLE, steps.size) for _ in range(2))
+
+    def quotients(sums: Array, by: float) -> Callable:
+        return lambda target: steps.launches.append(Launch(kernels.quotients, (sums, by, target)))
+
+    steps.reduce(kernels.deviations, Array(INPUT, 0), steps.axes, 0.0, total, zeros)
+    steps.result(1, quotients(total, float(x.size // steps.size)))
+    steps.reduce(kernels.deviations, Array(INPUT, 0), steps.axes, 1.0, squares, total)
+    steps.result(0, quotients(squares, float(params["freedom"])))
+    return steps.plan(2)
 
 
 def plain_moments(ins: list, outs: list, axes: tuple, freedom: float) -> None:
-    """The same by NumPy."""
+    """Variance and mean by NumPy."""
     x, (variance, mean) = ins[0].astype(np.float64), outs
     total = np.add.reduce(x, axes, keepdims=True)
     total /= x.size // max(total.size, 1)
@@ -193,73 +253,7 @@ def plain_moments(ins: list, outs: list, axes: tuple, freedom: float) -> None:
     np.divide(np.add.reduce(np.square(x, x), axes), freedom, out=variance, casting="same_kind")
 
 
-def argument(sign: float) -> Implementation:
-    """The implementation of where the largest is, or with -1 the smallest, along one axis of many contiguous numbers."""
-
-    def run(ins: list, outs: list, axes: tuple) -> None:
-        x, out = ins[0], outs[0]
-        inner = prod(x.shape[axes[0] + 1 :])
-        work = workers(x.size * ARGUMENT_COST + (ARGUMENT_EACH * out.size if inner == 1 else 0.0))
-        places.argument(flat(x), out.reshape(-1), x.shape[axes[0]], inner, sign, work)
-
-    def when(ins: Any, axes: tuple) -> bool:
-        return ins[0].size >= LARGE and ins[0].dtype.char in "fd" and ins[0].contiguous
-
-    return host("kernel", run, UNPLANNED, when)
-
-
-# ---- the way back -------------------------------------------------------------------------------------------------------
-def is_spread(ins: Any) -> bool:
-    """Whether the input is a contiguous array repeated over some axes, large enough for ``spread``."""
-    x = ins[0]
-    if x.contiguous or x.size < SPREAD or x.dtype.char not in "fd":
-        return False
-    return layout(x.shape, x.repeated) is not None and x.without(x.repeated).contiguous
-
-
-def _repeated(x: np.ndarray) -> tuple[int, ...]:
-    return tuple(axis for axis in range(x.ndim) if x.strides[axis] == 0 and x.shape[axis] > 1)
-
-
-def _once(x: np.ndarray, axes: tuple) -> np.ndarray:
-    return x[tuple(0 if axis in axes else slice(None) for axis in range(x.ndim))]
-
-
-def spread(ins: list, outs: list) -> None:
-    """Write out an array that is repeated over some axes, as the gradient of a sum is."""
-    x, axes = ins[0], _repeated(ins[0])
-    reduce_back.spread_over(flat(_once(x, axes)), outs[0].reshape(-1), layout(x.shape, axes), workers(x.size * 0.1))
-
-
-def _spoil(top: np.ndarray, out: np.ndarray, axes: tuple, spoilt: bool) -> None:
-    """NaN wherever the extremum is NaN, if that is asked for."""
-    if spoilt and (lost := top != top).any():
-        np.copyto(out, np.nan, where=np.expand_dims(lost, axes))
-
-
-def spread_extremum(ins: list, outs: list, axes: tuple, spoilt: bool) -> None:
-    """The gradient of an extremum by the kernel."""
-    g, x, top = ins
-    plan = layout(x.shape, axes)
-    reduce_back.spread_extremum(
-        flat(x), flat(top), flat(g), outs[0].reshape(-1), plan, workers(x.size * 0.15 + top.size * 10.0)
-    )
-    _spoil(top, outs[0], axes, spoilt)
-
-
-def plain_extremum(ins: list, outs: list, axes: tuple, spoilt: bool) -> None:
-    """The same by NumPy."""
-    g, x, top = ins
-    tells = (x == np.expand_dims(top, axes)) | (x != x)
-    count = np.add.reduce(tells, axes, np.float64, keepdims=True)
-    np.multiply(tells, (np.expand_dims(g, axes) / count).astype(x.dtype), out=outs[0])
-    _spoil(top, outs[0], axes, spoilt)
-
-
-EXTREMUM_GRAD = (
-    host("kernel", spread_extremum, UNPLANNED, lambda ins, axes, spoilt: ins[1].contiguous and pays(ins[1:], axes)),
-    host("numpy", plain_extremum, NUMPY),
-)
+MOMENTS = (Implementation("kernel", _moments, pays), host("numpy", plain_moments, NUMPY))
 
 
 _BLOCK = 256  # rows added one after another; the rounding error grows with it, the number of partial sums shrinks

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from funcnn.kernels.cpu.build.compile import device_function, intrinsic, kernel_from
+from funcnn.kernels.cpu.build.compile import device_function, exact_function, intrinsic, kernel, kernel_from
 from funcnn.kernels.cpu.build.facts import Facts
 from funcnn.kernels.cpu.build.parallel import parallel_for
 from funcnn.kernels.cpu.vector.bits import like, maximum
@@ -246,3 +246,17 @@ sums = reduction("sums", 0.0, plus, itself, divided)
 products = reduction("products", 1.0, times, itself, whole)
 deviations = reduction("deviations", 0.0, plus, deviation, whole, True)
 largest = reduction("largest", -inf, maximum, signed, times, run=largest_run)  # of negated numbers: the smallest
+
+
+@exact_function
+def quotient(a, b):
+    """a / b, not a times 1 / b."""
+    return a / b
+
+
+@kernel(touches={"out": lambda sums: sums.size})
+def quotients(sums, by, out):
+    """sums /= by, and out = sums in its own type; flat."""
+    for i in range(sums.size):
+        sums[i] = quotient(sums[i], by)
+        out[i] = like(out[0], sums[i])

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from funcnn.kernels.cpu.memory import fresh
-from funcnn.kernels.cpu.reduce.launch import flat
+from funcnn.kernels.cpu.movement.permute import lay_out
 from funcnn.kernels.cpu.reduce.topk import top_rows
-from funcnn.kernels.cpu.threads.number import workers
-from funcnn.kernels.implementation import NUMPY, UNPLANNED, host
+from funcnn.kernels.implementation import NUMPY, Implementation, Operand, host
+from funcnn.kernels.launch import (
+    CONSTANT,
+    INPUT,
+    OUTPUT,
+    SCRATCH,
+    Access,
+    Array,
+    Constant,
+    Cost,
+    Launch,
+    LaunchPlan,
+    Output,
+    Scratch,
+    Workers,
+)  # fmt: skip
 
 FEW = 64  # the first of a row that are kept in order by insertion
-
-
 LARGE = 1 << 12  # numbers; below, NumPy's sort costs less
+COST = 1.0  # nanoseconds a number
 
 
 def argsort(ins: list, outs: list, dim: int, descending: bool) -> None:
@@ -32,16 +46,27 @@ def sorted_top(ins: list, outs: list, dim: int, k: int, largest: bool) -> None:
     np.copyto(outs[0], order[(slice(None),) * dim + (slice(k),)])
 
 
-def inserted_top(ins: list, outs: list, dim: int, k: int, largest: bool) -> None:
-    x = np.moveaxis(ins[0], dim, -1)
-    best = fresh((*x.shape[:-1], k), np.int64)
-    top_rows(flat(x), best.reshape(-1), x.shape[-1], k, largest, workers(x.size * 1.0))
-    np.copyto(outs[0], np.moveaxis(best, -1, dim))
+def _inserted_top(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan | None:
+    """The first k of each row by insertion; places along an inner axis are found in rows and laid out afterwards."""
+    (x,), dim, k = operands, params["dim"], params["k"]
+    if not x.size or not k or x.dtype.char not in "fd":
+        return None
+    n, outer, inner = x.shape[dim], prod(x.shape[:dim]), prod(x.shape[dim + 1 :])
+    work, rows = x.size * COST, Array(OUTPUT, 0) if inner == 1 else Array(SCRATCH, 0)
+    launches = [Launch(top_rows, (Array(INPUT, 0), rows, n, k, params["largest"], Workers(work)))]
+    access, scratch, constants = Access(), [], []
+    if inner > 1:
+        access = Access(order=(*range(dim), *range(dim + 1, x.ndim), dim))
+        scratch = [Scratch("int64", outer * inner * k)]
+        constants = [Constant(np.array([outer, k, inner, inner * k, 1, k]))]
+        launches.append(Launch(lay_out, (rows, Array(CONSTANT, 0), Array(OUTPUT, 0))))
+    cost = Cost(x.size, x.nbytes, work)
+    return LaunchPlan(tuple(launches), (access,), (Output(),), tuple(scratch), tuple(constants), cost=cost)
 
 
-def inserts(ins: Any, dim: int, k: int, largest: bool) -> bool:
-    x = ins[0]
-    return 0 < k <= min(FEW, x.shape[dim] // 4) and x.size >= LARGE and x.dtype.char in "fd"
+def _inserts(operands: tuple[Operand, ...], params: dict[str, Any]) -> bool:
+    x = operands[0]
+    return 0 < params["k"] <= min(FEW, x.shape[params["dim"]] // 4) and x.size >= LARGE
 
 
-TOP = (host("kernel", inserted_top, UNPLANNED, inserts), host("numpy", sorted_top, NUMPY))
+TOP = (Implementation("kernel", _inserted_top, _inserts), host("numpy", sorted_top, NUMPY))

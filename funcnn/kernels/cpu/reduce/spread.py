@@ -64,16 +64,19 @@ def tells(x, top):
         "g": lambda plan: int(plan[1] * plan[3]),
     }
 )
-def spread_extremum(x, top, g, dx, plan, threads):
-    """dx = g over how many numbers equal the extremum ``top``, where x does, else 0; all flat, top and g like (B, D)."""
+def spread_extremum(x, top, g, dx, plan, spoilt, threads):
+    """dx = g over how many numbers equal the extremum ``top``, where x does, else 0; all flat, top and g like (B, D).
+
+    spoilt: NaN wherever the extremum is NaN.
+    """
     b, d = plan[1], plan[3]
     pieces = (d + WIDTH - 1) // WIDTH
     each = max(1, SPREAD * pieces * b // x.size)
-    parallel_for(extremum_chunk, (b * pieces + each - 1) // each, threads, (x, top, g, dx, plan, pieces, each))
+    parallel_for(extremum_chunk, (b * pieces + each - 1) // each, threads, (x, top, g, dx, plan, spoilt, pieces, each))
 
 
 @device_function
-def extremum_chunk(chunk, worker, x, top, g, dx, plan, pieces, each):
+def extremum_chunk(chunk, worker, x, top, g, dx, plan, spoilt, pieces, each):
     """Some results b, of some columns: all numbers of one are counted, then written from the cache."""
     a, b, c, d = plan[0], plan[1], plan[2], plan[3]
     counts, shares = accumulators(np.float64(0)), accumulators(x[0])
@@ -95,7 +98,8 @@ def extremum_chunk(chunk, worker, x, top, g, dx, plan, pieces, each):
                     counts[k] += tells(p[k], t[k])
         share = pointer(g, j * d + left)
         for k in range(columns):
-            shares[k] = like(x[0], share[k] / counts[k])
+            lost = spoilt and t[k] != t[k]
+            shares[k] = like(x[0], np.nan if lost else share[k] / counts[k])
         for i in range(a * rows):
             at = ((i // rows * b + j) * c + i % rows) * d + left
             p, q = pointer(x, at), pointer(dx, at)

@@ -1,0 +1,70 @@
+"""How running sums, products and affine recurrences run on the CPU: by kernels where there are many numbers, else by NumPy."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from funcnn.kernels.cpu.reduce import scan as kernels
+from funcnn.kernels.implementation import CONTIGUOUS, NUMPY, Implementation, Operand, host
+from funcnn.kernels.launch import INPUT, OUTPUT, Array, Cost, Launch, LaunchPlan, Output, Workers
+
+LARGE = 1 << 12  # numbers; below, NumPy's call costs less
+COST, AFFINE_COST = 0.4, 1.6  # nanoseconds a number
+NO_KERNEL = "it has no kernel"
+Operands = tuple[Operand, ...]
+
+
+def _plan(kernel: Any, cost: float, operands: Operands, params: dict[str, Any]) -> LaunchPlan | None:
+    """The plan along ``dim`` by a kernel that reads all operands, of the output's shape."""
+    x = operands[-1]
+    if not x.size or x.dtype.char not in "fd":
+        return None
+    n, inner = x.shape[params["dim"]], prod(x.shape[params["dim"] + 1 :])
+    arrays, work = [Array(INPUT, i) for i in range(len(operands))], x.size * cost
+    args = (*arrays, Array(OUTPUT, 0), n, inner, params.get("backwards", False), Workers(work))
+    moved = (len(operands) + 1) * x.nbytes
+    return LaunchPlan(
+        (Launch(kernel, args),), (CONTIGUOUS,) * len(operands), (Output(),), cost=Cost(x.size, moved, work)
+    )
+
+
+def _many(operands: Operands, params: dict[str, Any]) -> bool:
+    return operands[-1].size >= LARGE
+
+
+def running(ufunc: np.ufunc, kernel: Any = None) -> tuple[Implementation, ...]:
+    """The implementations of a running reduction whose accumulator is float64 for every floating dtype.
+
+    Its parameters are ``dim`` and, from the end, ``backwards``. kernel: what does it where there are many numbers.
+    """
+
+    def plain(ins: list, outs: list, dim: int, backwards: bool = False) -> None:
+        x, out = (np.flip(t, dim) if backwards else t for t in (ins[0], outs[0]))
+        wide = x.dtype if x.dtype.kind != "f" else np.float64
+        np.copyto(out, ufunc.accumulate(x, dim, dtype=wide), casting="unsafe")
+
+    if kernel is None:
+        return (host("numpy", plain, NO_KERNEL),)
+    return (
+        Implementation("kernel", lambda operands, params: _plan(kernel, COST, operands, params), _many),
+        host("numpy", plain, NUMPY),
+    )
+
+
+def _plain_affine(ins: list, outs: list, dim: int, backwards: bool = False) -> None:
+    a, b, s = (np.moveaxis(t, dim, 0) for t in (*ins, outs[0]))
+    if backwards:
+        a, b, s = np.roll(a[::-1], 1, 0), b[::-1], s[::-1]  # a of the step before
+    s[:1] = b[:1]
+    for t in range(1, len(s)):
+        np.multiply(a[t : t + 1], s[t - 1 : t], out=s[t : t + 1])
+        s[t] += b[t]
+
+
+affine = (
+    Implementation("kernel", lambda operands, params: _plan(kernels.affine_scan, AFFINE_COST, operands, params), _many),
+    host("numpy", _plain_affine, NUMPY),
+)
