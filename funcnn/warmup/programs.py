@@ -187,7 +187,8 @@ def _folds(dtype: str) -> list:
     x = _leaf(dtype, 16, 1 << 8, 1 << 8)
     made = [getattr(fn, name)(x, dim) for name in FOLDS for dim in ((0,), (1,), (2,), (0, 2)) if name != "prod"]
     made += [fn.sum(x), fn.mean(x), fn.amax(x, (0, 1, 2)), fn.prod(x, 1), fn.cumsum(x, 2), fn.cumprod(x, 1)]
-    return [fn.argmax(x, 1).numpy(), *(t.detach().numpy() for y in [*made, fn.topk(x, 5, 2)] for t in _both_ways(y))]
+    made += [fn.sum(x.permute(2, 1, 0), 1), fn.topk(x, 5, 2), fn.topk(x, 2, 0)]
+    return [fn.argmax(x, 1).numpy(), *(t.detach().numpy() for y in made for t in _both_ways(y))]
 
 
 def _random(dtype: str) -> list:
