@@ -276,13 +276,17 @@ def checked_values(name: str, wanted: str, right: Callable, rows: bool = False) 
 
     def check(ins: list) -> Refusal | None:
         good = np.asarray(right(ins[0]))
-        return first(~good, 0, ins[0] if good.ndim == ins[0].ndim else ins[0][..., 0], wanted)
+        return first(~good, 0, good if rows else ins[0], wanted)  # the words of a row tell only which
 
     def refuse(meaning: str, words: tuple, ins: list) -> ValueError:
         x: Any = ins[0]
         if not rows:
             return ValueError(f"{name}: expected {wanted}, got {number(words, x.dtype)}")
-        row = x.reshape(-1, x.shape[-1])[words[2]].tolist() if type(x) is np.ndarray else f"others in row {words[2]}"
+        row = (
+            x.reshape(numel(x.shape[:-1]), x.shape[-1])[words[2]].tolist()
+            if type(x) is np.ndarray
+            else f"others in row {words[2]}"
+        )
         return ValueError(f"{name}: expected {wanted}, got {row}")
 
     prim = Primitive(

@@ -9,6 +9,9 @@ import funcnn as fn
 import funcnn.nn.functional as F
 from funcnn import layers as L
 from funcnn import nn
+from funcnn.kernels.cpu.build.facts import given_by_name
+from funcnn.kernels.cpu.sampling import interpolate as kernels
+from tests.plain import surrounded
 
 torch = pytest.importorskip("torch")
 MODES = {
@@ -115,18 +118,22 @@ def test_layers(text):
     np.testing.assert_array_equal(pure({}, {}, fn.tensor(x))[0].numpy(), mine(fn.tensor(x)).numpy())
 
 
-def test_workers_write_lines_of_their_own(monkeypatch):
+def test_workers_write_lines_of_their_own():
     """What two workers write beside the output lies further apart than a line of the cache: sharing one cost ten times."""
-    from funcnn.kernels.cpu.sampling import interpolate as kernels
+    seen = []
 
-    seen, resize = [], kernels.resize
-    monkeypatch.setattr(kernels, "resize", lambda *args: (seen.append(args), resize(*args)))
-    for mode, n in (("nearest", 2), ("bilinear", 2), ("bicubic", 2), ("linear", 1), ("trilinear", 3)):
-        for factor in (2, 0.5):
-            F.interpolate(fn.randn(4, 32, *(16,) * n), scale_factor=factor, mode=mode)
+    def around(kernel, args):
+        if kernel is kernels.resize:
+            seen.append(given_by_name(kernel, args))
+        return kernel.compiled(*args)
+
+    with surrounded(around):
+        for mode, n in (("nearest", 2), ("bilinear", 2), ("bicubic", 2), ("linear", 1), ("trilinear", 3)):
+            for factor in (2, 0.5):
+                F.interpolate(fn.randn(4, 32, *(16,) * n), scale_factor=factor, mode=mode)
     assert seen
     for args in seen:
-        (_, w, _, q), (scratch, marks), (ring, _, _) = args[4], args[5:7], args[7]
-        assert scratch.size == 0 or (scratch.shape[1] - (ring * q or w)) * scratch.itemsize >= 64
-        assert marks.size == 0 or (marks.shape[1] - ring) * marks.itemsize >= 64
-    assert any(args[5].size for args in seen) and any(args[6].size for args in seen)
+        (_, w, _, q), (ring, _, _, room_apart, mark_apart) = args["sizes"], args["plan"]
+        assert room_apart == 1 or (room_apart - (ring * q or w)) * args["scratch"].itemsize >= 64
+        assert mark_apart == 1 or (mark_apart - ring) * args["marks"].itemsize >= 64
+    assert any(args["plan"][3] > 1 for args in seen) and any(args["plan"][4] > 1 for args in seen)
