@@ -289,7 +289,10 @@ def test_a_view_sees_the_write_in_between(f: Callable) -> None:
 def test_diagonals_within_and_beyond_the_matrix(offset: int) -> None:
     x = fn.tensor(np.arange(12, dtype=np.float64).reshape(3, 4)).requires_grad_()
     expected = np.diagonal(x.detach().numpy(), offset) if -3 < offset < 4 else np.zeros(0)
-    for f in (fn.jit(lambda x: x.detach().diagonal(offset)), lambda x: fn.vmap(lambda r: r.diagonal(offset))(x[None])[0]):
+    for f in (
+        fn.jit(lambda x: x.detach().diagonal(offset)),
+        lambda x: fn.vmap(lambda r: r.diagonal(offset))(x[None])[0],
+    ):
         np.testing.assert_array_equal(f(x).detach().numpy(), expected)
     x.diagonal(offset).sum().backward()
     np.testing.assert_array_equal(x.grad.numpy(), np.eye(3, 4, offset))

@@ -130,7 +130,7 @@ def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
 
 
 fresh = np.empty  # for what only one call of a kernel needs: small, or not worth keeping
-if CHECK:
+if CHECK:  # pragma: no cover, FUNCNN_CHECK=1 runs it
     from funcnn.kernels.cpu.build.check import fill
 
     _empty = empty

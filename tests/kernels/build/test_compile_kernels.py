@@ -286,7 +286,7 @@ def test_helpers_count_no_references():
     row.compile((array, array, size, size, numba.boolean))
     for made in row.overloads.values():
         assert "NRT_" not in str(made.library._get_module_for_linking())
-    assert scratch.filled.holds(), "it makes an array, which has to be freed"
+    assert scratch.room.holds(), "it makes an array, which has to be freed"
 
 
 def test_every_call_can_be_surrounded():

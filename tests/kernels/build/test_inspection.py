@@ -167,3 +167,11 @@ def test_a_module_written_by_hand():
     overloads = {(3,): SimpleNamespace(library=library)}
     found = inspect(SimpleNamespace(compiled=SimpleNamespace(overloads=overloads), __name__="adds"))
     assert found.name == "adds" and found.forms[0].arguments == "3" and "adds" in assembly(overloads[3,])
+
+
+def test_the_folder_has_one_lazy_name():
+    from funcnn.kernels.cpu import build
+
+    assert build.inspection.inspect
+    with pytest.raises(AttributeError, match="has no attribute 'inspections'"):
+        _ = build.inspections

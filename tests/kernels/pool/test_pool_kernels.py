@@ -335,3 +335,29 @@ def test_narrow_windows_stay_inside_their_scratch(dtype, W):
         starts, ends = bounds[0, 2:].T
         assert y.ravel().tolist() == [x[..., a:b].max() for a, b in zip(starts, ends, strict=True)]
         assert x.ravel()[argmax.ravel()].tolist() == y.ravel().tolist()
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_windows_of_fractional_pooling(dims, dtype):
+    """Graham's formula (arXiv:1412.6071), a dimension at a time; the last window ends with the image."""
+    from funcnn.kernels.cpu.pool.fractional import window_bounds
+
+    pixels, windows, size = (7, 9, 8), (3, 4, 1), (2, 3, 2)
+    if dims == 2:
+        pixels, windows, size = (1, *pixels[1:]), (1, *windows[1:]), (1, *size[1:])
+    samples = np.random.default_rng(0).random((3, dims)).astype(dtype)
+    bounds = np.full((3, sum(windows), 2), -7)
+    window_bounds(samples, bounds, (dims, *pixels, *windows, *size))
+    kind = samples.dtype.type
+    for m in range(3):
+        us = [samples[m, 0], samples[m, 1], samples[m, 2]] if dims == 3 else [None, samples[m, 1], samples[m, 0]]
+        expected = []
+        for s, o, k, u in zip(pixels, windows, size, us, strict=True):
+            if u is None:
+                expected.append((0, 1))
+                continue
+            alpha = kind(s - k) / kind(max(o - 1, 1))
+            starts = [int((kind(i) + u) * alpha) - int(u * alpha) for i in range(o - 1)] + [s - k]
+            expected += [(start, start + k) for start in starts]
+        np.testing.assert_array_equal(bounds[m], expected)

@@ -36,7 +36,7 @@ UNCOUNTED = "NRT required but not enabled"  # what Numba says of a helper that m
 _lock = threading.RLock()
 # What stands around every kernel that is called from Python, by who put it there: the last one is called as f(kernel, args).
 around: dict[Any, Callable] = {}
-if CHECK:
+if CHECK:  # pragma: no cover, FUNCNN_CHECK=1 runs it
     from funcnn.kernels.cpu.build.check import around as _checked
 
     around["check"] = _checked

@@ -32,7 +32,7 @@ def outside(typingctx: Any, x: Any) -> Any:
     return x.dtype(x), lambda context, builder, signature, values: context.get_constant(x.dtype, number)
 
 
-def _room(count: Any, dtype: Any) -> Any:
+def _room(count: Any, dtype: Any) -> Any:  # pragma: no cover, what FUNCNN_CHECK=1 leaves of it is tested
     """``count`` numbers of a dtype, uninitialised."""
     return np.empty(count, dtype)
 
@@ -59,12 +59,3 @@ def _intact_bands(scratch: Any) -> None:  # pragma: no cover, plain Python has n
 banded = CHECK and os.environ.get("NUMBA_DISABLE_JIT") != "1"  # plain Python checks every index anyway
 room: Any = making_function(_banded_room if banded else _room)
 intact: Any = device_function(_intact_bands if banded else _intact)
-
-
-@device_function
-def filled(count, dtype, number):
-    """``count`` numbers that are all the same."""
-    scratch = room(count, dtype)
-    for i in range(count):
-        scratch[i] = number
-    return scratch
