@@ -13,7 +13,7 @@ import numpy as np
 from funcnn.kernels.launch import Access, HostPlan, LaunchPlan
 
 NUMPY = "NumPy's function, which costs less for few elements"  # reasons of host implementations
-UNPLANNED = "it makes its launches in Python"
+REAL = "fd"  # the dtypes that kernels of floating-point numbers compute in
 CONTIGUOUS = Access()
 ANY = Access(any=True)
 

@@ -16,15 +16,22 @@ class Parts:
         self.scratch: list[Scratch] = []
         self.constants: list[Constant] = []
 
-    def room(self, dtype: Any, size: int, shape: tuple[int, ...] | None = None) -> Array:
-        """Adds scratch for one evaluation, and returns the argument that names it."""
-        self.scratch.append(Scratch(str(dtype), size))
+    def room(
+        self,
+        dtype: Any,
+        size: int,
+        shape: tuple[int, ...] | None = None,
+        *,
+        each_worker: bool = False,
+        zeros: bool = False,
+    ) -> Array:
+        """Adds scratch for one evaluation, or for each worker, and returns the argument that names it."""
+        self.scratch.append(Scratch(str(dtype), size, each_worker, zeros))
         return Array(SCRATCH, len(self.scratch) - 1, shape)
 
     def each(self, dtype: Any, size: int) -> Array:
         """Adds scratch for each worker, and returns the argument that names it; ``size`` is what ``lines`` gives."""
-        self.scratch.append(Scratch(str(dtype), size, each_worker=True))
-        return Array(SCRATCH, len(self.scratch) - 1)
+        return self.room(dtype, size, each_worker=True)
 
     def constant(self, value: Any, shape: tuple[int, ...] | None = None) -> Array:
         """Adds an array that the plan owns, or a ``Constant`` that other plans share, and returns the argument that names it."""

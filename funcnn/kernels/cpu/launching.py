@@ -28,8 +28,6 @@ from funcnn.kernels.launch import (
     Workers,
 )  # fmt: skip
 
-ALL = (slice(None),)
-
 
 class Refused(Exception):
     """Says that a kernel refused its operands: ``words`` are the status words, ``meaning`` is what the plan says of their code."""

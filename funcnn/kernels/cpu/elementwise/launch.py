@@ -12,7 +12,7 @@ import numpy as np
 from funcnn.kernels.cpu.elementwise import broadcast
 from funcnn.kernels.cpu.elementwise import loops as kernels
 from funcnn.kernels.cpu.threads.number import WORTHWHILE
-from funcnn.kernels.implementation import ANY, CONTIGUOUS, NUMPY, Implementation, Operand, host
+from funcnn.kernels.implementation import ANY, CONTIGUOUS, NUMPY, REAL, Implementation, Operand, host
 from funcnn.kernels.launch import (
     INPUT,
     OUTPUT,
@@ -30,7 +30,6 @@ from funcnn.kernels.launch import (
 RUN = 16  # elements at least that meet one number, or a whole vector, where shapes differ
 FEW, SELECT_NS = 1 << 13, 0.15  # elements from which a kernel chooses, nanoseconds an element
 BLOCK = kernels.CHUNK  # one such block of equal numbers stands for an array of them
-REAL = "fd"  # dtypes that kernels compute in
 RESULT = Array(OUTPUT, 0)
 
 

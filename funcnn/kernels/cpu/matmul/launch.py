@@ -12,7 +12,7 @@ from funcnn.kernels.cpu.elementwise.loops import repeat_number
 from funcnn.kernels.cpu.matmul.epilogue import ACTIVATIONS, LANES, NOTHING, ROWS
 from funcnn.kernels.cpu.matmul.product import multiply, work_size
 from funcnn.kernels.cpu.vector.tiles import strided_shape
-from funcnn.kernels.implementation import ANY, CONTIGUOUS, Implementation, Operand, host
+from funcnn.kernels.implementation import ANY, CONTIGUOUS, REAL, Implementation, Operand, host
 from funcnn.kernels.launch import (
     INPUT,
     OUTPUT,
@@ -30,7 +30,6 @@ from funcnn.kernels.launch import (
 PRODUCTS_FOR_KERNEL = 1 << 18  # from so many on NumPy's BLAS uses, and spins, threads of its own; below, it costs less
 FLOP_NS = 0.01  # nanoseconds a flop on one core
 NARROW = 8  # rows, columns and terms of a sum below which the kernel's tiles are mostly empty
-REAL = "fd"  # dtypes that the kernel computes in
 BLAS = "NumPy's BLAS, which costs less for small products; what is no float has no kernel"
 RESULT = Array(OUTPUT, 0)
 

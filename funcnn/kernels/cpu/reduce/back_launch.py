@@ -9,8 +9,8 @@ import numpy as np
 
 from funcnn.kernels.cpu.reduce import argument as places
 from funcnn.kernels.cpu.reduce import spread as reduce_back
-from funcnn.kernels.cpu.reduce.launch import REAL, Operands, layout, many, pays
-from funcnn.kernels.implementation import CONTIGUOUS, NUMPY, Implementation, host
+from funcnn.kernels.cpu.reduce.launch import Operands, layout, many, pays
+from funcnn.kernels.implementation import CONTIGUOUS, NUMPY, REAL, Implementation, host
 from funcnn.kernels.launch import (
     CONSTANT,
     INPUT,

@@ -11,7 +11,7 @@ import numpy as np
 
 from funcnn.kernels.cpu.movement.permute import lay_out
 from funcnn.kernels.cpu.reduce import runs as kernels
-from funcnn.kernels.implementation import CONTIGUOUS, NUMPY, Implementation, Operand, host
+from funcnn.kernels.implementation import CONTIGUOUS, NUMPY, REAL, Implementation, Operand, host
 from funcnn.kernels.launch import (
     CONSTANT,
     INPUT,
@@ -32,7 +32,6 @@ LARGE = 1 << 11  # numbers; below, NumPy's call costs less
 FEW = 32  # numbers for one result that do not lie side by side: NumPy adds whole rows of results then
 COST = 0.05  # nanoseconds a byte, which comes from beyond a core's own cache
 EACH = 4.0  # nanoseconds a result of contiguous numbers
-REAL = "fd"  # dtypes that kernels compute in
 DOUBLE = "float64"
 Operands = tuple[Operand, ...]
 

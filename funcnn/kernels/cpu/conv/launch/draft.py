@@ -12,20 +12,17 @@ from funcnn.kernels.cpu.conv.finite import give_way_unless_finite
 from funcnn.kernels.cpu.conv.launch.problem import Problem
 from funcnn.kernels.implementation import CONTIGUOUS
 from funcnn.kernels.launch import (
-    CONSTANT,
     INPUT,
     OUTPUT,
-    SCRATCH,
     Array,
-    Constant,
     Cost,
     Launch,
     LaunchPlan,
     Output,
-    Scratch,
     Status,
     Workers,
 )  # fmt: skip
+from funcnn.kernels.plan_parts import Parts
 
 FLOP_NS = 0.01  # nanoseconds a flop in a tile
 FINITE_NS = 0.1  # nanoseconds a number that is looked at
@@ -33,28 +30,25 @@ FIRST, SECOND, RESULT = Array(INPUT, 0), Array(INPUT, 1), Array(OUTPUT, 0)
 
 
 class Draft:
-    """The launches, scratch memory and constants of a plan for a problem."""
+    """The launches of a plan for a problem, and their ``Parts``."""
 
     def __init__(self, problem: Problem):
         self.problem = problem
         self.launches: list[Launch] = []
-        self.scratch: list[Scratch] = []
-        self.constants: list[Constant] = []
+        self.parts = Parts()
         self.otherwise: LaunchPlan | None = None
 
     def run(self, kernel: Any, *args: Any, once: bool = False) -> None:
         """A launch after the others. once: it depends on weights alone."""
         self.launches.append(Launch(kernel, args, once=once))
 
-    def room(self, size: int, dtype: str | None = None, **more: bool) -> Array:
+    def room(self, size: int, dtype: str | None = None, each_worker: bool = False, zeros: bool = False) -> Array:
         """Scratch memory for so many numbers, of the problem's dtype by itself."""
-        self.scratch.append(Scratch(dtype or self.problem.dtype.name, size, **more))
-        return Array(SCRATCH, len(self.scratch) - 1)
+        return self.parts.room(dtype or self.problem.dtype.name, size, each_worker=each_worker, zeros=zeros)
 
     def constant(self, array: np.ndarray) -> Array:
         """An array that the plan owns."""
-        self.constants.append(Constant(array))
-        return Array(CONSTANT, len(self.constants) - 1, None if array.ndim == 1 else array.shape)
+        return self.parts.constant(array, None if array.ndim == 1 else array.shape)
 
     def bias(self, channels: int) -> Array:
         """The third operand, or a zero for each channel."""
@@ -69,7 +63,7 @@ class Draft:
         """The plan of all launches so far."""
         p = self.problem
         moved = p.itemsize * (prod(p.x) + prod(p.w) + prod(p.y))
-        return LaunchPlan(
-            tuple(self.launches), (CONTIGUOUS,) * (2 + p.bias), (Output(),), tuple(self.scratch), tuple(self.constants),
+        return self.parts.plan(
+            tuple(self.launches), (CONTIGUOUS,) * (2 + p.bias), (Output(),),
             otherwise=self.otherwise, cost=Cost(p.flops, moved, FLOP_NS * p.flops),
         )  # fmt: skip
