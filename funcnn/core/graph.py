@@ -48,7 +48,7 @@ class Node:
     @property
     def name(self) -> str:
         """PyTorch's style of name, ``AddBackward0``."""
-        name = "pow" if self.prim.name == "square" else self.prim.name
+        name = self.prim.recorded or self.prim.name
         return "".join(part.capitalize() for part in name.split("_")) + "Backward0"
 
     def __repr__(self) -> str:

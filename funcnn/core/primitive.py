@@ -29,7 +29,8 @@ ON_ARRAYS = "a Python function on arrays"
 class Primitive:
     """An operation on arrays (positional) with static parameters (keyword). Every rule takes the same parameters.
 
-    name: also the operation's name in errors and ``grad_fn``.
+    name: also the operation's name in errors.
+    recorded: what ``grad_fn`` calls it, where PyTorch's name is another than ``name``.
     shape: ``(*avals, **params) -> tuple[Aval, ...]``; raises on inputs that do not fit. Arrays serve as avals.
     cpu: ordered implementations for ``on["cpu"]``, the last one always applicable; or one function ``(ins, outs, **params)`` on
         arrays, which is a host implementation.
@@ -75,6 +76,7 @@ class Primitive:
     absorbs: Callable | None = None
     overwrites: tuple[int, ...] = ()
     scalar: Any = None
+    recorded: str = ""
     flops: Callable | None = None
     bytes: Callable | None = None
     on: dict[str, tuple[Implementation, ...]] = field(default_factory=dict)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import funcnn as fn
+from funcnn.core.primitive import Primitive
 
 
 def test_floating_point_errors_pass_in_silence():
@@ -18,3 +19,10 @@ def test_floating_point_errors_pass_in_silence():
         with pytest.raises(FloatingPointError):
             np.exp(np.float32(1000.0))
     assert np.geterr() == before
+
+
+def test_a_history_has_pytorchs_names_and_others_keep_their_own():
+    x = fn.ones(3).requires_grad_()
+    assert (x**2).grad_fn.name == fn.square(x).grad_fn.name == "PowBackward0"
+    own = Primitive("square", lambda x: (x,), vjp=lambda g, ins, o: (g,), cpu=lambda ins, outs: np.square(*ins, *outs))
+    assert own(x).grad_fn.name == "SquareBackward0"

@@ -80,6 +80,7 @@ def unary(
     dtype: Any = None,
     kinds: str = "biuf",
     *,
+    recorded: str = "",
     inplace: bool = True,
     method: bool = True,
     **how: Any,
@@ -88,6 +89,7 @@ def unary(
 
     kernel: made of its scalar function by ``loop1``. d: ``d(g, x, o)`` is its vjp. keeps: whose numbers that reads.
     to_float: integers become floats first. dtype: of the output, where it is not the input's. kinds: NumPy kinds taken.
+    recorded: see ``Primitive``.
     how: numpy: NumPy's name for it where that is another, a function ``(x, out)``, or False for none; ns: nanoseconds of an
     element by the kernel, which runs from ``least`` elements on, by default where a second thread helps, and where there is
     no ``ns`` only if it is preferred; loops: the kinds that the kernel computes in ("f"); flops of an element (1).
@@ -112,6 +114,7 @@ def unary(
         keeps=keeps,
         flops=each(how.get("flops", 1.0)),
         scalar=kernel.scalar,
+        recorded=recorded,
     )
 
     def function(input: Any) -> Tensor:

@@ -136,6 +136,7 @@ _square = unary(
     "``input ** 2``.",
     to_float=False,
     kinds="iuf",
+    recorded="pow",
     ns=0.1,
 )
 reciprocal = unary(
