@@ -6,7 +6,7 @@ several calls, of which some lay the arguments out in another way. Compared are 
 or a closed-over tensor, what shares memory with what, the memory itself, gradients, what later writes into the results
 change, and the kind of error. Failures are grouped by their message; ``--seed N --count 1`` repeats one.
 
-The operations are those of ``ops.tensor.methods.METHODS``, sorted by trial into those that take one tensor and those that
+The operations are those of ``ops.tensor.exposed``, sorted by trial into those that take one tensor and those that
 take two, with their in-place forms, and a table of those that need more; both grow by themselves or by a line.
 """
 
@@ -25,7 +25,7 @@ import numpy as np
 
 import funcnn as fn
 from funcnn.core.tensor import Tensor
-from funcnn.ops.tensor.methods import METHODS
+from funcnn.ops.tensor.exposed import methods
 
 ERRORS = (TypeError, ValueError, RuntimeError, IndexError, ArithmeticError)
 SIZE = 24  # numbers in a piece of memory
@@ -152,13 +152,12 @@ def operations() -> list[Op]:
     """The table above, and all methods that take one or two tensors and nothing else, with their in-place forms."""
     found = list(TABLE)
     x = fn.tensor(np.linspace(0.1, 0.9, 4, dtype=np.float32).reshape(2, 2))
-    for names in METHODS.values():
-        for listed in names.split():
-            for name in dict.fromkeys((listed.rstrip("_"), listed)):
-                method = getattr(Tensor, name)
-                for takes in (1, 2):
-                    if takes == _arity(method, x):
-                        found.append(Op(name, method, takes))
+    for name, _, inplace in methods():
+        for form in (name, f"{name}_") if inplace else (name,):
+            method = getattr(Tensor, form)
+            for takes in (1, 2):
+                if takes == _arity(method, x):
+                    found.append(Op(form, method, takes))
     return found
 
 

@@ -51,18 +51,12 @@ from funcnn.layers.shuffle import ChannelShuffle, PixelShuffle, PixelUnshuffle
 from funcnn.layers.unpool import MaxUnpool1d, MaxUnpool2d, MaxUnpool3d
 from funcnn.layers.upsample import Upsample, UpsamplingBilinear2d, UpsamplingNearest2d
 
-# The layers that have a generated module in ``funcnn.nn``; Sequential has a container of its own there.
-GENERATED = (
-    Linear, Identity, Conv1d, Conv2d, Conv3d, MaxPool1d, MaxPool2d, MaxPool3d, AvgPool1d, AvgPool2d, AvgPool3d,
-    LPPool1d, LPPool2d, LPPool3d, AdaptiveAvgPool1d, AdaptiveAvgPool2d, AdaptiveAvgPool3d, AdaptiveMaxPool1d,
-    AdaptiveMaxPool2d, AdaptiveMaxPool3d, FractionalMaxPool2d, FractionalMaxPool3d, MaxUnpool1d, MaxUnpool2d, MaxUnpool3d,
-    BatchNorm1d, BatchNorm2d, BatchNorm3d, LayerNorm, GroupNorm, InstanceNorm1d, InstanceNorm2d,
-    InstanceNorm3d, RMSNorm, LocalResponseNorm, ReLU, LeakyReLU, PReLU, Sigmoid, Tanh, GELU, Softmax, LogSoftmax,
-    Flatten, Dropout, CrossEntropyLoss, NLLLoss, MSELoss, L1Loss, Embedding, Upsample,
-    UpsamplingNearest2d, UpsamplingBilinear2d, Unfold, Fold,
-    PixelShuffle, PixelUnshuffle, ChannelShuffle,
-    LSTM, GRU, RNN, LSTMCell, GRUCell, RNNCell, MultiheadAttention, Custom,
-)  # fmt: skip
+# The layers that have a generated module in ``funcnn.nn``: all of those above but Sequential, which has a container of its own.
+GENERATED = tuple(
+    value
+    for value in list(globals().values())
+    if isinstance(value, type) and issubclass(value, Layer) and value not in (Layer, Sequential)
+)
 for _layer in GENERATED:
     document(_layer)
 

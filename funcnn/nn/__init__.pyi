@@ -18,24 +18,172 @@ from funcnn.nn.parameter import Buffer as Buffer
 from funcnn.nn.parameter import Parameter as Parameter
 from funcnn.nn.pure import pure as pure
 
-class Linear(LayerModule):
+class GELU(LayerModule):
     def __init__(
         self,
-        in_features: int,
-        out_features: int,
-        bias: bool = True,
+        approximate: str = "none",
+    ) -> None: ...
+
+class Flatten(LayerModule):
+    def __init__(
+        self,
+        start_dim: int = 1,
+        end_dim: int = -1,
+    ) -> None: ...
+
+class LeakyReLU(LayerModule):
+    def __init__(
+        self,
+        negative_slope: float = 0.01,
+        inplace: bool = False,
+    ) -> None: ...
+
+class LogSoftmax(LayerModule):
+    def __init__(
+        self,
+        dim: int | None = None,
+    ) -> None: ...
+
+class PReLU(LayerModule):
+    def __init__(
+        self,
+        num_parameters: int = 1,
+        init: float = 0.25,
         device: Any = None,
         dtype: Any = None,
     ) -> None: ...
     weight: Any
-    bias: Any
 
-class Identity(LayerModule):
+class ReLU(LayerModule):
+    def __init__(
+        self,
+        inplace: bool = False,
+    ) -> None: ...
+
+class Sigmoid(LayerModule):
     def __init__(
         self,
         *args: Any,
         **kwargs: Any,
     ) -> None: ...
+
+class Softmax(LayerModule):
+    def __init__(
+        self,
+        dim: int | None = None,
+    ) -> None: ...
+
+class Tanh(LayerModule):
+    def __init__(
+        self,
+        *args: Any,
+        **kwargs: Any,
+    ) -> None: ...
+
+class AdaptiveAvgPool1d(LayerModule):
+    def __init__(
+        self,
+        output_size: Any,
+    ) -> None: ...
+
+class AdaptiveAvgPool2d(LayerModule):
+    def __init__(
+        self,
+        output_size: Any,
+    ) -> None: ...
+
+class AdaptiveAvgPool3d(LayerModule):
+    def __init__(
+        self,
+        output_size: Any,
+    ) -> None: ...
+
+class AdaptiveMaxPool1d(LayerModule):
+    def __init__(
+        self,
+        output_size: Any,
+        return_indices: bool = False,
+    ) -> None: ...
+
+class AdaptiveMaxPool2d(LayerModule):
+    def __init__(
+        self,
+        output_size: Any,
+        return_indices: bool = False,
+    ) -> None: ...
+
+class AdaptiveMaxPool3d(LayerModule):
+    def __init__(
+        self,
+        output_size: Any,
+        return_indices: bool = False,
+    ) -> None: ...
+
+class MultiheadAttention(LayerModule):
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        dropout: float = 0.0,
+        bias: bool = True,
+        add_bias_kv: bool = False,
+        add_zero_attn: bool = False,
+        kdim: int | None = None,
+        vdim: int | None = None,
+        batch_first: bool = False,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None: ...
+    in_proj_weight: Any
+    q_proj_weight: Any
+    k_proj_weight: Any
+    v_proj_weight: Any
+    in_proj_bias: Any
+    bias_k: Any
+    bias_v: Any
+
+class GRUCell(LayerModule):
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None: ...
+    weight_ih: Any
+    weight_hh: Any
+    bias_ih: Any
+    bias_hh: Any
+
+class LSTMCell(LayerModule):
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None: ...
+    weight_ih: Any
+    weight_hh: Any
+    bias_ih: Any
+    bias_hh: Any
+
+class RNNCell(LayerModule):
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        nonlinearity: str = "tanh",
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None: ...
+    weight_ih: Any
+    weight_hh: Any
+    bias_ih: Any
+    bias_hh: Any
 
 class Conv1d(LayerModule):
     def __init__(
@@ -91,135 +239,55 @@ class Conv3d(LayerModule):
     weight: Any
     bias: Any
 
-class MaxPool1d(LayerModule):
+class Custom(LayerModule):
     def __init__(
         self,
+        operation: Any,
+        weights: Any = None,
+        options: Any = None,
+    ) -> None: ...
+
+class Dropout(LayerModule):
+    def __init__(
+        self,
+        p: float = 0.5,
+        inplace: bool = False,
+    ) -> None: ...
+
+class Embedding(LayerModule):
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        padding_idx: int | None = None,
+        max_norm: float | None = None,
+        norm_type: float = 2.0,
+        scale_grad_by_freq: bool = False,
+        sparse: bool = False,
+        _weight: Any = None,
+        _freeze: bool = False,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None: ...
+    weight: Any
+
+class Fold(LayerModule):
+    def __init__(
+        self,
+        output_size: Any,
         kernel_size: Any,
-        stride: Any = None,
-        padding: Any = 0,
         dilation: Any = 1,
-        return_indices: bool = False,
-        ceil_mode: bool = False,
+        padding: Any = 0,
+        stride: Any = 1,
     ) -> None: ...
 
-class MaxPool2d(LayerModule):
+class Unfold(LayerModule):
     def __init__(
         self,
         kernel_size: Any,
-        stride: Any = None,
-        padding: Any = 0,
         dilation: Any = 1,
-        return_indices: bool = False,
-        ceil_mode: bool = False,
-    ) -> None: ...
-
-class MaxPool3d(LayerModule):
-    def __init__(
-        self,
-        kernel_size: Any,
-        stride: Any = None,
         padding: Any = 0,
-        dilation: Any = 1,
-        return_indices: bool = False,
-        ceil_mode: bool = False,
-    ) -> None: ...
-
-class AvgPool1d(LayerModule):
-    def __init__(
-        self,
-        kernel_size: Any,
-        stride: Any = None,
-        padding: Any = 0,
-        ceil_mode: bool = False,
-        count_include_pad: bool = True,
-    ) -> None: ...
-
-class AvgPool2d(LayerModule):
-    def __init__(
-        self,
-        kernel_size: Any,
-        stride: Any = None,
-        padding: Any = 0,
-        ceil_mode: bool = False,
-        count_include_pad: bool = True,
-        divisor_override: int | None = None,
-    ) -> None: ...
-
-class AvgPool3d(LayerModule):
-    def __init__(
-        self,
-        kernel_size: Any,
-        stride: Any = None,
-        padding: Any = 0,
-        ceil_mode: bool = False,
-        count_include_pad: bool = True,
-        divisor_override: int | None = None,
-    ) -> None: ...
-
-class LPPool1d(LayerModule):
-    def __init__(
-        self,
-        norm_type: float,
-        kernel_size: Any,
-        stride: Any = None,
-        ceil_mode: bool = False,
-    ) -> None: ...
-
-class LPPool2d(LayerModule):
-    def __init__(
-        self,
-        norm_type: float,
-        kernel_size: Any,
-        stride: Any = None,
-        ceil_mode: bool = False,
-    ) -> None: ...
-
-class LPPool3d(LayerModule):
-    def __init__(
-        self,
-        norm_type: float,
-        kernel_size: Any,
-        stride: Any = None,
-        ceil_mode: bool = False,
-    ) -> None: ...
-
-class AdaptiveAvgPool1d(LayerModule):
-    def __init__(
-        self,
-        output_size: Any,
-    ) -> None: ...
-
-class AdaptiveAvgPool2d(LayerModule):
-    def __init__(
-        self,
-        output_size: Any,
-    ) -> None: ...
-
-class AdaptiveAvgPool3d(LayerModule):
-    def __init__(
-        self,
-        output_size: Any,
-    ) -> None: ...
-
-class AdaptiveMaxPool1d(LayerModule):
-    def __init__(
-        self,
-        output_size: Any,
-        return_indices: bool = False,
-    ) -> None: ...
-
-class AdaptiveMaxPool2d(LayerModule):
-    def __init__(
-        self,
-        output_size: Any,
-        return_indices: bool = False,
-    ) -> None: ...
-
-class AdaptiveMaxPool3d(LayerModule):
-    def __init__(
-        self,
-        output_size: Any,
-        return_indices: bool = False,
+        stride: Any = 1,
     ) -> None: ...
 
 class FractionalMaxPool2d(LayerModule):
@@ -244,28 +312,71 @@ class FractionalMaxPool3d(LayerModule):
     ) -> None: ...
     _random_samples: Any
 
-class MaxUnpool1d(LayerModule):
+class Identity(LayerModule):
     def __init__(
         self,
-        kernel_size: Any,
-        stride: Any = None,
-        padding: Any = 0,
+        *args: Any,
+        **kwargs: Any,
     ) -> None: ...
 
-class MaxUnpool2d(LayerModule):
+class Linear(LayerModule):
     def __init__(
         self,
-        kernel_size: Any,
-        stride: Any = None,
-        padding: Any = 0,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None: ...
+    weight: Any
+    bias: Any
+
+class CrossEntropyLoss(LayerModule):
+    def __init__(
+        self,
+        weight: Any = None,
+        size_average: bool | None = None,
+        ignore_index: int = -100,
+        reduce: bool | None = None,
+        reduction: str = "mean",
+        label_smoothing: float = 0.0,
+    ) -> None: ...
+    weight: Any
+
+class L1Loss(LayerModule):
+    def __init__(
+        self,
+        size_average: bool | None = None,
+        reduce: bool | None = None,
+        reduction: str = "mean",
     ) -> None: ...
 
-class MaxUnpool3d(LayerModule):
+class MSELoss(LayerModule):
     def __init__(
         self,
-        kernel_size: Any,
-        stride: Any = None,
-        padding: Any = 0,
+        size_average: bool | None = None,
+        reduce: bool | None = None,
+        reduction: str = "mean",
+    ) -> None: ...
+
+class NLLLoss(LayerModule):
+    def __init__(
+        self,
+        weight: Any = None,
+        size_average: bool | None = None,
+        ignore_index: int = -100,
+        reduce: bool | None = None,
+        reduction: str = "mean",
+    ) -> None: ...
+    weight: Any
+
+class LocalResponseNorm(LayerModule):
+    def __init__(
+        self,
+        size: int,
+        alpha: float = 0.0001,
+        beta: float = 0.75,
+        k: float = 1.0,
     ) -> None: ...
 
 class BatchNorm1d(LayerModule):
@@ -321,19 +432,6 @@ class BatchNorm3d(LayerModule):
     running_mean: Any
     running_var: Any
     num_batches_tracked: Any
-
-class LayerNorm(LayerModule):
-    def __init__(
-        self,
-        normalized_shape: Any,
-        eps: float = 1e-05,
-        elementwise_affine: bool = True,
-        bias: bool = True,
-        device: Any = None,
-        dtype: Any = None,
-    ) -> None: ...
-    weight: Any
-    bias: Any
 
 class GroupNorm(LayerModule):
     def __init__(
@@ -403,6 +501,19 @@ class InstanceNorm3d(LayerModule):
     running_var: Any
     num_batches_tracked: Any
 
+class LayerNorm(LayerModule):
+    def __init__(
+        self,
+        normalized_shape: Any,
+        eps: float = 1e-05,
+        elementwise_affine: bool = True,
+        bias: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None: ...
+    weight: Any
+    bias: Any
+
 class RMSNorm(LayerModule):
     def __init__(
         self,
@@ -414,200 +525,113 @@ class RMSNorm(LayerModule):
     ) -> None: ...
     weight: Any
 
-class LocalResponseNorm(LayerModule):
-    def __init__(
-        self,
-        size: int,
-        alpha: float = 0.0001,
-        beta: float = 0.75,
-        k: float = 1.0,
-    ) -> None: ...
-
-class ReLU(LayerModule):
-    def __init__(
-        self,
-        inplace: bool = False,
-    ) -> None: ...
-
-class LeakyReLU(LayerModule):
-    def __init__(
-        self,
-        negative_slope: float = 0.01,
-        inplace: bool = False,
-    ) -> None: ...
-
-class PReLU(LayerModule):
-    def __init__(
-        self,
-        num_parameters: int = 1,
-        init: float = 0.25,
-        device: Any = None,
-        dtype: Any = None,
-    ) -> None: ...
-    weight: Any
-
-class Sigmoid(LayerModule):
-    def __init__(
-        self,
-        *args: Any,
-        **kwargs: Any,
-    ) -> None: ...
-
-class Tanh(LayerModule):
-    def __init__(
-        self,
-        *args: Any,
-        **kwargs: Any,
-    ) -> None: ...
-
-class GELU(LayerModule):
-    def __init__(
-        self,
-        approximate: str = "none",
-    ) -> None: ...
-
-class Softmax(LayerModule):
-    def __init__(
-        self,
-        dim: int | None = None,
-    ) -> None: ...
-
-class LogSoftmax(LayerModule):
-    def __init__(
-        self,
-        dim: int | None = None,
-    ) -> None: ...
-
-class Flatten(LayerModule):
-    def __init__(
-        self,
-        start_dim: int = 1,
-        end_dim: int = -1,
-    ) -> None: ...
-
-class Dropout(LayerModule):
-    def __init__(
-        self,
-        p: float = 0.5,
-        inplace: bool = False,
-    ) -> None: ...
-
-class CrossEntropyLoss(LayerModule):
-    def __init__(
-        self,
-        weight: Any = None,
-        size_average: bool | None = None,
-        ignore_index: int = -100,
-        reduce: bool | None = None,
-        reduction: str = "mean",
-        label_smoothing: float = 0.0,
-    ) -> None: ...
-    weight: Any
-
-class NLLLoss(LayerModule):
-    def __init__(
-        self,
-        weight: Any = None,
-        size_average: bool | None = None,
-        ignore_index: int = -100,
-        reduce: bool | None = None,
-        reduction: str = "mean",
-    ) -> None: ...
-    weight: Any
-
-class MSELoss(LayerModule):
-    def __init__(
-        self,
-        size_average: bool | None = None,
-        reduce: bool | None = None,
-        reduction: str = "mean",
-    ) -> None: ...
-
-class L1Loss(LayerModule):
-    def __init__(
-        self,
-        size_average: bool | None = None,
-        reduce: bool | None = None,
-        reduction: str = "mean",
-    ) -> None: ...
-
-class Embedding(LayerModule):
-    def __init__(
-        self,
-        num_embeddings: int,
-        embedding_dim: int,
-        padding_idx: int | None = None,
-        max_norm: float | None = None,
-        norm_type: float = 2.0,
-        scale_grad_by_freq: bool = False,
-        sparse: bool = False,
-        _weight: Any = None,
-        _freeze: bool = False,
-        device: Any = None,
-        dtype: Any = None,
-    ) -> None: ...
-    weight: Any
-
-class Upsample(LayerModule):
-    def __init__(
-        self,
-        size: Any = None,
-        scale_factor: Any = None,
-        mode: str = "nearest",
-        align_corners: bool | None = None,
-        recompute_scale_factor: bool | None = None,
-    ) -> None: ...
-
-class UpsamplingNearest2d(LayerModule):
-    def __init__(
-        self,
-        size: Any = None,
-        scale_factor: Any = None,
-    ) -> None: ...
-
-class UpsamplingBilinear2d(LayerModule):
-    def __init__(
-        self,
-        size: Any = None,
-        scale_factor: Any = None,
-    ) -> None: ...
-
-class Unfold(LayerModule):
+class AvgPool1d(LayerModule):
     def __init__(
         self,
         kernel_size: Any,
-        dilation: Any = 1,
+        stride: Any = None,
         padding: Any = 0,
-        stride: Any = 1,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
     ) -> None: ...
 
-class Fold(LayerModule):
+class AvgPool2d(LayerModule):
     def __init__(
         self,
-        output_size: Any,
         kernel_size: Any,
-        dilation: Any = 1,
+        stride: Any = None,
         padding: Any = 0,
-        stride: Any = 1,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+        divisor_override: int | None = None,
     ) -> None: ...
 
-class PixelShuffle(LayerModule):
+class AvgPool3d(LayerModule):
     def __init__(
         self,
-        upscale_factor: int,
+        kernel_size: Any,
+        stride: Any = None,
+        padding: Any = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+        divisor_override: int | None = None,
     ) -> None: ...
 
-class PixelUnshuffle(LayerModule):
+class LPPool1d(LayerModule):
     def __init__(
         self,
-        downscale_factor: int,
+        norm_type: float,
+        kernel_size: Any,
+        stride: Any = None,
+        ceil_mode: bool = False,
     ) -> None: ...
 
-class ChannelShuffle(LayerModule):
+class LPPool2d(LayerModule):
     def __init__(
         self,
-        groups: int,
+        norm_type: float,
+        kernel_size: Any,
+        stride: Any = None,
+        ceil_mode: bool = False,
     ) -> None: ...
+
+class LPPool3d(LayerModule):
+    def __init__(
+        self,
+        norm_type: float,
+        kernel_size: Any,
+        stride: Any = None,
+        ceil_mode: bool = False,
+    ) -> None: ...
+
+class MaxPool1d(LayerModule):
+    def __init__(
+        self,
+        kernel_size: Any,
+        stride: Any = None,
+        padding: Any = 0,
+        dilation: Any = 1,
+        return_indices: bool = False,
+        ceil_mode: bool = False,
+    ) -> None: ...
+
+class MaxPool2d(LayerModule):
+    def __init__(
+        self,
+        kernel_size: Any,
+        stride: Any = None,
+        padding: Any = 0,
+        dilation: Any = 1,
+        return_indices: bool = False,
+        ceil_mode: bool = False,
+    ) -> None: ...
+
+class MaxPool3d(LayerModule):
+    def __init__(
+        self,
+        kernel_size: Any,
+        stride: Any = None,
+        padding: Any = 0,
+        dilation: Any = 1,
+        return_indices: bool = False,
+        ceil_mode: bool = False,
+    ) -> None: ...
+
+class GRU(LayerModule):
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None: ...
+    weight_ih_l0: Any
+    weight_hh_l0: Any
 
 class LSTM(LayerModule):
     def __init__(
@@ -620,22 +644,6 @@ class LSTM(LayerModule):
         dropout: float = 0.0,
         bidirectional: bool = False,
         proj_size: int = 0,
-        device: Any = None,
-        dtype: Any = None,
-    ) -> None: ...
-    weight_ih_l0: Any
-    weight_hh_l0: Any
-
-class GRU(LayerModule):
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        bias: bool = True,
-        batch_first: bool = False,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
         device: Any = None,
         dtype: Any = None,
     ) -> None: ...
@@ -659,76 +667,68 @@ class RNN(LayerModule):
     weight_ih_l0: Any
     weight_hh_l0: Any
 
-class LSTMCell(LayerModule):
+class ChannelShuffle(LayerModule):
     def __init__(
         self,
-        input_size: int,
-        hidden_size: int,
-        bias: bool = True,
-        device: Any = None,
-        dtype: Any = None,
+        groups: int,
     ) -> None: ...
-    weight_ih: Any
-    weight_hh: Any
-    bias_ih: Any
-    bias_hh: Any
 
-class GRUCell(LayerModule):
+class PixelShuffle(LayerModule):
     def __init__(
         self,
-        input_size: int,
-        hidden_size: int,
-        bias: bool = True,
-        device: Any = None,
-        dtype: Any = None,
+        upscale_factor: int,
     ) -> None: ...
-    weight_ih: Any
-    weight_hh: Any
-    bias_ih: Any
-    bias_hh: Any
 
-class RNNCell(LayerModule):
+class PixelUnshuffle(LayerModule):
     def __init__(
         self,
-        input_size: int,
-        hidden_size: int,
-        bias: bool = True,
-        nonlinearity: str = "tanh",
-        device: Any = None,
-        dtype: Any = None,
+        downscale_factor: int,
     ) -> None: ...
-    weight_ih: Any
-    weight_hh: Any
-    bias_ih: Any
-    bias_hh: Any
 
-class MultiheadAttention(LayerModule):
+class MaxUnpool1d(LayerModule):
     def __init__(
         self,
-        embed_dim: int,
-        num_heads: int,
-        dropout: float = 0.0,
-        bias: bool = True,
-        add_bias_kv: bool = False,
-        add_zero_attn: bool = False,
-        kdim: int | None = None,
-        vdim: int | None = None,
-        batch_first: bool = False,
-        device: Any = None,
-        dtype: Any = None,
+        kernel_size: Any,
+        stride: Any = None,
+        padding: Any = 0,
     ) -> None: ...
-    in_proj_weight: Any
-    q_proj_weight: Any
-    k_proj_weight: Any
-    v_proj_weight: Any
-    in_proj_bias: Any
-    bias_k: Any
-    bias_v: Any
 
-class Custom(LayerModule):
+class MaxUnpool2d(LayerModule):
     def __init__(
         self,
-        operation: Any,
-        weights: Any = None,
-        options: Any = None,
+        kernel_size: Any,
+        stride: Any = None,
+        padding: Any = 0,
+    ) -> None: ...
+
+class MaxUnpool3d(LayerModule):
+    def __init__(
+        self,
+        kernel_size: Any,
+        stride: Any = None,
+        padding: Any = 0,
+    ) -> None: ...
+
+class Upsample(LayerModule):
+    def __init__(
+        self,
+        size: Any = None,
+        scale_factor: Any = None,
+        mode: str = "nearest",
+        align_corners: bool | None = None,
+        recompute_scale_factor: bool | None = None,
+    ) -> None: ...
+
+class UpsamplingBilinear2d(LayerModule):
+    def __init__(
+        self,
+        size: Any = None,
+        scale_factor: Any = None,
+    ) -> None: ...
+
+class UpsamplingNearest2d(LayerModule):
+    def __init__(
+        self,
+        size: Any = None,
+        scale_factor: Any = None,
     ) -> None: ...

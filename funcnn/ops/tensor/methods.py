@@ -15,40 +15,14 @@ from funcnn.ops.base.dims import broadcast
 from funcnn.ops.base.promote import stored, to_tensor
 from funcnn.ops.base.registry import Operation, attach_all
 from funcnn.ops.base.structure import cast
-from funcnn.ops.elementwise import arithmetic, closeness, comparison, math
-from funcnn.ops.indexing import along, index, scatter, sort
+from funcnn.ops.elementwise import arithmetic, comparison, math
+from funcnn.ops.indexing import index
 from funcnn.ops.matmul import matmul
-from funcnn.ops.movement import join, triangle, windows
+from funcnn.ops.movement import join
 from funcnn.ops.movement import views as movement
 from funcnn.ops.movement.views import expand
-from funcnn.ops.reduce import extrema, logsumexp, moments, scan, vector_norm
-from funcnn.ops.reduce import sums as reduce
-from funcnn.ops.softmax import softmax
+from funcnn.ops.tensor.exposed import SYNONYMS, methods
 from funcnn.ops.tensor.inplace import fill, overwrite, replaced
-
-# Beside the operations that are declared as methods (``base.registry``). Every name is a function whose first argument is the
-# tensor; a trailing "_" asks for the in-place form as well.
-METHODS: dict[Any, str] = {
-    closeness: "isclose allclose equal",
-    reduce: "sum mean any all count_nonzero nansum nanmean",
-    extrema: "max min amax amin argmax argmin median aminmax",
-    logsumexp: "logsumexp",
-    vector_norm: "norm",
-    moments: "var std",
-    scan: "prod cumsum_ cumprod_ cummax cummin logcumsumexp",
-    movement: """reshape view flatten unflatten squeeze unsqueeze transpose t permute movedim swapaxes expand expand_as
-        broadcast_to select narrow ravel contiguous
-        clone detach""",
-    join: """split chunk tensor_split unbind repeat tile flip fliplr flipud roll rot90""",
-    along: "gather take_along_dim scatter_ scatter_add_",
-    index: "index_select index_put_ take masked_fill_ masked_select nonzero repeat_interleave",
-    scatter: "index_add_ index_copy_ index_fill_ masked_scatter_",
-    triangle: "tril_ triu_ diag diag_embed diagonal trace",
-    windows: "unfold",
-    matmul: "matmul mm bmm mv dot outer addmm_ baddbmm_ inner",
-    softmax: "softmax log_softmax",
-    sort: "sort argsort topk kthvalue",
-}
 
 
 def inplace(f: Callable, name: str) -> Callable:
@@ -121,8 +95,8 @@ def zero_(self: Tensor) -> Tensor:
 def copy_(self: Tensor, src: Any) -> Tensor:
     """Take over the values of ``src``, broadcast and converted to this dtype."""
     source = cast(to_tensor(src), self._v.dtype)
-    shape = broadcast("copy_", tuple(source._v.shape), tuple(self._v.shape))
-    source = expand(source, shape) if tuple(source._v.shape) != shape else source
+    shape = broadcast("copy_", source._v.shape, self._v.shape)
+    source = expand(source, shape) if source._v.shape != shape else source
     return overwrite(self, source, "copy_")
 
 
@@ -146,13 +120,10 @@ def _attach_declared(name: str, operation: Operation) -> None:
 
 def _attach() -> None:
     attach_all(_attach_declared)
-    for module, names in METHODS.items():
-        for listed in names.split():
-            name = listed.rstrip("_")
-            f = getattr(module, name)
-            setattr(Tensor, name, f)
-            if listed.endswith("_"):
-                setattr(Tensor, listed, inplace(f, listed))
+    for name, f, changes in methods():
+        setattr(Tensor, name, f)
+        if changes:
+            setattr(Tensor, f"{name}_", inplace(f, f"{name}_"))
     for name in ("squeeze", "unsqueeze", "transpose", "t", "swapaxes"):
         setattr(Tensor, name + "_", restructured(getattr(movement, name), name + "_"))
     for name, f in _OPERATORS.items():
@@ -164,8 +135,7 @@ def _attach() -> None:
     single: dict[str, Any] = {
         "__neg__": arithmetic.neg, "__pos__": arithmetic.positive, "__abs__": arithmetic.abs,
         "__invert__": comparison.bitwise_not, "__getitem__": index.getitem, "__setitem__": index.setitem,
-        "negative": arithmetic.neg, "absolute": arithmetic.abs, "multiply": arithmetic.mul, "subtract": arithmetic.sub,
-        "divide": arithmetic.div, "true_divide": arithmetic.true_divide, "swapdims": movement.swapaxes,
+        "true_divide": arithmetic.true_divide, **SYNONYMS,
         "concat": join.cat, "fill_": fill_, "zero_": zero_, "copy_": copy_, "swapdims_": Tensor.swapaxes_,
         "__rtruediv__": arithmetic.rdiv, "T": builtins.property(_reversed), "mT": builtins.property(_matrix_transpose),
     }  # fmt: skip
