@@ -15,16 +15,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from funcnn.core.aval import Aval
 from funcnn.core.composition import mapped, pullback
-from funcnn.core.errors import DTypeError, ShapeError
+from funcnn.core.errors import ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.recurrent import launch
 from funcnn.ops.base.batching import all_batched
-from funcnn.ops.base.promote import require_same_dtype
+from funcnn.ops.base.promote import require_kernel_float, require_same_dtype
 from funcnn.ops.elementwise.arithmetic import add, mul, sub
 from funcnn.ops.elementwise.math import relu as relu_
 from funcnn.ops.elementwise.math import sigmoid, tanh
@@ -39,8 +39,7 @@ from funcnn.ops.tensor.creation import zeros_like
 def _sequence(name: str, gates: int, x: Any, w_ih: Any, w: Any, biases: tuple, *states: Any) -> tuple:
     """Avals of y, of a state and of the gates. Raises unless everything fits the sequence and the states' weights."""
     require_same_dtype(name, x, w_ih, w, *biases, *states)
-    if x.dtype.kind != "f" or x.dtype.itemsize < 4:
-        raise DTypeError(f"{name}: expected float32 or float64, got {x.dtype}; convert with .float()")
+    require_kernel_float(name, x)
     *lead, steps, n, inputs = x.shape
     rows = w_ih.shape[-2]
     hidden = rows // gates
@@ -77,13 +76,13 @@ def _into_rows(t: Tensor, kind: str) -> Tensor:
     """The batch axis 0 merged into N."""
     whole = movedim(t, 0, 1) if kind == "s" else t
     at = 1 if kind == "s" else 0
-    shape = tuple(whole._v.shape)
+    shape = whole._v.shape
     return reshape(whole, (*shape[:at], shape[at] * shape[at + 1], *shape[at + 2 :]))
 
 
 def _out_of_rows(t: Tensor, kind: str, b: int, rows: int) -> Tensor:
     at = 1 if kind == "s" else 0
-    shape = tuple(t._v.shape)
+    shape = t._v.shape
     whole = reshape(t, (*shape[:at], b, rows, *shape[at + 1 :]))
     return movedim(whole, 1, 0) if kind == "s" else whole
 
@@ -191,7 +190,7 @@ def _gru_gradient(
     steps: Callable, cotangents: tuple, x: Tensor, w_ih: Tensor, h0: Tensor, w: Tensor, b_ih: Tensor, b_hh: Tensor
 ) -> tuple:
     gx = linear(x, w_ih)
-    return pullback(lambda *starts: steps(*starts, w, b_ih), (gx, expand(b_hh, tuple(gx._v.shape)), h0), cotangents)
+    return pullback(lambda *starts: steps(*starts, w, b_ih), (gx, expand(b_hh, gx._v.shape), h0), cotangents)
 
 
 def _rnn_gradient(steps: Callable, cotangents: tuple, x: Tensor, w_ih: Tensor, h0: Tensor, *weights: Tensor) -> tuple:
@@ -217,57 +216,89 @@ def _second(steps: Callable, gradient: Callable, given: int, kept: int) -> Calla
 
 
 # ---- the primitives -------------------------------------------------------------------------------------------------------
-lstm_p = Primitive(
-    "lstm",
+class Recurrence(NamedTuple):
+    """Declares a recurrence forward and backward; arrays by their kinds.
+
+    ins, outs: of the forward primitive; ``given`` of the first outputs have cotangents, the others are ``kept`` for the
+    backward primitive, which takes ``(*cotangents, *kept, *ins)``. grads: what that makes, each like the operand at ``like``.
+    """
+
+    shape: Callable
+    ways: tuple[Any, Any]
+    vjp: Callable
+    steps: Callable
+    gradient: Callable
+    ins: str
+    outs: str
+    given: int
+    kept: str
+    grads: str
+    like: tuple[int, ...]
+
+
+def _declared(name: str, its: Recurrence) -> tuple[Primitive, Primitive]:
+    """The forward and the backward primitive of a recurrence."""
+    forward = Primitive(
+        name,
+        its.shape,
+        its.ways[0],
+        vjp=its.vjp,
+        batch=_batch(lambda: forward, its.ins, its.outs),
+        keeps="io",
+        multiple=True,
+    )
+    operands = its.outs[: its.given] + its.kept + its.ins
+    backward = Primitive(
+        f"{name}_grad",
+        _like(*its.like),
+        its.ways[1],
+        vjp=_second(its.steps, its.gradient, its.given, len(its.kept)),
+        batch=_batch(lambda: backward, operands, its.grads),
+        keeps="io",
+        multiple=True,
+    )
+    return forward, backward
+
+
+LSTM = Recurrence(
     _lstm_shape,
-    launch.lstm_ways,
-    vjp=_lstm_vjp,
-    batch=_batch(lambda: lstm_p, "swhhww", "shhss"),
-    keeps="io",
-    multiple=True,
+    (launch.lstm_ways, launch.lstm_grad),
+    _lstm_vjp,
+    lstm_steps,
+    _lstm_gradient,
+    ins="swhhww",
+    outs="shhss",
+    given=3,
+    kept="ss",
+    grads="shh",
+    like=(3, 7, 8),
 )
-lstm_grad_p = Primitive(
-    "lstm_grad",
-    _like(3, 7, 8),
-    launch.lstm_grad,
-    vjp=_second(lstm_steps, _lstm_gradient, 3, 2),
-    batch=_batch(lambda: lstm_grad_p, "shhssswhhww", "shh"),
-    keeps="io",
-    multiple=True,
-)
-gru_p = Primitive(
-    "gru",
+GRU = Recurrence(
     _gru_shape,
-    launch.gru_ways,
-    vjp=_gru_vjp,
-    batch=_batch(lambda: gru_p, "swhwww", "shss"),
-    keeps="io",
-    multiple=True,
+    (launch.gru_ways, launch.gru_grad),
+    _gru_vjp,
+    _gru_steps,
+    _gru_gradient,
+    ins="swhwww",
+    outs="shss",
+    given=2,
+    kept="sss",
+    grads="ssh",
+    like=(2, 2, 7),
 )
-gru_grad_p = Primitive(
-    "gru_grad",
-    _like(2, 2, 7),
-    launch.gru_grad,
-    vjp=_second(_gru_steps, _gru_gradient, 2, 3),
-    batch=_batch(lambda: gru_grad_p, "shsssswhwww", "ssh"),
-    keeps="io",
-    multiple=True,
-)
-rnn_p = Primitive(
-    "rnn",
+RNN = Recurrence(
     _rnn_shape,
-    launch.rnn_ways,
-    vjp=_rnn_vjp,
-    batch=_batch(lambda: rnn_p, "swhww", "sh"),
-    keeps="io",
-    multiple=True,
+    (launch.rnn_ways, launch.rnn_grad),
+    _rnn_vjp,
+    _rnn_steps,
+    _rnn_gradient,
+    ins="swhww",
+    outs="sh",
+    given=2,
+    kept="s",
+    grads="sh",
+    like=(2, 5),
 )
-rnn_grad_p = Primitive(
-    "rnn_grad",
-    _like(2, 5),
-    launch.rnn_grad,
-    vjp=_second(_rnn_steps, _rnn_gradient, 2, 1),
-    batch=_batch(lambda: rnn_grad_p, "shsswhww", "sh"),
-    keeps="io",
-    multiple=True,
-)
+lstm_p, lstm_grad_p = _declared("lstm", LSTM)
+gru_p, gru_grad_p = _declared("gru", GRU)
+rnn_p, rnn_grad_p = _declared("rnn", RNN)
