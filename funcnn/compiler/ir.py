@@ -7,7 +7,6 @@ order of ``Program.stores``, so a program that fails has written nothing.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from funcnn.core.aval import Shaped
 from funcnn.core.errors import FuncnnError
 from funcnn.core.primitive import Primitive
 
@@ -23,22 +23,18 @@ class ProgramError(FuncnnError):
     """A program that is not well formed: by a wrong pass, or in a text that was read."""
 
 
-class Var(NamedTuple):
-    """A variable: its number in its program, the type of its value and where that is. weak: it was a Python number."""
-
+class _Numbered(NamedTuple):
     number: int
     shape: tuple[int, ...]
     dtype: np.dtype
     weak: bool = False
     device: str = "cpu"
 
-    @property
-    def ndim(self) -> int:
-        return len(self.shape)
 
-    @property
-    def size(self) -> int:
-        return math.prod(self.shape)
+class Var(_Numbered, Shaped):
+    """A variable: its number in its program, the type of its value and where that is. weak: it was a Python number."""
+
+    __slots__ = ()
 
 
 def exact(value: Any) -> Any:

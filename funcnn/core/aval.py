@@ -8,15 +8,11 @@ from typing import NamedTuple
 import numpy as np
 
 
-class Aval(NamedTuple):
-    """Describes a value by shape and dtype; shape rules take and give such abstract values.
+class Shaped:
+    """What follows from a shape, for everything that stands for an array."""
 
-    device: where the value is. No shape rule says it: the outputs are where the inputs are.
-    """
-
+    __slots__ = ()
     shape: tuple[int, ...]
-    dtype: np.dtype
-    device: str = "cpu"
 
     @property
     def ndim(self) -> int:
@@ -27,7 +23,22 @@ class Aval(NamedTuple):
         return math.prod(self.shape)
 
 
-class Tracer:
+class _Described(NamedTuple):
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    device: str = "cpu"
+
+
+class Aval(_Described, Shaped):
+    """Describes a value by shape and dtype; shape rules take and give such abstract values.
+
+    device: where the value is. No shape rule says it: the outputs are where the inputs are.
+    """
+
+    __slots__ = ()
+
+
+class Tracer(Shaped):
     """Stands for an array while a function is transformed, owned by the interpreter that made it."""
 
     __slots__ = ("dtype", "owner", "shape")
@@ -40,14 +51,6 @@ class Tracer:
 
     def __init__(self, owner, shape: tuple[int, ...], dtype: np.dtype):
         self.owner, self.shape, self.dtype = owner, shape, dtype
-
-    @property
-    def ndim(self) -> int:
-        return len(self.shape)
-
-    @property
-    def size(self) -> int:
-        return math.prod(self.shape)
 
     def layout(self) -> np.ndarray:
         """Returns an array with the strides that the value would have in eager code; contiguous if nothing better is known."""

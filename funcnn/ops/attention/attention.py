@@ -23,7 +23,7 @@ from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.attention import launch
 from funcnn.ops.base.batching import all_batched
 from funcnn.ops.base.dims import broadcast
-from funcnn.ops.base.promote import operand, require_same_dtype
+from funcnn.ops.base.promote import operand, require_kernel_float, require_same_dtype
 from funcnn.ops.base.structure import cast, number_like, unbroadcast
 from funcnn.ops.elementwise.arithmetic import add, mul, sub
 from funcnn.ops.elementwise.comparison import eq, gt
@@ -46,8 +46,7 @@ def _shape(
 ) -> tuple:
     """``apart``: so many leading axes count examples that draw their dropout alone, each from a key of its own."""
     require_same_dtype(NAME, q, k, v, *rest[:masked])
-    if q.dtype not in (dtypes.float32, dtypes.float64):
-        raise DTypeError(f"{NAME}: expected float32 or float64, got {q.dtype}; convert with .float()")
+    require_kernel_float(NAME, q)
     fits = q.ndim == k.ndim == v.ndim >= 2 and q.shape[-1] == k.shape[-1] > 0 and v.shape[-2] == k.shape[-2]
     lead, other = (tuple(t.shape[:-2]) for t in (q, k))
     grouped = lead == other or (lead[:-1] == other[:-1] and other[-1] > 0 and lead[-1] % other[-1] == 0)
@@ -70,7 +69,7 @@ def _grad_shape(g: Any, q: Any, k: Any, v: Any, *rest: Any, **params: Any) -> tu
 # ---- derivatives by composition ---------------------------------------------------------------------------------------
 def _heads(t: Tensor, lead: tuple[int, ...]) -> Tensor:
     """Keys or values with each head repeated for its group of the heads of ``lead``."""
-    shape = tuple(t._v.shape)
+    shape = t._v.shape
     if shape[:-2] == lead:
         return t
     group = lead[-1] // shape[-3]
@@ -80,8 +79,8 @@ def _heads(t: Tensor, lead: tuple[int, ...]) -> Tensor:
 
 def _gathered(t: Tensor, like: Tensor) -> Tensor:
     """The transpose of ``_heads``: the sum over each group."""
-    shape = tuple(like._v.shape)
-    if tuple(t._v.shape) == shape:
+    shape = like._v.shape
+    if t._v.shape == shape:
         return t
     return sum_(reshape(t, (*shape[:-2], t._v.shape[-3] // shape[-3], *shape[-2:])), -3)
 
@@ -125,7 +124,7 @@ def _vjp(g: list, ins: list, outs: list, **params: Any) -> tuple:
     grads = attention_grad_p(g[0], q, k, v, *outs, *rest, **params)
     if not params["masked"]:
         return (*grads, *(None for _ in rest))
-    by_mask = lambda: unbroadcast(_scores_grad(g[0], q, k, v, tuple(rest), params), tuple(rest[0]._v.shape))
+    by_mask = lambda: unbroadcast(_scores_grad(g[0], q, k, v, tuple(rest), params), rest[0]._v.shape)
     return (*grads, by_mask, *(None for _ in rest[1:]))
 
 
@@ -158,7 +157,7 @@ def _grad_vjp(cotangents: list, ins: list, outs: list, **params: Any) -> tuple:
     by_q = mul(add(matmul(by_s, keys), matmul(ds, b)), scale)
     by_k = mul(add(matmul(flip(by_s), q), matmul(flip(ds), a)), scale)
     by_v = matmul(flip(w), g)
-    by_mask = (unbroadcast(by_s, tuple(rest[0]._v.shape)),) if masked else ()
+    by_mask = (unbroadcast(by_s, rest[0]._v.shape),) if masked else ()
     return (by_g, by_q, _gathered(by_k, k), _gathered(by_v, v), None, None, *by_mask, *(None for _ in rest[masked:]))
 
 
@@ -169,7 +168,7 @@ def _batch(prim: Any, count: int) -> Any:
     def rule(n: int, ins: list, batched: list, apart: int, **params: Any) -> Any:
         whole, rest = all_batched(n, ins[:count], batched[:count]), list(ins[count:])
         if params["masked"] and batched[count]:
-            shape = tuple(rest[0]._v.shape)
+            shape = rest[0]._v.shape
             rank = whole[1]._v.ndim  # of the queries with the batch
             rest[0] = reshape(rest[0], (n, *(1,) * (rank - len(shape)), *shape[1:]))
         if params["dropout"] > 0.0:

@@ -33,7 +33,7 @@ def _additive(name: str, mask: Any, dtype: Any) -> Tensor | None:
         return None
     t = operand(f"{NAME}: {name}", mask)
     if t._v.dtype == dtypes.bool_:
-        return where(t, -math.inf, zeros(tuple(t._v.shape), dtype=dtype, device=t.device))
+        return where(t, -math.inf, zeros(t._v.shape, dtype=dtype, device=t.device))
     if t._v.dtype.kind != "f":
         raise DTypeError(f"{NAME}: {name} must be of bool or of a floating dtype, got {t._v.dtype}")
     return t
@@ -45,7 +45,7 @@ def _tensors(*given: Any) -> list:
 
 
 def _check(query: Tensor, key: Tensor, value: Tensor, embed: int, heads: int, separate: bool) -> None:
-    shapes = [tuple(t._v.shape) for t in (query, key, value)]
+    shapes = [t._v.shape for t in (query, key, value)]
     listed = f"query {shapes[0]}, key {shapes[1]}, value {shapes[2]}"
     if query.ndim not in (2, 3) or query.ndim != key.ndim or query.ndim != value.ndim:
         raise ShapeError(f"{NAME}: expected inputs of 2 dimensions, or of 3 with a batch, got {listed}")
@@ -97,7 +97,7 @@ def _scores_mask(mask: Tensor | None, n: int, heads: int, sizes: tuple[int, int]
     """An attn_mask (L, S) or (N * H, L, S), the latter by heads. Raises ``ShapeError``."""
     if mask is None:
         return None
-    shape = tuple(mask._v.shape)
+    shape = mask._v.shape
     if shape not in (sizes, (n * heads, *sizes)):
         raise ShapeError(f"{NAME}: attn_mask must be {sizes} or {(n * heads, *sizes)}, got {shape}")
     return mask if mask.ndim == 2 else reshape(mask, (n, heads, *sizes))
@@ -107,8 +107,8 @@ def _padding_mask(mask: Tensor | None, n: int, keys: int) -> Tensor | None:
     """A key_padding_mask (N, S), or (S,) without a batch, as (N, 1, 1, S). Raises ``ShapeError``."""
     if mask is None:
         return None
-    if tuple(mask._v.shape) not in ((n, keys), (keys,) if n == 1 else ()):
-        raise ShapeError(f"{NAME}: key_padding_mask must be {(n, keys)}, got {tuple(mask._v.shape)}")
+    if mask._v.shape not in ((n, keys), (keys,) if n == 1 else ()):
+        raise ShapeError(f"{NAME}: key_padding_mask must be {(n, keys)}, got {mask._v.shape}")
     return reshape(mask, (n, 1, 1, keys))
 
 

@@ -14,7 +14,7 @@ def aligned(ins: list[Tensor], batched: list[bool]) -> list[Tensor]:
     rank = max(t.ndim - b for t, b in zip(ins, batched, strict=True))
     out = []
     for t, b in zip(ins, batched, strict=True):
-        shape = tuple(t._v.shape)
+        shape = t._v.shape
         pad = rank - (len(shape) - 1)
         out.append(reshape_p(t, shape=(shape[0], *(1,) * pad, *shape[1:])) if b and pad else t)
     return out

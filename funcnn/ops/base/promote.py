@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from funcnn.kernels.cpu import memory
 from funcnn.ops.base.structure import cast, filled
 
 NUMBERS = (int, float, np.generic)
+Typed = TypeVar("Typed", bound=Any)  # a tensor or an aval
 
 
 def operand(name: str, value: Any) -> Tensor:
@@ -140,8 +141,14 @@ def require_same_dtype(name: str, *tensors: Any) -> None:
             raise DTypeError(f"{name}: expected operands of one dtype, got {listed}; convert with .to(dtype)")
 
 
-def require_floating(name: str, t: Tensor) -> Tensor:
-    """Returns ``t``. Raises ``DTypeError`` unless it is floating-point."""
-    if t._v.dtype.kind != "f":
-        raise DTypeError(f"{name}: expected a floating-point tensor, got {t.dtype}; convert with .float()")
+def require_floating(name: str, t: Typed, expected: str = "a floating-point tensor") -> Typed:
+    """Returns a tensor or an aval. Raises ``DTypeError`` unless it is floating-point."""
+    if t.dtype.kind != "f":
+        raise DTypeError(f"{name}: expected {expected}, got {t.dtype}; convert with .float()")
     return t
+
+
+def require_kernel_float(name: str, t: Any, expected: str = "float32 or float64") -> None:
+    """Raises ``DTypeError`` unless a tensor or an aval is float32 or float64, which kernels compute in."""
+    if t.dtype.kind != "f" or t.dtype.itemsize < 4:
+        raise DTypeError(f"{name}: expected {expected}, got {t.dtype}; convert with .float()")

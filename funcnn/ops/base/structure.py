@@ -85,7 +85,7 @@ def _expand_unview(base: Tensor, new: Tensor, shape: tuple) -> Tensor:
 def _expand_batch(n: int, ins: list, batched: list, shape: tuple) -> Tensor:
     x = ins[0]
     lead = len(shape) - (x.ndim - 1)
-    own = tuple(x._v.shape)
+    own = x._v.shape
     return expand_p(reshape_p(x, shape=(own[0], *(1,) * lead, *own[1:])), shape=(n, *shape))
 
 
@@ -124,14 +124,14 @@ def reduce(prim: Primitive, x: Tensor, dim: Any, keepdim: bool) -> Tensor:
 
 def unbroadcast(g: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Sums a cotangent over the axes along which an input of ``shape`` was broadcast: the transpose of broadcasting."""
-    have = tuple(g._v.shape)
+    have = g._v.shape
     shape = tuple(shape)
     if have == shape:
         return g
     lead = len(have) - len(shape)
     axes = tuple(range(lead)) + tuple(lead + i for i, d in enumerate(shape) if d == 1 and have[lead + i] != 1)
     summed = sum_p(g, axes=axes) if axes else g
-    return summed if tuple(summed._v.shape) == shape else reshape_p(summed, shape=shape)
+    return summed if summed._v.shape == shape else reshape_p(summed, shape=shape)
 
 
 # ---- slice ------------------------------------------------------------------------------------------------------------
@@ -156,7 +156,7 @@ slice_p = Primitive(
 
 def slice_place(g: Tensor, like: Tensor, where: dict) -> Tensor:
     """Puts ``g`` into the slice of zeros of the shape of ``like``."""
-    return slice_place_p(g, shape=tuple(like._v.shape), **where)
+    return slice_place_p(g, shape=like._v.shape, **where)
 
 
 def _slice_place_batch(
@@ -266,7 +266,7 @@ def filled(shape: tuple[int, ...], value: Any, dtype: np.dtype, device: str = HO
 
 def zeros_like(t: Tensor) -> Tensor:
     """Makes zeros of the shape and dtype of ``t``, on its device."""
-    return filled(tuple(t._v.shape), 0, t._v.dtype, device_of(t._v))
+    return filled(t._v.shape, 0, t._v.dtype, device_of(t._v))
 
 
 def tabulated(name: str, shape: Callable[..., Aval], make: Callable[..., np.ndarray]) -> Callable[..., Tensor]:

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from funcnn.core.aval import Aval
-from funcnn.core.errors import DTypeError, ShapeError
+from funcnn.core.errors import ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.conv.launch import lists as cpu
 from funcnn.kernels.precision import get_float32_conv_precision
 from funcnn.ops.base.batching import all_batched, fold, unfold_batch
-from funcnn.ops.base.promote import operand, require_same_dtype, to_tensor
+from funcnn.ops.base.promote import operand, require_kernel_float, require_same_dtype, to_tensor
 from funcnn.ops.base.structure import sum_p
 from funcnn.ops.movement.pad import pad
 from funcnn.ops.movement.views import movedim, reshape, slice_dim
@@ -36,8 +36,7 @@ def out_sizes(space: tuple, kernel: tuple, stride: tuple, padding: tuple, dilati
 # ---- shape rules ------------------------------------------------------------------------------------------------------
 def _require_floats(name: str, *operands: Any) -> None:
     require_same_dtype(name, *operands)
-    if operands[0].dtype.kind != "f" or operands[0].dtype.itemsize < 4:
-        raise DTypeError(f"{name}: expected float32 or float64 tensors, got {operands[0].dtype}; convert with .float()")
+    require_kernel_float(name, operands[0], "float32 or float64 tensors")
 
 
 def _conv_shape(

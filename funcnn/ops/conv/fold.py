@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from funcnn.core.aval import Aval
-from funcnn.core.errors import DTypeError, ShapeError
+from funcnn.core.errors import ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.sampling import columns as launch
 from funcnn.ops.base.batching import fold as merge
 from funcnn.ops.base.batching import unfold_batch
-from funcnn.ops.base.promote import operand
+from funcnn.ops.base.promote import operand, require_kernel_float
 from funcnn.ops.conv.conv import per_dim
 from funcnn.ops.movement.views import reshape
 
@@ -47,8 +47,7 @@ def _prepared(name: str, input: Any, rank: int, expected: str) -> tuple[Tensor, 
     x = operand(name, input)
     if x.ndim not in (rank - 1, rank):
         raise ShapeError(f"{name}: expected {expected}, got shape {tuple(x.shape)}")
-    if x._v.dtype.kind != "f" or x._v.dtype.itemsize < 4:
-        raise DTypeError(f"{name}: expected float32 or float64, got {x.dtype}; convert with .float()")
+    require_kernel_float(name, x)
     single = x.ndim == rank - 1
     return (reshape(x, (1, *x._v.shape)) if single else x), single
 

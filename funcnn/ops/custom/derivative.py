@@ -102,7 +102,7 @@ class ByOperation(Derivative):
     def _like(self, x: Tensor, has_lead: bool, name: str) -> tuple:
         if x._v.dtype.kind != "f":
             raise DTypeError(f"{self.owner}: backward fills d{name}, but {name} is {x._v.dtype} and has no derivative")
-        return tuple(x._v.shape)[has_lead:], x._v.dtype
+        return x._v.shape[has_lead:], x._v.dtype
 
 
 class ByFunction(Derivative):

@@ -186,7 +186,7 @@ class Rules:
 
 def merged(t: Tensor, n: int, inner: int, outside: bool, inside: bool) -> Tensor:
     """A tensor with one leading axis for a batch of batches, repeated over the one that it has not."""
-    shape = tuple(t._v.shape)
+    shape = t._v.shape
     if not outside:
         t = expand_p(t, shape=(n, *shape))
     elif not inside:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from funcnn.core import dtypes
-from funcnn.core.errors import DTypeError, ShapeError
+from funcnn.core.errors import ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.elementwise import activation as kernels
@@ -18,7 +18,7 @@ from funcnn.kernels.implementation import NUMPY, host
 from funcnn.ops.base.batching import all_batched
 from funcnn.ops.base.declare import binary
 from funcnn.ops.base.dims import normalize_dim
-from funcnn.ops.base.promote import to_tensor
+from funcnn.ops.base.promote import require_floating, to_tensor
 from funcnn.ops.base.structure import number_like
 from funcnn.ops.elementwise.arithmetic import abs as abs_
 from funcnn.ops.elementwise.arithmetic import add, mul, neg, sub, true_divide
@@ -258,8 +258,7 @@ def _dropout_shape(x: Any, key: Any, p: float) -> tuple:
             f"dropout: expected a key (uint32 of shape (2,)) for an input of shape {tuple(x.shape)}, "
             f"got {key.dtype}{tuple(key.shape)}; see random.key"
         )
-    if x.dtype.kind != "f":
-        raise DTypeError(f"dropout: expected a floating-point input, got {x.dtype}; convert with .float()")
+    require_floating("dropout", x, "a floating-point input")
     return (x,)
 
 

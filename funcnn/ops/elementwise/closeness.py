@@ -32,4 +32,4 @@ def allclose(input: Any, other: Any, rtol: float = 1e-5, atol: float = 1e-8, equ
 def equal(input: Any, other: Any) -> bool:
     """Whether two tensors have one shape and equal elements, as a Python bool."""
     x, y = to_tensor(input), to_tensor(other)
-    return tuple(x._v.shape) == tuple(y._v.shape) and bool(all_(eq(x, y)))
+    return x._v.shape == y._v.shape and bool(all_(eq(x, y)))

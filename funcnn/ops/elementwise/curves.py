@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from funcnn.core.errors import DTypeError, ShapeError
+from funcnn.core.errors import ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.elementwise.launch import Loop, looped, with_kernel
 from funcnn.ops.base.batching import all_batched
 from funcnn.ops.base.declare import each
+from funcnn.ops.base.promote import require_floating
 from funcnn.ops.base.structure import zeros_like
 from funcnn.ops.elementwise.arithmetic import mul
 
@@ -53,8 +54,7 @@ def activation(
     grad = gradient(name + "_grad", Loop(grad_kernel, 1.4 * cost, flops=flops + 2), curve)
 
     def shape(x: Any, **params: Any) -> tuple:
-        if x.dtype.kind != "f":
-            raise DTypeError(f"{name}: expected a floating-point input, got {x.dtype}; convert with .float()")
+        require_floating(name, x, "a floating-point input")
         return (x,)
 
     prim = Primitive(

@@ -17,7 +17,7 @@ from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.indexing.launch import ROWS, ROWS_GRAD
 from funcnn.ops.base.batching import all_batched
-from funcnn.ops.base.promote import operand
+from funcnn.ops.base.promote import operand, require_kernel_float
 from funcnn.ops.base.structure import cast
 from funcnn.ops.elementwise.arithmetic import add, mul, reciprocal, true_divide
 from funcnn.ops.elementwise.comparison import eq, gt, lt
@@ -32,10 +32,7 @@ from funcnn.ops.tensor.creation import arange, ones
 def _rows_shape(table: Any, index: Any, padding: int, scale: bool, least: int) -> tuple:
     if index.dtype.kind not in "iu":
         raise DTypeError(f"embedding: expected integer indices, got {index.dtype}; convert with .long()")
-    if table.dtype.kind != "f" or table.dtype.itemsize < 4:
-        raise DTypeError(
-            f"embedding: expected a weight of float32 or float64, got {table.dtype}; convert with .float()"
-        )
+    require_kernel_float("embedding", table, "a weight of float32 or float64")
     return (Aval((*index.shape, table.shape[1]), table.dtype),)
 
 

@@ -139,7 +139,7 @@ def matmul(input: Any, other: Any) -> Tensor:
         rescue(out)
     if not (left or right):
         return out
-    shape = tuple(out._v.shape)
+    shape = out._v.shape
     return reshape(out, (*shape[:-2], shape[-1]) if left else shape[:-1])
 
 
@@ -190,9 +190,9 @@ def inner(input: Any, other: Any) -> Tensor:
 
 def _added(name: str, input: Any, product: Tensor, beta: float, alpha: float) -> Tensor:
     """``beta * input + alpha * product``; with beta 0 the input is not read, so its NaN do not pass."""
-    x, shape = to_tensor(input), tuple(product._v.shape)
+    x, shape = to_tensor(input), product._v.shape
     require_same_dtype(name, x, product)
-    if broadcast(name, tuple(x._v.shape), shape) != shape:
+    if broadcast(name, x._v.shape, shape) != shape:
         raise ShapeError(f"{name}: an input of shape {tuple(x.shape)} does not broadcast to the product's {shape}")
     if beta == 0:
         return product if alpha == 1 else mul(product, alpha)
@@ -227,7 +227,7 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Tensor:
         return linear_p(x, w, *biases)
     y = matmul(x, transpose(w, 0, 1) if w.ndim == 2 else w)
     for b in biases:
-        if broadcast("linear", tuple(y._v.shape), tuple(b._v.shape)) != tuple(y._v.shape):
+        if broadcast("linear", y._v.shape, b._v.shape) != y._v.shape:
             raise ShapeError(
                 f"linear: bias of shape {tuple(b.shape)} does not broadcast to the output's {tuple(y.shape)}"
             )

@@ -60,7 +60,7 @@ def _listed(name: str, tensors: Any) -> list[Tensor]:
 def cat(tensors: Any, dim: int = 0) -> Tensor:
     """Tensors one after another along ``dim``; other sizes must agree. Empty 1-d tensors are skipped, as in PyTorch."""
     parts = _listed("cat", tensors)
-    full = [part for part in parts if tuple(part._v.shape) != (0,)]
+    full = [part for part in parts if part._v.shape != (0,)]
     parts = full or parts[:1]
     if parts[0].ndim == 0:
         raise ShapeError("cat: 0-d tensors cannot be concatenated; use stack")
@@ -73,7 +73,7 @@ concat = cat
 def stack(tensors: Any, dim: int = 0) -> Tensor:
     """Tensors of one shape along a new dimension ``dim``."""
     parts = _listed("stack", tensors)
-    shapes = {tuple(part._v.shape) for part in parts}
+    shapes = {part._v.shape for part in parts}
     if len(shapes) > 1:
         raise ShapeError(f"stack: expected tensors of one shape, got {sorted(shapes)}")
     dim = normalize_dim("stack", dim, parts[0].ndim + 1)
@@ -149,7 +149,7 @@ def repeat(input: Any, *repeats: Any) -> Tensor:
     times = size_args(repeats)
     if len(times) < x.ndim or any(k < 0 for k in times):
         raise ShapeError(f"repeat: {times} for shape {tuple(x.shape)}: one count of at least 0 for each dimension")
-    shape = (1,) * (len(times) - x.ndim) + tuple(x._v.shape)
+    shape = (1,) * (len(times) - x.ndim) + x._v.shape
     wide = tuple(v for pair in zip(times, shape, strict=True) for v in pair)
     thin = tuple(v for s in shape for v in (1, s))
     out = reshape(expand(reshape(x, thin), wide), tuple(k * s for k, s in zip(times, shape, strict=True)))
@@ -195,7 +195,7 @@ def roll(input: Any, shifts: Any, dims: Any = None) -> Tensor:
     if dims is None:
         if not isinstance(shifts, int):
             raise ShapeError(f"roll: one shift is needed without dims, got {shifts}")
-        return reshape(roll(reshape(x, (x._v.size,)), shifts, 0), tuple(x._v.shape))
+        return reshape(roll(reshape(x, (x._v.size,)), shifts, 0), x._v.shape)
     shifts = (shifts,) if isinstance(shifts, int) else tuple(shifts)
     dims = (dims,) if isinstance(dims, int) else tuple(dims)
     if len(shifts) != len(dims):

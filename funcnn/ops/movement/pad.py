@@ -20,7 +20,7 @@ from funcnn.ops.movement.views import apart, slice_dim
 
 
 def _pad_vjp(g: Tensor, ins: list, o: Tensor, widths: tuple, value: float) -> tuple:
-    shape = tuple(ins[0]._v.shape)
+    shape = ins[0]._v.shape
     starts = tuple(before for before, _ in widths)
     stops = tuple(a + s for a, s in zip(starts, shape, strict=True))
     return (slice_p(g, starts=starts, stops=stops, steps=(1,) * len(shape)),)

@@ -50,7 +50,7 @@ def flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     start, end = normalize_dim("flatten", start_dim, x.ndim), normalize_dim("flatten", end_dim, x.ndim)
     if start > end:
         raise ShapeError(f"flatten: start_dim {start_dim} comes after end_dim {end_dim}")
-    shape = tuple(x._v.shape)
+    shape = x._v.shape
     merged = (*shape[:start], numel(shape[start : end + 1]), *shape[end + 1 :])
     return x if merged == shape else reshape_p(x, shape=merged)
 
@@ -65,7 +65,7 @@ def unflatten(input: Any, dim: int, sizes: Any) -> Tensor:
     """Dimension ``dim`` split into ``sizes``, one of which may be -1."""
     x = to_tensor(input)
     dim = normalize_dim("unflatten", dim, x.ndim)
-    shape = tuple(x._v.shape)
+    shape = x._v.shape
     sizes = tuple(int(s) for s in sizes)
     if -1 in sizes:
         known = numel(tuple(s for s in sizes if s != -1))
@@ -78,7 +78,7 @@ def unflatten(input: Any, dim: int, sizes: Any) -> Tensor:
 def squeeze(input: Any, dim: Any = None) -> Tensor:
     """Without the dimensions of size 1, or those of them named by ``dim``."""
     x = to_tensor(input)
-    shape = tuple(x._v.shape)
+    shape = x._v.shape
     listed = range(len(shape)) if dim is None else (dim,) if isinstance(dim, int) else dim
     drop = {normalize_dim("squeeze", d, x.ndim) for d in listed}
     return reshape_p(x, shape=tuple(s for i, s in enumerate(shape) if not (i in drop and s == 1)))
@@ -88,7 +88,7 @@ def unsqueeze(input: Any, dim: int) -> Tensor:
     """With a dimension of size 1 inserted at ``dim``."""
     x = to_tensor(input)
     dim = normalize_dim("unsqueeze", dim, x.ndim + 1)
-    shape = tuple(x._v.shape)
+    shape = x._v.shape
     return reshape_p(x, shape=(*shape[:dim], 1, *shape[dim:]))
 
 
@@ -159,7 +159,7 @@ def expand(input: Any, *sizes: Any) -> Tensor:
 
 def expand_as(input: Any, other: Tensor) -> Tensor:
     """``input`` expanded to the shape of ``other``."""
-    return expand(input, tuple(other._v.shape))
+    return expand(input, other._v.shape)
 
 
 def broadcast_to(input: Any, size: Any) -> Tensor:
@@ -176,7 +176,7 @@ def slice_dim(x: Tensor, dim: int, start: int, stop: int, step: int = 1) -> Tens
         cut = _slice_of_expanded(x, dim, start, stop, step)
         if cut is not None:
             return cut
-    shape = tuple(x._v.shape)
+    shape = x._v.shape
     starts, stops, steps = [0] * len(shape), list(shape), [1] * len(shape)
     starts[dim], stops[dim], steps[dim] = start, stop, step
     return slice_p(x, starts=tuple(starts), stops=tuple(stops), steps=tuple(steps))
@@ -226,7 +226,7 @@ def select(input: Any, dim: int, index: int) -> Tensor:
         raise IndexError(f"select: index {index} is out of range for dimension {dim} of size {size}")
     first = int(index) % size
     cut = slice_dim(x, dim, first, first + 1)
-    shape = tuple(x._v.shape)
+    shape = x._v.shape
     return reshape_p(cut, shape=shape[:dim] + shape[dim + 1 :])
 
 

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 
 from funcnn.core.context import ctx, recordable, running
-from funcnn.core.errors import DTypeError, ShapeError
+from funcnn.core.errors import ShapeError
 from funcnn.core.mutation import assign
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.norm.launch import follows, scales
 from funcnn.ops.base.batching import all_batched, fold
 from funcnn.ops.base.dims import numel
-from funcnn.ops.base.promote import operand, require_same_dtype, to_tensor
+from funcnn.ops.base.promote import operand, require_floating, require_same_dtype, to_tensor
 from funcnn.ops.base.structure import cast, sum_p
 from funcnn.ops.elementwise.arithmetic import add, mul, neg, square, sub
 from funcnn.ops.elementwise.math import rsqrt
@@ -267,8 +267,7 @@ def instance_statistics_norm(x: Any, weight: Any, bias: Any, eps: float) -> tupl
 def rms_norm(input: Any, normalized_shape: Any, weight: Any = None, eps: float | None = None) -> Tensor:
     """``x / sqrt(mean(x ** 2) + eps) * weight`` over the last dimensions (arXiv:1910.07467)."""
     x = operand("rms_norm", input)
-    if x._v.dtype.kind != "f":
-        raise DTypeError(f"rms_norm: expected a floating-point tensor, got {x.dtype}; convert with .float()")
+    require_floating("rms_norm", x)
     shape = _trailing("rms_norm", x, normalized_shape, weight)
     eps = float(np.finfo(x._v.dtype).eps) if eps is None else eps
     return _rows(rms_norm_p, x, shape, weight, None, eps)

@@ -16,14 +16,13 @@ from functools import reduce as fold_left
 from typing import Any, NamedTuple
 
 from funcnn.core.aval import Aval
-from funcnn.core.errors import DTypeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.norm import launch
 from funcnn.kernels.implementation import Implementation
 from funcnn.ops.base.batching import all_batched, fold, unfold_batch
 from funcnn.ops.base.dims import numel
-from funcnn.ops.base.promote import require_same_dtype
+from funcnn.ops.base.promote import require_kernel_float, require_same_dtype
 from funcnn.ops.base.structure import sum_p
 from funcnn.ops.elementwise.arithmetic import add, mul, neg, square, sub
 from funcnn.ops.movement.views import expand, movedim, reshape
@@ -85,8 +84,7 @@ def _total(parts: list[Tensor]) -> Tensor | None:
 
 def checked(name: str, x: Any, *rest: Any) -> None:
     """Raise ``DTypeError`` unless x is float32 or float64 and the rest like it."""
-    if x.dtype.kind != "f" or x.dtype.itemsize < 4:
-        raise DTypeError(f"{name}: expected float32 or float64, got {x.dtype}; convert with .float()")
+    require_kernel_float(name, x)
     require_same_dtype(name, x, *rest)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from funcnn.core import dtypes
 from funcnn.core.aval import Aval
 from funcnn.core.context import ctx
-from funcnn.core.errors import DTypeError, ShapeError
+from funcnn.core.errors import ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor, refresh
 from funcnn.kernels.cpu.pool import launch as pool_launch
@@ -16,7 +16,7 @@ from funcnn.kernels.cpu.pool import launch_avg, launch_max
 from funcnn.kernels.cpu.pool.launch_max import index_dtype
 from funcnn.kernels.cpu.pool.windows import pooled_sizes
 from funcnn.ops.base.batching import all_batched, fold, unfold_batch
-from funcnn.ops.base.promote import operand
+from funcnn.ops.base.promote import operand, require_kernel_float
 from funcnn.ops.base.structure import cast
 from funcnn.ops.conv.conv import per_dim
 from funcnn.ops.movement.views import reshape
@@ -123,8 +123,8 @@ def images_of(name: str, n: int, input: Any, integers: tuple = ()) -> tuple[Tens
         raise ShapeError(
             f"{name}: expected an input of {n + 2} dimensions (N, C, ...) or {n + 1} (C, ...), got shape {tuple(x.shape)}"
         )
-    if x._v.dtype not in integers and (x._v.dtype.kind != "f" or x._v.dtype.itemsize < 4):
-        raise DTypeError(f"{name}: expected float32 or float64, got {x.dtype}; convert with .float()")
+    if x._v.dtype not in integers:
+        require_kernel_float(name, x)
     single = x.ndim == n + 1
     return (reshape(x, (1, *x._v.shape)) if single else x), single
 

@@ -44,8 +44,8 @@ def _indices(name: str, indices: Any, x: Tensor, single: bool) -> Tensor:
     index = operand(name, indices)
     if index._v.dtype.kind not in "iu":
         raise DTypeError(f"{name}: expected indices of dtype int64, got {index.dtype}; convert with .long()")
-    shape = tuple(x._v.shape)[single:]
-    if tuple(index._v.shape) != shape:
+    shape = x._v.shape[single:]
+    if index._v.shape != shape:
         raise ShapeError(f"{name}: expected indices of shape {shape}, got {tuple(index.shape)}")
     return cast(index.reshape(x._v.shape) if single else index, dtypes.int64)
 

@@ -17,8 +17,7 @@ from funcnn.core.mutation import assign
 from funcnn.core.primitive import Primitive, quietly
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.interrupts import Leaving
-from funcnn.ops.base.dims import size_args
-from funcnn.ops.base.promote import to_tensor
+from funcnn.ops.base.promote import require_floating, to_tensor
 from funcnn.ops.base.structure import cast
 from funcnn.ops.elementwise.arithmetic import add, mul
 from funcnn.ops.elementwise.comparison import lt
@@ -28,6 +27,8 @@ from funcnn.ops.movement.views import clone, detach, select, unsqueeze
 from funcnn.ops.random.keys import bernoulli as bernoulli_from
 from funcnn.ops.random.keys import (
     checked_values,
+    drawn_dtype,
+    drawn_shape,
     fold_in,
     key,
     normal_from,
@@ -169,20 +170,6 @@ def set_rng_state(state: Tensor) -> None:
     default_generator.set_state(state)
 
 
-def _sizes(size: tuple) -> tuple[int, ...]:
-    sizes = size_args(size)
-    if any(s < 0 for s in sizes):
-        raise ValueError(f"random: sizes must not be negative, got {sizes}")
-    return sizes
-
-
-def _float(dtype: Any) -> np.dtype:
-    found = dtypes.default_float() if dtype is None else dtypes.as_dtype(dtype)
-    if found.kind != "f":
-        raise DTypeError(f"random: expected a floating-point dtype, got {found}")
-    return found
-
-
 def _made(t: Tensor, device: Any, requires_grad: bool) -> Tensor:
     refuse_others(device)
     return detach(t).requires_grad_() if requires_grad else t
@@ -192,14 +179,14 @@ def rand(
     *size: Any, generator: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False
 ) -> Tensor:
     """Uniform in [0, 1), of shape ``size``."""
-    return _made(uniform_from(draw_key(generator), _sizes(size), _float(dtype)), device, requires_grad)
+    return _made(uniform_from(draw_key(generator), drawn_shape(size), drawn_dtype(dtype)), device, requires_grad)
 
 
 def randn(
     *size: Any, generator: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False
 ) -> Tensor:
     """Standard normal, of shape ``size``."""
-    return _made(normal_from(draw_key(generator), _sizes(size), _float(dtype)), device, requires_grad)
+    return _made(normal_from(draw_key(generator), drawn_shape(size), drawn_dtype(dtype)), device, requires_grad)
 
 
 def randint(
@@ -210,7 +197,7 @@ def randint(
         low, high, size = 0, low, high
     refuse_others(device)
     kind = dtypes.int64 if dtype is None else dtypes.as_dtype(dtype)
-    return randint_from(draw_key(generator), _sizes((size,)), int(low), int(high), kind)
+    return randint_from(draw_key(generator), drawn_shape((size,)), int(low), int(high), kind)
 
 
 def randperm(n: int, *, generator: Any = None, dtype: Any = None, device: Any = None) -> Tensor:
@@ -221,18 +208,18 @@ def randperm(n: int, *, generator: Any = None, dtype: Any = None, device: Any = 
 
 def rand_like(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Uniform in [0, 1), of the shape (and dtype) of ``input``."""
-    return rand(tuple(input._v.shape), dtype=dtype or input._v.dtype, device=device, requires_grad=requires_grad)
+    return rand(input._v.shape, dtype=dtype or input._v.dtype, device=device, requires_grad=requires_grad)
 
 
 def randn_like(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Standard normal, of the shape (and dtype) of ``input``."""
-    return randn(tuple(input._v.shape), dtype=dtype or input._v.dtype, device=device, requires_grad=requires_grad)
+    return randn(input._v.shape, dtype=dtype or input._v.dtype, device=device, requires_grad=requires_grad)
 
 
 def randint_like(input: Tensor, low: int, high: int | None = None, *, dtype: Any = None) -> Tensor:
     """Integers in [low, high) of the shape (and dtype) of ``input``."""
     low, high = (0, low) if high is None else (low, high)
-    return randint(low, high, tuple(input._v.shape), dtype=dtype or input._v.dtype)
+    return randint(low, high, input._v.shape, dtype=dtype or input._v.dtype)
 
 
 deviation_p = checked_values("normal", "standard deviations of at least 0", lambda std: std >= 0)
@@ -250,7 +237,7 @@ def deviation(name: str, std: Any) -> Any:
 def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Any = None) -> Tensor:
     """Normal with the given mean and standard deviation, numbers with a ``size`` or tensors that broadcast."""
     std = deviation("normal", std)
-    shape = _sizes((size,)) if size is not None else tuple(add(mul(to_tensor(std), 0.0), mean)._v.shape)
+    shape = drawn_shape((size,)) if size is not None else tuple(add(mul(to_tensor(std), 0.0), mean)._v.shape)
     return add(mul(normal_from(draw_key(generator), shape, dtypes.default_float()), std), mean)
 
 
@@ -271,10 +258,10 @@ def bernoulli(input: Tensor, p: Any = None, *, generator: Any = None) -> Tensor:
     Raises ``ValueError`` for a probability outside [0, 1].
     """
     t = to_tensor(input)
-    if p is None and t._v.dtype.kind != "f" and 0 not in t._v.shape:
-        raise DTypeError(f"bernoulli: expected floating-point probabilities, got {t.dtype}; convert with .float()")
+    if p is None and 0 not in t._v.shape:
+        require_floating("bernoulli", t, "floating-point probabilities")
     chance = detach(t) if p is None else p
-    drawn = cast(bernoulli_from(draw_key(generator), chance, tuple(t._v.shape)), t._v.dtype)
+    drawn = cast(bernoulli_from(draw_key(generator), chance, t._v.shape), t._v.dtype)
     return add(drawn, flat_p(t)) if t.requires_grad and ctx.grad else drawn
 
 
@@ -293,8 +280,7 @@ def _sampled(input: Any, num_samples: Any) -> Tensor:
         raise DTypeError(f"multinomial: num_samples must be an int, got {type(num_samples).__name__}")
     if num_samples < 1:
         raise ValueError(f"multinomial: num_samples must be positive, got {num_samples}")
-    if t._v.dtype.kind != "f":
-        raise DTypeError(f"multinomial: expected floating-point weights, got {t.dtype}; convert with .float()")
+    require_floating("multinomial", t, "floating-point weights")
     if t.ndim not in (1, 2):
         raise ShapeError(f"multinomial: expected weights (n,) or (rows, n), got shape {tuple(t.shape)}")
     return weights_p(detach(t))
@@ -306,7 +292,7 @@ def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *, g
     Raises ``ValueError`` for weights that are negative or not finite, and for rows whose sum is 0.
     """
     input = _sampled(input, num_samples)
-    shape, dtype = tuple(input._v.shape), input._v.dtype
+    shape, dtype = input._v.shape, input._v.dtype
     if replacement:
         share = cumsum(input, -1) / sum_(input, -1, True)  # type: ignore[operator]
         u = uniform_from(draw_key(generator), (*shape[:-1], num_samples, 1), dtype)

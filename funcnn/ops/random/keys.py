@@ -188,14 +188,16 @@ def fold_in(key: Any, data: Any) -> Tensor:
 
 
 # ---- distributions ----------------------------------------------------------------------------------------------------
-def _shape(shape: Any) -> tuple[int, ...]:
-    sizes = size_args((shape,))
+def drawn_shape(shape: tuple) -> tuple[int, ...]:
+    """Returns the sizes that a user gave, one by one or in one tuple. Raises ``ShapeError`` for one below 0."""
+    sizes = size_args(shape)
     if any(s < 0 for s in sizes):
         raise ShapeError(f"random: sizes must not be negative, got {sizes}")
     return sizes
 
 
-def _float(dtype: Any) -> np.dtype:
+def drawn_dtype(dtype: Any) -> np.dtype:
+    """Returns a floating dtype, by default the default one. Raises ``DTypeError`` for any other."""
     found = dtypes.default_float() if dtype is None else dtypes.as_dtype(dtype)
     if found.kind != "f":
         raise DTypeError(f"random: expected a floating-point dtype, got {found}")
@@ -204,12 +206,12 @@ def _float(dtype: Any) -> np.dtype:
 
 def bits(key: Any, shape: Any = ()) -> Tensor:
     """Uniform random uint32."""
-    return bits_p(_one("random.bits", key), shape=_shape(shape))
+    return bits_p(_one("random.bits", key), shape=drawn_shape((shape,)))
 
 
 def uniform(key: Any, shape: Any = (), dtype: Any = None, minval: Any = 0.0, maxval: Any = 1.0) -> Tensor:
     """Uniform in [minval, maxval): 11 random bits in float16, 24 in float32, 53 in float64."""
-    return uniform_from(key, _shape(shape), _float(dtype), minval, maxval)
+    return uniform_from(key, drawn_shape((shape,)), drawn_dtype(dtype), minval, maxval)
 
 
 def uniform_from(key: Any, shape: tuple, dtype: np.dtype, low: Any = 0.0, high: Any = 1.0) -> Tensor:
@@ -238,7 +240,7 @@ def _unit(key: Tensor, shape: tuple, dtype: np.dtype) -> Tensor:
 
 def normal(key: Any, shape: Any = (), dtype: Any = None) -> Tensor:
     """Standard normal, by the Box-Muller transform (1958) of pairs of uniforms."""
-    return normal_from(key, _shape(shape), _float(dtype))
+    return normal_from(key, drawn_shape((shape,)), drawn_dtype(dtype))
 
 
 def normal_from(key: Any, shape: tuple, dtype: np.dtype) -> Tensor:
@@ -249,7 +251,9 @@ def normal_from(key: Any, shape: tuple, dtype: np.dtype) -> Tensor:
 
 def randint(key: Any, shape: Any, low: int, high: int, dtype: Any = None) -> Tensor:
     """Integers in [low, high), of 64 random bits modulo the range (the bias is below range / 2**63)."""
-    return randint_from(key, _shape(shape), low, high, dtypes.int64 if dtype is None else dtypes.as_dtype(dtype))
+    return randint_from(
+        key, drawn_shape((shape,)), low, high, dtypes.int64 if dtype is None else dtypes.as_dtype(dtype)
+    )
 
 
 def randint_from(key: Any, shape: tuple, low: int, high: int, dtype: np.dtype = dtypes.int64) -> Tensor:
@@ -317,14 +321,14 @@ def probability(name: str, p: Any) -> Any:
 def bernoulli(key: Any, p: Any = 0.5, shape: Any = None) -> Tensor:
     """True with probability ``p`` (a number or a tensor); of ``p``'s shape unless given."""
     p = probability("random.bernoulli", p)
-    sizes = _shape(shape) if shape is not None else tuple(to_tensor(p)._v.shape)
+    sizes = drawn_shape((shape,)) if shape is not None else tuple(to_tensor(p)._v.shape)
     return lt(uniform_from(key, sizes, dtypes.float32), p)
 
 
 def permutation(key: Any, n: Any) -> Tensor:
     """0..n-1 in random order, or the rows of a tensor in random order."""
     if isinstance(n, (int, np.integer)):
-        return argsort(randint_from(key, _shape(n), 0, 1 << 62))
+        return argsort(randint_from(key, drawn_shape((n,)), 0, 1 << 62))
     t = to_tensor(n)
     if t.ndim == 0:
         raise ShapeError("random.permutation: expected an int or a tensor with rows, got a 0-d tensor")

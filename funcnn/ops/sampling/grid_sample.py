@@ -15,14 +15,14 @@ from funcnn.core import dtypes
 from funcnn.core.aval import Aval
 from funcnn.core.composition import pullback
 from funcnn.core.device import device_of
-from funcnn.core.errors import DTypeError, ShapeError
+from funcnn.core.errors import ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.sampling import grid_launch as launch
 from funcnn.kernels.cpu.sampling.grid_taps import BORDER, REFLECTION, ZEROS
 from funcnn.ops.base.batching import all_batched, fold, unfold_batch
 from funcnn.ops.base.dims import numel
-from funcnn.ops.base.promote import operand, require_same_dtype
+from funcnn.ops.base.promote import operand, require_floating, require_kernel_float, require_same_dtype
 from funcnn.ops.base.structure import cast, number_like, tabulated, zeros_like
 from funcnn.ops.elementwise.arithmetic import abs as abs_
 from funcnn.ops.elementwise.arithmetic import add, mul, remainder, sub
@@ -162,8 +162,7 @@ def _checked(x: Tensor, grid: Tensor, mode: str, padding_mode: str) -> None:
     if padding_mode not in PADDINGS:
         raise ValueError(f"grid_sample: padding_mode must be one of {', '.join(PADDINGS)}, got {padding_mode!r}")
     require_same_dtype("grid_sample", x, grid)
-    if x._v.dtype.kind != "f" or x._v.dtype.itemsize < 4:
-        raise DTypeError(f"grid_sample: expected float32 or float64, got {x.dtype}; convert with .float()")
+    require_kernel_float("grid_sample", x)
     if x.ndim not in (4, 5) or grid.ndim != x.ndim:
         raise ShapeError(
             "grid_sample: expected an input (N, C, H, W) and a grid (N, P, Q, 2), or (N, C, D, H, W) and "
@@ -198,14 +197,12 @@ def affine_grid(theta: Any, size: Any, align_corners: bool | None = None) -> Ten
     maps = operand("affine_grid", theta)
     sizes = tuple(int(s) for s in size)
     n, axes = sizes[0] if sizes else 0, len(sizes) - 2
-    if axes not in (2, 3) or tuple(maps._v.shape) != (n, axes, axes + 1) or min(sizes) < 1:
+    if axes not in (2, 3) or maps._v.shape != (n, axes, axes + 1) or min(sizes) < 1:
         raise ShapeError(
             "affine_grid: expected theta (N, 2, 3) and positive sizes (N, C, H, W), or (N, 3, 4) and (N, C, D, H, W), "
             f"got {tuple(maps.shape)} and {sizes}"
         )
-    if maps._v.dtype.kind != "f":
-        raise DTypeError(f"affine_grid: expected a floating-point theta, got {maps.dtype}; convert with .float()")
-    dtype = maps._v.dtype
+    dtype = require_floating("affine_grid", maps, "a floating-point theta")._v.dtype
     lines = [line(device_of(maps._v), size=s, align=bool(align_corners), dtype=dtype) for s in sizes[2:]]
     spread = [expand(reshape(t, (-1, *(1,) * (axes - 1 - i))), sizes[2:]) for i, t in enumerate(lines)]
     mesh = stack([*spread[::-1], ones(sizes[2:], dtype=dtype, device=maps.device)], -1)

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 
 from funcnn.core.aval import Aval
-from funcnn.core.errors import DTypeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.refusal import Refusal, first
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.softmax import launch as softmax_cpu
 from funcnn.ops.base.batching import all_batched, fold, unfold_batch
+from funcnn.ops.base.promote import require_kernel_float
 from funcnn.ops.base.structure import cast
 from funcnn.ops.elementwise.arithmetic import add, mul, neg, sub, true_divide
 from funcnn.ops.elementwise.comparison import eq, ne
@@ -47,8 +47,7 @@ def no_class(name: str, words: tuple, classes: int, ignore_index: int) -> IndexE
 
 
 def _shape(x: Any, target: Any, ignore_index: int, reduction: str) -> tuple:
-    if x.dtype.kind != "f" or x.dtype.itemsize < 4:
-        raise DTypeError(f"cross_entropy: expected float32 or float64 logits, got {x.dtype}; convert with .float()")
+    require_kernel_float("cross_entropy", x, "float32 or float64 logits")
     row = Aval(tuple(target.shape), x.dtype)
     return (row if reduction == "none" else Aval((), x.dtype)), row, row
 

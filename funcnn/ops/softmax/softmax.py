@@ -6,13 +6,12 @@ from typing import Any
 
 from funcnn.core import dtypes
 from funcnn.core.aval import Aval
-from funcnn.core.errors import DTypeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.softmax import launch as softmax_cpu
 from funcnn.ops.base.batching import all_batched
 from funcnn.ops.base.dims import normalize_dim
-from funcnn.ops.base.promote import operand
+from funcnn.ops.base.promote import operand, require_kernel_float
 from funcnn.ops.base.reduction import kept
 from funcnn.ops.base.structure import cast, reshape_p, sum_p
 from funcnn.ops.elementwise.arithmetic import mul, neg, sub
@@ -23,8 +22,7 @@ def _along(name: str, logarithm: bool) -> Primitive:
     """The softmax, or its logarithm, as a primitive with its gradient."""
 
     def shape(x: Any, dim: int) -> tuple:
-        if x.dtype.kind != "f" or x.dtype.itemsize < 4:
-            raise DTypeError(f"{name}: expected float32 or float64, got {x.dtype}; convert with .float()")
+        require_kernel_float(name, x)
         return (x,)
 
     grad = Primitive(

@@ -18,7 +18,7 @@ from funcnn.core.primitive import layout
 from funcnn.core.size import Size
 from funcnn.core.tensor import Cell, Tensor, concrete, share, version, wrap
 from funcnn.ops.base.dims import numel, size_args
-from funcnn.ops.base.promote import to_tensor
+from funcnn.ops.base.promote import require_floating, to_tensor
 from funcnn.ops.base.structure import cast
 from funcnn.ops.elementwise.arithmetic import add, mul
 from funcnn.ops.elementwise.comparison import lt
@@ -256,19 +256,13 @@ def _drawn(name: str, draw: Any) -> Any:
     return method
 
 
-def _float_dtype(name: str, t: Tensor) -> np.dtype:
-    if t._v.dtype.kind != "f":
-        raise DTypeError(f"{name}: expected a floating-point tensor, got {t.dtype}; convert with .float()")
-    return t._v.dtype
-
-
 def _normal(t: Tensor, key: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
     std = generators.deviation("normal_", std)
-    return add(mul(random.normal_from(key, tuple(t._v.shape), _float_dtype("normal_", t)), std), mean)
+    return add(mul(random.normal_from(key, t._v.shape, require_floating("normal_", t)._v.dtype), std), mean)
 
 
 def _uniform(t: Tensor, key: Tensor, a: float = 0.0, b: float = 1.0) -> Tensor:
-    return random.uniform_from(key, tuple(t._v.shape), _float_dtype("uniform_", t), a, b)
+    return random.uniform_from(key, t._v.shape, require_floating("uniform_", t)._v.dtype, a, b)
 
 
 def _integers(t: Tensor, key: Tensor, low: int | None = None, to: int | None = None) -> Tensor:
@@ -277,12 +271,12 @@ def _integers(t: Tensor, key: Tensor, low: int | None = None, to: int | None = N
     low, high = (0, whole if low is None else low) if to is None else (low or 0, to)
     if high <= low:
         raise ShapeError(f"random_: expected low < high, got [{low}, {high})")
-    return random.randint_from(key, tuple(t._v.shape), low, high, dtypes.int64 if kind.kind in "fb" else kind)
+    return random.randint_from(key, t._v.shape, low, high, dtypes.int64 if kind.kind in "fb" else kind)
 
 
 def _bernoulli(t: Tensor, key: Tensor, p: Any = 0.5) -> Tensor:
     dtype = t._v.dtype if t._v.dtype.kind == "f" else dtypes.default_float()
-    return lt(random.uniform_from(key, tuple(t._v.shape), dtype), random.probability("bernoulli_", p))
+    return lt(random.uniform_from(key, t._v.shape, dtype), random.probability("bernoulli_", p))
 
 
 # ---- what a tensor is ---------------------------------------------------------------------------------------------------

@@ -223,7 +223,7 @@ def _same(input: Any, dtype: Any, device: Any) -> tuple[tuple[int, ...], np.dtyp
     dtype = like._v.dtype if dtype is None else dtypes.as_dtype(dtype)
     if device is None and type(like._v) is not np.ndarray:
         device = device_of(like._v)
-    return tuple(like._v.shape), dtype, device
+    return like._v.shape, dtype, device
 
 
 def _number(bound: Any) -> Any:

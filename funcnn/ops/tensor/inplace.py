@@ -56,7 +56,7 @@ def fill(t: Tensor, number: Tensor, name: str) -> Tensor:
     """Give every element of ``t`` the value of a 0-d tensor, also where elements of ``t`` share their place."""
     view = t._view
     if view is None or not _shares_places(t):
-        return overwrite(t, expand(number, tuple(t._v.shape)), name)
+        return overwrite(t, expand(number, t._v.shape), name)
     source = view.source()
     assert source is not None
     if view.prim is windows_p:
@@ -81,7 +81,7 @@ def _shares_places(t: Tensor) -> bool:
 
 def _replacing(t: Tensor, new: Tensor) -> Tensor:
     """``new`` with the history of having been put in the place of all of ``t``."""
-    shape = tuple(t._v.shape)
+    shape = t._v.shape
     whole = {"starts": (0,) * len(shape), "stops": shape, "steps": (1,) * len(shape)}
     box = wrap(current(new))
     box._node = Node(slice_put_p, whole, (t, new), (track(t), track(new)))
