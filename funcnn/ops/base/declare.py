@@ -101,15 +101,11 @@ def unary(
             raise DTypeError(f"{name}: not defined for {x.dtype}")
         return (x if dtype is None else Aval(x.shape, dtype),)
 
-    def vjp(g: Tensor, ins: list, o: Tensor) -> tuple:
-        assert d is not None
-        return (d(g, ins[0], o),)
-
     prim = Primitive(
         name,
         shape,
         cpu=_implementations(kernel, dtype, 1, **how),
-        vjp=None if d is None else vjp,
+        vjp=None if d is None else lambda g, ins, o: (d(g, ins[0], o),),
         batch=lambda n, ins, batched: prim(ins[0]),
         keeps=keeps,
         flops=each(how.get("flops", 1.0)),
