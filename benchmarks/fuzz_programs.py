@@ -78,12 +78,20 @@ def apply(m: Any, step: Step, pool: list) -> None:
 
 
 def gradients(m: Any, pool: list, leaves: list[bool]) -> list:
-    """What the leaves get from a weighted sum of everything that requires grad, None where nothing does."""
+    """What the leaves get from a weighted sum of everything that requires grad, None where nothing does.
+
+    The weights of finite elements do not depend on them: the cosine of a large one would be another after a rounding of
+    it. Those of infinite ones are NaN: PyTorch's derivative of a product divides by its factors, and has none there.
+    """
     terms = [t for t in pool[len(leaves) :] if t.requires_grad and t.numel()]
     if terms:
-        total = sum((t * t.detach().cos()).sum().double() for t in terms)
+        total = sum((t * _weights(m, t.detach())).sum().double() for t in terms)
         total.backward()
     return [t.grad for t, leaf in zip(pool, leaves, strict=False) if leaf]
+
+
+def _weights(m: Any, t: Any) -> Any:
+    return m.arange(t.numel()).to(t.dtype).cos().reshape(t.shape) + t * 0.0
 
 
 def play(m: Any, program: Program, tensors: list, after: Any = None) -> list:
