@@ -231,6 +231,9 @@ def _write_back(t: Tensor, history: bool = True) -> None:
         return  # the base lies elsewhere since: its .data was rebound
     if shared and ctx.stage is not None:
         return  # boxes from outside: the stage knows what their memory holds, and has refused histories among them
+    if base._view is not None:  # as of before this write, which is added here: nothing else is to be taken on
+        assert base._cell is not None
+        base._view.version = base._cell.version
     history = history and ctx.grad and not view.detached
     if view.detached:
         if not shared:
@@ -242,6 +245,4 @@ def _write_back(t: Tensor, history: bool = True) -> None:
         if history:
             base._node, base._slot = whole._node, whole._slot
     if base._view is not None:
-        assert base._cell is not None
-        base._view.version = base._cell.version
         _write_back(base, history)

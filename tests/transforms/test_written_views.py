@@ -285,3 +285,18 @@ def test_a_value_is_copied_once_and_only_for_a_derivative_that_is_still_wanted()
     for _ in range(3):
         fn.nn.functional.cross_entropy(h, fn.tensor([0, 1]))
     assert len(h._cell.readers) == 1  # those of results that are gone leave
+
+
+def test_a_view_of_no_recording_takes_no_history_on_from_a_write_to_its_own_view() -> None:
+    def told(w: fn.Tensor) -> list:
+        whole = w * 2.0
+        with fn.no_grad():
+            row = whole[0:1:2]
+        piece = row.split(1, 0)[0]
+        with fn.no_grad():
+            piece.add_(-2.0)
+        return [t.requires_grad for t in (whole, row, piece)]
+
+    weight, seen = fn.ones(2).requires_grad_(), []
+    fn.jit(lambda: (seen.append(told(weight)), weight * 1.0)[1])()
+    assert seen and all(facts == [True, False, False] == told(weight) for facts in seen)
