@@ -1,23 +1,22 @@
 """What operations cost by their shapes: flops and bytes, one rule a family.
 
 The costs of a primitive are its own: those that it declares (``Primitive(flops=..., bytes=...)``), or, for the primitives of
-``funcnn.ops``, those of the tables below. Somebody else's primitive of the same name has nothing to do with them.
+``funcnn.ops``, those of the tables below, where each has a rule. Somebody else's primitive of the same name has nothing to
+do with them: without a declaration it is charged 1 flop for each element of its first output, when it handles floating-point
+numbers.
 
 Conventions. A multiply-add is 2 flops, whatever instruction does it; an algorithm that needs fewer multiplications
 (Winograd) is charged those of the definition, so its rate may pass the machine's. Adding, comparing, dividing and square
 roots are 1 flop; elementwise functions say what theirs takes, by a polynomial of single precision. Index arithmetic and moving
 numbers are none. Bytes are those of every input read once and every output written once; numbers repeated by broadcasting
 count once, views cost nothing, and gathering reads what it gathers, not all it could have.
-
-A primitive without a rule is charged 1 flop for each number of its first output, when it handles floating-point numbers.
 """
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 from math import prod
 from typing import Any, NamedTuple
 
@@ -25,7 +24,7 @@ import numpy as np
 
 from funcnn.core.primitive import Primitive
 from funcnn.kernels.cpu.optim.step import ADAM_FLOPS, SGD_FLOPS, adam_update, sgd_update
-from funcnn.ops.elementwise.math import EXP, LOG, TANH
+from funcnn.ops.elementwise.math import EXP_FLOPS, LOG_FLOPS, TANH_FLOPS, TRIG_FLOPS
 
 
 class Array(NamedTuple):
@@ -61,9 +60,6 @@ def _real(array: np.ndarray) -> int:
 
 
 Rule = Callable[[list, list, dict], float]  # (inputs, outputs, parameters) -> flops, or bytes
-
-# ---- flops of one number --------------------------------------------------------------------------------------------------
-FUNCTIONS = {"running_statistics": 4, "binary_cross_entropy": 2 * LOG + 4}  # those of one kernel and several inputs
 
 
 def _each(flops: float) -> Rule:
@@ -142,7 +138,7 @@ def _attention(first: int, products: tuple[int, int]) -> Rule:
         q, k, v = ins[first : first + 3]
         (*lead, length, width), across = q.shape, k.shape[-2]
         scores = sum(min(i + 1, across) for i in range(length)) if params.get("causal") else length * across
-        return prod(lead) * scores * (2.0 * (products[0] * width + products[1] * v.shape[-1]) + EXP + 4)
+        return prod(lead) * scores * (2.0 * (products[0] * width + products[1] * v.shape[-1]) + EXP_FLOPS + 4)
 
     return rule
 
@@ -176,52 +172,63 @@ def _logarithm(ins: list, outs: list, params: dict) -> float:
     return float(ins[0].size * max(1, n - 1).bit_length())
 
 
+def _decomposed(ins: list, outs: list, params: dict) -> float:
+    """A thin singular value decomposition of (..., M, N): 6 M N K + 20 K^3, K the smaller side (Golub and Van Loan)."""
+    *lead, m, n = ins[0].shape
+    k = min(m, n)
+    return prod(lead) * (6.0 * m * n * k + 20.0 * k**3)
+
+
 FLOPS: dict[str, Rule] = {
-    **{name: _each(flops) for name, flops in FUNCTIONS.items()},
     **dict.fromkeys(
-        ("reshape", "permute", "expand", "slice", "slice_put", "cat", "flip", "pad", "index", "index_put", "gather", "clone",
-         "detach", "to", "embedding", "one_hot", "where", "positive", "unfold", "im2col", "max_unpool", "random_split",
-         "random_fold_in"),
+        ("slice_put", "slice_place", "diagonal_put", "cat", "flip", "pad", "pad_sources", "index", "index_put", "gather", "clone",
+         "to", "embedding", "one_hot", "where", "max_unpool", "masked_scatter", "masked_take", "windows_hold", "full", "eye",
+         "iota", "random_split", "random_fold_in", "random_bits", "im2col", "bernoulli_slope", "interpolate_bytes"),
         _none,
     ),
-    **dict.fromkeys(("sum", "mean", "prod", "amax", "amin", "argmax", "argmin", "all", "any", "median", "cumsum", "cumprod",
-                     "cummax", "cummin", "scatter", "embedding_grad", "affine_scan", "fold", "adaptive_avg_pool",
-                     "adaptive_avg_pool_grad", "adaptive_max_pool", "fractional_max_pool"), _each(1)),
-    "moments": _each(4), "sum_of_squares": _each(2), "extremum_grad": _each(2),
+    **dict.fromkeys(("sum", "mean", "prod", "max", "min", "amax", "amin", "argmax", "argmin", "all", "any", "median", "cumsum",
+                     "cumprod", "cummax", "cummin", "topk", "scatter", "embedding_grad", "fold", "windows_sum",
+                     "adaptive_avg_pool", "adaptive_avg_pool_grad", "adaptive_max_pool", "fractional_max_pool",
+                     "pool_scatter", "number_over"), _each(1)),
+    **dict.fromkeys(("affine_scan", "affine_line", "sum_of_squares", "extremum_grad", "random_uniform", "dropout"), _each(2)),
+    "lerp": _each(3), "moments": _each(4), "running_statistics": _each(4),
+    **dict.fromkeys(("bernoulli", "multinomial", "normal"), _each(2)),  # their parameters are compared, and no more
+    "random_normal": _each(LOG_FLOPS + TRIG_FLOPS + 4),
     "conv": _conv, "conv_input_grad": _conv_input_grad, "conv_weight_grad": _conv_weight_grad,
-    **dict.fromkeys(("matmul", "linear", "linear_relu"), _matmul),
-    "argsort": _logarithm, "topk": _each(1), "logcumsumexp": _each(LOG + EXP),
-    "max_pool": _window, "avg_pool": _window, "avg_pool_grad": _window, "pool_scatter": _each(1), "pool_gather": _none,
-    "normalize": _each(7), "normalize_grad": _each(11), "softmax": _each(EXP + 4), "log_softmax": _each(EXP + 4),
-    "logsumexp": _each(EXP + 2), "logsumexp_grad": _each(EXP + 2), "softmax_grad": _each(4), "log_softmax_grad": _each(EXP + 3),
-    "cross_entropy": _each(EXP + 4), "cross_entropy_grad": _each(EXP + 3), "nll_loss": lambda i, o, p: float(i[1].size),
-    "lstm": _recurrent(4, EXP + 4), "gru": _recurrent(3, EXP + 4), "rnn": _recurrent(1, TANH + 2),
+    **dict.fromkeys(("matmul", "linear", "linear_relu"), _matmul), "svd": _decomposed,
+    "argsort": _logarithm, "logcumsumexp": _each(LOG_FLOPS + EXP_FLOPS),
+    "max_pool": _window, "avg_pool": _window, "avg_pool_grad": _window, "pool_gather": _none,
+    **{f"{norm}_norm": _each(7) for norm in ("batch", "group", "layer", "rms", "local_response")},
+    **{f"{norm}_norm_grad": _each(11) for norm in ("batch", "group", "layer", "rms", "local_response")},
+    "batch_norm_evaluation": _each(7),
+    "softmax": _each(EXP_FLOPS + 4), "log_softmax": _each(EXP_FLOPS + 4), "softmax_grad": _each(4),
+    "log_softmax_grad": _each(EXP_FLOPS + 3), "logsumexp": _each(EXP_FLOPS + 2), "logsumexp_grad": _each(EXP_FLOPS + 2),
+    "cross_entropy": _each(EXP_FLOPS + 4), "cross_entropy_grad": _each(EXP_FLOPS + 3),
+    "nll_loss": lambda ins, outs, params: float(ins[1].size),
+    "binary_cross_entropy": _each(2 * LOG_FLOPS + 4),
+    "lstm": _recurrent(4, EXP_FLOPS + 4), "gru": _recurrent(3, EXP_FLOPS + 4), "rnn": _recurrent(1, TANH_FLOPS + 2),
     "lstm_grad": _recurrent_grad(4, 8), "gru_grad": _recurrent_grad(3, 8), "rnn_grad": _recurrent_grad(1, 4),
     "recurrent_weights": _recurrent_weights,
     "scaled_dot_product_attention": _attention(0, (1, 1)), "scaled_dot_product_attention_grad": _attention(1, (3, 2)),
     "interpolate": _resized, "grid_sample": _sampled, "grid_sample_image_grad": _sampled,
     "grid_sample_grid_grad": _twice(_sampled),
-    "random_bits": _none,
 }  # fmt: skip
 
 
-@cache
-def _ours() -> frozenset:
-    """The primitives that the modules of ``funcnn.ops`` hold; the tables' names mean these."""
-    modules = [module for name, module in list(sys.modules.items()) if name.startswith("funcnn.ops.")]
-    held = [value for module in modules for value in vars(module).values()]
-    for value in list(held):
-        held.extend(value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ())
-    return frozenset(p for v in held if isinstance(p := getattr(v, "primitive", v), Primitive))
+def is_ours(prim: Primitive) -> bool:
+    """Whether a module of ``funcnn.ops`` declares a primitive; the tables' names mean these."""
+    rule = prim.shape
+    while isinstance(rule, partial):
+        rule = rule.func
+    home = getattr(rule, "__module__", "")
+    return home.startswith("funcnn.ops.") and not home.startswith("funcnn.ops.custom.")  # what users declare is theirs
 
 
 def of(prim: Primitive, ins: list[Array], outs: list[Array], params: dict) -> tuple[float, float]:
-    """The flops and the bytes of one application; a rule that raises costs a warning, and counts as none."""
+    """Returns the flops and the bytes of one application; a rule that raises costs a warning, and counts as none."""
     if prim.view is not None:
         return 0.0, 0.0
-    ours = prim in _ours()
-    name = prim.name if ours else ""
-    rules = (prim.flops or partial(flops, name), prim.bytes or partial(moved, name))
+    rules = (prim.flops or partial(flops, prim), prim.bytes or partial(moved, prim))
     found = []
     for rule in rules:
         try:
@@ -235,16 +242,13 @@ def of(prim: Primitive, ins: list[Array], outs: list[Array], params: dict) -> tu
     return found[0], found[1]
 
 
-def flops(name: str, ins: list, outs: list, params: dict) -> float:
-    """The flops of a primitive: the rule of its name, of its family (``*_norm``, ``<function>_grad``), or the default."""
-    rule = FLOPS.get(name)
-    if rule is None and "norm" in name:
-        rule = FLOPS["normalize_grad" if "grad" in name else "normalize"]
-    elif rule is None and name.removesuffix("_grad") in FUNCTIONS:
-        rule = _each(FUNCTIONS[name.removesuffix("_grad")] + 2)
-    if rule is not None:
-        return rule(ins, outs, params)
-    return float(outs[0].size) if outs and any(a.dtype.kind == "f" for a in (*ins, *outs)) else 0.0
+def flops(prim: Primitive, ins: list, outs: list, params: dict) -> float:
+    """Returns the flops of a primitive that declares none. Raises ``LookupError`` for one of ours without a rule."""
+    if not is_ours(prim):
+        return float(outs[0].size) if outs and any(a.dtype.kind == "f" for a in (*ins, *outs)) else 0.0
+    if prim.name not in FLOPS:
+        raise LookupError("profiler.costs.FLOPS has no rule of that name")
+    return FLOPS[prim.name](ins, outs, params)
 
 
 # ---- bytes --------------------------------------------------------------------------------------------------------------
@@ -256,9 +260,9 @@ def _gathered(ins: list, outs: list, params: dict) -> float:
 BYTES: dict[str, Rule] = {"index": _gathered, "gather": _gathered, "embedding": _gathered, "pool_gather": _gathered}
 
 
-def moved(name: str, ins: list, outs: list, params: dict) -> float:
-    """The bytes that a primitive reads and writes."""
-    rule = BYTES.get(name)
+def moved(prim: Primitive, ins: list, outs: list, params: dict) -> float:
+    """Returns the bytes that a primitive reads and writes."""
+    rule = BYTES.get(prim.name) if is_ours(prim) else None
     return float(sum(a.nbytes for a in (*ins, *outs))) if rule is None else rule(ins, outs, params)
 
 

@@ -34,7 +34,7 @@ from tests import helpers as h
 # The constants of the code that decide by size how something runs, by the family whose sweep goes around them.
 SWEPT = {
     "elementwise": {
-        "kernels.cpu.elementwise.launch": ("RUN", "FEW", "BLOCK"), "ops.elementwise.math": ("FEW", "CIRCLE"), "kernels.cpu.elementwise.loops": ("CHUNK",),
+        "kernels.cpu.elementwise.launch": ("RUN", "FEW", "BLOCK"), "ops.elementwise.math": ("ELEMENTS_FOR_KERNEL", "ELEMENTS_FOR_TRIG"), "kernels.cpu.elementwise.loops": ("CHUNK",),
         "kernels.cpu.memory": ("RECYCLED_BYTES",),
     },
     "reduction": {
@@ -68,9 +68,9 @@ OTHERS = {  # families with sweeps of their own, in tests of their kernels
     "ops.sampling.interpolate_bytes", "kernels.cpu.norm.lrn_launch",
 }  # fmt: skip
 NO_SIZES = {  # what is no size of an operation
-    ("kernels.cpu.elementwise.activation", "SATURATED"), ("ops.elementwise.activation", "SATURATED"), ("ops.elementwise.math", "EXP"),
-    ("ops.elementwise.math", "LOG"), ("ops.elementwise.math", "TANH"), ("ops.elementwise.math", "TRIG"),
-    ("ops.elementwise.math", "ERF"),
+    ("kernels.cpu.elementwise.activation", "SATURATED"), ("ops.elementwise.activation", "SATURATED"), ("ops.elementwise.math", "EXP_FLOPS"),
+    ("ops.elementwise.math", "LOG_FLOPS"), ("ops.elementwise.math", "TANH_FLOPS"), ("ops.elementwise.math", "TRIG_FLOPS"),
+    ("ops.elementwise.math", "ERF_FLOPS"),
     ("core.evaluation", "PLANNED"), ("kernels.cpu.build.check", "BAND"), ("kernels.cpu.build.check", "LINE"),
     ("kernels.cpu.random.draw", "SCRATCH_WORDS"), ("kernels.cpu.build.parallel", "SHARES"),
     ("kernels.cpu.threads.code", "*"), ("kernels.cpu.vector.scratch", "WIDE"),

@@ -24,7 +24,7 @@ from funcnn.ops.elementwise.arithmetic import abs as abs_
 from funcnn.ops.elementwise.arithmetic import add, mul, neg, sub, true_divide
 from funcnn.ops.elementwise.comparison import ge, gt, le, lt
 from funcnn.ops.elementwise.curves import activation
-from funcnn.ops.elementwise.math import ERF, EXP, LOG, TANH, exp, sigmoid, tanh
+from funcnn.ops.elementwise.math import ERF_FLOPS, EXP_FLOPS, LOG_FLOPS, TANH_FLOPS, exp, sigmoid, tanh
 from funcnn.ops.elementwise.math import relu as _relu
 from funcnn.ops.elementwise.select import where
 from funcnn.ops.movement.views import reshape, slice_dim
@@ -80,12 +80,14 @@ def _hardswish_curve(x: Tensor) -> Tensor:
     return where(lt(abs_(x), 3.0), number_like(x, 1.0 / 3.0), 0.0)
 
 
-gelu_p = activation("gelu", kernels.gelu, kernels.gelu_grad, 0.8, _gelu_curve, ERF + 4)
-gelu_tanh_p = activation("gelu_tanh", kernels.gelu_tanh, kernels.gelu_tanh_grad, 0.5, _gelu_tanh_curve, TANH + 8)
-silu_p = activation("silu", kernels.silu, kernels.silu_grad, 0.4, _silu_curve, EXP + 3)
-mish_p = activation("mish", kernels.mish, kernels.mish_grad, 0.4, _mish_curve, 3 * EXP)
-elu_p = activation("elu", kernels.elu, kernels.elu_grad, 0.4, _elu_curve, EXP + 2)
-softplus_p = activation("softplus", kernels.softplus, kernels.softplus_grad, 1.0, _softplus_curve, EXP + LOG)
+gelu_p = activation("gelu", kernels.gelu, kernels.gelu_grad, 0.8, _gelu_curve, ERF_FLOPS + 4)
+gelu_tanh_p = activation("gelu_tanh", kernels.gelu_tanh, kernels.gelu_tanh_grad, 0.5, _gelu_tanh_curve, TANH_FLOPS + 8)
+silu_p = activation("silu", kernels.silu, kernels.silu_grad, 0.4, _silu_curve, EXP_FLOPS + 3)
+mish_p = activation("mish", kernels.mish, kernels.mish_grad, 0.4, _mish_curve, 3 * EXP_FLOPS)
+elu_p = activation("elu", kernels.elu, kernels.elu_grad, 0.4, _elu_curve, EXP_FLOPS + 2)
+softplus_p = activation(
+    "softplus", kernels.softplus, kernels.softplus_grad, 1.0, _softplus_curve, EXP_FLOPS + LOG_FLOPS
+)
 leaky_relu_p = activation("leaky_relu", kernels.leaky_relu, kernels.leaky_relu_grad, 0.2, None)
 hardswish_p = activation("hardswish", kernels.hardswish, kernels.hardswish_grad, 0.2, _hardswish_curve, 4)
 

@@ -28,10 +28,11 @@ from funcnn.ops.elementwise.curves import gradient
 from funcnn.ops.elementwise.select import where
 
 _TWO_OVER_ROOT_PI = 2.0 / math.sqrt(math.pi)
-EXP, LOG, TANH, TRIG, ERF = 16, 20, 24, 24, 30  # flops of a polynomial of single precision and what is around it
+# An element's, by a polynomial of single precision and what is around it.
+EXP_FLOPS, LOG_FLOPS, TANH_FLOPS, TRIG_FLOPS, ERF_FLOPS = 16, 20, 24, 24, 30
 _LN2, _LN10 = math.log(2.0), math.log(10.0)
-CIRCLE = 1 << 14  # elements from which sines and cosines leave NumPy
-FEW = 1 << 12  # elements; below, NumPy's several passes in the cache cost less than calling a kernel
+ELEMENTS_FOR_TRIG = 1 << 14  # from which sines and cosines leave NumPy
+ELEMENTS_FOR_KERNEL = 1 << 12  # below, NumPy's several passes in the cache cost less than calling a kernel
 
 
 # ---- rounding ---------------------------------------------------------------------------------------------------------
@@ -74,22 +75,26 @@ def frac(input: Any) -> Tensor:
 
 
 # ---- exponentials, logarithms, powers ---------------------------------------------------------------------------------
-exp = unary("exp", kernels.exp, lambda g, x, o: mul(g, o), "``e ** input``.", keeps="o", ns=0.3, flops=EXP)
-exp2 = unary("exp2", functions.exp2, lambda g, x, o: mul(g, mul(o, _LN2)), "``2 ** input``.", keeps="o", flops=EXP)
+exp = unary("exp", kernels.exp, lambda g, x, o: mul(g, o), "``e ** input``.", keeps="o", ns=0.3, flops=EXP_FLOPS)
+exp2 = unary(
+    "exp2", functions.exp2, lambda g, x, o: mul(g, mul(o, _LN2)), "``2 ** input``.", keeps="o", flops=EXP_FLOPS
+)
 expm1 = unary(
     "expm1", kernels.expm1, lambda g, x, o: mul(g, add(o, 1.0)), "``e ** input - 1``, exact near 0.", keeps="o",
-    ns=0.4, flops=EXP + 4,
+    ns=0.4, flops=EXP_FLOPS + 4,
 )  # fmt: skip
-log = unary("log", kernels.log, lambda g, x, o: div(g, x), "The natural logarithm.", ns=0.4, flops=LOG)
-log2 = unary("log2", functions.log2, lambda g, x, o: div(g, mul(x, _LN2)), "The logarithm to base 2.", flops=LOG)
-log10 = unary("log10", functions.log10, lambda g, x, o: div(g, mul(x, _LN10)), "The logarithm to base 10.", flops=LOG)
+log = unary("log", kernels.log, lambda g, x, o: div(g, x), "The natural logarithm.", ns=0.4, flops=LOG_FLOPS)
+log2 = unary("log2", functions.log2, lambda g, x, o: div(g, mul(x, _LN2)), "The logarithm to base 2.", flops=LOG_FLOPS)
+log10 = unary(
+    "log10", functions.log10, lambda g, x, o: div(g, mul(x, _LN10)), "The logarithm to base 10.", flops=LOG_FLOPS
+)
 log1p = unary(
     "log1p",
     kernels.log1p,
     lambda g, x, o: div(g, add(x, 1.0)),
     "``log(1 + input)``, exact near 0.",
     ns=0.5,
-    flops=LOG + 2,
+    flops=LOG_FLOPS + 2,
 )
 sqrt = unary("sqrt", kernels.sqrt, lambda g, x, o: div(g, mul(o, 2.0)), "The square root.", keeps="o", ns=0.15)
 rsqrt = unary(
@@ -135,7 +140,7 @@ _pow = binary(
     keeps="io",
     kinds="iuf",
     numpy=_power,
-    flops=LOG + EXP + 2,
+    flops=LOG_FLOPS + EXP_FLOPS + 2,
 )
 
 
@@ -162,8 +167,8 @@ logaddexp = binary(
     "``log(exp(input) + exp(other))`` without overflow.",
     to_float=True,
     ns=1.2,
-    least=FEW,
-    flops=LOG + EXP + 3,
+    least=ELEMENTS_FOR_KERNEL,
+    flops=LOG_FLOPS + EXP_FLOPS + 3,
     inplace=False,
 )
 hypot = binary(
@@ -179,10 +184,22 @@ hypot = binary(
 
 # ---- trigonometric and hyperbolic -------------------------------------------------------------------------------------
 sin = unary(
-    "sin", kernels.sin, lambda g, x, o: mul(g, cos(x)), "The sine of radians.", ns=0.5, least=CIRCLE, flops=TRIG
+    "sin",
+    kernels.sin,
+    lambda g, x, o: mul(g, cos(x)),
+    "The sine of radians.",
+    ns=0.5,
+    least=ELEMENTS_FOR_TRIG,
+    flops=TRIG_FLOPS,
 )
 cos = unary(
-    "cos", kernels.cos, lambda g, x, o: neg(mul(g, sin(x))), "The cosine of radians.", ns=0.5, least=CIRCLE, flops=TRIG
+    "cos",
+    kernels.cos,
+    lambda g, x, o: neg(mul(g, sin(x))),
+    "The cosine of radians.",
+    ns=0.5,
+    least=ELEMENTS_FOR_TRIG,
+    flops=TRIG_FLOPS,
 )
 tan = unary(
     "tan",
@@ -190,19 +207,19 @@ tan = unary(
     lambda g, x, o: mul(g, add(mul(o, o), 1.0)),
     "The tangent of radians.",
     keeps="o",
-    flops=TRIG + 4,
+    flops=TRIG_FLOPS + 4,
 )
 asin = unary(
     "asin", functions.asin, lambda g, x, o: div(g, sqrt(sub(1.0, mul(x, x)))), "The inverse sine, in radians.",
-    numpy="arcsin", flops=TRIG,
+    numpy="arcsin", flops=TRIG_FLOPS,
 )  # fmt: skip
 acos = unary(
     "acos", functions.acos, lambda g, x, o: neg(div(g, sqrt(sub(1.0, mul(x, x))))), "The inverse cosine, in radians.",
-    numpy="arccos", flops=TRIG,
+    numpy="arccos", flops=TRIG_FLOPS,
 )  # fmt: skip
 atan = unary(
     "atan", functions.atan, lambda g, x, o: div(g, add(mul(x, x), 1.0)), "The inverse tangent, in radians.",
-    numpy="arctan", flops=TRIG,
+    numpy="arctan", flops=TRIG_FLOPS,
 )  # fmt: skip
 atan2 = binary(
     "atan2",
@@ -212,31 +229,37 @@ atan2 = binary(
     "The angle of the point (``other``, ``input``), in radians.",
     to_float=True,
     numpy="arctan2",
-    flops=TRIG + 4,
+    flops=TRIG_FLOPS + 4,
 )
-sinh = unary("sinh", functions.sinh, lambda g, x, o: mul(g, cosh(x)), "The hyperbolic sine.", flops=TANH)
-cosh = unary("cosh", functions.cosh, lambda g, x, o: mul(g, sinh(x)), "The hyperbolic cosine.", flops=TANH)
+sinh = unary("sinh", functions.sinh, lambda g, x, o: mul(g, cosh(x)), "The hyperbolic sine.", flops=TANH_FLOPS)
+cosh = unary("cosh", functions.cosh, lambda g, x, o: mul(g, sinh(x)), "The hyperbolic cosine.", flops=TANH_FLOPS)
 tanh_grad_p = gradient(
     "tanh_grad",
     Loop(kernels.tanh_grad, 0.2, flops=3),
     lambda o: mul(o, -2.0),
     lambda ins, outs: np.multiply(ins[0], 1 - ins[1] * ins[1], outs[0]),
-    FEW,
+    ELEMENTS_FOR_KERNEL,
 )
 tanh = unary(
-    "tanh", kernels.tanh, lambda g, x, o: tanh_grad_p(g, o), "The hyperbolic tangent.", keeps="o", ns=0.4, flops=TANH
+    "tanh",
+    kernels.tanh,
+    lambda g, x, o: tanh_grad_p(g, o),
+    "The hyperbolic tangent.",
+    keeps="o",
+    ns=0.4,
+    flops=TANH_FLOPS,
 )
 asinh = unary(
     "asinh", functions.asinh, lambda g, x, o: div(g, sqrt(add(mul(x, x), 1.0))), "The inverse hyperbolic sine.",
-    numpy="arcsinh", flops=LOG + 6,
+    numpy="arcsinh", flops=LOG_FLOPS + 6,
 )  # fmt: skip
 acosh = unary(
     "acosh", functions.acosh, lambda g, x, o: div(g, sqrt(sub(mul(x, x), 1.0))), "The inverse hyperbolic cosine.",
-    numpy="arccosh", flops=LOG + 6,
+    numpy="arccosh", flops=LOG_FLOPS + 6,
 )  # fmt: skip
 atanh = unary(
     "atanh", functions.atanh, lambda g, x, o: div(g, sub(1.0, mul(x, x))), "The inverse hyperbolic tangent.",
-    numpy="arctanh", flops=LOG + 4,
+    numpy="arctanh", flops=LOG_FLOPS + 4,
 )  # fmt: skip
 
 # ---- the error function's family --------------------------------------------------------------------------------------
@@ -247,7 +270,7 @@ erf = unary(
     "The error function.",
     numpy=False,
     ns=0.9,
-    flops=ERF,
+    flops=ERF_FLOPS,
 )
 erfc = unary(
     "erfc",
@@ -256,7 +279,7 @@ erfc = unary(
     "``1 - erf(input)``, exact in the tail.",
     numpy=False,
     ns=0.9,
-    flops=ERF + EXP,
+    flops=ERF_FLOPS + EXP_FLOPS,
 )
 _erfinv = unary(
     "erfinv",
@@ -266,7 +289,7 @@ _erfinv = unary(
     keeps="o",
     numpy=False,
     ns=70.0,
-    flops=LOG + ERF,
+    flops=LOG_FLOPS + ERF_FLOPS,
 )
 
 
@@ -298,9 +321,13 @@ def _relu_grad(ins: list, outs: list) -> None:
 
 
 sigmoid_grad_p = gradient(
-    "sigmoid_grad", Loop(kernels.sigmoid_grad, 0.2, flops=3), lambda o: sub(1.0, mul(o, 2.0)), _sigmoid_grad, FEW
+    "sigmoid_grad",
+    Loop(kernels.sigmoid_grad, 0.2, flops=3),
+    lambda o: sub(1.0, mul(o, 2.0)),
+    _sigmoid_grad,
+    ELEMENTS_FOR_KERNEL,
 )
-relu_grad_p = gradient("relu_grad", Loop(activation_kernels.relu_grad, 0.2), None, _relu_grad, FEW)
+relu_grad_p = gradient("relu_grad", Loop(activation_kernels.relu_grad, 0.2), None, _relu_grad, ELEMENTS_FOR_KERNEL)
 sigmoid = unary(
     "sigmoid",
     kernels.sigmoid,
@@ -309,8 +336,8 @@ sigmoid = unary(
     keeps="o",
     numpy=_sigmoid,
     ns=0.4,
-    least=FEW,
-    flops=EXP + 2,
+    least=ELEMENTS_FOR_KERNEL,
+    flops=EXP_FLOPS + 2,
 )
 relu = unary(
     "relu",
@@ -322,7 +349,7 @@ relu = unary(
     kinds="iuf",
     numpy=lambda x, out: np.maximum(x, 0, out=out),
     ns=0.1,
-    least=4 * FEW,
+    least=4 * ELEMENTS_FOR_KERNEL,
 )
 
 

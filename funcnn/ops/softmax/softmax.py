@@ -18,8 +18,8 @@ from funcnn.ops.elementwise.arithmetic import mul, neg, sub
 from funcnn.ops.elementwise.math import exp
 
 
-def _along(name: str, logarithm: bool) -> Primitive:
-    """The softmax, or its logarithm, as a primitive with its gradient."""
+def _along(name: str, logarithm: bool) -> tuple[Primitive, Primitive]:
+    """Makes the primitives of the softmax, or of its logarithm, and of its gradient."""
 
     def shape(x: Any, dim: int) -> tuple:
         require_kernel_float(name, x)
@@ -40,7 +40,7 @@ def _along(name: str, logarithm: bool) -> Primitive:
         batch=lambda n, ins, batched, dim: prim(ins[0], dim=dim + 1),
         keeps="o",
     )
-    return prim
+    return prim, grad
 
 
 def total(x: Tensor, dim: int) -> Tensor:
@@ -65,8 +65,8 @@ def _log_softmax_grad_vjp(u: Tensor, ins: list, o: Tensor, dim: int) -> tuple:
     return lambda: sub(u, total(weighted, dim)), lambda: neg(mul(weighted, total(dy, dim)))
 
 
-softmax_p = _along("softmax", False)
-log_softmax_p = _along("log_softmax", True)
+softmax_p, softmax_grad_p = _along("softmax", False)
+log_softmax_p, log_softmax_grad_p = _along("log_softmax", True)
 
 
 def _apply(prim: Primitive, input: Any, dim: int | None, dtype: Any) -> Tensor:
