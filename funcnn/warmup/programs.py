@@ -6,6 +6,7 @@ Each takes a dtype. Sizes are the smallest at which an operation prefers its ker
 from __future__ import annotations
 
 from collections.abc import Callable
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import funcnn.nn.functional as F
 from funcnn import nn, optim
 from funcnn.kernels.cpu.machine import tile_shape
 from funcnn.kernels.cpu.vector import peak as limits
+from funcnn.ops.base.registry import OPERATIONS
 
 DTYPES = ("float32", "float64")
 
@@ -84,74 +86,31 @@ def _trained(make: Callable) -> Callable[[str], list]:
 
 
 ELEMENTS_FOR_KERNEL = 1 << 20  # elements from which elementwise operations and reductions leave NumPy
-SMOOTH = (
-    "exp",
-    "expm1",
-    "exp2",
-    "log",
-    "log2",
-    "log10",
-    "log1p",
-    "sqrt",
-    "rsqrt",
-    "abs",
-    "sign",
-    "square",
-    "sin",
-    "cos",
-    "tan",
-    "sinh",
-    "cosh",
-    "tanh",
-    "asinh",
-    "atanh",
-    "asin",
-    "acos",
-    "atan",
-    "sigmoid",
-    "erf",
-    "erfc",
-    "erfinv",
-    "reciprocal",
-    "square",
-    "neg",
-    "abs",
-)
-CURVES = (
-    "relu",
-    "gelu",
-    "silu",
-    "mish",
-    "elu",
-    "selu",
-    "celu",
-    "softplus",
-    "leaky_relu",
-    "hardswish",
-    "hardsigmoid",
-    "hardtanh",
-    "relu6",
-    "logsigmoid",
-    "softsign",
-    "tanhshrink",
-    "softshrink",
-    "hardshrink",
-)
-PAIRS = ("add", "sub", "mul", "div", "maximum", "minimum", "pow", "logaddexp", "atan2")
-FOLDS = ("sum", "mean", "amax", "amin", "prod", "var", "std", "logsumexp")
+CURVES: list[Callable] = [
+    F.relu, F.gelu, F.silu, F.mish, F.elu, F.selu, F.celu, F.softplus, F.leaky_relu, F.hardswish, F.hardsigmoid, F.hardtanh,
+    F.relu6, F.logsigmoid, F.softsign, F.tanhshrink, F.softshrink, F.hardshrink,
+]  # fmt: skip
+REDUCTIONS = (fn.sum, fn.mean, fn.amax, fn.amin, fn.var, fn.std, fn.logsumexp)
 
 
-def _elementwise(names: tuple[str, ...], home: Any) -> Callable[[str], list]:
+def _declared(inputs: int) -> list[Callable]:
+    """The differentiable operations that are declared by a scalar function of so many numbers."""
+    found = []
+    for made in OPERATIONS.values():
+        prim = getattr(made.function, "primitive", None)
+        if prim is not None and prim.vjp is not None and len(signature(prim.scalar).parameters) == inputs:
+            found.append(made.function)
+    return found
+
+
+def _elementwise(functions: list[Callable], inputs: int = 1) -> Callable[[str], list]:
+    """A program that runs functions of so many large arrays."""
+
     def program(dtype: str) -> list:
-        x = _leaf(dtype, ELEMENTS_FOR_KERNEL)
-        return [t.detach().numpy() for name in names for t in _both_ways(getattr(home, name)(x))]
+        leaves = [_leaf(dtype, ELEMENTS_FOR_KERNEL) for _ in range(inputs)]
+        return [t.detach().numpy() for function in functions for t in _both_ways(function(*leaves))]
 
     return program
-
-
-def _pairs(dtype: str) -> list:
-    x, y = _leaf(dtype, ELEMENTS_FOR_KERNEL), _leaf(dtype, ELEMENTS_FOR_KERNEL)
-    return [t.detach().numpy() for name in PAIRS for t in _both_ways(getattr(fn, name)(x, y))]
 
 
 def _scalars(dtype: str) -> list:
@@ -183,9 +142,9 @@ def _vectors(dtype: str) -> list:
     return [t.detach().numpy() for y in made for t in _both_ways(y)]
 
 
-def _folds(dtype: str) -> list:
+def _reduced(dtype: str) -> list:
     x = _leaf(dtype, 16, 1 << 8, 1 << 8)
-    made = [getattr(fn, name)(x, dim) for name in FOLDS for dim in ((0,), (1,), (2,), (0, 2)) if name != "prod"]
+    made = [reduced(x, dim) for reduced in REDUCTIONS for dim in ((0,), (1,), (2,), (0, 2))]
     made += [fn.sum(x), fn.mean(x), fn.amax(x, (0, 1, 2)), fn.prod(x, 1), fn.cumsum(x, 2), fn.cumprod(x, 1)]
     made += [fn.sum(x.permute(2, 1, 0), 1), fn.topk(x, 5, 2), fn.topk(x, 2, 0)]
     return [fn.argmax(x, 1).numpy(), *(t.detach().numpy() for y in made for t in _both_ways(y))]
@@ -283,13 +242,13 @@ def _limits(dtype: str) -> list:
 
 
 PROGRAMS: dict[str, Callable[[str], list]] = {
-    "smooth functions": _elementwise(SMOOTH, fn),
-    "activations": _elementwise(CURVES, F),
+    "operations of one tensor": _elementwise(_declared(1)),
+    "activations": _elementwise(CURVES),
     "GELU by tanh": _of(lambda x: F.gelu(x, "tanh"), (ELEMENTS_FOR_KERNEL,)),
-    "arithmetic": _pairs,
+    "operations of two tensors": _elementwise(_declared(2), 2),
     "arithmetic with numbers": _scalars,
     "arithmetic with vectors": _vectors,
-    "reductions": _folds,
+    "reductions": _reduced,
     "random numbers": _random,
     "softmax and cross-entropy": _class_losses,
     "matrix product": _of(lambda x, w, b: F.linear(x, w, b), (256, 256), (256, 256), (256,)),
