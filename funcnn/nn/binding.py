@@ -11,30 +11,36 @@ from typing import Any
 from funcnn.core.errors import ShapeError
 
 
-def trees(module: Any) -> tuple[dict, dict]:
+def trees(module: Any, every: bool = False, seen: set[int] | None = None) -> tuple[dict, dict]:
     """``(params, state)``: nested dicts of the module's own boxes, non-persistent buffers included.
 
     A submodule without any has no key. Of a bound clone: the boxes that it holds by now, under the same names.
+    every: a tensor stands under each of its names, and every submodule has a key, as in what a layer's ``init`` gives.
+    seen: ids of the modules and tensors that stand in the trees already.
     """
-    return _collect(module, "_parameters", set()), _collect(module, "_buffers", set())
-
-
-def _collect(module: Any, table: str, seen: set[int]) -> dict:
-    if id(module) in seen:
-        return {}
-    seen.add(id(module))
-    tree: dict[str, Any] = {}
-    tied = module._tied
-    for name, t in getattr(module, table).items():
-        if t is None or (id(t) in seen if tied is None else name in tied):
+    params: dict[str, Any] = {}
+    state: dict[str, Any] = {}
+    seen = {id(module)} if seen is None else seen
+    for tree, held in ((params, module._parameters), (state, module._buffers)):
+        for name, t in held.items():
+            if t is not None and (every or _is_first(module, name, t, seen)):
+                tree[name] = t
+    for name, part in module._modules.items():
+        if part is None or (id(part) in seen and not every):
             continue
-        seen.add(id(t))
-        tree[name] = t
-    for name, child in module._modules.items():
-        below = {} if child is None else _collect(child, table, seen)
-        if below:
-            tree[name] = below
-    return tree
+        seen.add(id(part))
+        params_below, state_below = trees(part, every, seen)
+        if every or params_below:
+            params[name] = params_below
+        if every or state_below:
+            state[name] = state_below
+    return params, state
+
+
+def _is_first(module: Any, name: str, t: Any, seen: set[int]) -> bool:
+    first = id(t) not in seen if module._tied is None else name not in module._tied
+    seen.add(id(t))
+    return first
 
 
 def bound(module: Any, params: dict, state: dict) -> Any:

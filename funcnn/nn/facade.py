@@ -14,8 +14,9 @@ from funcnn.core.aval import Tracer
 from funcnn.core.context import ctx, running
 from funcnn.core.mutation import assign
 from funcnn.core.tensor import Tensor, wrap
-from funcnn.layers.base import Layer, LayerList, output_and_state
+from funcnn.layers.base import Layer, LayerList, no_state
 from funcnn.layers.sequential import Sequential as PureSequential
+from funcnn.nn.binding import trees
 from funcnn.nn.containers import ModuleList, Sequential
 from funcnn.nn.module import Module
 from funcnn.nn.parameter import Parameter
@@ -43,16 +44,15 @@ class LayerModule(Module):
             self.requires_grad_(False)
         object.__setattr__(self, "_layer", layer)  # last: from now on its arguments are attributes, too
 
-    def _trees_of(self) -> tuple[dict, dict]:
-        return slices(self)
-
     def forward(self, *inputs: Any, **options: Any) -> Any:
         """The layer's output; its new state goes into the buffers."""
-        params, state = self._trees_of()
+        params, state = trees(self, every=True)
         layer = self._layer
         key = next_key() if self.training and layer.needs_key else None
         result = layer(params, state, *inputs, training=self.training, key=key, **options)
-        output, after = output_and_state(layer, result)
+        if type(result) is not tuple or len(result) != 2 or not isinstance(result[1], dict):
+            raise no_state(layer, result)
+        output, after = result
         if after is not state:
             pure = (
                 ctx.top is not None and self._tied is not None
@@ -98,16 +98,6 @@ class LayerModule(Module):
 
     def _get_name(self) -> str:
         return type(self._layer).__name__
-
-
-def slices(module: Module) -> tuple[dict, dict]:
-    """``(params, state)`` of a module and those inside it, in the structure of a layer's ``init``: empty ones stand there."""
-    params: dict = {k: v for k, v in module._parameters.items() if v is not None}
-    state: dict = {k: v for k, v in module._buffers.items() if v is not None}
-    for name, part in module._modules.items():
-        if part is not None:
-            params[name], state[name] = slices(part)
-    return params, state
 
 
 def _store(module: Module, state: dict) -> None:

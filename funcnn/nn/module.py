@@ -18,7 +18,7 @@ from funcnn.core.device import refuse_others
 from funcnn.core.errors import TracerError, locate
 from funcnn.core.mutation import assign
 from funcnn.core.tensor import Tensor
-from funcnn.nn.binding import bound, trees
+from funcnn.nn.binding import bound
 from funcnn.nn.hooks import Hooks
 from funcnn.nn.parameter import Buffer, Parameter
 from funcnn.nn.state import Stateful
@@ -308,10 +308,6 @@ class Module(Traversal, Hooks, Stateful):
             return self._structure()
 
         return read
-
-    def _trees(self) -> tuple[dict, dict]:
-        """``(params, state)``, see ``binding.trees``."""
-        return trees(self)
 
     def _bound(self, params: dict, state: dict) -> Any:
         """A clone that holds these tensors, see ``binding.bound``."""

@@ -14,8 +14,9 @@ from funcnn.core.interpreter import BoxTracer
 from funcnn.core.tensor import Tensor, current, refresh, version, wrap
 from funcnn.layers.base import Layer
 from funcnn.layers.sequential import Sequential as PureSequential
+from funcnn.nn.binding import trees
 from funcnn.nn.containers import Sequential
-from funcnn.nn.facade import LayerModule, owned, slices
+from funcnn.nn.facade import LayerModule, owned
 from funcnn.nn.module import Module
 from funcnn.ops.base.promote import to_tensor
 from funcnn.ops.movement.views import clone, detach
@@ -30,7 +31,7 @@ class ModuleLayer(Layer):
 
     def init(self, key: Tensor) -> tuple[dict, dict]:
         """Copies of the module's present parameters and state (a hand-written module says nowhere how it is initialised)."""
-        return trees(self.module)
+        return _copies(trees(self.module))
 
     def __call__(self, params: dict, state: dict, *inputs: Any, training: bool = False, key: Any = None) -> tuple:
         """``(output, state)``. Raises ``NoKey`` when the forward draws random numbers and no key was given."""
@@ -40,7 +41,7 @@ class ModuleLayer(Layer):
         clone_ = self.module._bound(params, shape.unflatten(boxes)).train(training)
         with use_key(key):
             output = clone_(*inputs)
-        after = clone_._trees()[1]
+        after = trees(clone_)[1]
         left, after_shape = tree.flatten(after)
         same = after_shape == shape and all(
             new is box and new._v is value and version(new) == seen
@@ -84,10 +85,9 @@ def _fresh(t: Any) -> Tensor:
     return box
 
 
-def trees(module: Module) -> tuple[dict, dict]:
-    """Copies of a module's parameters and state, as nested dicts whose paths are the keys of its ``state_dict``."""
-    params, state = module._trees()
-    return tree.map(lambda t: clone(detach(t)), params), tree.map(lambda t: clone(detach(t)), state)
+def _copies(held: tuple[dict, dict]) -> tuple[dict, dict]:
+    params, state = (tree.map(lambda t: clone(detach(t)), part) for part in held)
+    return params, state
 
 
 def _layer_of(module: Any) -> Layer | None:
@@ -126,8 +126,7 @@ def pure(module: Module) -> tuple[Layer, dict, dict]:
             ctx.stage.guard((id(part), "structure"), part._watch())
     layer = _layer_of(module)
     if layer is not None and not _ties(module):
-        params, state = (tree.map(lambda t: clone(detach(t)), part) for part in slices(module))
-        return layer, params, state
-    params, state = trees(module)
+        return layer, *_copies(trees(module, every=True))
+    params, state = _copies(trees(module))
     # A traced tensor cannot be copied, and need not be: the layer runs on the trees, and ends with the trace.
     return ModuleLayer(module if ctx.stage is not None else copy.deepcopy(module)), params, state

@@ -13,6 +13,7 @@ import funcnn as fn
 from funcnn import layers as L
 from funcnn import nn
 from funcnn.core import tree
+from funcnn.nn.binding import trees
 
 torch = pytest.importorskip("torch")
 
@@ -65,7 +66,7 @@ def test_values_gradients_and_state(text: str, shape: tuple, dtype: str) -> None
     for p in mine.parameters():
         p.data.copy_(rng.normal(size=p.shape))
     _copy_weights(theirs, mine, dtype)
-    params, state = mine._trees_of()
+    params, state = trees(mine, every=True)
     params, state = tree.map(lambda t: t.detach().clone(), params), tree.map(lambda t: t.detach().clone(), state)
     tol = {"rtol": 2e-4, "atol": 2e-5} if dtype == "float32" else {"rtol": 1e-9, "atol": 1e-10}
     for _ in range(2):  # two training steps, then evaluation

@@ -13,6 +13,7 @@ import funcnn as fn
 from funcnn import layers as L
 from funcnn import nn
 from funcnn.core import tree
+from funcnn.nn.binding import trees
 
 torch = pytest.importorskip("torch")
 
@@ -63,7 +64,7 @@ def _compare(text: str, x: np.ndarray, hx: list, dtype: str) -> None:
     sum((t * torch.tensor(w)).sum() for t, w in zip(_flat(expected), weights, strict=True)).backward()
     for a, e in zip([*ours, *mine.parameters()], [*other, *theirs.parameters()], strict=True):
         np.testing.assert_allclose(a.grad.numpy(), e.grad.numpy(), **TOLERANCE[dtype])
-    params, state = mine._trees_of()
+    params, state = trees(mine, every=True)
     out, same = pure(params, state, ours[0], *([tuple(ours[1:])] if len(hx) == 2 else ours[1:]))
     assert same is state and all(fn.equal(a, b) for a, b in zip(_flat(out), _flat(got), strict=True))
 

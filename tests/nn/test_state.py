@@ -12,6 +12,7 @@ from funcnn.core import tree
 from funcnn.core.context import ctx, running
 from funcnn.core.errors import ShapeError, TracerError
 from funcnn.core.mutation import assign
+from funcnn.nn.binding import trees
 from funcnn.nn.containers import ModuleList, Sequential
 from funcnn.nn.module import Module
 from funcnn.nn.parameter import Parameter
@@ -198,7 +199,7 @@ def test_structure_sees_frozen_parameters():
 def test_trees_follow_the_state_dict():
     m = Net()
     m.empty = Module()
-    params, state = m._trees()
+    params, state = trees(m)
     assert [path for path, _ in tree.paths(params)] == ["gain", "first.weight", "second.weight"]
     assert [path for path, _ in tree.paths(state)] == ["first.count", "first.scratch", "second.count", "second.scratch"]
     assert params["first"]["weight"] is m.first.weight and params["gain"] is m.gain
@@ -206,7 +207,7 @@ def test_trees_follow_the_state_dict():
 
 def test_bound_computes_with_the_given_tensors():
     m = Net()
-    params, state = m._trees()
+    params, state = trees(m)
     doubled = tree.map(lambda t: mul(t, 2.0), params)
     x = creation.ones(2)
     clone = m._bound(doubled, state)
@@ -223,10 +224,10 @@ def test_bound_keeps_what_forward_assigns_to_itself():
             return super().forward(x)
 
     m = Counting()
-    params, state = m._trees()
+    params, state = trees(m)
     clone = m._bound(params, state)
     clone(creation.ones(2))
-    assert numbers(clone._trees()[1]["count"]) == [1.0] and numbers(m.count) == [0.0] and "seen" not in m.__dict__
+    assert numbers(trees(clone)[1]["count"]) == [1.0] and numbers(m.count) == [0.0] and "seen" not in m.__dict__
 
 
 def test_bound_ties_weights_and_adds_their_gradients():
@@ -240,7 +241,7 @@ def test_bound_ties_weights_and_adds_their_gradients():
             return self.parts[1](self.parts[0](x))
 
     m = Tied()
-    params, state = m._trees()
+    params, state = trees(m)
     assert [path for path, _ in tree.paths(params)] == ["parts.0.weight"]
     weight = creation.tensor([2.0, 3.0])
 
@@ -254,10 +255,10 @@ def test_bound_ties_weights_and_adds_their_gradients():
 
 def test_bound_keeps_equal_tensors_apart():
     m = Sequential(Scale(), Scale())
-    _, state = m._trees()
+    _, state = trees(m)
     one = creation.ones(2)
     same = {"0": {"weight": one}, "1": {"weight": one}}
-    assert [path for path, _ in tree.paths(m._bound(same, state)._trees()[0])] == ["0.weight", "1.weight"]
+    assert [path for path, _ in tree.paths(trees(m._bound(same, state))[0])] == ["0.weight", "1.weight"]
 
 
 @pytest.mark.parametrize(
@@ -266,7 +267,7 @@ def test_bound_keeps_equal_tensors_apart():
 )  # fmt: skip
 def test_bound_refuses_other_keys(change):
     m = Net()
-    params, state = m._trees()
+    params, state = trees(m)
     change(params)
     with pytest.raises(ShapeError, match="pure"):
         m._bound(params, state)
