@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 CONVOLUTIONS = ("highest", "high")
-_conv = ["high"]
+conv = "high"  # of convolutions; read it as ``precision.conv``
 
 
 def get_float32_conv_precision() -> str:
     """What ``set_float32_conv_precision`` set; "high" by itself."""
-    return _conv[0]
+    return conv
 
 
 def set_float32_conv_precision(precision: str) -> None:
@@ -19,8 +19,9 @@ def set_float32_conv_precision(precision: str) -> None:
     "highest": plain sums only, which err by less than half of that and take about twice as long for those kernels.
     What is compiled by ``jit`` is compiled for the setting of the call. Raises ``ValueError`` for other words.
     """
+    global conv
     if precision not in CONVOLUTIONS:
         raise ValueError(
             f"set_float32_conv_precision: expected {' or '.join(map(repr, CONVOLUTIONS))}, got {precision!r}"
         )
-    _conv[0] = precision
+    conv = precision

@@ -120,12 +120,10 @@ class LayerList(Layer):
         return dict(self.layers)
 
 
-def output_and_state(layer: Layer, result: Any) -> tuple:
-    """What a layer returned. Raises ``TypeError`` if that is no pair of an output and a state."""
-    if type(result) is tuple and len(result) == 2 and isinstance(result[1], dict):
-        return result
+def no_state(layer: Layer, result: Any) -> TypeError:
+    """The error for a layer that returned no pair of an output and a state."""
     got = f"a tuple of {len(result)}" if isinstance(result, tuple) else f"a {type(result).__name__}"
-    raise TypeError(
+    return TypeError(
         f"{type(layer).__name__}.__call__ must return (output, state), state being a dict ({{}} without any), got {got}"
     )
 
@@ -142,7 +140,9 @@ def run_children(parts: list[tuple[str, Layer]], params: dict, state: dict, x: A
                     result = part(params.get(name, {}), own, x, training=training, key=part_key)
             else:
                 result = part(params.get(name, {}), own, x, training=training, key=part_key)
-            x, new = output_and_state(part, result)
+            if type(result) is not tuple or len(result) != 2 or not isinstance(result[1], dict):
+                raise no_state(part, result)
+            x, new = result
         except Exception as error:
             before = f"layer {parts[position - 1][0]}, {parts[position - 1][1]!r}," if position else ""
             locate(error, name, part, x, before)
@@ -157,18 +157,6 @@ def document(cls: type) -> type:
     lines = [f"    {f.name}: {f.metadata['doc']}" for f in fields(cls) if "doc" in f.metadata]  # type: ignore[arg-type]
     cls.__doc__ = "\n".join([(cls.__doc__ or "").rstrip(), "", "Arguments:", *lines])
     return cls
-
-
-def ntuple(value: Any, n: int, what: str) -> tuple[int, ...]:
-    """An int for all of ``n`` dimensions, or one for each. Raises ``ValueError``."""
-    if isinstance(value, (int, np.integer)):
-        return (int(value),) * n
-    listed = tuple(int(v) for v in value)
-    if len(listed) == 1:
-        return listed * n
-    if len(listed) != n:
-        raise ValueError(f"{what}: expected an int or {n} ints, got {value!r}")
-    return listed
 
 
 def frozen_set(layer: Layer, **values: Any) -> None:

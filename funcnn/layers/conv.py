@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from funcnn.core.tensor import Tensor
-from funcnn.layers.base import Layer, arg, bounded, frozen_set, ntuple, positive
+from funcnn.layers.base import Layer, arg, bounded, frozen_set, positive
+from funcnn.ops.base.dims import per_dim
 from funcnn.ops.conv import conv
 from funcnn.ops.movement.pad import pad
 from funcnn.ops.random.keys import split
@@ -41,15 +42,15 @@ class ConvNd(Layer):
         name, n = type(self).__name__, self.spatial
         frozen_set(
             self,
-            kernel_size=ntuple(self.kernel_size, n, f"{name}: kernel_size"),
-            stride=ntuple(self.stride, n, f"{name}: stride"),
-            dilation=ntuple(self.dilation, n, f"{name}: dilation"),
+            kernel_size=per_dim(name, "kernel_size", self.kernel_size, n),
+            stride=per_dim(name, "stride", self.stride, n),
+            dilation=per_dim(name, "dilation", self.dilation, n),
         )
         if not isinstance(self.padding, str):
-            frozen_set(self, padding=ntuple(self.padding, n, f"{name}: padding"))
+            frozen_set(self, padding=per_dim(name, "padding", self.padding, n, least=0))
         elif self.padding not in ("same", "valid"):
             raise ValueError(f"{name}: padding must be ints, 'same' or 'valid', got {self.padding!r}")
-        positive(name, groups=self.groups, kernel_size=self.kernel_size, stride=self.stride, dilation=self.dilation)
+        positive(name, groups=self.groups)
         if self.in_channels % self.groups or self.out_channels % self.groups:
             raise ValueError(
                 f"{name}: in_channels={self.in_channels} and out_channels={self.out_channels} must be divisible by "

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from funcnn.core.tensor import Tensor
-from funcnn.layers.base import Layer, arg, frozen_set, ntuple
+from funcnn.layers.base import Layer, arg, frozen_set
 from funcnn.layers.pool import for_dims
+from funcnn.ops.base.dims import per_dim
 from funcnn.ops.base.promote import to_tensor
 from funcnn.ops.pool import fractional as fractional_pool
 
@@ -33,9 +34,9 @@ class FractionalMaxPoolNd(Layer):
             raise ValueError(
                 f"{name}: expected either output_size or output_ratio, got {self.output_size} and {self.output_ratio}"
             )
-        frozen_set(self, kernel_size=ntuple(self.kernel_size, self.spatial, f"{name}: kernel_size"))
+        frozen_set(self, kernel_size=per_dim(name, "kernel_size", self.kernel_size, self.spatial))
         if self.output_size is not None:
-            frozen_set(self, output_size=ntuple(self.output_size, self.spatial, f"{name}: output_size"))
+            frozen_set(self, output_size=per_dim(name, "output_size", self.output_size, self.spatial))
             return
         ratio = self.output_ratio
         ratio = tuple(ratio) if isinstance(ratio, (tuple, list)) else (ratio,) * self.spatial

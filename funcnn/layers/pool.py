@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from funcnn.layers.base import Layer, arg, frozen_set, ntuple
+from funcnn.layers.base import Layer, arg, frozen_set
+from funcnn.ops.base.dims import per_dim
 from funcnn.ops.pool import lp as lp_pool
 from funcnn.ops.pool import pool
 
@@ -70,9 +71,9 @@ class AvgPool1d(_AvgPool):
         super().__post_init__()
         frozen_set(
             self,
-            kernel_size=ntuple(self.kernel_size, 1, "AvgPool1d: kernel_size"),
-            stride=ntuple(self.stride, 1, "AvgPool1d: stride"),
-            padding=ntuple(self.padding, 1, "AvgPool1d: padding"),
+            kernel_size=per_dim("AvgPool1d", "kernel_size", self.kernel_size, 1),
+            stride=per_dim("AvgPool1d", "stride", self.stride, 1),
+            padding=per_dim("AvgPool1d", "padding", self.padding, 1, least=0),
         )
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from funcnn.layers.base import Layer, arg, frozen_set, ntuple
+from funcnn.layers.base import Layer, arg, frozen_set
 from funcnn.layers.pool import for_dims
+from funcnn.ops.base.dims import per_dim
 from funcnn.ops.pool import unpool
 
 
@@ -22,9 +23,13 @@ class MaxUnpoolNd(Layer):
 
     def __post_init__(self) -> None:
         stride = self.kernel_size if self.stride is None else self.stride
-        sizes = {"kernel_size": self.kernel_size, "stride": stride, "padding": self.padding}
-        name = type(self).__name__
-        frozen_set(self, **{what: ntuple(value, self.spatial, f"{name}: {what}") for what, value in sizes.items()})
+        name, n = type(self).__name__, self.spatial
+        frozen_set(
+            self,
+            kernel_size=per_dim(name, "kernel_size", self.kernel_size, n),
+            stride=per_dim(name, "stride", stride, n),
+            padding=per_dim(name, "padding", self.padding, n, least=0),
+        )
 
     def __call__(
         self, params: dict, state: dict, x: Any, indices: Any, output_size: Any = None, *, training: bool = False,

@@ -52,6 +52,22 @@ def normalize_dims(name: str, dims: Any, ndim: int) -> tuple[int, ...]:
     return tuple(out) if ndim else ()
 
 
+def per_dim(name: str, what: str, value: Any, n: int, least: int = 1) -> tuple[int, ...]:
+    """Returns an int, or ``n`` ints, as one int of at least ``least`` for each spatial dimension. Raises ``ValueError``."""
+    if type(value) is int and value >= least:
+        return (value,) * n
+    listed = tuple(value) if isinstance(value, (tuple, list)) else (value,) * n
+    if len(listed) == 1:
+        listed *= n
+    for size in listed:
+        if not isinstance(size, (int, np.integer)) or size < least:
+            break
+    else:
+        if len(listed) == n:
+            return tuple(map(int, listed))
+    raise ValueError(f"{name}: {what} must be an int or {n} ints of at least {least}, got {value!r}")
+
+
 def size_args(sizes: tuple) -> tuple[int, ...]:
     """Returns the sizes of ``f(2, 3)`` or ``f((2, 3))`` as one tuple of ints."""
     listed = sizes[0] if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)) else sizes

@@ -16,10 +16,11 @@ from funcnn.core.aval import Aval
 from funcnn.core.errors import ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
+from funcnn.kernels import precision
 from funcnn.kernels.cpu.conv.launch import lists as cpu
-from funcnn.kernels.precision import get_float32_conv_precision
 from funcnn.ops.base.batching import all_batched, fold, unfold_batch
-from funcnn.ops.base.promote import operand, require_kernel_float, require_same_dtype, to_tensor
+from funcnn.ops.base.dims import per_dim
+from funcnn.ops.base.promote import operand, require_kernel_float, require_same_dtype
 from funcnn.ops.base.structure import sum_p
 from funcnn.ops.movement.pad import pad
 from funcnn.ops.movement.views import movedim, reshape, slice_dim
@@ -153,46 +154,34 @@ conv_weight_grad_p = Primitive(
 
 
 # ---- public -------------------------------------------------------------------------------------------------------------
-def per_dim(name: str, what: str, value: Any, n: int, least: int = 1) -> tuple[int, ...]:
-    """An int or ``n`` ints as a tuple, each at least ``least``. Raises ``ValueError``."""
-    if type(value) is int and value >= least:
-        return (value,) * n
-    listed = tuple(value) if isinstance(value, (tuple, list)) else (value,) * n
-    listed = listed * n if len(listed) == 1 else listed
-    if len(listed) != n or any(not isinstance(v, (int, np.integer)) or v < least for v in listed):
-        raise ValueError(f"{name}: {what} must be an int or {n} ints of at least {least}, got {value!r}")
-    return tuple(int(v) for v in listed)
-
-
 def _prepared(name: str, n: int, input: Any, weight: Any, groups: int) -> tuple[Tensor, Tensor, bool]:
     """Input with a batch dimension, weight, and whether the batch dimension was added."""
-    x, w = operand(name, input), operand(name, weight)
+    x = input if isinstance(input, Tensor) else operand(name, input)
+    w = weight if isinstance(weight, Tensor) else operand(name, weight)
+    rank = len(x._v.shape)
     if not isinstance(groups, (int, np.integer)) or groups < 1:
         raise ValueError(f"{name}: groups must be a positive int, got {groups!r}")
-    if w.ndim != n + 2 or 0 in w._v.shape[2:]:
+    if len(w._v.shape) != n + 2 or 0 in w._v.shape[2:]:
         raise ShapeError(
             f"{name}: expected a weight of {n + 2} dimensions with a kernel of at least 1, got shape {tuple(w.shape)}"
         )
-    if x.ndim not in (n + 1, n + 2):
+    if rank not in (n + 1, n + 2):
         raise ShapeError(
             f"{name}: expected an input of {n + 2} dimensions (N, C, ...) or {n + 1} (C, ...), got shape {tuple(x.shape)}"
         )
-    single = x.ndim == n + 1
+    single = rank == n + 1
     return (reshape(x, (1, *x._v.shape)) if single else x), w, single
 
 
 def _where(stride: tuple, padding: tuple, dilation: tuple, groups: int) -> dict[str, Any]:
     """The parameters that all three primitives have, the precision that is set now among them."""
-    precision = get_float32_conv_precision()
-    return {"stride": stride, "padding": padding, "dilation": dilation, "groups": int(groups), "precision": precision}
+    return {
+        "stride": stride, "padding": padding, "dilation": dilation, "groups": int(groups), "precision": precision.conv,
+    }  # fmt: skip
 
 
-def _with_bias(bias: Any) -> tuple[Tensor, ...]:
-    return () if bias is None else (to_tensor(bias),)
-
-
-def _finished(y: Tensor, single: bool) -> Tensor:
-    return reshape(y, y._v.shape[1:]) if single else y
+def _with_bias(name: str, bias: Any) -> tuple[Tensor, ...]:
+    return () if bias is None else (bias if isinstance(bias, Tensor) else operand(name, bias),)
 
 
 def _convolve(
@@ -201,20 +190,25 @@ def _convolve(
     name = f"conv{n}d"
     x, w, single = _prepared(name, n, input, weight, groups)
     stride, dilation = per_dim(name, "stride", stride, n), per_dim(name, "dilation", dilation, n)
+    if isinstance(padding, str):
+        x, padding = _padded(name, x, w, stride, padding, dilation)
+    where = _where(stride, per_dim(name, "padding", padding, n, least=0), dilation, groups)
+    y = conv_p(x, w, *_with_bias(name, bias), **where)
+    return reshape(y, y._v.shape[1:]) if single else y
+
+
+def _padded(name: str, x: Tensor, w: Tensor, stride: tuple, padding: str, dilation: tuple) -> tuple[Tensor, Any]:
+    """The input and the padding that a word stands for; where that differs on the two sides, the input has the rest."""
     if padding == "valid":
-        padding = 0
-    elif padding == "same":
-        if any(s != 1 for s in stride):
-            raise ValueError(f"{name}: padding='same' needs stride 1, got {stride}")
-        totals = [d * (k - 1) for d, k in zip(dilation, w._v.shape[2:], strict=True)]
-        padding = tuple(t // 2 for t in totals)
-        if any(t % 2 for t in totals):
-            x = pad(x, [side for t in reversed(totals) for side in (0, t % 2)])
-    elif isinstance(padding, str):
+        return x, 0
+    if padding != "same":
         raise ValueError(f"{name}: padding must be ints, 'same' or 'valid', got {padding!r}")
-    padding = per_dim(name, "padding", padding, n, least=0)
-    where = _where(stride, padding, dilation, groups)
-    return _finished(conv_p(x, w, *_with_bias(bias), **where), single)
+    if any(s != 1 for s in stride):
+        raise ValueError(f"{name}: padding='same' needs stride 1, got {stride}")
+    totals = [d * (k - 1) for d, k in zip(dilation, w._v.shape[2:], strict=True)]
+    if any(t % 2 for t in totals):
+        x = pad(x, [side for t in reversed(totals) for side in (0, t % 2)])
+    return x, tuple(t // 2 for t in totals)
 
 
 def _transpose(
@@ -253,10 +247,10 @@ def _transpose(
         )
     x = _lengthened(x, [(e + (not s)) // step for e, s, step in zip(extra, size, stride, strict=True)])
     where = _where(stride, padding, dilation, groups)
-    y = conv_input_grad_p(x, w, *_with_bias(bias), size=tuple(s or 1 for s in size), **where)
+    y = conv_input_grad_p(x, w, *_with_bias(name, bias), size=tuple(s or 1 for s in size), **where)
     for dim in [dim for dim, s in enumerate(size, 2) if not s]:  # one pixel was made, and none is left
         y = slice_dim(y, dim, 0, 0)
-    return _finished(y, single)
+    return reshape(y, y._v.shape[1:]) if single else y
 
 
 def _lengthened(x: Tensor, rows: list) -> Tensor:

@@ -11,8 +11,8 @@ from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.sampling import columns as launch
 from funcnn.ops.base.batching import fold as merge
 from funcnn.ops.base.batching import unfold_batch
+from funcnn.ops.base.dims import per_dim
 from funcnn.ops.base.promote import operand, require_kernel_float
-from funcnn.ops.conv.conv import per_dim
 from funcnn.ops.movement.views import reshape
 
 

@@ -12,7 +12,7 @@ from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.pool import launch_avg, launch_max
 from funcnn.kernels.cpu.pool.launch_max import index_dtype
-from funcnn.ops.conv.conv import per_dim
+from funcnn.ops.base.dims import per_dim
 from funcnn.ops.pool.pool import folded, images_of, named, pooled_with_indices, scatter_vjp, without_batch
 
 adaptive_avg_pool_p = Primitive(

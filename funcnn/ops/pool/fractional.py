@@ -10,8 +10,8 @@ from funcnn.core.errors import ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.pool.launch_max import fractional_max_pools, index_dtype
+from funcnn.ops.base.dims import per_dim
 from funcnn.ops.base.promote import operand
-from funcnn.ops.conv.conv import per_dim
 from funcnn.ops.pool.pool import folded, images_of, named, pooled_with_indices, scatter_vjp
 from funcnn.ops.random.generator import draw_key
 from funcnn.ops.random.keys import uniform_from

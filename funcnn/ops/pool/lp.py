@@ -6,8 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from funcnn.core.tensor import Tensor
-from funcnn.ops.base.dims import numel
-from funcnn.ops.conv.conv import per_dim
+from funcnn.ops.base.dims import numel, per_dim
 from funcnn.ops.elementwise.arithmetic import abs as abs_
 from funcnn.ops.elementwise.arithmetic import mul, sign
 from funcnn.ops.elementwise.math import pow as pow_

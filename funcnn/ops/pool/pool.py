@@ -16,9 +16,9 @@ from funcnn.kernels.cpu.pool import launch_avg, launch_max
 from funcnn.kernels.cpu.pool.launch_max import index_dtype
 from funcnn.kernels.cpu.pool.windows import pooled_sizes
 from funcnn.ops.base.batching import all_batched, fold, unfold_batch
+from funcnn.ops.base.dims import per_dim
 from funcnn.ops.base.promote import operand, require_kernel_float
 from funcnn.ops.base.structure import cast
-from funcnn.ops.conv.conv import per_dim
 from funcnn.ops.movement.views import reshape
 
 

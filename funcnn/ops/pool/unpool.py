@@ -12,10 +12,9 @@ from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.pool.launch import unpools
 from funcnn.kernels.cpu.pool.launch_max import index_dtype
-from funcnn.ops.base.dims import numel
+from funcnn.ops.base.dims import numel, per_dim
 from funcnn.ops.base.promote import operand
 from funcnn.ops.base.structure import cast
-from funcnn.ops.conv.conv import per_dim
 from funcnn.ops.pool.pool import folded, images_of, named, pool_gather_p, without_batch
 
 
