@@ -14,8 +14,9 @@ import funcnn.ops
 from funcnn.core import primitive
 from funcnn.core.interpreter import Interpreter
 from funcnn.core.primitive import Primitive
-from funcnn.kernels.cpu import memory
+from funcnn.kernels.cpu import launching, memory
 from funcnn.kernels.cpu.launching import Runner
+from funcnn.kernels.cpu.threads import number
 from funcnn.kernels.implementation import operand_of
 from funcnn.kernels.launch import HostPlan
 from funcnn.testing import engine
@@ -36,7 +37,7 @@ from tests.cases.case import Case
 
 __all__ = [
     "Witness", "all_primitives", "boxes", "by_each_way", "check_slopes", "close", "cotangents", "differentiable", "dirty",
-    "dirty_memory", "inputs", "layouts", "numbers", "outputs", "pulled", "second_order", "stacked", "weighted",
+    "dirty_memory", "inputs", "layouts", "numbers", "on_workers", "outputs", "pulled", "second_order", "stacked", "weighted",
 ]  # fmt: skip
 
 
@@ -77,12 +78,20 @@ def stacked(row: Case, n: int, dtype: str = "float64") -> list[list[np.ndarray]]
 
 def dirty_memory(monkeypatch: Any) -> None:
     """From here on the evaluator allocates outputs that hold garbage."""
-    monkeypatch.setattr(primitive, "empty", lambda shape, dtype: dirty(shape, dtype))
+    for name in ("empty", "fresh"):
+        monkeypatch.setattr(primitive, name, lambda shape, dtype: dirty(shape, dtype))
 
 
 def dirty_scratch(monkeypatch: Any) -> None:
     """From here on kernels find garbage in their scratch, unless their plan asks for zeros."""
-    monkeypatch.setattr(memory, "empty", dirty)
+    for name in ("empty", "fresh"):
+        monkeypatch.setattr(memory, name, dirty)
+
+
+def on_workers(monkeypatch: Any, count: int) -> None:
+    """From here on kernels run on so many workers, however little they have to do."""
+    monkeypatch.setattr(number, "WORTHWHILE", 0)
+    monkeypatch.setattr(launching, "workers", lambda work: count)
 
 
 class Witness(Interpreter):

@@ -63,8 +63,7 @@ class Missing(Tracer):
     __slots__ = ("device",)
 
     def __init__(self, owner, shape: tuple[int, ...], dtype: np.dtype, device: str = "cpu"):
-        super().__init__(owner, shape, dtype)
-        self.device = device
+        self.owner, self.shape, self.dtype, self.device = owner, shape, dtype, device
 
 
 def is_concrete(value) -> bool:

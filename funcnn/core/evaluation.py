@@ -16,7 +16,7 @@ import numpy as np
 from funcnn.core.context import ctx
 from funcnn.core.device import HOST, common_device, device_of, devices, viewed
 from funcnn.core.errors import DeviceError
-from funcnn.kernels.cpu.memory import empty
+from funcnn.kernels.cpu.memory import empty, is_large
 from funcnn.kernels.implementation import Operand
 from funcnn.kernels.launch import HostPlan, LaunchPlan
 
@@ -26,10 +26,11 @@ PLANNED = 1 << 13  # kinds of operands of all primitives
 class Planned(NamedTuple):
     """Holds what is known of an evaluation from its kind of operands alone.
 
-    outs: shape and dtype of each output. run: ``run(ins, outs)``, or for a host plan ``run(ins, outs, **params)``.
+    outs: shape and dtype of each output, and whether its memory is recycled.
+    run: ``run(ins, outs)``, or for a host plan ``run(ins, outs, **params)``.
     """
 
-    outs: list[tuple[tuple[int, ...], Any]]
+    outs: list[tuple[tuple[int, ...], Any, bool]]
     name: str
     plan: LaunchPlan | HostPlan | None
     run: Callable | None
@@ -38,15 +39,17 @@ class Planned(NamedTuple):
 
 def key_of(params: dict[str, Any]) -> tuple:
     """Makes a key of parameters: 0.0 and -0.0, and 1, 1.0 and True, are not the same."""
-    return tuple([
-        (name, value, type(value), str(value)) if type(value) is float and not value else (name, value, type(value))
-        for name, value in params.items()
-    ])  # fmt: skip
+    if not params:
+        return ()
+    types = tuple(map(type, params.values()))
+    if float not in types:
+        return tuple(params.items()), types
+    return tuple(params.items()), types, tuple([str(value) for value in params.values() if type(value) is float])
 
 
 def plan(prim: Any, preferred: str | None, key: tuple, *described: Any, device: str = HOST) -> Planned:
     """Plans an evaluation anew. described: shape, strides and dtype of each operand. Raises what the shape rule raises."""
-    params = {item[0]: item[1] for item in key}
+    params = dict(key[0]) if key else {}
     shapes, strides, dtypes = (described[i::3] for i in range(3))
     operands = tuple(map(Operand, shapes, dtypes, strides))
     outs = prim.shape(*operands, **params)
@@ -60,13 +63,17 @@ def plan(prim: Any, preferred: str | None, key: tuple, *described: Any, device: 
     return Planned(made, name, chosen, devices[device].runner(chosen, operands, outs), False)
 
 
-def _outputs(prim: Any, outs: Any) -> list[tuple[tuple[int, ...], Any]]:
-    """Returns shape and dtype of each output of a shape rule. Raises ``TypeError`` where they are not what is declared."""
+def _outputs(prim: Any, outs: Any) -> list[tuple[tuple[int, ...], Any, bool]]:
+    """Returns shape and dtype of each output of a shape rule, and whether it is large.
+
+    Raises ``TypeError`` where they are not what is declared.
+    """
     if not isinstance(outs, tuple) or not all(hasattr(out, "shape") and hasattr(out, "dtype") for out in outs):
         raise TypeError(f"{prim.name}: the shape rule must give a tuple of Avals (shape, dtype), got {outs!r}")
     if len(outs) != 1 and not prim.multiple:
         raise TypeError(f"{prim.name}: the shape rule gives {len(outs)} outputs; declare multiple=True")
-    return [(tuple(out.shape), np.dtype(out.dtype)) for out in outs]
+    known = [(tuple(out.shape), np.dtype(out.dtype)) for out in outs]
+    return [(shape, dtype, is_large(shape, dtype)) for shape, dtype in known]
 
 
 class InPlace:
@@ -86,7 +93,7 @@ class InPlace:
 def taken_over(outs: list, values: list, into: tuple) -> list:
     """Returns memory for the outputs: that of the inputs ``into`` (None: new memory) where it is contiguous and writeable."""
     made = []
-    for at, (shape, dtype) in enumerate(outs):
+    for at, (shape, dtype, _) in enumerate(outs):
         value = values[into[at]] if at < len(into) and into[at] is not None else None
         fits = value is not None and value.flags.c_contiguous and value.flags.writeable
         made.append(value if fits else empty(shape, dtype))
@@ -101,7 +108,10 @@ def planned(prim: Any, values: list, params: dict[str, Any]) -> Planned:
     described: list[Any] = []
     for value in values:
         described += (value.shape, value.strides, value.dtype)
-    key = key_of(params) if params else ()
+    key: tuple = ()
+    if params:  # as ``key_of``, without a call where no parameter is a float
+        types = tuple(map(type, params.values()))
+        key = (tuple(params.items()), types) if float not in types else key_of(params)
     if ctx.preferred is not None:
         return _as_preferred(prim, key, described)
     try:
@@ -160,7 +170,7 @@ def elsewhere(prim: Any, values: list, params: dict[str, Any]) -> list:
     made = _as_preferred(prim, key_of(params), described, name)
     if prim.view is not None:
         return [made.run(values[0])]  # type: ignore[misc]
-    outs = [device.empty(shape, dtype) for shape, dtype in made.outs]
+    outs = [device.empty(shape, dtype) for shape, dtype, _ in made.outs]
     if made.host:
         made.run(values, outs, **params)  # type: ignore[misc]
     else:

@@ -25,25 +25,42 @@ class Node:
     """A primitive application: what its vjp rule needs, and where each input's cotangent goes.
 
     ``edges`` holds for each input None, ``(node, slot)``, or the leaf itself (a Tensor, or a tape's mark of an input).
-    ``count``: how many outputs there are, of a primitive that may have many.
+    ``count``: how many outputs there are.
     """
 
     __slots__ = ("__weakref__", "count", "edges", "ins", "outs", "params", "path", "prim", "rebuild", "seq", "versions")
-    count: int
 
-    def __init__(self, prim: Any, params: dict, ins: tuple[Tensor, ...], edges: tuple):
-        self.prim, self.params, self.edges = prim, params, edges
+    def __init__(self, prim: Any, params: dict, ins: tuple[Tensor, ...], edges: Any = None, outs: list | None = None):
+        """edges: of user-level tensors, unless a tape gives its own. outs: user-level outputs, which learn what made them."""
+        self.prim, self.params = prim, params
         self.outs: tuple | None = None
         self.seq = next(_sequence)
         self.rebuild = False
         self.path = ctx.path if Scope.wanted else ""
-        self.versions: tuple | None
+        kept: list = []
         if "i" in prim.keeps:
+            for t in ins:
+                kept.append(0 if t._cell is None else t._cell.version)
             self.ins: Any = ins
-            self.versions = tuple([0 if t._cell is None else t._cell.version for t in ins])
+            self.versions: Any = kept
         else:
-            self.ins = [(t._v.shape, t._v.dtype) if type(t._v) is _ndarray else _known(t._v) for t in ins]
-            self.versions = None
+            for t in ins:
+                value = t._v
+                kept.append((value.shape, value.dtype) if type(value) is _ndarray else _known(value))
+            self.ins, self.versions = kept, None
+        if edges is None:
+            edges = []
+            for t in ins:
+                node = t._node
+                edges.append((node, t._slot) if node is not None else t if t._rg else None)
+        self.edges = edges
+        self.count = 1 if outs is None else len(outs)
+        if outs is not None:
+            if "o" in prim.keeps:
+                self._keep_outputs(outs)
+            for slot, out in enumerate(outs):
+                if out._v.dtype.kind == "f":
+                    out._node, out._slot = self, slot
 
     @property
     def name(self) -> str:
@@ -54,7 +71,7 @@ class Node:
     def __repr__(self) -> str:
         return f"<{self.name}>"
 
-    def keep_outputs(self, results: list[Tensor]) -> None:
+    def _keep_outputs(self, results: list[Tensor]) -> None:
         """Save the outputs of a user-level operation without a reference cycle: fresh boxes on the same storage."""
         saved = []
         for result in results:
@@ -73,17 +90,25 @@ class Node:
                 "call that one with retain_graph=True to go through the graph twice"
             )
         if self.versions is None:
-            message = f"{self.prim.name}: its vjp reads an input that the primitive does not keep"
-            return [wrap(Missing(message, *known)) for known in self.ins]
-        return [self._current(t, seen) for t, seen in zip(self.ins, self.versions, strict=True)]
+            message, unread = f"{self.prim.name}: its vjp reads an input that the primitive does not keep", []
+            for known in self.ins:
+                unread.append(wrap(Missing(message, *known)))
+            return unread
+        given = []
+        for t, seen in zip(self.ins, self.versions, strict=True):
+            cell = t._cell
+            given.append(t if seen == (0 if cell is None else cell.version) else self._lost(t, seen))
+        return given
 
     def results(self, graph: bool) -> Any:
         """The outputs for the vjp rule (connected to the graph when that is recorded), or None if not kept."""
         if self.outs is None:
             return None
-        outs = [self._current(box, seen) for box, seen in self.outs]
-        if self.rebuild and graph:
-            outs = [self._connected(box, slot) for slot, box in enumerate(outs)]
+        outs = []
+        for slot, (box, seen) in enumerate(self.outs):
+            if version(box) != seen:
+                box = self._lost(box, seen)
+            outs.append(self._connected(box, slot) if self.rebuild and graph else box)
         return outs if self.prim.multiple else outs[0]
 
     def _connected(self, box: Tensor, slot: int) -> Tensor:
@@ -92,9 +117,8 @@ class Node:
             fresh._node, fresh._slot = self, slot
         return fresh
 
-    def _current(self, box: Tensor, seen: int) -> Tensor:
-        if version(box) == seen:
-            return box
+    def _lost(self, box: Tensor, seen: int) -> Tensor:
+        """What stands for a value that was overwritten."""
         message = (
             f"backward: a value of shape {tuple(box._v.shape)} that {self.prim.name} needs for its gradient was "
             f"overwritten by an in-place operation (version {version(box)}, expected {seen}); "
@@ -112,8 +136,7 @@ class Node:
 
     def free(self) -> None:
         """Drop the saved values, after a backward pass that is not to be repeated."""
-        if self.prim.keeps:
-            self.ins = self.outs = None
+        self.ins = self.outs = None
 
 
 def _known(value: Any) -> tuple:
@@ -159,9 +182,3 @@ def before_write(cell: Cell) -> None:
         node = reader()
         if node is not None:
             node.save(cell)
-
-
-def track(t: Tensor) -> Any:
-    """The edge that leads to a user-level tensor."""
-    node = t._node
-    return (node, t._slot) if node is not None else t if t._rg else None

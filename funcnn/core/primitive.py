@@ -15,11 +15,11 @@ from funcnn.core.device import stand_in
 from funcnn.core.errors import GradientError, TracerError
 from funcnn.core.evaluation import elsewhere, planned, taken_over
 from funcnn.core.foreign import checked, is_foreign, misapplied, refuse_returned
-from funcnn.core.graph import Node, track
+from funcnn.core.graph import Node
 from funcnn.core.preference import prefer
-from funcnn.core.tensor import Tensor, alias, refresh, wrap
+from funcnn.core.tensor import Tensor, alias, refresh
 from funcnn.kernels.cpu.launching import Refused
-from funcnn.kernels.cpu.memory import empty
+from funcnn.kernels.cpu.memory import empty, fresh
 from funcnn.kernels.implementation import Implementation, host
 
 ON_ARRAYS = "a Python function on arrays"
@@ -90,16 +90,39 @@ class Primitive:
             prefer.known.setdefault(way.name, []).append(self.name)
 
     def __call__(self, *ins: Tensor, **params: Any) -> Any:
-        """Apply to tensors, in the current interpreter. Raises ``TypeError`` for anything else, and for too few or many."""
-        top = ctx.top
+        """Apply to tensors, in the current interpreter; outside every transformation, compute and record for ``backward()``.
+
+        Raises ``TypeError`` for what is no tensor, and for too few or many.
+        """
         try:
-            out = bind(self, ins, params) if top is None else top.bind(self, ins, params)
+            if ctx.top is not None:
+                out = ctx.top.bind(self, ins, params)
+                return out if self.view is None else _as_view(self, out, ins[0], params)
+            grad, recording, values = ctx.grad, False, []
+            for t in ins:
+                if grad:
+                    if t._view is not None:
+                        refresh(t)
+                    if t._rg or t._node is not None:
+                        recording = True
+                values.append(t._v)
+            stage = ctx.stage
+            results = evaluate(self, values, params) if stage is None else stage.emit(self, ins, params)
+            outs = []
+            for result in results:
+                out = _new(Tensor)  # as ``wrap``
+                out._v = result
+                outs.append(out)
+            if recording:
+                Node(self, params, ins, None, outs)
         except (AttributeError, TypeError) as error:
             wrong = misapplied(self, ins, params)
             if wrong is None:
                 raise
             raise wrong from error
-        return out if self.view is None else _mark_view(self, out, ins[0], params)
+        if self.view is not None:
+            return _as_view(self, outs[0], ins[0], params)
+        return outs if self.multiple else outs[0]
 
     def __repr__(self) -> str:
         return f"Primitive({self.name})"
@@ -123,7 +146,7 @@ def _errors_ignored() -> tuple[ContextVar, Any]:
 
 _variable, _ignored = _errors_ignored()
 _errors, _set_errors, _reset_errors = _variable.get, _variable.set, _variable.reset
-_ndarray = np.ndarray
+_ndarray, _new = np.ndarray, object.__new__
 
 
 def quietly(make: Callable, *args: Any) -> Any:
@@ -150,17 +173,17 @@ def evaluate(prim: Primitive, values: list, params: dict, where: Any = None, pla
                 return _elsewhere(prim, values, params)
         if not values and "device" in params:
             return _elsewhere(prim, values, params)
-        made = planned(prim, values, params)
-    else:
-        made = where.planned(values)
-    if prim.check is not None:
-        found = prim.check(values, **params)
-        if found is not None:
-            raise _refused(prim, found, values, params)
+    made = planned(prim, values, params) if where is None else where.planned(values)
+    if prim.check is not None and (found := prim.check(values, **params)) is not None:
+        raise _refused(prim, found, values, params)
     if prim.view is not None:
         return [prim.view(*values, **params)]
-    into = None if where is None else where.into
-    outs = [empty(shape, dtype) for shape, dtype in made.outs] if into is None else taken_over(made.outs, values, into)
+    if where is not None and where.into is not None:
+        outs = taken_over(made.outs, values, where.into)
+    else:
+        outs = []  # a loop, which costs no call as a comprehension does
+        for shape, dtype, large in made.outs:
+            outs.append(empty(shape, dtype) if large else fresh(shape, dtype))
     if not made.host:
         try:
             made.run(values, outs)  # type: ignore[misc]
@@ -192,27 +215,7 @@ def _elsewhere(prim: Primitive, values: list, params: dict) -> list:
         raise _refused(prim, refusal, values, params) from None
 
 
-def bind(prim: Primitive, ins: tuple, params: dict) -> Any:
-    """Applies a primitive outside every transformation: computes (or stages under ``jit``), and records for ``backward()``."""
-    stage, grad, recording = ctx.stage, ctx.grad, False
-    values = []
-    for t in ins:
-        if grad:
-            if t._view is not None:
-                refresh(t)
-            if t._rg or t._node is not None:
-                recording = True
-        values.append(t._v)
-    results = evaluate(prim, values, params) if stage is None else stage.emit(prim, ins, params)
-    if not prim.multiple and not recording:
-        return wrap(results[0])
-    outs = [wrap(result) for result in results]
-    if recording:
-        _record(prim, ins, params, outs)
-    return outs if prim.multiple else outs[0]
-
-
-def _mark_view(prim: Primitive, out: Tensor, base: Tensor, params: dict) -> Tensor:
+def _as_view(prim: Primitive, out: Tensor, base: Tensor, params: dict) -> Tensor:
     if prim.may_copy:  # a reshape of a transposed tensor is a copy, traced or not
         if type(out._v) is _ndarray and type(base._v) is _ndarray:
             one, two = out._v, base._v
@@ -242,23 +245,13 @@ def layout(box: Tensor) -> np.ndarray:
     return view.prim.view(layout(source), **view.params)
 
 
-def _record(prim: Primitive, ins: tuple, params: dict, outs: list[Tensor]) -> None:
-    node = Node(prim, params, ins, tuple([track(t) for t in ins]))
-    if prim.multiple:
-        node.count = len(outs)
-    if "o" in prim.keeps:
-        node.keep_outputs(outs)
-    for slot, out in enumerate(outs):
-        if out._v.dtype.kind == "f":
-            out._node, out._slot = node, slot
-
-
 def apply_vjp(node: Node, g: Any) -> tuple:
     """Returns the cotangents (or thunks) of a node's inputs. Raises ``GradientError`` where there is no derivative."""
     prim = node.prim
     if prim.vjp is None:
         raise GradientError(f"backward: {prim.name} has no derivative; detach() its input if none is wanted")
-    return prim.vjp(g, node.arguments(), node.results(ctx.grad), **node.params)
+    outs = None if node.outs is None else node.results(ctx.grad)
+    return prim.vjp(g, node.arguments(), outs, **node.params)
 
 
 def _refused(prim: Primitive, refusal: Any, values: list, params: dict) -> Exception:

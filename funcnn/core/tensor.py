@@ -27,12 +27,9 @@ class Cell:
     ``readers``: weak references to nodes that copy what they keep of the storage before it is written (``graph.rescue``).
     """
 
-    __slots__ = ("readers", "shared", "version")
-
-    def __init__(self) -> None:
-        self.version = 0
-        self.shared = False
-        self.readers: list | None = None
+    version: int = 0
+    shared: bool = False
+    readers: list | None = None
 
 
 class View:
@@ -150,8 +147,7 @@ class Tensor:
         else:
             ctx.stage.write_grad(self, value)
 
-    def __hash__(self) -> int:
-        return id(self)
+    __hash__ = object.__hash__  # a tensor is a key by its identity, whatever ``==`` says
 
     def __bool__(self) -> bool:
         return bool(concrete(self, "bool() of", scalar=True))
@@ -181,7 +177,11 @@ def alias(
     box: Tensor, base: Tensor, prim: Any, params: dict, detached: bool = False, kind: type[View] = View
 ) -> Tensor:
     """Mark ``box`` as an alias of ``base``: a view made by ``prim``, or the same value without its history."""
-    box._cell = cell = share(base)
+    cell = base._cell
+    if cell is None:
+        cell = base._cell = Cell()
+    cell.shared = True  # as ``share``
+    box._cell = cell
     # A traced value shares no memory, and inside a transformation any may become one: there the base must be there to see.
     weak = detached and ctx.top is None and is_concrete(box._v)
     turn = 0 if base._past is None else len(base._past)

@@ -12,10 +12,9 @@ from funcnn.ops.base.reduction import MinMax, ValuesIndices
 class Cell:
     """A version counter, common to every box that aliases one storage; an in-place operation raises it."""
 
-    readers: list | None
-    shared: bool
     version: int
-    def __init__(self) -> None: ...
+    shared: bool
+    readers: list | None
 
 class View:
     """How an aliasing box was made from its base, so that writes reach the base and later reads see them."""
@@ -75,7 +74,6 @@ class Tensor:
         """The gradient gathered by ``backward()``, or None."""
     @grad.setter
     def grad(self, value: Tensor | None) -> None: ...
-    def __hash__(self) -> builtins.int: ...
     def __bool__(self) -> builtins.bool: ...
     @property
     def T(self) -> Tensor:
@@ -106,6 +104,8 @@ class Tensor:
     def __getitem__(self, index: Any) -> Tensor:
         """``x[index]``: a view for basic indices, a copy for tensors, lists and masks. Raises ``IndexError``."""
     def __gt__(self, other: Any) -> Any: ...
+    def __hash__(self) -> Any:
+        """Return hash(self)."""
     def __iadd__(self, other: Any, *, alpha: builtins.float = 1) -> Tensor:
         """In-place form of ``add``."""
     def __iand__(self, other: Any) -> Tensor:

@@ -135,14 +135,15 @@ def dirty(shape: Any, dtype: Any) -> np.ndarray:
 @contextmanager
 def in_dirty_memory() -> Iterator[None]:
     """Inside, the memory of outputs and of scratch holds garbage at the start."""
-    before = [(module, module.empty) for module in (primitive, evaluation, memory)]
+    places = [(primitive, "empty"), (primitive, "fresh"), (evaluation, "empty"), (memory, "empty"), (memory, "fresh")]
+    before = [getattr(module, name) for module, name in places]
     try:
-        for module, _ in before:
-            module.empty = dirty  # type: ignore[attr-defined]
+        for module, name in places:
+            setattr(module, name, dirty)
         yield
     finally:
-        for module, empty in before:
-            module.empty = empty  # type: ignore[attr-defined]
+        for (module, name), function in zip(places, before, strict=True):
+            setattr(module, name, function)
 
 
 @contextmanager

@@ -35,9 +35,8 @@ class _Walk:
         node, slot = edge
         slots = self.pending.get(node)
         if slots is None:
-            slots = self.pending[node] = []
+            slots = self.pending[node] = [None] * node.count
             heapq.heappush(self.heap, (-node.seq, node))
-        slots.extend([None] * (slot + 1 - len(slots)))
         slots[slot] = g if slots[slot] is None else add(slots[slot], g)
 
     def run(self, retain: bool) -> dict[Any, Tensor]:
@@ -49,8 +48,12 @@ class _Walk:
                 node = heapq.heappop(self.heap)[1]
                 if noting:
                     ctx.path = node.path
-                self._through(node, self.pending.pop(node))
-                if not retain:
+                slots = self.pending.pop(node)
+                cotangents = apply_vjp(node, slots if node.prim.multiple else slots[0])
+                for edge, g in zip(node.edges, cotangents, strict=True):
+                    if edge is not None and g is not None:
+                        self.send(edge, g() if callable(g) else g)
+                if not retain and node.prim.keeps:
                     node.free()
         except TracerError as error:  # a saved value that may not be read says so in this way
             if str(error).startswith("backward:"):
@@ -59,17 +62,6 @@ class _Walk:
         finally:
             ctx.path, ctx.backward = outer
         return self.leaves
-
-    def _through(self, node: Node, cotangents: list) -> None:
-        for edge, g in zip(node.edges, _pull(node, cotangents), strict=True):
-            if edge is not None and g is not None:
-                self.send(edge, g() if callable(g) else g)
-
-
-def _pull(node: Node, cotangents: list) -> Sequence:
-    if not node.prim.multiple:
-        return apply_vjp(node, cotangents[0])
-    return apply_vjp(node, cotangents + [None] * (node.count - len(cotangents)))
 
 
 def walk(edges: Sequence, cotangents: Sequence[Tensor], retain: bool) -> dict[Any, Tensor]:
@@ -93,8 +85,9 @@ def backward(
     """
     if ctx.top is not None:
         raise GradientError(f"backward: cannot be called inside {ctx.top.name}; use fn.grad there")
-    with running(None, True):
-        refresh(self)
+    if self._view is not None:
+        with running(None, True):
+            refresh(self)
     if not self.requires_grad:
         raise GradientError(
             f"backward: this tensor of shape {tuple(self.shape)} does not require grad and has no grad_fn"
@@ -106,7 +99,7 @@ def backward(
         taken = {id(g._v)}
         totals = walk([edge], [g], retain)
         for leaf in list(totals):
-            _accumulate(leaf, _released(totals, leaf, create_graph), create_graph, taken)
+            _accumulate(leaf, totals, create_graph, taken)
 
 
 def _seed(t: Tensor, gradient: Tensor | None) -> Tensor:
@@ -124,25 +117,22 @@ def _seed(t: Tensor, gradient: Tensor | None) -> Tensor:
     return gradient
 
 
-def _released(totals: dict, leaf: Tensor, create_graph: bool) -> Tensor:
-    """Take a leaf's gradient out of the table; without a graph a view lets go of the tensor that it was taken of."""
+def _accumulate(leaf: Tensor, totals: dict, create_graph: bool, taken: set[int]) -> None:
+    """Take a leaf's gradient out of the table and add it to what the leaf has.
+
+    taken: the values that the caller or another leaf has already.
+    """
     g = totals.pop(leaf)
-    return g if create_graph or g._view is None or _traced(g) else wrap(g._v)
-
-
-def _accumulate(leaf: Tensor, g: Tensor, create_graph: bool, taken: set[int]) -> None:
-    """Add to a leaf's gradient; ``taken`` are the values that the caller or another leaf has already."""
+    traced = ctx.stage is not None or isinstance(g._v, Tracer)
+    if g._view is not None and not create_graph and not traced:
+        g = wrap(g._v)  # without a graph a view lets go of the tensor that it was taken of
     held = leaf.grad
     if held is not None:
         g = add(held, g)
-    elif id(g._v) in taken or g._view is not None or not (_traced(g) or sole(g._v)):
+    elif id(g._v) in taken or g._view is not None or not (traced or sole(g._v)):
         g = clone(g)  # the memory belongs to another tensor
     taken.add(id(g._v))
-    leaf.grad = g if create_graph or _traced(g) else wrap(g._v)
-
-
-def _traced(t: Tensor) -> bool:
-    return ctx.stage is not None or isinstance(t._v, Tracer)
+    leaf.grad = g if create_graph or traced or isinstance(g._v, Tracer) else wrap(g._v)
 
 
 def gradients(

@@ -68,8 +68,7 @@ class Tape(Interpreter):
         edges = tuple([t._v.edge if own else None for t, own in zip(ins, owned, strict=True)])
         node = Node(prim, params, tuple(lowered), edges)
         outs = result if prim.multiple else [result]
-        if prim.multiple:
-            node.count = len(outs)
+        node.count = len(outs)
         if "o" in prim.keeps:
             node.outs = tuple([(out, version(out)) for out in outs])
         boxes = [self._box(node, slot, out) for slot, out in enumerate(outs)]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import prod
-from typing import Any
+from operator import methodcaller
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from funcnn.kernels.cpu import memory
+from funcnn.kernels.cpu.build.compile import Kernel, around
 from funcnn.kernels.cpu.lengths import compare_lengths
+from funcnn.kernels.cpu.threads import number
 from funcnn.kernels.cpu.threads.number import workers
 from funcnn.kernels.implementation import Operand
 from funcnn.kernels.launch import (
@@ -23,6 +26,7 @@ from funcnn.kernels.launch import (
     Array,
     Launch,
     LaunchPlan,
+    Scratch,
     Status,
     Table,
     Workers,
@@ -37,23 +41,38 @@ class Refused(Exception):
         self.meaning, self.words = meaning, words
 
 
+class Step(NamedTuple):
+    """A launch made ready: its kernel and arguments, where arrays and numbers of workers go among these, and how often it runs.
+
+    arrays: position, buffer, what makes the argument of the buffer (None: the buffer is it), elements from turn to turn.
+    counted: position, and nanoseconds of the work on one thread.
+    """
+
+    kernel: Any
+    ours: bool  # a ``Kernel``, whose dispatcher may be called at once where nothing stands around kernels
+    arguments: list
+    arrays: list[tuple[int, Any, Callable | None, int]]
+    counted: list[tuple[int, float]]
+    times: int
+
+
 class Runner:
     """Holds a plan made ready for operands of one kind; ``runner(ins, outs)`` makes its launches."""
 
-    __slots__ = ("constants", "launches", "nanoseconds", "otherwise", "plan", "prepare", "scratch", "take", "watched")
+    __slots__ = ("constants", "nanoseconds", "otherwise", "plan", "prepare", "scratch", "steps", "take", "watched")
 
     def __init__(self, plan: LaunchPlan, ins: tuple[Operand, ...], outs: tuple[Any, ...]):
         self.plan = plan
         self.take = [(i, take) for i, pair in enumerate(zip(ins, plan.inputs, strict=True)) if (take := _take(*pair))]
         self.prepare = [(i, output.holds) for i, output in enumerate(plan.outputs) if output.holds != "anything"]
         self.constants = [constant.array for constant in plan.constants]
-        self.scratch = [(s.size, np.dtype(s.dtype), s.each_worker, s.zeros) for s in plan.scratch]
+        self.scratch = [_room(scratch) for scratch in plan.scratch]
         self.nanoseconds = max([arg.nanoseconds for launch in plan.launches for arg in launch.args if isinstance(arg, Workers)],
                                default=0.0)  # fmt: skip
         self.watched = any(isinstance(arg, Status) for launch in plan.launches for arg in launch.args)
         shapes = _shapes(plan, ins, outs)
         compare_lengths(plan, ins, outs, {key: shape for key, (_, shape) in shapes.items()})
-        self.launches = [_launcher(launch, shapes) for launch in plan.launches]
+        self.steps = [_step(launch, shapes) for launch in plan.launches]
         self.otherwise = None if plan.otherwise is None else Runner(plan.otherwise, ins, outs)
 
     def __call__(self, ins: list, outs: list) -> None:
@@ -65,19 +84,29 @@ class Runner:
                 outs[i].fill(0)
             elif outs[i] is not ins[holds]:  # it may be that input's own memory
                 np.copyto(outs[i], ins[holds])
-        if self.scratch:
-            many = workers(self.nanoseconds)
-            for size, dtype, each, zeros in self.scratch:
-                room = memory.empty((size * many if each else size,), dtype)
-                if zeros:
-                    room.fill(0)
-                buffers.append(room)
+        for shape, dtype, large, each, zeros in self.scratch:
+            if each and self.nanoseconds >= number.WORTHWHILE:
+                room = memory.empty((shape[0] * workers(self.nanoseconds),), dtype)
+            else:
+                room = (memory.empty if large else memory.fresh)(shape, dtype)
+            if zeros:
+                room.fill(0)
+            buffers.append(room)
         status = None
         if self.watched:
             status = np.zeros(STATUS_WORDS, np.int64)
             buffers.append(status)
-        for launch in self.launches:
-            launch(buffers)
+        for step in self.steps:
+            kernel, ours, arguments, arrays, counted, times = step
+            if times > 1:
+                _repeat(step, buffers)
+                continue
+            args = arguments.copy()
+            for at, place, part, _ in arrays:
+                args[at] = buffers[place] if part is None else part(buffers[place])
+            for at, nanoseconds in counted:
+                args[at] = 1 if nanoseconds < number.WORTHWHILE else workers(nanoseconds)
+            (kernel.compiled if ours and not around and kernel.compiled is not None else kernel)(*args)
         if status is not None and status[0]:
             self._stopped(status, ins, outs)
 
@@ -86,6 +115,12 @@ class Runner:
             raise Refused(self.plan.refusals[status[0] - 1], tuple(status.tolist()))
         assert self.otherwise is not None, "a kernel gives way only where its plan says to what"
         self.otherwise(ins, outs)
+
+
+def _room(scratch: Scratch) -> tuple[tuple[int], np.dtype, bool, bool, bool]:
+    """Returns shape and dtype of scratch (of one worker), whether it is large, one for each worker, and zeros at the start."""
+    shape, dtype = (scratch.size,), np.dtype(scratch.dtype)
+    return shape, dtype, memory.is_large(shape, dtype), scratch.each_worker, scratch.zeros
 
 
 def _take(operand: Operand, access: Access) -> Callable | None:
@@ -135,9 +170,7 @@ def _shapes(
     return {(buffer, i): (place, shape) for place, (buffer, i, shape) in enumerate(known)}
 
 
-def _launcher(launch: Launch, shapes: dict) -> Callable:
-    """Returns ``go(buffers)``, which writes the arguments and calls the kernel."""
-    template = list(launch.args)
+def _step(launch: Launch, shapes: dict) -> Step:
     arrays, counted, kernel = [], [], launch.kernel
     for at, arg in enumerate(launch.args):
         if isinstance(arg, Array):
@@ -149,28 +182,22 @@ def _launcher(launch: Launch, shapes: dict) -> Callable:
             arrays.append((at, slice(None), _table(arg, shapes), 0))
         elif isinstance(arg, Workers):
             counted.append((at, arg.nanoseconds))
+    return Step(kernel, type(kernel) is Kernel, list(launch.args), arrays, counted, launch.times)
 
-    def go(buffers: list) -> None:
-        args = template.copy()
-        for at, place, part, _ in arrays:
-            args[at] = buffers[place] if part is None else part(buffers[place])
-        for at, nanoseconds in counted:
-            args[at] = workers(nanoseconds)
-        kernel(*args)
 
-    def repeat(buffers: list) -> None:
-        args = template.copy()
-        for at, nanoseconds in counted:
-            args[at] = workers(nanoseconds)
-        for turn in range(launch.times):
-            for at, place, part, step in arrays:
-                if step:
-                    args[at] = part(buffers[place], turn * step)
-                elif not turn:
-                    args[at] = buffers[place] if part is None else part(buffers[place])
-            kernel(*args)
-
-    return go if launch.times == 1 else repeat
+def _repeat(step: Step, buffers: list) -> None:
+    """Makes the launches of a loop over a batch."""
+    args = step.arguments.copy()
+    for at, nanoseconds in step.counted:
+        args[at] = workers(nanoseconds)
+    for turn in range(step.times):
+        for at, place, part, stride in step.arrays:
+            if stride:
+                assert part is not None, "an argument that moves is a part of its buffer"
+                args[at] = part(buffers[place], turn * stride)
+            elif not turn:
+                args[at] = buffers[place] if part is None else part(buffers[place])
+        step.kernel(*args)
 
 
 def _part(arg: Array, shape: tuple[int, ...] | None) -> Callable | None:
@@ -181,7 +208,7 @@ def _part(arg: Array, shape: tuple[int, ...] | None) -> Callable | None:
             return None if shape is None or wanted == shape or len(shape) == 1 else np.ndarray.ravel
         if len(wanted) == 1:
             return np.ndarray.ravel
-        return lambda x, step=0: x.reshape(wanted)
+        return methodcaller("reshape", wanted)
     if wanted is None:
         return lambda x, step=0: x.ravel()[offset + step :]
     size = prod(wanted)
@@ -193,7 +220,7 @@ def _as_dtype(part: Callable | None, dtype: str | None) -> Callable | None:
         return part
     other = np.dtype(dtype)
     if part is None:
-        return lambda x, step=0: x.view(other)
+        return methodcaller("view", other)
     return lambda x, *step: part(x, *step).view(other)
 
 

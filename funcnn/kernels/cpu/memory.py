@@ -119,6 +119,11 @@ class Block(np.ndarray):
             _pool.give(raw)
 
 
+def is_large(shape: tuple[int, ...], dtype: np.dtype) -> bool:
+    """Whether ``empty`` recycles memory for such an array; else ``fresh`` makes the same at less cost."""
+    return prod(shape) * dtype.itemsize >= RECYCLED_BYTES
+
+
 def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """Makes an uninitialised contiguous array, from recycled memory when it is large."""
     size = prod(shape) * dtype.itemsize
@@ -129,7 +134,7 @@ def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     return Block(shape, dtype, _pool.take(rounded)).view(_ndarray)
 
 
-fresh = np.empty  # for what only one call of a kernel needs: small, or not worth keeping
+fresh = np.empty  # for what is small (``is_large``), and for what only one call of a kernel needs
 if CHECK:  # pragma: no cover, FUNCNN_CHECK=1 runs it
     from funcnn.kernels.cpu.build.check import fill
 
@@ -165,7 +170,7 @@ def owns(array: np.ndarray) -> bool:
 
 def sole(array: np.ndarray) -> bool:
     """Whether no other array shares the memory: it owns the memory, or is the only view of an owner that has no other reference."""
-    if owns(array):
+    if array.base is None or type(array.base) is Block:  # as ``owns``
         return True
     whole = isinstance(array.base, np.ndarray) and owns(array.base) and array.base.nbytes == array.nbytes
     return whole and array.flags.c_contiguous and _holders(array) <= _ALONE

@@ -8,7 +8,7 @@ from funcnn.core import dtypes
 from funcnn.core.aval import Tracer, is_concrete
 from funcnn.core.context import ctx
 from funcnn.core.errors import DTypeError
-from funcnn.core.graph import Node, track
+from funcnn.core.graph import Node
 from funcnn.core.mutation import assign
 from funcnn.core.tensor import Tensor, current, refresh, wrap
 from funcnn.ops.base.promote import to_tensor
@@ -84,5 +84,5 @@ def _replacing(t: Tensor, new: Tensor) -> Tensor:
     shape = t._v.shape
     whole = {"starts": (0,) * len(shape), "stops": shape, "steps": (1,) * len(shape)}
     box = wrap(current(new))
-    box._node = Node(slice_put_p, whole, (t, new), (track(t), track(new)))
+    box._node = Node(slice_put_p, whole, (t, new))
     return box

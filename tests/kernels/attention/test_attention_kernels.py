@@ -103,7 +103,7 @@ def test_the_same_bits_for_one_and_two_threads(row: tuple, split: bool, monkeypa
     monkeypatch.setattr(launch, "WORTH_SPLITTING", 0 if split else 1 << 40)
     found = []
     for count in (1, 2):
-        monkeypatch.setattr(launching, "workers", lambda work, count=count: count)
+        h.on_workers(monkeypatch, count)
         found.append([a.tobytes() for a in _run(row, "float32")])
     assert found[0] == found[1]
 

@@ -17,6 +17,7 @@ from funcnn.kernels.cpu.conv.launch import winograd as conv_winograd
 from funcnn.kernels.cpu.vector.tiles import RUN
 from funcnn.kernels.implementation import Implementation, operand_of
 from funcnn.kernels.launch import LaunchPlan
+from tests import helpers as h
 from tests.plain import PLAIN, compiled_only, sized
 
 # x (N, C, D, H, W), output channels, kernel, stride, padding, dilation, groups
@@ -298,7 +299,7 @@ def test_weight_grad_sums_a_large_batch_in_float64():
 def test_the_number_of_threads_does_not_change_a_bit(case, dtype, monkeypatch):
     results = []
     for n in (1, 2, 3):
-        monkeypatch.setattr(launching, "workers", lambda work, n=n: n)
+        h.on_workers(monkeypatch, n)
         results.append([way for ways in every_way(*setup(CASES[case], dtype)) for way in ways])
     for others in results[1:]:
         for one, other in zip(results[0], others, strict=True):

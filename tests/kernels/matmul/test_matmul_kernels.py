@@ -100,7 +100,7 @@ def test_the_number_of_threads_does_not_change_a_bit(size, monkeypatch):
     a, b = rng.standard_normal((m, k)), rng.standard_normal((k, n))
     results = []
     for many in (1, 2, 3):
-        monkeypatch.setattr(launching, "workers", lambda work, many=many: many)
+        h.on_workers(monkeypatch, many)
         results.append(ours(a, b).tobytes())
     assert len(set(results)) == 1
 

@@ -140,7 +140,7 @@ def test_same_bits_for_any_number_of_threads(mode: str, dtype: str, monkeypatch:
     for shape in [(3, 20, 130), (4, 1, 200)]:
         found = []
         for threads in (1, 2):
-            monkeypatch.setattr(launching, "workers", lambda work, threads=threads: threads)
+            h.on_workers(monkeypatch, threads)
             found.append([a.tobytes() for a in _run(mode, *shape, dtype, False)[0]])
         assert found[0] == found[1]
 

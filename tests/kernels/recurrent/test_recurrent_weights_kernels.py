@@ -59,6 +59,6 @@ def test_same_bits_for_any_number_of_threads(dtype: str, shared: bool, monkeypat
     monkeypatch.setattr(weights, "BLOCK_TERMS", 64)
     found = []
     for threads in (1, 2):
-        monkeypatch.setattr(launching, "workers", lambda work, threads=threads: threads)
+        h.on_workers(monkeypatch, threads)
         found.append([a.tobytes() for a in _run((5, 20, 40, 50, 200), dtype, shared, False)[0]])
     assert found[0] == found[1]

@@ -9,9 +9,8 @@ import pytest
 
 import funcnn as fn
 from funcnn.core.errors import DTypeError, ShapeError
-from funcnn.kernels.cpu import launching
 from funcnn.ops.recurrent.weights import recurrent_weights_p
-from tests.helpers import by_each_way
+from tests.helpers import by_each_way, on_workers
 
 GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 MODES = list(GATES)
@@ -125,7 +124,7 @@ def test_same_bits_for_any_number_of_threads(monkeypatch: pytest.MonkeyPatch) ->
     for mode in MODES:
         arrays, results = _arrays(mode, (3, 20, 8), (20,), 130), []
         for threads in (1, 2):
-            monkeypatch.setattr(launching, "workers", lambda work, threads=threads: threads)
+            on_workers(monkeypatch, threads)
             tensors = [fn.tensor(a, requires_grad=True) for a in arrays]
             outs = _call(fn, mode, tensors, True, 1, 0.0, False, False, False)
             results.append([*[t.detach().numpy() for t in outs], *_gradients(outs, fn.tensor, tensors)])
