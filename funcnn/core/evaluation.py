@@ -16,7 +16,7 @@ import numpy as np
 from funcnn.core.context import ctx
 from funcnn.core.device import HOST, common_device, device_of, devices, viewed
 from funcnn.core.errors import DeviceError
-from funcnn.kernels.cpu.memory import empty, is_large
+from funcnn.kernels.cpu.memory import is_large
 from funcnn.kernels.implementation import Operand
 from funcnn.kernels.launch import HostPlan, LaunchPlan
 
@@ -28,6 +28,7 @@ class Planned(NamedTuple):
 
     outs: shape and dtype of each output, and whether its memory is recycled.
     run: ``run(ins, outs)``, or for a host plan ``run(ins, outs, **params)``.
+    fit: whether the arrays that are overwritten were found to be contiguous and writeable.
     """
 
     outs: list[tuple[tuple[int, ...], Any, bool]]
@@ -35,6 +36,7 @@ class Planned(NamedTuple):
     plan: LaunchPlan | HostPlan | None
     run: Callable | None
     host: bool
+    fit: bool = False
 
 
 def key_of(params: dict[str, Any]) -> tuple:
@@ -74,30 +76,6 @@ def _outputs(prim: Any, outs: Any) -> list[tuple[tuple[int, ...], Any, bool]]:
         raise TypeError(f"{prim.name}: the shape rule gives {len(outs)} outputs; declare multiple=True")
     known = [(tuple(out.shape), np.dtype(out.dtype)) for out in outs]
     return [(shape, dtype, is_large(shape, dtype)) for shape, dtype in known]
-
-
-class InPlace:
-    """What stands for the equation of a program where eager code lets an operation overwrite some of its inputs."""
-
-    __slots__ = ("backward", "into", "line", "params", "path", "prim")
-
-    def __init__(self, prim: Any, params: dict[str, Any]):
-        self.prim, self.params, self.into = prim, params, prim.overwrites
-        self.path, self.backward, self.line = ctx.path, ctx.backward, ""
-
-    def planned(self, values: list) -> Planned:
-        """Plans as the function ``planned`` does."""
-        return planned(self.prim, values, self.params)
-
-
-def taken_over(outs: list, values: list, into: tuple) -> list:
-    """Returns memory for the outputs: that of the inputs ``into`` (None: new memory) where it is contiguous and writeable."""
-    made = []
-    for at, (shape, dtype, _) in enumerate(outs):
-        value = values[into[at]] if at < len(into) and into[at] is not None else None
-        fits = value is not None and value.flags.c_contiguous and value.flags.writeable
-        made.append(value if fits else empty(shape, dtype))
-    return made
 
 
 _remembered = lru_cache(PLANNED)(plan)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from funcnn.core.aval import Missing, Tracer, is_concrete
 from funcnn.core.context import ctx, running
@@ -72,17 +72,18 @@ def restructure(t: Tensor, view: Callable[[Tensor], Tensor], name: str) -> Tenso
     return t
 
 
-def overwritten(t: Tensor) -> None:
-    """Note that a kernel has changed the memory of ``t``, which records nothing and is neither traced nor read-only."""
-    if t._view is not None:
-        _renew(t)
-    cell = t._cell
-    if cell is None:
-        cell = t._cell = Cell()
-    cell.version += 1
-    if t._view is not None:
-        t._view.version = cell.version
-        _write_back(t)
+def overwritten(boxes: Iterable[Tensor]) -> None:
+    """Note that a kernel has changed the memory of boxes, which records nothing and is neither traced nor read-only."""
+    for t in boxes:
+        if t._view is not None:
+            _renew(t)
+        cell = t._cell
+        if cell is None:
+            cell = t._cell = Cell()
+        cell.version += 1
+        if t._view is not None:
+            t._view.version = cell.version
+            _write_back(t)
 
 
 def _refuse(t: Tensor, new: Tensor, name: str) -> None:

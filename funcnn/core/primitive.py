@@ -13,9 +13,10 @@ from funcnn.core.aval import Missing, Tracer, is_concrete
 from funcnn.core.context import ctx
 from funcnn.core.device import stand_in
 from funcnn.core.errors import GradientError, TracerError
-from funcnn.core.evaluation import elsewhere, planned, taken_over
+from funcnn.core.evaluation import elsewhere, planned
 from funcnn.core.foreign import checked, is_foreign, misapplied, refuse_returned
 from funcnn.core.graph import Node
+from funcnn.core.in_place import taken_over
 from funcnn.core.preference import prefer
 from funcnn.core.tensor import Tensor, alias, refresh
 from funcnn.kernels.cpu.launching import Refused
@@ -52,7 +53,7 @@ class Primitive:
     absorbs: ``(then, params) -> (primitive, params) | None``: what computes this and then the primitive ``then`` of the only
         output, bit for bit, as a compiler asks when nobody else reads that; None: nothing is saved.
     overwrites: for each of the first outputs the input that it is after a change, in whose memory it may come about where
-        nobody reads the input any more.
+        nobody reads the input any more; or a function of the parameters that says so.
     scalar: of an elementwise operation the function of one element, which fused code and other devices are made of.
     flops, bytes: what one application costs, for the profiler: ``(ins, outs, params) -> number``, where each of ``ins`` and
         ``outs`` has ``shape``, ``dtype``, ``size`` and ``nbytes``. None: a flop for each number of the first output, and
@@ -74,7 +75,7 @@ class Primitive:
     effect: bool = False
     unused: Callable | None = None
     absorbs: Callable | None = None
-    overwrites: tuple[int, ...] = ()
+    overwrites: tuple[int, ...] | Callable[..., tuple[int, ...]] = ()
     scalar: Any = None
     recorded: str = ""
     flops: Callable | None = None
@@ -123,6 +124,10 @@ class Primitive:
         if self.view is not None:
             return _as_view(self, outs[0], ins[0], params)
         return outs if self.multiple else outs[0]
+
+    def overwritten(self, params: dict[str, Any]) -> tuple[int, ...]:
+        """Lists for each of the first outputs the input that it is after a change, for these parameters."""
+        return self.overwrites(**params) if callable(self.overwrites) else self.overwrites
 
     def __repr__(self) -> str:
         return f"Primitive({self.name})"
@@ -179,7 +184,7 @@ def evaluate(prim: Primitive, values: list, params: dict, where: Any = None, pla
     if prim.view is not None:
         return [prim.view(*values, **params)]
     if where is not None and where.into is not None:
-        outs = taken_over(made.outs, values, where.into)
+        outs = taken_over(made, values, where.into)
     else:
         outs = []  # a loop, which costs no call as a comprehension does
         for shape, dtype, large in made.outs:

@@ -1,75 +1,28 @@
-"""One update of all tensors of a group: as a primitive, which makes new tensors, and in place, for the classes.
+"""The update of all tensors of a group as a primitive of its rule, which makes new tensors or overwrites the old ones.
 
-A primitive's inputs are the hyperparameters (0-d, float64), then the parameters, the gradients, and each kind of slot in
-the rule's order; its outputs the new parameters and slots. Its derivative is that of the rule's composed step.
+Its inputs are the hyperparameters (0-d, float64), then the parameters, the gradients, and each kind of slot in the rule's
+order; its outputs the new parameters and slots. Its derivative is that of the rule's composed step.
 """
 
 from __future__ import annotations
 
-import ctypes
-import weakref
 from collections.abc import Callable
-from functools import lru_cache
-from math import prod
 from typing import Any
-
-import numpy as np
 
 from funcnn.core import dtypes
 from funcnn.core.device import device_of
 from funcnn.core.errors import DTypeError, ShapeError
-from funcnn.core.mutation import overwritten
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
-from funcnn.kernels.cpu.memory import fresh
-from funcnn.kernels.cpu.threads import number as threads
 from funcnn.ops.base.batching import all_batched
 from funcnn.ops.base.promote import stored
 from funcnn.ops.tensor.creation import zeros_like
 from funcnn.optim.fit import Label, Member, kinds, unnamed
-from funcnn.optim.rules import Hyper, Rule
+from funcnn.optim.rules import ADAM, ADAMW, SGD, Hyper, Rule
 from funcnn.transforms.grad import vjp
 from funcnn.transforms.vmap import vmap
 
-CHUNK = 1 << 14  # elements; Adam's four streams of a chunk fit in the cache of a core
 
-
-# ---- tables -----------------------------------------------------------------------------------------------------------
-def address(array: np.ndarray, _byte: Any = ctypes.c_char) -> int:
-    """Where a contiguous array's memory begins."""
-    try:
-        return ctypes.addressof(_byte.from_buffer(array))  # a quarter of the time of array.ctypes.data
-    except (TypeError, ValueError):  # read-only, or empty
-        return array.ctypes.data
-
-
-def tabled(arrays: list[np.ndarray], count: int, models: int = 1) -> np.ndarray:
-    """The table of a kernel: addresses [0] and lengths [1] of contiguous arrays, a row for each kind of array, in it those of
-    each model of each tensor."""
-    if models == 1:
-        return np.array([*map(address, arrays), *[a.size for a in arrays]], np.int64).reshape(2, -1, count)
-    sizes = np.array([[a.size // models, a.itemsize] for a in arrays], np.int64)
-    starts = np.array([*map(address, arrays)], np.int64)[:, None] + sizes.prod(1)[:, None] * np.arange(models)
-    return np.stack([starts, np.repeat(sizes[:, :1], models, 1)]).reshape(2, -1, count * models)
-
-
-@lru_cache(maxsize=64)
-def chunk_table(sizes: tuple[int, ...]) -> np.ndarray:
-    """Rows (tensor, first element, elements) that cover tensors of these sizes; cut by the sizes alone."""
-    rows = [(i, at, min(CHUNK, n - at)) for i, n in enumerate(sizes) for at in range(0, n, CHUNK)]
-    return np.array(rows, np.int64).reshape(-1, 3)
-
-
-def _launch(
-    rule: Rule, table: np.ndarray, sizes: tuple, kind: np.dtype, names: tuple, hyper: list, flags: tuple
-) -> None:
-    chunks = chunk_table(sizes)
-    workers = threads.workers(sum(sizes) * 0.25 * kind.itemsize)
-    rates = fresh((2, len(sizes)))
-    rule.kernel(names, table, chunks, np.empty(0, kind), rates, np.array(hyper, np.float64), *flags, workers)
-
-
-# ---- the primitives ---------------------------------------------------------------------------------------------------
 def _shape(rule: Rule, ins: tuple, count: int, names: tuple, lead: int) -> tuple:
     if names not in rule.layouts:
         raise ShapeError(f"{rule.name}: there is no step with the slots {list(names)}; expected one of {rule.layouts}")
@@ -112,18 +65,12 @@ def _composed(rule: Rule, count: int, names: tuple, flags: tuple, lead: int) -> 
 def _primitive(rule: Rule) -> Primitive:
     """The primitive of a rule. ``count``: how many tensors; ``names``: their slots; ``flags``: the rule's flags.
 
-    lead: how many leading axes of all tensors count models, each with a step of its own: what vmap adds. The kernel takes
-    the models' tensors for tensors of one model.
+    lead: how many leading axes of all tensors count models, each with a step of its own: what vmap adds.
     """
+    numbers = len(rule.pack(rule.defaults))
 
-    def run(ins: list, outs: list, count: int, names: tuple, flags: tuple, lead: int) -> None:
-        first = len(ins) - count * (2 + len(names))
-        sources = [np.ascontiguousarray(t) for t in ins[first:]]
-        models = prod(sources[0].shape[:lead])
-        if models:
-            sizes = tuple([t.size // models for t in sources[:count] for _ in range(models)])
-            table = tabled([*sources, *outs], count, models)
-            _launch(rule, table, sizes, sources[0].dtype, names, [float(t) for t in ins[:first]], flags)
+    def overwrites(count: int, names: tuple, flags: tuple, lead: int) -> tuple:
+        return (*range(numbers, numbers + count), *range(numbers + 2 * count, numbers + (2 + len(names)) * count))
 
     def pullback(g: list, ins: list, outs: list, **params: Any) -> tuple:
         results, pull = vjp(_composed(rule, **params), *ins)
@@ -138,19 +85,23 @@ def _primitive(rule: Rule) -> Primitive:
     prim = Primitive(
         f"{rule.name}_update",
         lambda *ins, count, names, flags, lead: _shape(rule, ins, count, names, lead),
-        cpu=run,
+        cpu=(rule.implementation,),
         vjp=pullback,
         batch=batch,
         multiple=True,
+        overwrites=overwrites,
         flops=lambda ins, outs, params: rule.flops * sum(p.size for p in outs[: params["count"]]),
     )
     return prim
 
 
-@lru_cache
-def primitive(rule: Rule) -> Primitive:
-    """The fused primitive of a rule."""
-    return _primitive(rule)
+sgd_update, adam_update, adamw_update = map(_primitive, (SGD, ADAM, ADAMW))
+PRIMITIVES = {SGD: sgd_update, ADAM: adam_update, ADAMW: adamw_update}
+
+
+def flags_of(rule: Rule, hyper: Hyper) -> tuple[bool, ...]:
+    """The options that the primitive takes as parameters."""
+    return tuple([bool(hyper[flag]) for flag in rule.flags])
 
 
 def update(rule: Rule, members: list[Member], hyper: Hyper, label: Label = unnamed, pure: bool = True) -> list:
@@ -165,72 +116,15 @@ def update(rule: Rule, members: list[Member], hyper: Hyper, label: Label = unnam
             continue
         place = device_of(members[places[0]][0]._v)
         numbers = [stored(rule.name, value, dtypes.float64, place) for value in rule.pack(hyper)]
-        kept = [members[i][2][name] for name in names for i in places]
-        tensors = [*(members[i][0] for i in places), *(members[i][1] for i in places), *kept]
-        flags = tuple(bool(hyper[flag]) for flag in rule.flags)
-        outs = primitive(rule)(*numbers, *tensors, count=len(places), names=names, flags=flags, lead=0)
+        outs = PRIMITIVES[rule](*numbers, *columns([members[i] for i in places], names),
+                                count=len(places), names=names, flags=flags_of(rule, hyper), lead=0)  # fmt: skip
         for column, i in enumerate(places):
             new = outs[column :: len(places)]
             done[i] = (new[0], {**members[i][2], **dict(zip(names, new[1:], strict=True))})
     return done
 
 
-# ---- in place ---------------------------------------------------------------------------------------------------------
-class InPlace:
-    """Updates tensors of one kind (``fit.kinds``) in their own memory, whose addresses are looked up once."""
-
-    def __init__(self, rule: Rule, names: tuple[str, ...]):
-        self.rule, self.names = rule, names
-        self.seen: list[weakref.ref] = []  # weak: a step of jit may have put other arrays in the tensors' place
-        self.table = np.empty((2, 0, 0), np.int64)
-        self.sizes: tuple[int, ...] = ()
-
-    def run(self, members: list[Member], hyper: Hyper) -> bool:
-        """One step; False, with nothing done, where the memory is not contiguous and writable."""
-        return (self.again(members, self.names) or self._look_up(members)) and self.launch(members, hyper)
-
-    def launch(self, members: list[Member], hyper: Hyper) -> bool:
-        """One step of what was looked up; False, with nothing done, where a gradient is not like its parameter."""
-        held = []
-        for p, g, _ in members:
-            value, like = g._v, p._v
-            if value.shape != like.shape or value.dtype != like.dtype:
-                return False
-            held.append(np.ascontiguousarray(value))
-        self.table[:, 1] = [address(g) for g in held], [g.size for g in held]
-        flags = tuple([bool(hyper[flag]) for flag in self.rule.flags])
-        values = [float(v) for v in self.rule.pack(hyper)]
-        _launch(self.rule, self.table, self.sizes, held[0].dtype, self.names, values, flags)
-        for box in self._boxes(members):
-            overwritten(box)
-        return True
-
-    def again(self, members: list[Member], names: tuple[str, ...]) -> bool:
-        """Whether these are the arrays that were looked up, in the slots of these names."""
-        seen = self.seen
-        if names != self.names or len(seen) != len(members) * (1 + len(names)):
-            return False
-        try:
-            boxes = self._boxes(members)
-        except KeyError:  # a slot was taken out
-            return False
-        return all(ref() is getattr(box, "_v", None) for ref, box in zip(seen, boxes, strict=True))
-
-    def _look_up(self, members: list[Member]) -> bool:
-        """Take down where the tensors are; False where one is not contiguous and writable, or not of the kind."""
-        arrays, count = [box._v for box in self._boxes(members)], len(members)
-        kind = arrays[0].dtype
-        for i, a in enumerate(arrays):
-            counter = i >= count and self.names[i // count - 1] == "step"
-            if (a.size, a.dtype) != ((1, dtypes.float32) if counter else (arrays[i % count].size, kind)):
-                return False
-            if type(a) is not np.ndarray or not a.flags.c_contiguous or not a.flags.writeable:
-                return False
-        rows = tabled(arrays, count)
-        self.table = np.concatenate([rows[:, :1], rows[:, :1], rows[:, 1:], rows], 1)
-        self.sizes = tuple([a.size for a in arrays[:count]])
-        self.seen = [weakref.ref(a) for a in arrays]
-        return True
-
-    def _boxes(self, members: list[Member]) -> list[Tensor]:
-        return [p for p, _, _ in members] + [slots[name] for name in self.names for _, _, slots in members]
+def columns(members: list[Member], names: tuple[str, ...]) -> list[Tensor]:
+    """The tensors in the primitive's order: the parameters, the gradients, and each kind of slot."""
+    kept = [slots[name] for name in names for _, _, slots in members]
+    return [*(p for p, _, _ in members), *(g for _, g, _ in members), *kept]

@@ -15,6 +15,7 @@ from funcnn.core.tensor import Tensor, wrap
 from funcnn.ops.tensor.creation import zeros_like
 from funcnn.optim import fused
 from funcnn.optim.fit import kinds
+from funcnn.optim.in_place import GroupUpdate
 from funcnn.optim.rules import ADAM, ADAMW, Rule
 from funcnn.optim.rules import SGD as SGD_RULE
 
@@ -40,7 +41,7 @@ class Optimizer:
         self.rule.check(self.defaults)
         self.param_groups: list[dict[str, Any]] = []
         self.state: defaultdict[Tensor, dict[str, Tensor]] = defaultdict(dict)
-        self._in_place: dict[int, fused.InPlace] = {}  # of the kind that a group had last
+        self._last: dict[int, GroupUpdate] = {}  # of each group, by its position
         if isinstance(params, Tensor):
             raise TypeError(f"{name}: params must be an iterable of tensors or dicts, got a tensor")
         listed = [p[1] if isinstance(p, tuple) else p for p in params]
@@ -79,10 +80,13 @@ class Optimizer:
         """Drop the gradients, or fill them with zeros."""
         for group in self.param_groups:
             for p in group["params"]:
-                if set_to_none:
+                if not set_to_none:
+                    if (g := p.grad) is not None:
+                        p.grad = zeros_like(g)
+                elif ctx.stage is None:
+                    p._grad = None
+                else:
                     p.grad = None  # not read first: a trace then holds with and without a gradient before it
-                elif (g := p.grad) is not None:
-                    p.grad = zeros_like(g)
 
     def step(self, closure: Callable | None = None) -> Any:
         """Update every parameter that has a gradient; ``closure``, if given, computes the loss first."""
@@ -96,6 +100,9 @@ class Optimizer:
             ctx.stage.guard((id(self), "options"), self._watched())
         with running(ctx.top, False):
             for position, group in enumerate(self.param_groups):
+                last = self._last.get(position) if ctx.stage is None else None
+                if last is not None and last.again(group, self.state):
+                    continue
                 hyper = self._hyper(position, group)
                 members = [(p, g, self._slots(p, group)) for p in group["params"] if (g := p.grad) is not None]
                 if members:
@@ -107,15 +114,11 @@ class Optimizer:
     def _update(self, position: int, members: list, hyper: dict) -> None:
         """One step of a group: in place where the memory allows it, else new values that are assigned."""
         name, rule = f"{type(self).__name__}.step", self.rule
-        last = self._in_place.get(position) if ctx.stage is None else None
-        if last is not None and last.again(members, rule.wanted(hyper)) and last.launch(members, hyper):
-            return
         for key, places in kinds(rule, members, hyper, self._name).items():
             chosen = members if len(places) == len(members) else [members[i] for i in places]
             if ctx.stage is None and key[0] is not None:
-                held = fused.InPlace(rule, key[1])
-                if held.run(chosen, hyper):
-                    self._in_place[position] = held
+                here = self._last[position] = GroupUpdate(rule, key[1], hyper, len(places))
+                if here.first(chosen):
                     continue
             done = fused.update(rule, chosen, hyper, self._name, pure=False)
             for (p, _, slots), (new, after) in zip(chosen, done, strict=True):

@@ -1,7 +1,7 @@
 """Update rules: what one step does to one parameter, for the pure optimizers and for the classes.
 
 A rule's ``step`` is a pure function of the gradient, the parameter's slots, the parameter and the hyperparameters; its
-``kernel`` does the same to all tensors of a group (``optim.fused``).
+``implementation`` does the same to all tensors of a group (``optim.fused``).
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from typing import Any
 from funcnn.core import dtypes
 from funcnn.core.dtypes import float32
 from funcnn.core.tensor import Tensor
-from funcnn.kernels.cpu.optim import step as kernels
+from funcnn.kernels.cpu.optim import launch
+from funcnn.kernels.cpu.optim.step import ADAM_FLOPS, SGD_FLOPS
+from funcnn.kernels.implementation import Implementation
 from funcnn.ops.base.structure import cast
 from funcnn.ops.elementwise.arithmetic import add, mul, neg, sub, true_divide
 from funcnn.ops.elementwise.bounds import maximum
@@ -30,8 +32,8 @@ Slots = dict[str, Tensor]
 class Rule:
     """``defaults``: hyperparameters in PyTorch's order; ``init(p, hyper)`` the first slots; ``step`` one update.
 
-    kernel: ``(names, table, chunks, kind, rates, numbers, *flags, threads)``, the step for tensors with the slots
-        ``names``; ``slots``, ``numbers`` and ``flags`` are the orders in which it takes them.
+    implementation: the step of many tensors by a kernel; ``slots``, ``numbers`` and ``flags`` are the orders in which it takes
+        them.
     layouts: the slots that it can be entered with; ``wanted(hyper)`` is the layout that options call for.
     optional: slots that a state of PyTorch's lacks, without which the step is still defined.
     flops: what a step costs for each element, for the profiler.
@@ -43,7 +45,7 @@ class Rule:
     init: Callable[[Tensor, Hyper], Slots]
     step: Callable[[Tensor, Slots, Tensor, Hyper], tuple[Tensor, Slots]]
     check: Callable[[Hyper], None]
-    kernel: Callable
+    implementation: Implementation
     slots: tuple[str, ...]
     wanted: Callable[[Hyper], tuple[str, ...]]
     layouts: tuple[tuple[str, ...], ...]
@@ -130,11 +132,6 @@ def _sgd_check(hyper: Hyper) -> None:
         raise ValueError("SGD: nesterov needs a momentum and no dampening")
 
 
-def _sgd_kernel(names: tuple, *args: Any) -> None:
-    *arrays, nesterov, maximize, threads = args
-    kernels.sgd_update(*arrays, "momentum_buffer" in names, "step" in names, nesterov, maximize, threads)
-
-
 def _is_zero(value: Any) -> bool:
     return _number(value) and value == 0
 
@@ -194,11 +191,6 @@ def _adam_check(hyper: Hyper) -> None:
     )
 
 
-def _adam_kernel(names: tuple, *args: Any) -> None:
-    *arrays, maximize, decoupled, threads = args
-    kernels.adam_update(*arrays, "max_exp_avg_sq" in names, maximize, decoupled, threads)
-
-
 _ADAM = {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0, "amsgrad": False, "maximize": False}
 
 _ADAM_ORDERS: tuple = (
@@ -215,13 +207,13 @@ SGD = Rule(
     _sgd_init,
     _sgd_step,
     _sgd_check,
-    _sgd_kernel,
+    launch.SGD,
     _DAMPED,
     _sgd_wanted,
     ((), _VELOCITY, _DAMPED),
     ("lr", "momentum", "dampening", "weight_decay"),
     ("nesterov", "maximize"),
-    flops=kernels.SGD_FLOPS,
+    flops=SGD_FLOPS,
     optional=("step",),
     mixes=True,
 )
@@ -231,9 +223,9 @@ ADAM = Rule(
     _adam_init,
     _adam_step,
     _adam_check,
-    _adam_kernel,
+    launch.ADAM,
     *_ADAM_ORDERS,
-    flops=kernels.ADAM_FLOPS,
+    flops=ADAM_FLOPS,
 )
 ADAMW = Rule(
     "adamw",
@@ -241,7 +233,7 @@ ADAMW = Rule(
     _adam_init,
     _adam_step,
     _adam_check,
-    _adam_kernel,
+    launch.ADAM,
     *_ADAM_ORDERS,
-    flops=kernels.ADAM_FLOPS,
+    flops=ADAM_FLOPS,
 )

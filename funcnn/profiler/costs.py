@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from funcnn.core.primitive import Primitive
-from funcnn.kernels.cpu.optim.step import ADAM_FLOPS, SGD_FLOPS, adam_update, sgd_update
+from funcnn.kernels.cpu.build.facts import NO_FACTS, evaluated, given_by_name
 from funcnn.ops.elementwise.math import EXP_FLOPS, LOG_FLOPS, TANH_FLOPS, TRIG_FLOPS
 
 
@@ -266,30 +266,19 @@ def moved(prim: Primitive, ins: list, outs: list, params: dict) -> float:
     return float(sum(a.nbytes for a in (*ins, *outs))) if rule is None else rule(ins, outs, params)
 
 
-# ---- kernels that take addresses ---------------------------------------------------------------------------------------------
-def _update(each: float, unmoved: int) -> Callable:
-    """An optimizer's update in place: ``chunks`` says how many elements; ``unmoved`` rows of the table are not as long."""
-
-    def rule(args: tuple) -> tuple[float, float]:
-        table, chunks, kind = args[:3]
-        elements = int(chunks[:, 2].sum())
-        return float((table.shape[1] - unmoved) * elements * kind.itemsize), each * elements
-
-    return rule
-
-
+# ---- kernels -----------------------------------------------------------------------------------------------------------
 MOVERS = ("spread", "pack", "copy", "fill", "gather")  # kernels whose names begin so only move numbers
 
-KERNELS: dict[Any, Callable[[tuple], tuple[float, float]]] = {
-    adam_update: _update(ADAM_FLOPS, 2),
-    sgd_update: _update(SGD_FLOPS, 0),
-}
 
-
-def of_kernel(kernel: Any, args: tuple) -> tuple[float, float]:
-    """The bytes and the flops that a kernel's own arguments tell; flops mostly come from its operation."""
-    rule = KERNELS.get(kernel)
-    return (kernel_bytes(args), 0.0) if rule is None else rule(args)
+def of_kernel(kernel: Any, args: tuple) -> float:
+    """The bytes that a kernel's own arguments tell: of its arrays, scratch included, and behind its tables of addresses."""
+    tables = getattr(kernel, "facts", NO_FACTS).tables
+    if not tables:
+        return kernel_bytes(args)
+    named = given_by_name(kernel, args)
+    rows = [row for rule in tables.values() for row in evaluated(rule, named)]
+    behind = sum(np.dtype(row.dtype).itemsize * sum(row.touched) for row in rows)
+    return float(behind) + kernel_bytes(tuple(value for name, value in named.items() if name not in tables))
 
 
 def kernel_bytes(args: tuple) -> float:

@@ -98,7 +98,6 @@ class Raw(NamedTuple):
     thread: int
     threads: int
     cold: bool
-    flops: float  # of a kernel with a rule of its own
     bytes: float  # of a kernel
 
 
@@ -134,7 +133,7 @@ class Record:
         longest = {number: _longest(called) for number, called in kernels.items() if number in costly}
         made = []
         for item in sorted(raw, key=lambda item: item.begin):
-            flops, moved = costly[item.number] if item.number else (item.flops, item.bytes)
+            flops, moved = costly[item.number] if item.number else (0.0, item.bytes)
             if not item.number and longest.get(item.parent) is item:
                 flops = costly[item.parent][0]
             called = len(kernels.get(item.number, ())) if item.number else 0
@@ -210,7 +209,7 @@ def around_evaluate(prim: Any, values: list, params: dict, where: Any) -> list:
     parent, around = (0, "") if outer is None else outer[:2]
     rest = (
         number, parent, prim.name, around, begin, end, path, backward, costs.facts(values), costs.facts(outs),
-        threading.get_native_id(), pool.get_num_threads(), False, 0.0, 0.0,
+        threading.get_native_id(), pool.get_num_threads(), False, 0.0,
     )  # fmt: skip
     key = (prim, tuple(params.items()))
     for sink in gathering:
@@ -231,11 +230,11 @@ def around_kernel(kernel: Any, args: tuple) -> Any:
     result = kernel.compiled(*args) if inner is None else inner(kernel, args)
     end = perf_counter_ns()
     cold = len(getattr(kernel.compiled, "overloads", ())) != known
-    moved, flops = costs.of_kernel(kernel, args)
+    moved = costs.of_kernel(kernel, args)
     rest = (
         0, parent, kernel.__name__, around, begin, end, path, backward,
         costs.facts([a for a in args if isinstance(a, np.ndarray)]), (), threading.get_native_id(), pool.get_num_threads(), cold,
-        flops, moved,
+        moved,
     )  # fmt: skip
     for sink in gathering:
         sink.raw.append((sink.number(kernel, kernel), *rest))

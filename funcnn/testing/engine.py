@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from funcnn.core import evaluation, primitive, tree
+from funcnn.core import in_place, primitive, tree
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu import memory
 from funcnn.kernels.cpu.build import check
@@ -135,7 +135,7 @@ def dirty(shape: Any, dtype: Any) -> np.ndarray:
 @contextmanager
 def in_dirty_memory() -> Iterator[None]:
     """Inside, the memory of outputs and of scratch holds garbage at the start."""
-    places = [(primitive, "empty"), (primitive, "fresh"), (evaluation, "empty"), (memory, "empty"), (memory, "fresh")]
+    places = [(primitive, "empty"), (primitive, "fresh"), (in_place, "empty"), (memory, "empty"), (memory, "fresh")]
     before = [getattr(module, name) for module, name in places]
     try:
         for module, name in places:

@@ -14,6 +14,7 @@ from tests.cases import (
     matmul,
     movement,
     nn,
+    optim,
     pool,
     random,
     recurrent,
@@ -36,8 +37,10 @@ FAMILIES = (
     shuffle,
     matmul,
     nn,
+    optim,
     pool,
     random,
     recurrent,
+    optim,
 )
 TABLE: list[Case] = [row for family in FAMILIES for row in family.ROWS]

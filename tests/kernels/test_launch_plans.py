@@ -233,7 +233,7 @@ def test_a_program_is_traced_anew_for_another_preference() -> None:
 
 
 # ---- kernels ----------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("family", ["pool", "norm", "sampling"])
+@pytest.mark.parametrize("family", ["optim", "pool", "norm", "sampling"])
 def test_kernels_that_plans_launch_make_no_arrays(family: str) -> None:
     """Tables are constants of the plan, and scratch comes with the launch."""
     package = importlib.import_module(f"funcnn.kernels.cpu.{family}")

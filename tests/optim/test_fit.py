@@ -10,6 +10,7 @@ import pytest
 
 import funcnn as fn
 from funcnn import nn, optim
+from funcnn.optim.fused import adam_update
 
 OPTIONS: dict[str, list[dict]] = {
     "SGD": [{}, {"momentum": 0.9}, {"momentum": 0.9, "dampening": 0.5}, {"momentum": 0.9, "nesterov": True}],
@@ -144,12 +145,9 @@ def test_no_size_or_dtype_of_a_slot_reaches_a_kernel_unseen(slot: str, compiled:
 
 
 def test_a_primitive_without_its_slots_is_refused() -> None:
-    from funcnn.optim.fused import primitive
-    from funcnn.optim.rules import ADAM
-
     numbers = [fn.tensor(v, dtype=fn.float64) for v in (0.1, 0.9, 0.99, 1e-8, 0.0)]
     with pytest.raises(fn.ShapeError, match="no step with the slots"):
-        primitive(ADAM)(*numbers, fn.ones(2), fn.ones(2), count=1, names=("exp_avg",), flags=(False, False), lead=0)
+        adam_update(*numbers, fn.ones(2), fn.ones(2), count=1, names=("exp_avg",), flags=(False, False), lead=0)
 
 
 def test_torchs_state_of_a_damped_velocity_and_options_changed_later_go_on() -> None:

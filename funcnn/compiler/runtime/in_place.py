@@ -7,6 +7,8 @@ run after everything else, so an error before has written nothing, and whoever r
 
 from __future__ import annotations
 
+from collections import Counter
+
 from funcnn.compiler.ir import Equation, Program
 
 Into = tuple[int | None, ...]  # for each of the first outputs the input whose memory it takes over
@@ -20,18 +22,18 @@ def updates(program: Program) -> tuple[list[Equation], dict[int, Into]]:
     late = [eq for eq in program.equations if eq.prim.overwrites and read.isdisjoint(eq.outs)]
     among = set(map(id, late))
     early = [eq for eq in program.equations if id(eq) not in among]
-    owners, leaving = program.owners(), program.leaving
+    owners, inputs, leaving = program.owners(), set(program.inputs), Counter(program.leaving)
     kept = {owners[var] for var in leaving}
     stored = {store.var: store.into for store in program.stores}
-    readers = [owners[var] for eq in late for var in eq.ins]
+    readers = Counter([owners[var] for eq in late for var in eq.ins])
 
     def taken(eq: Equation, output: int, at: int) -> int | None:
         var, out = eq.ins[at], eq.outs[output]
-        alone = leaving.count(out) == 1 and readers.count(var) == 1 and var not in kept
-        return at if alone and var in program.inputs and stored.get(out) == var else None
+        alone = leaving[out] == 1 and readers[var] == 1 and var not in kept
+        return at if alone and var in inputs and stored.get(out) == var else None
 
     into = {
-        place: tuple([taken(eq, output, at) for output, at in enumerate(eq.prim.overwrites)])
+        place: tuple([taken(eq, output, at) for output, at in enumerate(eq.prim.overwritten(eq.params))])
         for place, eq in enumerate(late, len(early))
     }
     return [*early, *late], into

@@ -12,6 +12,7 @@ from funcnn.core.context import ctx
 from funcnn.core.device import HOST
 from funcnn.core.errors import DeviceError
 from funcnn.core.evaluation import Planned, planned
+from funcnn.core.in_place import Known, looked_up
 from funcnn.core.primitive import evaluate
 
 
@@ -37,6 +38,23 @@ class Site:
             made = planned(self.prim, values, self.params)
             self.known = strides, made
         return made
+
+
+class RepeatedSite(Site):
+    """The place of an equation whose outputs all come about in the memory of inputs, which mostly are the arrays of before."""
+
+    __slots__ = ("same",)
+
+    def __init__(self, eq: Equation, into: tuple):
+        super().__init__(eq, into)
+        self.same: Any = None
+
+    def planned(self, values: list) -> Planned:
+        """The outputs and the implementation for these arrays, and where these lie."""
+        same = self.same
+        if type(same) is not Known or ctx.preferred is not None or not same.holds(values):
+            same = self.same = looked_up(self.prim, self.params, values)
+        return same.planned(values)
 
 
 class Replay:
@@ -106,8 +124,13 @@ def _steps(program: Program, slots: dict[Var, int]) -> list[tuple]:
         last = {var for var in (*eq.ins, *eq.outs) if var not in used}
         used |= last
         groups = [tuple([slots[var] for var in group]) for group in (eq.ins, eq.outs, last)]
-        steps.append((Site(eq, into.get(place)), eq.prim, eq.params, _inner(eq), *groups))
+        steps.append((_site(eq, into.get(place)), eq.prim, eq.params, _inner(eq), *groups))
     return steps[::-1]
+
+
+def _site(eq: Equation, into: tuple | None) -> Site:
+    whole = into is not None and len(into) == len(eq.outs) and None not in into
+    return RepeatedSite(eq, into) if whole else Site(eq, into)  # type: ignore[arg-type]
 
 
 def _inner(eq: Equation) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from math import prod
 from operator import methodcaller
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ import numpy as np
 from funcnn.kernels.cpu import memory
 from funcnn.kernels.cpu.build.compile import Kernel, around
 from funcnn.kernels.cpu.lengths import compare_lengths
+from funcnn.kernels.cpu.tables import Addresses
 from funcnn.kernels.cpu.threads import number
 from funcnn.kernels.cpu.threads.number import workers
 from funcnn.kernels.implementation import Operand
@@ -59,7 +61,9 @@ class Step(NamedTuple):
 class Runner:
     """Holds a plan made ready for operands of one kind; ``runner(ins, outs)`` makes its launches."""
 
-    __slots__ = ("constants", "nanoseconds", "otherwise", "plan", "prepare", "scratch", "steps", "take", "watched")
+    __slots__ = (
+        "constants", "nanoseconds", "otherwise", "plan", "prepare", "scratch", "steps", "tables", "take", "watched",
+    )  # fmt: skip
 
     def __init__(self, plan: LaunchPlan, ins: tuple[Operand, ...], outs: tuple[Any, ...]):
         self.plan = plan
@@ -72,10 +76,13 @@ class Runner:
         self.watched = any(isinstance(arg, Status) for launch in plan.launches for arg in launch.args)
         shapes = _shapes(plan, ins, outs)
         compare_lengths(plan, ins, outs, {key: shape for key, (_, shape) in shapes.items()})
-        self.steps = [_step(launch, shapes) for launch in plan.launches]
+        listed = dict.fromkeys(arg for launch in plan.launches for arg in launch.args if isinstance(arg, Table))
+        self.tables = [Addresses(table, shapes) for table in listed]
+        places = {table: (len(shapes) + at, None) for at, table in enumerate(listed)}
+        self.steps = [_step(launch, {**shapes, **places}) for launch in plan.launches]
         self.otherwise = None if plan.otherwise is None else Runner(plan.otherwise, ins, outs)
 
-    def __call__(self, ins: list, outs: list) -> None:
+    def __call__(self, ins: list, outs: list, tables: list | None = None) -> None:
         buffers = ins + outs + self.constants
         for i, take in self.take:
             buffers[i] = take(buffers[i])
@@ -92,6 +99,8 @@ class Runner:
             if zeros:
                 room.fill(0)
             buffers.append(room)
+        for table in self.tables if tables is None else tables:
+            buffers.append(table(buffers))
         status = None
         if self.watched:
             status = np.zeros(STATUS_WORDS, np.int64)
@@ -109,6 +118,16 @@ class Runner:
             (kernel.compiled if ours and not around and kernel.compiled is not None else kernel)(*args)
         if status is not None and status[0]:
             self._stopped(status, ins, outs)
+
+    def repeated(self, ins: list, outs: list, changing: list[int]) -> Callable[[list, list], None]:
+        """Returns what runs the plan again on these arrays, whose addresses are looked up now, but for the inputs ``changing``."""
+        if not self.tables:
+            return self
+        buffers, others = [*ins, *outs], set(changing)
+        for i, take in self.take:  # each time it takes other memory
+            buffers[i] = take(buffers[i])
+            others.add(i)
+        return partial(self, tables=[table.repeated(buffers, others) for table in self.tables])
 
     def _stopped(self, status: np.ndarray, ins: list, outs: list) -> None:
         if status[0] != GIVE_WAY:
@@ -179,7 +198,7 @@ def _step(launch: Launch, shapes: dict) -> Step:
         elif isinstance(arg, Status):
             arrays.append((at, -1, None, 0))
         elif isinstance(arg, Table):
-            arrays.append((at, slice(None), _table(arg, shapes), 0))
+            arrays.append((at, shapes[arg][0], None, 0))
         elif isinstance(arg, Workers):
             counted.append((at, arg.nanoseconds))
     return Step(kernel, type(kernel) is Kernel, list(launch.args), arrays, counted, launch.times)
@@ -222,14 +241,3 @@ def _as_dtype(part: Callable | None, dtype: str | None) -> Callable | None:
     if part is None:
         return methodcaller("view", other)
     return lambda x, *step: part(x, *step).view(other)
-
-
-def _table(arg: Table, shapes: dict) -> Callable:
-    places = [[shapes[one][0] for one in row] for row in arg.rows]
-
-    def table(buffers: list) -> np.ndarray:
-        rows = [[buffers[place] for place in row] for row in places]
-        addresses = [[x.__array_interface__["data"][0] for x in row] for row in rows]
-        return np.array([addresses, [[x.size for x in row] for row in rows]], np.int64)
-
-    return table

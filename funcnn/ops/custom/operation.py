@@ -10,8 +10,8 @@ import numpy as np
 
 from funcnn.core.context import ctx, running
 from funcnn.core.errors import GradientError, ShapeError
-from funcnn.core.evaluation import InPlace
 from funcnn.core.graph import before_write
+from funcnn.core.in_place import InPlace
 from funcnn.core.mutation import assign, overwritten
 from funcnn.core.primitive import Primitive, evaluate
 from funcnn.core.tensor import Tensor, refresh, wrap
@@ -272,8 +272,9 @@ def _in_place(prim: Primitive, ins: tuple, params: dict) -> Any:
             if t.requires_grad:
                 told = "changes its inputs in place and has no derivative; call it in `with fn.no_grad():`"
                 raise GradientError(f"{prim.name}: {told}")
-    written = [ins[i] for i in prim.overwrites]
-    values = None if ctx.top is not None or ctx.stage is not None else _apart(prim, ins)
+    into = prim.overwritten(params)
+    written = [ins[i] for i in into]
+    values = None if ctx.top is not None or ctx.stage is not None else _apart(prim, ins, into)
     if values is None:
         with running(ctx.top, False):
             outs = prim(*ins, **params)
@@ -284,7 +285,7 @@ def _in_place(prim: Primitive, ins: tuple, params: dict) -> Any:
         arrays = evaluate(prim, values, params, InPlace(prim, params))
         for box, array in zip(written, arrays, strict=False):
             if array is box._v:
-                overwritten(box)
+                overwritten((box,))
             else:
                 assign(box, wrap(array), prim.name)
         outs = [wrap(array) for array in arrays]
@@ -292,8 +293,8 @@ def _in_place(prim: Primitive, ins: tuple, params: dict) -> Any:
     return results if len(results) > 1 else results[0]
 
 
-def _apart(prim: Primitive, ins: tuple) -> list | None:
-    """The arrays, no other sharing memory with one that is overwritten; None where a value is no array."""
+def _apart(prim: Primitive, ins: tuple, into: tuple) -> list | None:
+    """The arrays, no other sharing memory with one of those ``into`` which it writes; None where a value is no array."""
     values = []
     for t in ins:
         if t._view is not None:
@@ -301,13 +302,13 @@ def _apart(prim: Primitive, ins: tuple) -> list | None:
         if type(t._v) is not np.ndarray:
             return None
         values.append(t._v)
-    for i in prim.overwrites:
+    for i in into:
         cell = ins[i]._cell
         if cell is not None and cell.readers is not None:
             before_write(cell)
         for j, other in enumerate(values):
             if i != j and np.may_share_memory(values[i], other):
-                if j in prim.overwrites:
+                if j in into:
                     raise ShapeError(
                         f"{prim.name}: two of the tensors that it overwrites share memory; pass a .clone() of one"
                     )

@@ -9,11 +9,14 @@ import pytest
 
 import funcnn as fn
 from funcnn import optim
-from funcnn.kernels.cpu.threads import number as threads
+from funcnn.kernels.cpu.optim.launch import chunk_table
+from funcnn.kernels.cpu.optim.step import CHUNK
 from funcnn.optim import fused
+from funcnn.optim.in_place import GroupUpdate
 from funcnn.optim.rules import ADAM, ADAMW, SGD, Rule
+from tests import helpers as h
 
-SIZES = [(3,), (), (0,), (129, 257), (7, 5), (fused.CHUNK + 1,)]
+SIZES = [(3,), (), (0,), (129, 257), (7, 5), (CHUNK + 1,)]
 ROWS: list[tuple[Rule, dict]] = [
     (SGD, {"lr": 0.1}), (SGD, {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.1}),
     (SGD, {"lr": 0.1, "momentum": 0.9, "dampening": 0.3, "maximize": True}), (ADAM, {"lr": 0.01, "weight_decay": 0.1}),
@@ -49,7 +52,7 @@ def test_like_the_composed_step_and_the_same_bits_in_place(rule: Rule, options: 
         np.testing.assert_allclose(mine, oracle, rtol=1e-5 if dtype == "float32" else 1e-13, atol=1e-7)
     names = rule.names(members[0][2])
     memory = [p._v for p, _, _ in members]
-    assert fused.InPlace(rule, names).run(members, hyper)
+    assert GroupUpdate(rule, names, hyper, len(members)).first(members)
     assert all(p._v is array for (p, _, _), array in zip(members, memory, strict=True))
     for new, old in zip(_arrays(done), _arrays([(p, slots) for p, _, slots in members]), strict=True):
         assert new.tobytes() == old.tobytes()
@@ -60,7 +63,7 @@ def test_the_same_bits_for_one_and_two_threads(rule: Rule, options: dict, monkey
     hyper = {**rule.defaults, **options}
     found = []
     for count in (1, 2):
-        monkeypatch.setattr(threads, "workers", lambda work, count=count: count)
+        h.on_workers(monkeypatch, count)
         found.append([a.tobytes() for a in _arrays(fused.update(rule, _members(rule, hyper, "float32"), hyper))])
     assert found[0] == found[1]
 
@@ -73,8 +76,9 @@ def test_infinite_and_missing_numbers_stay_where_they_are() -> None:
 
 
 def test_chunks_cover_every_element_once() -> None:
-    table = fused.chunk_table((3, 0, 2 * fused.CHUNK + 1))
-    assert table.tolist() == [[0, 0, 3], [2, 0, fused.CHUNK], [2, fused.CHUNK, fused.CHUNK], [2, 2 * fused.CHUNK, 1]]
+    table = chunk_table((3, 0, 2 * CHUNK + 1)).array
+    assert table.tolist() == [[0, 0, 3, 0], [2, 0, CHUNK, 0], [2, CHUNK, CHUNK, 0], [2, 2 * CHUNK, 1, 0]]
+    assert chunk_table((2, 3), 2).array.tolist() == [[0, 0, 2, 0], [0, 2, 2, 1], [1, 0, 3, 0], [1, 3, 3, 1]]
 
 
 def _pure(name: str, params: Any, grads: Any, state: Any, **options: Any) -> Any:

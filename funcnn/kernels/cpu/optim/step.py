@@ -1,11 +1,12 @@
 """One update of all tensors of an optimizer's group: a table of addresses, and chunks that cross tensors.
 
-``table``: int64, addresses and behind them as many lengths, in numbers, which nothing but ``check.py`` reads: a row for each
-kind of tensor (Adam: parameter, gradient, first and second moment, largest second moment, step) and then for each place
-where a result goes (the same without the gradient), a column for each tensor; the two addresses of a kind are equal for an
-update in place. ``chunks``: int64 rows (tensor, first element, elements),
-cut by sizes alone. ``kind``: any array of the tensors' dtype. An update elsewhere copies its chunk first and then works
-on the copy, which is in the cache; so every loop sees one address a tensor and vectorises.
+``numbers``: a table of the hyperparameters, each a float64. ``tensors``: a table with a row for each kind of tensor (Adam:
+parameter, gradient, first and second moment, largest second moment, step) and then for each place where a result goes (the
+same without the gradient), a column for each tensor; the two addresses of a kind are equal for an update in place.
+``chunks``: int64 rows (tensor, first element, elements, model), cut by sizes alone; a tensor may hold those of several
+models one after the other, each of which counts its steps. ``factors``: scratch in the tensors' dtype, ``COMMON`` elements
+for all tensors and two for each model of each. An update elsewhere copies its chunk first and then works on the copy, which
+is in the cache; so every loop sees one address a tensor and vectorises.
 
 Cost in place: Adam reads 4 and writes 3 numbers an element, SGD with momentum 3 and 2; bound by memory.
 """
@@ -22,16 +23,20 @@ from funcnn.kernels.cpu.build.facts import Row
 from funcnn.kernels.cpu.build.parallel import parallel_for
 
 ADAM_FLOPS, SGD_FLOPS = 14, 4  # an element
+CHUNK = 1 << 14  # elements; Adam's four streams of a chunk fit in the cache of a core
+COMMON = 8  # factors that all tensors have in common
+TENSOR, START, COUNT, MODEL = 0, 1, 2, 3  # columns of chunks
 
 
 def _at_twin(address: int, size: int, kind: Any) -> Any:
-    raw = (ctypes.c_char * (int(size) * kind.itemsize)).from_address(int(address))
-    return np.frombuffer(raw, kind.dtype)
+    dtype = kind.dtype if isinstance(kind, np.ndarray) else np.dtype(kind)
+    raw = (ctypes.c_char * (int(size) * dtype.itemsize)).from_address(int(address))
+    return np.frombuffer(raw, dtype)
 
 
 @intrinsic(twin=_at_twin)
 def at_address(typingctx: Any, address: Any, size: Any, kind: Any) -> Any:
-    """A pointer to ``size`` numbers of the dtype of the array ``kind`` at an address."""
+    """A pointer to ``size`` elements at an address, of a dtype: that of the array ``kind``, or ``kind`` itself."""
     from numba.core import types
 
     result = types.CPointer(kind.dtype)
@@ -40,6 +45,12 @@ def at_address(typingctx: Any, address: Any, size: Any, kind: Any) -> Any:
         return builder.inttoptr(values[0], context.get_value_type(result))
 
     return result(types.int64, types.intp, kind), codegen
+
+
+@device_function
+def _number(numbers, at):
+    """A hyperparameter."""
+    return at_address(numbers[0, 0, at], 1, np.float64)[0]
 
 
 @device_function
@@ -55,21 +66,21 @@ def _moved(source, target, start, count, kind):
 
 
 @device_function
-def _adam_chunk(chunk, worker, places, chunks, kind, rates, numbers, amsgrad):
-    tensor, start, count = chunks[chunk, 0], chunks[chunk, 1], chunks[chunk, 2]
+def _adam_chunk(chunk, worker, tensors, chunks, models, factors, decays, amsgrad):
+    tensor, start, count = chunks[chunk, TENSOR], chunks[chunk, START], chunks[chunk, COUNT]
     moments = 3 if amsgrad else 2
     out = 3 + moments
-    number = kind.dtype.type
-    sign, add, keep = number(numbers[0]), number(numbers[1]), number(numbers[2])
-    keep1, new1, keep2, new2 = number(numbers[3]), number(numbers[4]), number(numbers[5]), number(numbers[6])
-    eps, rate, scale = number(numbers[7]), number(rates[0, tensor]), number(rates[1, tensor])
-    zero, decays = number(0), numbers[1] != 0
-    p = _moved(places[0, tensor], places[out, tensor], start, count, kind)
-    g = at_address(places[1, tensor] + start * kind.itemsize, count, kind)
-    m = _moved(places[2, tensor], places[out + 1, tensor], start, count, kind)
-    v = _moved(places[3, tensor], places[out + 2, tensor], start, count, kind)
+    own = COMMON + 2 * (tensor * models + chunks[chunk, MODEL])
+    sign, add, keep = factors[0], factors[1], factors[2]
+    keep1, new1, keep2, new2 = factors[3], factors[4], factors[5], factors[6]
+    eps, rate, scale = factors[7], factors[own], factors[own + 1]
+    zero = factors.dtype.type(0)
+    p = _moved(tensors[0, 0, tensor], tensors[0, out, tensor], start, count, factors)
+    g = at_address(tensors[0, 1, tensor] + start * factors.itemsize, count, factors)
+    m = _moved(tensors[0, 2, tensor], tensors[0, out + 1, tensor], start, count, factors)
+    v = _moved(tensors[0, 3, tensor], tensors[0, out + 2, tensor], start, count, factors)
     if amsgrad:
-        top = _moved(places[4, tensor], places[out + 3, tensor], start, count, kind)
+        top = _moved(tensors[0, 4, tensor], tensors[0, out + 3, tensor], start, count, factors)
         for i in range(count):
             x = p[i]
             slope = sign * g[i] + (add * x if decays else zero)
@@ -92,71 +103,87 @@ def _adam_chunk(chunk, worker, places, chunks, kind, rates, numbers, amsgrad):
 def _ends(chunks: Any, count: int) -> list[int]:
     """How far the chunks go in each tensor."""
     ends = np.zeros(count, np.int64)
-    np.maximum.at(ends, chunks[:, 0], chunks[:, 1] + chunks[:, 2])
+    np.maximum.at(ends, chunks[:, TENSOR], chunks[:, START] + chunks[:, COUNT])
     return ends.tolist()
 
 
-def _rows(table: Any, chunks: Any, kind: Any, slots: int, counts: bool) -> list[Row]:
+def _rows(tensors: Any, chunks: Any, models: int, factors: Any, slots: int, counts: bool) -> list[Row]:
     """The rows of a table of tensors with ``slots`` slots like them and, perhaps, a counter."""
-    like, step = Row(kind.dtype, _ends(chunks, table.shape[2])), Row(np.float32, [1] * table.shape[2])
+    columns = tensors.shape[2]
+    like, step = Row(factors.dtype, _ends(chunks, columns)), Row(np.float32, [models] * columns)
     counter = [step] if counts else []
     return [like, like, *[like] * slots, *counter, like, *[like] * slots, *counter]
 
 
+def _hyper(numbers: Any) -> list[Row]:
+    return [Row(np.float64, [1] * numbers.shape[2])]
+
+
+_TOUCHES = {
+    "factors": lambda tensors, models: COMMON + 2 * tensors.shape[2] * models,
+    "chunks": lambda chunks: 4 * len(chunks),
+}
 _ADAM = {
-    "touches": {
-        "hyper": lambda: 5,
-        "rates": lambda table: 2 * table.shape[2],
-        "chunks": lambda chunks: 3 * len(chunks),
+    "touches": _TOUCHES,
+    "tables": {
+        "numbers": _hyper,
+        "tensors": lambda tensors, chunks, models, factors, amsgrad: _rows(
+            tensors, chunks, models, factors, 3 if amsgrad else 2, True
+        ),
     },
-    "tables": {"table": lambda table, chunks, kind, amsgrad: _rows(table, chunks, kind, 3 if amsgrad else 2, True)},
 }
 _SGD = {
-    "touches": {"hyper": lambda: 4, "rates": lambda table: table.shape[2], "chunks": lambda chunks: 3 * len(chunks)},
+    "touches": _TOUCHES,
     "tables": {
-        "table": lambda table, chunks, kind, moving, stepping: _rows(table, chunks, kind, int(moving), stepping)
+        "numbers": _hyper,
+        "tensors": lambda tensors, chunks, models, factors, moving, stepping: _rows(
+            tensors, chunks, models, factors, int(moving), stepping
+        ),
     },
 }
 
 
 @kernel(**_ADAM)
-def adam_update(table, chunks, kind, rates, hyper, amsgrad, maximize, decoupled, threads):
+def adam_update(numbers, tensors, chunks, models, factors, amsgrad, maximize, decoupled, workers):
     """Adam (arXiv:1412.6980, algorithm 1) and AdamW (arXiv:1711.05101) on every tensor of the table.
 
-    hyper: lr, beta1, beta2, eps, weight_decay, in float64. rates: scratch (2, tensors). numbers of a chunk: the sign of
-    the gradient, the decay added to it, what is kept of the parameter, both moments' weights of old and new, eps.
+    numbers: lr, beta1, beta2, eps, weight_decay. factors: the sign of the gradient, the decay added to it, what is kept of
+    the parameter, both moments' weights of old and new, eps; of each model of a tensor the rate and the scale.
     """
-    lr, beta1, beta2, eps, decay = hyper[0], hyper[1], hyper[2], hyper[3], hyper[4]
-    places, steps = table[0], 5 if amsgrad else 4
-    one = np.empty(0, np.float32)
-    for i in range(places.shape[1]):
-        before = at_address(places[steps, i], 1, one)
-        after = at_address(places[2 * steps, i], 1, one)
-        step = before[0] + np.float32(1)
-        after[0] = step
-        rates[0, i] = lr / (1.0 - beta1 ** np.float64(step))
-        rates[1, i] = 1.0 / np.sqrt(1.0 - beta2 ** np.float64(step))
-    numbers = np.empty(8, np.float64)
-    numbers[0] = -1.0 if maximize else 1.0
-    numbers[1] = 0.0 if decoupled else decay
-    numbers[2] = 1.0 - lr * decay if decoupled else 1.0
-    numbers[3], numbers[4], numbers[5], numbers[6], numbers[7] = beta1, 1.0 - beta1, beta2, 1.0 - beta2, eps
-    parallel_for(_adam_chunk, chunks.shape[0], threads, (places, chunks, kind, rates, numbers, amsgrad))
+    lr, beta1, beta2 = _number(numbers, 0), _number(numbers, 1), _number(numbers, 2)
+    eps, decay = _number(numbers, 3), _number(numbers, 4)
+    steps, kind = 5 if amsgrad else 4, factors.dtype.type
+    for i in range(tensors.shape[2]):
+        before = at_address(tensors[0, steps, i], models, np.float32)
+        after = at_address(tensors[0, 2 * steps, i], models, np.float32)
+        for model in range(models):
+            step = before[model] + np.float32(1)
+            after[model] = step
+            own = COMMON + 2 * (i * models + model)
+            factors[own] = kind(lr / (1.0 - beta1 ** np.float64(step)))
+            factors[own + 1] = kind(1.0 / np.sqrt(1.0 - beta2 ** np.float64(step)))
+    factors[0] = kind(-1.0 if maximize else 1.0)
+    factors[1] = kind(0.0 if decoupled else decay)
+    factors[2] = kind(1.0 - lr * decay if decoupled else 1.0)
+    factors[3], factors[4] = kind(beta1), kind(1.0 - beta1)
+    factors[5], factors[6] = kind(beta2), kind(1.0 - beta2)
+    factors[7] = kind(eps)
+    decays = decay != 0 and not decoupled
+    parallel_for(_adam_chunk, chunks.shape[0], workers, (tensors, chunks, models, factors, decays, amsgrad))
 
 
 @device_function
-def _sgd_chunk(chunk, worker, places, chunks, kind, rates, numbers, moving, out):
-    tensor, start, count = chunks[chunk, 0], chunks[chunk, 1], chunks[chunk, 2]
-    number = kind.dtype.type
-    sign, add, lr = number(numbers[0]), number(numbers[1]), number(numbers[2])
-    zero, decays = number(0), numbers[1] != 0
-    p = _moved(places[0, tensor], places[out, tensor], start, count, kind)
-    g = at_address(places[1, tensor] + start * kind.itemsize, count, kind)
+def _sgd_chunk(chunk, worker, tensors, chunks, models, factors, decays, moving, nesterov, out):
+    tensor, start, count = chunks[chunk, TENSOR], chunks[chunk, START], chunks[chunk, COUNT]
+    sign, add, lr = factors[0], factors[1], factors[2]
+    zero = factors.dtype.type(0)
+    p = _moved(tensors[0, 0, tensor], tensors[0, out, tensor], start, count, factors)
+    g = at_address(tensors[0, 1, tensor] + start * factors.itemsize, count, factors)
     if moving:
-        keep, ahead, new = number(numbers[3]), number(numbers[4]), number(rates[0, tensor])
-        straight = numbers[5]  # 1: the step is the velocity; 0: Nesterov's, the slope and the velocity ahead
-        direct = number(0 if straight else 1)
-        v = _moved(places[2, tensor], places[out + 1, tensor], start, count, kind)
+        keep, ahead = factors[3], factors[4]
+        new = factors[COMMON + 2 * (tensor * models + chunks[chunk, MODEL])]
+        direct = factors.dtype.type(1 if nesterov else 0)  # Nesterov's step is the slope and the velocity ahead
+        v = _moved(tensors[0, 2, tensor], tensors[0, out + 1, tensor], start, count, factors)
         for i in range(count):
             x = p[i]
             slope = sign * g[i] + (add * x if decays else zero)
@@ -170,23 +197,27 @@ def _sgd_chunk(chunk, worker, places, chunks, kind, rates, numbers, moving, out)
 
 
 @kernel(**_SGD)
-def sgd_update(table, chunks, kind, rates, hyper, moving, stepping, nesterov, maximize, threads):
+def sgd_update(numbers, tensors, chunks, models, factors, moving, stepping, nesterov, maximize, workers):
     """Gradient descent with momentum (Sutskever et al., 2013) on every tensor of the table.
 
-    hyper: lr, momentum, dampening, weight_decay, in float64. moving: the third row is the velocity; stepping: the next
-    one counts steps, for the first of which there is no dampening. rates: scratch (1, tensors).
+    numbers: lr, momentum, dampening, weight_decay. moving: the third row is the velocity; stepping: the next one counts
+    steps, for the first of which there is no dampening. factors: the sign of the gradient, the decay added to it, lr, the
+    velocity's weight of old and in the step; of each model of a tensor the velocity's weight of new.
     """
-    lr, momentum, dampening, decay = hyper[0], hyper[1], hyper[2], hyper[3]
-    places, out = table[0], 2 + (1 if moving else 0) + (1 if stepping else 0)
-    one = np.empty(0, np.float32)
-    for i in range(places.shape[1]):
-        rates[0, i] = 1.0 - dampening
+    lr, momentum, dampening, decay = _number(numbers, 0), _number(numbers, 1), _number(numbers, 2), _number(numbers, 3)
+    out, kind = 2 + (1 if moving else 0) + (1 if stepping else 0), factors.dtype.type
+    for i in range(tensors.shape[2]):
+        for model in range(models):
+            factors[COMMON + 2 * (i * models + model)] = kind(1.0 - dampening)
         if stepping:
-            before = at_address(places[3, i], 1, one)
-            after = at_address(places[out + 2, i], 1, one)
-            rates[0, i] = 1.0 if before[0] == 0 else rates[0, i]
-            after[0] = before[0] + np.float32(1)
-    numbers = np.empty(6, np.float64)
-    numbers[0], numbers[1], numbers[2], numbers[3] = -1.0 if maximize else 1.0, decay, lr, momentum
-    numbers[4], numbers[5] = momentum if nesterov else 1.0, 0.0 if nesterov else 1.0
-    parallel_for(_sgd_chunk, chunks.shape[0], threads, (places, chunks, kind, rates, numbers, moving, out))
+            before = at_address(tensors[0, 3, i], models, np.float32)
+            after = at_address(tensors[0, out + 2, i], models, np.float32)
+            for model in range(models):
+                if before[model] == 0:
+                    factors[COMMON + 2 * (i * models + model)] = kind(1.0)
+                after[model] = before[model] + np.float32(1)
+    factors[0], factors[1], factors[2] = kind(-1.0 if maximize else 1.0), kind(decay), kind(lr)
+    factors[3], factors[4] = kind(momentum), kind(momentum if nesterov else 1.0)
+    parallel_for(
+        _sgd_chunk, chunks.shape[0], workers, (tensors, chunks, models, factors, decay != 0, moving, nesterov, out)
+    )
