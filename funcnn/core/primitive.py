@@ -19,9 +19,9 @@ from funcnn.core.graph import Node
 from funcnn.core.in_place import taken_over
 from funcnn.core.preference import prefer
 from funcnn.core.tensor import Tensor, alias, refresh
-from funcnn.kernels.cpu.launching import Refused
 from funcnn.kernels.cpu.memory import empty, fresh
 from funcnn.kernels.implementation import Implementation, host
+from funcnn.kernels.refusal import Refused
 
 ON_ARRAYS = "a Python function on arrays"
 
@@ -202,6 +202,8 @@ def evaluate(prim: Primitive, values: list, params: dict, where: Any = None, pla
         if result is not None and made.name == "host":
             refuse_returned(prim, result, outs)
         return outs
+    except Refused as refusal:
+        raise _refused(prim, refusal, values, params) from None
     finally:
         if token is None:  # an interrupt came before the token was stored; with it, putting back is faster
             _set_errors(before)

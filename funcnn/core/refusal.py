@@ -6,11 +6,12 @@ finds by NumPy what such a kernel would write. A device runs no check, and its k
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-_FLOAT = np.dtype(np.float64)
+from funcnn.kernels.refusal import number as number
+from funcnn.kernels.refusal import word as word
 
 
 class Refusal(NamedTuple):
@@ -36,13 +37,3 @@ def outside(index: np.ndarray, low: int, high: int, operand: int) -> Refusal | N
     if not index.size or (index.min() >= low and index.max() < high):
         return None
     return first((index < low) | (index >= high), operand, index, "an index is out of range")
-
-
-def word(value: Any) -> int:
-    """A number as a status word: an integer as it is, of a float the bits in float64."""
-    return int(_FLOAT.type(value).view(np.int64)) if value.dtype.kind == "f" else int(value)
-
-
-def number(words: tuple[int, ...], dtype: np.dtype) -> Any:
-    """The value that status words tell of, an element of an array of ``dtype``."""
-    return dtype.type(np.int64(words[3]).view(_FLOAT) if dtype.kind == "f" else words[3])

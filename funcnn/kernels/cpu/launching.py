@@ -33,14 +33,7 @@ from funcnn.kernels.launch import (
     Table,
     Workers,
 )  # fmt: skip
-
-
-class Refused(Exception):
-    """Says that a kernel refused its operands: ``words`` are the status words, ``meaning`` is what the plan says of their code."""
-
-    def __init__(self, meaning: str, words: tuple[int, ...]):
-        super().__init__(meaning, words)
-        self.meaning, self.words = meaning, words
+from funcnn.kernels.refusal import Refused
 
 
 class Step(NamedTuple):

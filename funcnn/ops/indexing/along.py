@@ -8,9 +8,8 @@ from funcnn.core.aval import Aval
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.graph import rescue
 from funcnn.core.primitive import Primitive
-from funcnn.core.refusal import outside
 from funcnn.core.tensor import Tensor
-from funcnn.kernels.cpu.indexing import host
+from funcnn.kernels.cpu.indexing import launch
 from funcnn.ops.base.batching import all_batched
 from funcnn.ops.base.dims import broadcast, normalize_dim
 from funcnn.ops.base.promote import stored, to_tensor
@@ -41,10 +40,9 @@ def _gather_vjp(g: Tensor, ins: list, o: Tensor, dim: int) -> tuple:
 gather_p = Primitive(
     "gather",
     _gather_shape,
-    cpu=host.GATHER,
+    cpu=launch.GATHER,
     vjp=_gather_vjp,
     batch=lambda n, ins, batched, dim: gather_p(*all_batched(n, ins, batched), dim=dim + 1),
-    check=lambda ins, dim: outside(ins[1], 0, ins[0].shape[dim], 1),
     refuse=lambda meaning, words, ins, dim: out_of_range("gather", words, ins[0], dim),
 )
 
@@ -109,11 +107,10 @@ def _scatter_vjp(g: Tensor, ins: list, o: Tensor, dim: int, mode: str) -> tuple:
 scatter_p = Primitive(
     "scatter",
     _scatter_shape,
-    cpu=host.SCATTER,
+    cpu=launch.SCATTER,
     vjp=_scatter_vjp,
     batch=lambda n, ins, batched, dim, mode: scatter_p(*all_batched(n, ins, batched), dim=dim + 1, mode=mode),
     keeps="io",
-    check=lambda ins, dim, mode: outside(ins[1], 0, ins[0].shape[dim], 1),
     refuse=lambda meaning, words, ins, dim, mode: out_of_range("scatter", words, ins[0], dim),
 )
 

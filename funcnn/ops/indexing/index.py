@@ -17,9 +17,8 @@ from funcnn.core.device import HOST, device_of
 from funcnn.core.errors import ShapeError, TracerError
 from funcnn.core.interpreter import numbers
 from funcnn.core.primitive import Primitive
-from funcnn.core.refusal import Refusal, outside
 from funcnn.core.tensor import Tensor, concrete, constant, refresh
-from funcnn.kernels.cpu.indexing import host
+from funcnn.kernels.cpu.indexing import launch
 from funcnn.ops.base.batching import all_batched
 from funcnn.ops.base.dims import broadcast, normalize_dim
 from funcnn.ops.base.promote import stored, to_tensor
@@ -32,14 +31,6 @@ from funcnn.ops.tensor.inplace import overwrite, write
 
 
 # ---- primitives on the leading dimensions -----------------------------------------------------------------------------
-def _check_index(x: np.ndarray, indices: list, before: int) -> Refusal | None:
-    for dim, index in enumerate(indices):
-        size = x.shape[dim]
-        if (found := outside(index, -size, size, before + dim)) is not None:
-            return found
-    return None
-
-
 def _index_shape(x: Any, *indices: Any) -> tuple:
     if len(indices) > len(x.shape):
         raise IndexError(f"index: {len(indices)} indices for {len(x.shape)} dimensions")
@@ -70,8 +61,7 @@ def _index_batch(n: int, ins: list, batched: list) -> Tensor:
 
 
 index_p = Primitive(
-    "index", _index_shape, cpu=host.INDEX, vjp=_index_vjp, batch=_index_batch,
-    check=lambda ins: _check_index(ins[0], ins[1:], 1),
+    "index", _index_shape, cpu=launch.INDEX_AT, vjp=_index_vjp, batch=_index_batch,
     refuse=lambda meaning, words, ins: out_of_range("index", words, ins[0], words[1] - 1),
 )  # fmt: skip
 
@@ -96,8 +86,7 @@ def _put_batch(n: int, ins: list, batched: list, accumulate: bool) -> Tensor:
 
 
 index_put_p = Primitive(
-    "index_put", _put_shape, cpu=host.INDEX_PUT, vjp=_put_vjp, batch=_put_batch,
-    check=lambda ins, accumulate: _check_index(ins[0], ins[2:], 2),
+    "index_put", _put_shape, cpu=launch.INDEX_PUT, vjp=_put_vjp, batch=_put_batch,
     refuse=lambda meaning, words, ins, accumulate: out_of_range("index", words, ins[0], words[1] - 2),
 )  # fmt: skip
 
@@ -209,7 +198,8 @@ def _front(x: Tensor, arrays: list) -> tuple[Tensor, list[Tensor], int]:
     shape = broadcast("index", *[tuple(t._v.shape) for _, t in arrays])
     indices = [t if tuple(t._v.shape) == shape else expand(t, shape) for _, t in arrays]
     together = dims == list(range(dims[0], dims[0] + len(dims)))
-    return movedim(x, dims, list(range(len(dims)))), indices, dims[0] if together else 0
+    leading = list(range(len(dims)))
+    return x if dims == leading else movedim(x, dims, leading), indices, dims[0] if together else 0
 
 
 def getitem(x: Tensor, index: Any) -> Tensor:
@@ -240,7 +230,8 @@ def setitem(x: Tensor, index: Any, value: Any) -> None:
         placed = shape[rank : rank + place] + shape[:rank] + shape[rank + place :]
         value = movedim(_fitted(value, placed), list(range(place, place + rank)), list(range(rank)))
     new = index_put_p(front, _fitted(value, shape), *indices, accumulate=False)
-    write(target, movedim(new, list(range(k)), [dim for dim, _ in arrays]), "index_put_")
+    leading, dims = list(range(k)), [dim for dim, _ in arrays]
+    write(target, new if dims == leading else movedim(new, leading, dims), "index_put_")
 
 
 def _traceable_mask(x: Tensor, index: Any, value: Tensor) -> bool:

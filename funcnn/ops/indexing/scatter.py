@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from funcnn.core import dtypes
 from funcnn.core.aval import Aval
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.primitive import Primitive
-from funcnn.core.refusal import Refusal
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.indexing import host
 from funcnn.ops.base.batching import all_batched
@@ -70,11 +67,6 @@ def _masked_put_shape(x: Any, mask: Any, source: Any) -> tuple:
     return (x,)
 
 
-def _enough(ins: list) -> Refusal | None:
-    count = int(np.count_nonzero(ins[1]))
-    return Refusal("more places than elements", (1, 1, 0, count)) if ins[2].size < count else None
-
-
 def _too_few(meaning: str, words: tuple, ins: list) -> ShapeError:
     return ShapeError(f"masked_scatter: source has {ins[2].size} elements for {words[3]} places")
 
@@ -113,7 +105,6 @@ masked_put_p = Primitive(
         lambda: masked_take_p(g, ins[1], count=ins[2]._v.size),
     ),
     batch=_masked_put_batch,
-    check=_enough,
     refuse=_too_few,
 )
 

@@ -9,7 +9,7 @@ import pytest
 
 from funcnn.kernels.cpu.launching import Refused, Runner
 from funcnn.kernels.cpu.pool import avg as avg_pool
-from funcnn.kernels.cpu.pool import launch, launch_avg, launch_max, places
+from funcnn.kernels.cpu.pool import launch, launch_avg, launch_max
 from funcnn.kernels.cpu.pool import max as max_pool
 from funcnn.kernels.cpu.pool.geometry import Where
 from funcnn.kernels.cpu.pool.windows import adaptive_windows, windows
@@ -52,6 +52,12 @@ def window(pixel, x, kernel, stride, padding, dilation):
     sizes = x.shape[1:]
     inside = [at for at in places if all(0 <= a < n for a, n in zip(at, sizes, strict=True))]
     return [int(np.ravel_multi_index(at, sizes)) for at in inside]
+
+
+def by_places(ways, ins, out, **params):
+    """Fill ``out`` by the plan of arrays (images, D, H, W) and their places."""
+    ins = [array[:, None] for array in ins]
+    fill(ways[0].plan(tuple(map(operand_of, ins)), params), ins, [out.reshape(out.shape[0], 1, -1)])
 
 
 def naive_max(x, out, where):
@@ -136,10 +142,9 @@ def test_max_pool_and_its_gradient(case, dtype):
     np.testing.assert_array_equal(y, expected)
     np.testing.assert_array_equal(argmax, known)
     dy, dx, back = rng.standard_normal(y.shape).astype(dtype), np.full_like(x, np.nan), np.full_like(y, np.nan)
-    flat = [a.reshape(shape[0], -1) for a in (dy, argmax, dx, x, back)] if shape[0] else []
-    if flat:
-        places.pool_scatter(*flat[:3], 2, 1)
-        places.pool_gather(flat[3], flat[1], flat[4], 2, 1)
+    if shape[0]:
+        by_places(launch.scatters, [dy, argmax], dx, size=shape[1:])
+        by_places(launch.gathers, [x, argmax], back)
     scattered = np.zeros(shape)
     for m in range(shape[0]):
         real = known[m] >= 0
@@ -244,11 +249,10 @@ def ways(x, dy):
     fill(launch_max.rows_with_places(*shapes, Where(*where), dtype, known.dtype, 7, True, many), [x], [best, known])
     fill(launch_max.rows_of_values(*shapes, Where(*where), dtype, 7, True, many), [x], [values])
     run_windows(x, windows((1, H, W), (1, P, Q), *where, False, 0).bounds, [again, found], many)
-    count, status = number.get_num_threads(), np.zeros(4, np.int64)
-    flat = dy.reshape(M, -1), known.reshape(M, -1)
-    places.pool_scatter(*flat, scattered, 2, count)
-    places.pool_gather(x.reshape(M, -1), flat[1], gathered, 2, count)
-    places.max_unpool(*flat, placed, status, 2, count)
+    count = number.get_num_threads()
+    by_places(launch.scatters, [dy, known], scattered, size=(H, W))
+    by_places(launch.gathers, [x, known], gathered)
+    by_places(launch.unpools, [dy, known], placed, size=(H, W))
     fill(launch_avg.rows_of_means(*shapes, how, dtype, 7, True, many), [x], [y])
     fill(launch_avg.windows_of_means(*shapes, how, dtype, 7, many), [x], [any_y])
     fill(launch_avg.rows_of_grads(*back, (3, 2, 1), dtype, 7, True, many), [dy], [dx])
@@ -300,12 +304,6 @@ def test_special_values_win_and_spread_as_in_pytorch(dtype):
         means = torch.nn.functional.avg_pool2d(theirs, 3, stride, 1).numpy()
         for got, _ in run_avg(x, np.ones((3, *shape), dtype), where, True, 0)[:1]:
             np.testing.assert_allclose(got[:, 0], means, 1e-5, 1e-6)
-
-
-def test_unpooling_keeps_the_last_of_one_place():
-    y, status = np.empty((1, 4)), np.zeros(4, np.int64)
-    places.max_unpool(np.array([[1.0, 2.0, 3.0]]), np.array([[2, 0, 2]]), y, status, 1, 1)
-    assert y.tolist() == [[2.0, 0.0, 3.0, 0.0]] and not status.any()
 
 
 def test_unpooling_tells_of_the_first_place_outside():

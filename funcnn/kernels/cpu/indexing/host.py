@@ -1,4 +1,4 @@
-"""How elements are picked and put at computed places on the CPU: NumPy's indexing by arrays."""
+"""How elements are picked and put at computed places where no kernel is: NumPy's indexing by arrays."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from typing import Any
 import numpy as np
 
 from funcnn.kernels.implementation import host
+from funcnn.kernels.refusal import Refused, refuse_outside
 
-PICKS = "NumPy's indexing by arrays takes any number of them, of any dtype"
-ADDS = "NumPy's indexing by arrays, which meets a place as often, and in the order, as the index names it"
+PICKS = (
+    "an array with gaps, of which few elements are picked: a kernel would copy it first; or an index that is not int64"
+)
+ADDS = "half precision is added and multiplied by NumPy, which rounds each sum; or an index that is not int64"
 MASKS = "NumPy's indexing by a mask: where an element goes follows from all before it"
 
 
@@ -20,12 +23,19 @@ def _mesh(index: np.ndarray, dim: int) -> tuple[Any, ...]:
     return tuple(grid)
 
 
+def _each(x: np.ndarray, indices: list, before: int) -> None:
+    for dim, index in enumerate(indices):
+        refuse_outside(index, -x.shape[dim], x.shape[dim], before + dim)
+
+
 def _gather(ins: list, outs: list, dim: int) -> None:
+    refuse_outside(ins[1], 0, ins[0].shape[dim], 1)
     outs[0][...] = ins[0][_mesh(ins[1], dim)]
 
 
 def _scatter(ins: list, outs: list, dim: int, mode: str) -> None:
     base, index, src = ins
+    refuse_outside(index, 0, base.shape[dim], 1)
     np.copyto(outs[0], base)
     where = _mesh(index, dim)
     if mode == "set":
@@ -35,10 +45,12 @@ def _scatter(ins: list, outs: list, dim: int, mode: str) -> None:
 
 
 def _index(ins: list, outs: list) -> None:
+    _each(ins[0], ins[1:], 1)
     outs[0][...] = ins[0][tuple(ins[1:])]
 
 
 def _index_put(ins: list, outs: list, accumulate: bool) -> None:
+    _each(ins[0], ins[2:], 2)
     np.copyto(outs[0], ins[0])
     if accumulate:
         np.add.at(outs[0], tuple(ins[2:]), ins[1])
@@ -48,8 +60,11 @@ def _index_put(ins: list, outs: list, accumulate: bool) -> None:
 
 def _masked_put(ins: list, outs: list) -> None:
     x, mask, source = ins
+    count = int(np.count_nonzero(mask))
+    if source.size < count:
+        raise Refused("more places than elements", (1, 1, 0, count))
     np.copyto(outs[0], x)
-    outs[0][mask] = source[: np.count_nonzero(mask)]
+    outs[0][mask] = source[:count]
 
 
 def _masked_take(ins: list, outs: list, count: int) -> None:
@@ -58,6 +73,6 @@ def _masked_take(ins: list, outs: list, count: int) -> None:
     outs[0][: chosen.size] = chosen
 
 
-GATHER, INDEX = ((host("numpy", run, PICKS),) for run in (_gather, _index))
-SCATTER, INDEX_PUT = ((host("numpy", run, ADDS),) for run in (_scatter, _index_put))
+GATHER, INDEX = (host("numpy", run, PICKS) for run in (_gather, _index))
+SCATTER, INDEX_PUT = (host("numpy", run, ADDS) for run in (_scatter, _index_put))
 MASKED_PUT, MASKED_TAKE = ((host("numpy", run, MASKS),) for run in (_masked_put, _masked_take))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
-from funcnn.kernels.cpu.pool import places as kernels
-from funcnn.kernels.implementation import ANY, CONTIGUOUS, Implementation, Operand
-from funcnn.kernels.launch import INPUT, OUTPUT, Array, Cost, Launch, LaunchPlan, Output, Status, Workers
+from funcnn.kernels.cpu.indexing.launch import picked_rows, put_rows
+from funcnn.kernels.implementation import ANY, Implementation, Operand
+from funcnn.kernels.launch import LaunchPlan, Output
 
 CHUNK_ELEMENTS = 1 << 14  # that one chunk reads or writes: some 10 us
 TAPS = 1 << 18  # taps of windows that one chunk takes in vector registers: some 30 us
@@ -36,41 +36,20 @@ def rows_together(rows: int, taps: int) -> int:
     return max(1, min(TAPS // max(taps, 1), rows // 16))
 
 
-# ---- by places --------------------------------------------------------------------------------------------------------
-def _rows(shape: tuple[int, ...]) -> tuple[int, int]:
-    return shape[0] * shape[1], prod(shape[2:])
-
-
-def _by_image(kernel: Any, operands: tuple[Operand, ...], out: tuple[int, ...], **more: Any) -> LaunchPlan:
-    """A kernel that takes (images, numbers), the places, and gives (images, numbers)."""
-    source, index = operands
-    if not prod(out):
-        return nothing(1, 2)
-    work = SCALAR_NS * index.size + NUMBER_NS * prod(out)
-    rows, places, target = _rows(source.shape), _rows(index.shape), _rows(out)
-    args = (
-        Array(INPUT, 0, rows), Array(INPUT, 1, places), Array(OUTPUT, 0, target), *more.pop("extra", ()),
-        chunk_of(places[1] + target[1]), Workers(work),
-    )  # fmt: skip
-    moved = source.nbytes + index.nbytes + prod(out) * source.itemsize
-    cost = Cost(index.size, moved, work)
-    return LaunchPlan((Launch(kernel, args),), (CONTIGUOUS, CONTIGUOUS), (Output(),), cost=cost, **more)
-
-
+# ---- by places: images are rows, and pixels their places -----------------------------------------------------------------
 def _scatter(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan:
-    return _by_image(kernels.pool_scatter, operands, (*operands[0].shape[:2], *params["size"]))
+    dy, index = operands
+    return put_rows(dy, index, 1, (prod(params["size"]), -1, 0), dy.shape[0] * dy.shape[1])
 
 
 def _gather(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan:
-    return _by_image(kernels.pool_gather, operands, operands[1].shape)
-
-
-OUTSIDE = "an index outside the output"
+    x, index = operands
+    return picked_rows(x, index, 1, (prod(x.shape[2:]), -1, 0), x.shape[0] * x.shape[1])
 
 
 def _unpool(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan:
-    out = (*operands[0].shape[:2], *params["size"])
-    return _by_image(kernels.max_unpool, operands, out, extra=(Status(),), refusals=(OUTSIDE,))
+    x, index = operands
+    return put_rows(x, index, 1, (prod(params["size"]), 0, 0), x.shape[0] * x.shape[1], "set")
 
 
 scatters = (Implementation("kernel", _scatter),)
