@@ -207,7 +207,7 @@ def _check_sharing(program: Program, arrays: list[np.ndarray]) -> None:
     values = dict(zip(program.inputs, arrays, strict=True)) | {c.var: c.array for c in program.constants}
     unknown = {var for var in program.inputs if var not in program.strides}
     for eq in program.equations:
-        if eq.programs or eq.prim.check is not None:
+        if eq.programs or "check" in eq.effects:
             return  # what comes behind depends on what is computed elsewhere, or may raise
         ins = [values[var] for var in eq.ins]
         values.update(zip(eq.outs, evaluate(eq.prim, ins, eq.params), strict=True))

@@ -163,7 +163,7 @@ def check_of(prim: Primitive) -> Primitive:
     return Primitive(
         f"{prim.name}_check",
         lambda *ins, **params: (),
-        cpu=lambda ins, outs, **params: None,
+        cpu=prim.looks or (lambda ins, outs, **params: None),
         multiple=True,
         check=prim.check,
         refuse=prim.refuse,

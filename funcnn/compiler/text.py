@@ -212,7 +212,7 @@ class _Reader:
         if name in self.known:
             return self.known[name]
         checked = self.known.get(name.removesuffix("_check"))
-        if checked is None or checked.check is None:
+        if checked is None or (checked.check is None and not checked.looks):
             raise ProgramError(f"text: no primitive is known by the name {name}")
         return check_of(checked)
 

@@ -44,6 +44,8 @@ class Primitive:
     may_copy: whether ``view`` shares memory only for some strides of its input.
     check: ``(ins, **params) -> Refusal | None`` finds bad values (an index out of range) before a kernel runs, on the host
         alone: what a device's kernel reports by its status. It may raise by itself.
+    looks: implementations without outputs that find what those of ``on["cpu"]`` refuse, and compute nothing: what a compiler
+        keeps where nobody reads the outputs.
     refuse: ``(meaning, words, ins, **params) -> exception`` for a refusal of a kernel or a check: what is said of the status
         code, and the words (code, operand, position, value); of ``ins`` it reads no numbers. None: ``ValueError``.
     effect: whether running it does something besides computing its outputs (a call back into Python): then a compiler
@@ -71,6 +73,7 @@ class Primitive:
     unview: Callable | None = None
     may_copy: bool = False
     check: Callable | None = None
+    looks: tuple[Implementation, ...] = ()
     refuse: Callable | None = None
     effect: bool = False
     unused: Callable | None = None
@@ -198,8 +201,7 @@ def evaluate(prim: Primitive, values: list, params: dict, where: Any = None, pla
     before, token = _errors(), None
     try:
         token = _set_errors(_ignored)
-        result = made.run(values, outs, **params)  # type: ignore[misc]
-        if result is not None and made.name == "host":
+        if (result := made.run(values, outs, **params)) is not None and made.name == "host":  # type: ignore[misc]
             refuse_returned(prim, result, outs)
         return outs
     except Refused as refusal:

@@ -30,7 +30,7 @@ def _effect_of(eq: Equation) -> Equation:
     prim, params = eq.prim, eq.params
     if not eq.outs or prim.effect:
         return eq
-    if prim.check is not None:
+    if prim.check is not None or prim.looks:
         return replace(eq, prim=check_of(prim), outs=(), shares=None)
     narrower = None if prim.unused is None else prim.unused((False,) * len(eq.outs), params)
     return eq if narrower is None else replace(eq, prim=narrower[0], params=narrower[1], outs=())

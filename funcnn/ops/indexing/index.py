@@ -61,7 +61,7 @@ def _index_batch(n: int, ins: list, batched: list) -> Tensor:
 
 
 index_p = Primitive(
-    "index", _index_shape, cpu=launch.INDEX_AT, vjp=_index_vjp, batch=_index_batch,
+    "index", _index_shape, cpu=launch.INDEX_AT, looks=launch.LOOK_AT, vjp=_index_vjp, batch=_index_batch,
     refuse=lambda meaning, words, ins: out_of_range("index", words, ins[0], words[1] - 1),
 )  # fmt: skip
 
@@ -86,7 +86,7 @@ def _put_batch(n: int, ins: list, batched: list, accumulate: bool) -> Tensor:
 
 
 index_put_p = Primitive(
-    "index_put", _put_shape, cpu=launch.INDEX_PUT, vjp=_put_vjp, batch=_put_batch,
+    "index_put", _put_shape, cpu=launch.INDEX_PUT, looks=launch.LOOK_PUT, vjp=_put_vjp, batch=_put_batch,
     refuse=lambda meaning, words, ins, accumulate: out_of_range("index", words, ins[0], words[1] - 2),
 )  # fmt: skip
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from funcnn.kernels.cpu.indexing import launch, problem
+from funcnn.kernels.cpu.indexing import launch, moves, problem
 from funcnn.kernels.cpu.launching import Refused, Runner
 from funcnn.kernels.cpu.threads import number
 from funcnn.kernels.implementation import operand_of
@@ -165,7 +165,7 @@ def test_rows_of_a_table(rows: int, width: int, count: int, dtype: str) -> None:
 
 def test_the_last_of_one_place_stays() -> None:
     x, index = np.array([[1.0, 2.0, 3.0]]), np.array([[2, 0, 2]])
-    plan = launch.put_rows(operand_of(x), operand_of(index), 1, (4, 0, 0), 1, "set")
+    plan = moves.put_rows(operand_of(x), operand_of(index), 1, (4, 0, 0), 1, "set")
     assert runs(plan, [x, index], (1, 4), "float64").tolist() == [[2.0, 0.0, 3.0, 0.0]]
 
 
@@ -210,6 +210,9 @@ def test_an_index_of_nothing_is_looked_at() -> None:
     empty, index = np.zeros((3, 0), np.float32), np.array([0, 2, 3])
     assert refused(launch._index, [empty, index], (3, 0)) == {(1, 1, 2, 3)}
     assert refused(launch._index_put, [empty, empty, index], (3, 0), accumulate=False) == {(1, 2, 2, 3)}
+    bad, good = np.array([1, 9]), np.array([0, 0])
+    both = np.zeros((3, 2, 0), np.float32)
+    assert refused(launch._index, [both, bad, good], (2, 0)) == {(1, 1, 1, 9)}
     none = np.zeros((0, 3), np.float32)
     assert refused(launch._gather, [none, np.zeros((2, 3), np.int64)], (2, 3), dim=0) == {(1, 1, 0, 0)}
     picked = np.zeros((0, 3), np.int64)

@@ -113,10 +113,11 @@ def check_block(chunk, worker, index, table, status):
 
 @kernel(touches={"table": lambda table: HEAD + 4 * int(table[AXES]) + 2 * int(table[SEEN])})
 def check_places(index, table, status, threads):
-    """Refuses an index outside; for arrays of which no element is moved."""
-    parallel_for(check_block, (index.size + BLOCK - 1) // BLOCK, threads, (index, table, status))
-    if status[0] != 0:
-        refuse_first(index, table, status)
+    """Refuses an index outside, where no element is moved. Once an index is refused, the next ones are not looked at."""
+    if status[0] == 0:
+        parallel_for(check_block, (index.size + BLOCK - 1) // BLOCK, threads, (index, table, status))
+        if status[0] != 0:
+            refuse_first(index, table, status)
 
 
 # ---- several indices as one -------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ PICKS = (
     "an array with gaps, of which few elements are picked: a kernel would copy it first; or an index that is not int64"
 )
 ADDS = "half precision is added and multiplied by NumPy, which rounds each sum; or an index that is not int64"
+OTHER_INDEX = "an index that is not int64"
 MASKS = "NumPy's indexing by a mask: where an element goes follows from all before it"
 
 
@@ -73,6 +74,19 @@ def _masked_take(ins: list, outs: list, count: int) -> None:
     outs[0][: chosen.size] = chosen
 
 
+def _look_along(ins: list, outs: list, dim: int, mode: str = "") -> None:
+    refuse_outside(ins[1], 0, ins[0].shape[dim], 1)
+
+
+def _look_at(ins: list, outs: list) -> None:
+    _each(ins[0], ins[1:], 1)
+
+
+def _look_put(ins: list, outs: list, accumulate: bool) -> None:
+    _each(ins[0], ins[2:], 2)
+
+
 GATHER, INDEX = (host("numpy", run, PICKS) for run in (_gather, _index))
 SCATTER, INDEX_PUT = (host("numpy", run, ADDS) for run in (_scatter, _index_put))
 MASKED_PUT, MASKED_TAKE = ((host("numpy", run, MASKS),) for run in (_masked_put, _masked_take))
+LOOK_ALONG, LOOK_AT, LOOK_PUT = (host("numpy", run, OTHER_INDEX) for run in (_look_along, _look_at, _look_put))

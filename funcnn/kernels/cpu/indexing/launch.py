@@ -6,135 +6,21 @@ from functools import partial
 from math import prod
 from typing import Any
 
-import numpy as np
-
-from funcnn.kernels.cpu.indexing import geometry, host, scatter
-from funcnn.kernels.cpu.indexing.gather import gather_bytes, gather_numbers
-from funcnn.kernels.cpu.indexing.problem import (
-    Chunks,
-    Laid,
-    Lane,
-    Problem,
-    bytes_of,
-    contiguous_steps,
-    empty_problem,
-    laid,
-    merged,
-    problem,
+from funcnn.kernels.cpu.indexing import host, scatter
+from funcnn.kernels.cpu.indexing.moves import (
+    INDEX,
+    checked,
+    gathering,
+    joined,
+    picked_rows,
+    put_kernel,
+    put_rows,
+    scattering,
 )
+from funcnn.kernels.cpu.indexing.problem import Laid, Lane, Problem, contiguous_steps, laid, merged, problem
 from funcnn.kernels.implementation import ANY, CONTIGUOUS, Implementation, Operand
-from funcnn.kernels.launch import INPUT, OUTPUT, Access, Array, Cost, Launch, LaunchPlan, Output, Status, Workers
+from funcnn.kernels.launch import INPUT, OUTPUT, Access, Array, Launch, LaunchPlan, Output
 from funcnn.kernels.plan_parts import Parts
-
-COPY_NS, PICK_NS = 0.15, 1.0  # nanoseconds for a byte of a line copied, and for an element that has an index of its own
-CHECK_NS = 0.3  # nanoseconds for an index that is only looked at
-OUTSIDE = ("an index is out of range",)
-INDEX = np.dtype(np.int64)
-Limits = tuple[
-    int, int, int
-]  # how many places there are; the least index that is not refused; what is added to one below 0
-
-
-# ---- parts of plans ---------------------------------------------------------------------------------------------------
-def _checked(indices: dict[int, Operand], sizes: list[Limits], ins: int, outputs: tuple[Output, ...]) -> LaunchPlan:
-    """The plan that only looks at indices (by operand), for arrays of which nothing is moved."""
-    parts, inputs, launches = Parts(), [ANY] * ins, []
-    for (number, index), limits in zip(indices.items(), sizes, strict=True):
-        if not index.size:
-            continue
-        inputs[number] = Access(repeated=index.repeated)
-        table = parts.constant(empty_problem(limits, number, index).table(Chunks(1, 1, 1)))
-        work = CHECK_NS * index.size
-        launches.append(Launch(geometry.check_places, (Array(INPUT, number), table, Status(), Workers(work))))
-    return parts.plan(tuple(launches), tuple(inputs), outputs, refusals=OUTSIDE)
-
-
-def _joined(
-    indices: dict[int, Operand], sizes: list[int], steps: tuple[int, ...], parts: Parts
-) -> tuple[Array, list, dict]:
-    """Several indices as one: the array that names its places, the launches that make it, and what they ask of the indices."""
-    shape = next(iter(indices.values())).shape
-    joined, launches, inputs = parts.room("int64", prod(shape)), [], {}
-    for at, (number, index) in enumerate(indices.items()):
-        seen = laid(index, permuted=False)
-        lanes = [Lane(s, 0, i, y) for s, i, y in zip(shape, seen.steps, contiguous_steps(shape), strict=True)]
-        axes = merged(lanes) or [Lane(1, 0, 0, 0)]
-        size = sizes[at]
-        made = problem(axes[:-1], len(axes) - 1, Lane(1, 0, 0, 0), (size, -size, size), number, index)._replace(
-            line=axes[-1], rows=axes[:-1]
-        )
-        table = parts.constant(made.table(made.gather_chunks(8)))
-        work = PICK_NS * index.size
-        args = (Array(INPUT, number), table, joined, steps[at], at == 0, Status(), Workers(work))
-        launches.append(Launch(geometry.join_indices, args))
-        inputs[number] = seen.access
-    return joined, launches, inputs
-
-
-def _cost(p: Problem, itemsize: int, started: int = 0) -> Cost:
-    moved = p.moved * itemsize
-    work = COPY_NS * moved if p.by_line else PICK_NS * p.moved
-    return Cost(0.0, 2.0 * moved + started, work + COPY_NS * started)
-
-
-def _workers(cost: Cost, chunks: int) -> Workers:
-    """Workers for so many chunks: a lone one stays with the thread that asks."""
-    return Workers(cost.nanoseconds if chunks > 1 else 0.0)
-
-
-def _gathering(
-    p: Problem,
-    x: np.dtype,
-    arrays: tuple[Array, Array],
-    inputs: list[Access],
-    parts: Parts,
-    before: tuple = (),
-    **more: Any,
-) -> LaunchPlan:
-    """The plan of a gather of elements of x (input 0) by the places that the second array names."""
-    like, cost = bytes_of(x), _cost(p, x.itemsize)
-    kernel = gather_numbers if x.itemsize >= 4 else gather_bytes
-    cut = p.gather_chunks(x.itemsize)
-    table, (source, index) = parts.constant(p.table(cut)), arrays
-    out = Array(OUTPUT, 0, dtype=like)
-    launch = Launch(
-        kernel, (source._replace(dtype=like), index, out, table, Status(), _workers(cost, p.count(cut, p.place.size)))
-    )
-    return parts.plan((*before, launch), tuple(inputs), (Output(),), refusals=OUTSIDE, cost=cost, **more)
-
-
-def _put_kernel(mode: str, dtype: np.dtype) -> tuple[Any, str | None] | None:
-    """What puts elements of a dtype, and as what it reads them; None: nothing does."""
-    if mode == "set":
-        return scatter.scatter_set, bytes_of(dtype)
-    if dtype.kind == "b":
-        return (scatter.scatter_either if mode == "add" else scatter.scatter_both), "uint8"
-    if dtype == np.float16:
-        return None
-    return (scatter.scatter_add if mode == "add" else scatter.scatter_multiply), None
-
-
-def _scattering(
-    p: Problem,
-    mode: str,
-    x: Operand,
-    start: int,
-    arrays: tuple[Array, ...],
-    inputs: list[Access],
-    parts: Parts,
-    before: tuple = (),
-) -> LaunchPlan:
-    """The plan of a scatter into an output like x; arrays: the base, the index and what is put."""
-    kernel, like = _put_kernel(mode, x.dtype)  # type: ignore[misc]
-    output = Output(0) if start == scatter.THERE else Output()
-    cut = p.scatter_chunks(x.itemsize)
-    table = parts.constant(p.table(cut, start))
-    base, index, values = arrays
-    cost = _cost(p, x.itemsize, x.nbytes * (start != scatter.THERE))
-    out = Array(OUTPUT, 0, dtype=like)
-    args = (base._replace(dtype=like), index, values._replace(dtype=like), out, table, Status())
-    args = (*args, _workers(cost, p.count(cut, p.limits[0])))
-    return parts.plan((*before, Launch(kernel, args)), tuple(inputs), (output,), refusals=OUTSIDE, cost=cost)
 
 
 def _base(base: Operand, whole: bool) -> tuple[int, Array, Access]:
@@ -162,26 +48,26 @@ def _gather(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan
     if index.dtype != INDEX:
         return None
     if not index.size or not x.size:
-        return _checked({1: index}, [(size, 0, 0)], 2, (Output(),))
+        return checked({1: index}, [(size, 0, 0)], 2, (Output(),))
     seen = laid(x)
     p = _along(seen.steps, index, contiguous_steps(index.shape), params["dim"], 1, size)
     inputs = [seen.access, Access(repeated=index.repeated)]
-    return _gathering(p, x.dtype, (Array(INPUT, 0), Array(INPUT, 1)), inputs, Parts())
+    return gathering(p, x.dtype, (Array(INPUT, 0), Array(INPUT, 1)), inputs, Parts())
 
 
 def _scatter(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan | None:
     base, index, source = operands
     dim, mode = params["dim"], params["mode"]
     size = base.shape[dim]
-    if index.dtype != INDEX or _put_kernel(mode, base.dtype) is None:
+    if index.dtype != INDEX or put_kernel(mode, base.dtype) is None:
         return None
     if not index.size or not base.size:
-        return _checked({1: index}, [(size, 0, 0)], 3, (Output(0),))
+        return checked({1: index}, [(size, 0, 0)], 3, (Output(0),))
     seen = laid(source)
     p = _along(contiguous_steps(base.shape), index, seen.steps, dim, 1, size)
     start, first, access = _base(base, p.moved // p.place.size * size == base.size)
     arrays = first, Array(INPUT, 1), Array(INPUT, 2)
-    return _scattering(p, mode, base, start, arrays, [access, Access(repeated=index.repeated), seen.access], Parts())
+    return scattering(p, mode, base, start, arrays, [access, Access(repeated=index.repeated), seen.access], Parts())
 
 
 # ---- on leading axes --------------------------------------------------------------------------------------------------
@@ -192,21 +78,21 @@ def _index(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan 
     if any(index.dtype != INDEX for index in indices):
         return None
     if not indices[0].size or not x.size:
-        return _checked(numbered, limits, 1 + many, (Output(),))
+        return checked(numbered, limits, 1 + many, (Output(),))
     seen, parts = laid(x), Parts()
     steps = contiguous_steps((*shape, *x.shape[many:]))
     inner = [Lane(s, i, 0, y) for s, i, y in zip(x.shape[many:], seen.steps[many:], steps[len(shape) :], strict=True)]
     if many > 1:
-        joined, before, asked = _joined(numbered, list(x.shape[:many]), seen.steps, parts)
+        array, before, asked = joined(numbered, list(x.shape[:many]), seen.steps, parts)
         place = Lane(indices[0].size, 1, 1, prod(x.shape[many:]))
         reached = 1 + sum((size - 1) * step for size, step in zip(x.shape[:many], seen.steps, strict=False))
         p = problem(inner, 0, place, (reached, 0, 0), 1, indices[0])
-        return _gathering(p, x.dtype, (Array(INPUT, 0), joined), [seen.access, *asked.values()], parts, tuple(before))
+        return gathering(p, x.dtype, (Array(INPUT, 0), array), [seen.access, *asked.values()], parts, tuple(before))
     picks = laid(indices[0], permuted=False)
     outer = merged([Lane(s, 0, i, y) for s, i, y in zip(shape, picks.steps, steps, strict=False)]) or [Lane(1, 0, 0, 0)]
     place = outer.pop()._replace(x=seen.steps[0])
     p = problem([*outer, *inner], len(outer), place, limits[0], 1, indices[0])
-    return _gathering(p, x.dtype, (Array(INPUT, 0), Array(INPUT, 1)), [seen.access, picks.access], parts)
+    return gathering(p, x.dtype, (Array(INPUT, 0), Array(INPUT, 1)), [seen.access, picks.access], parts)
 
 
 def _places(index: Operand, values: Operand) -> tuple[Laid, Laid, Lane]:
@@ -226,15 +112,17 @@ def _index_put(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchP
     many, mode, parts = len(indices), "add" if params["accumulate"] else "set", Parts()
     sizes, inner = base.shape[:many], base.shape[many:]
     numbered = dict(enumerate(indices, 2))
-    if _put_kernel(mode, base.dtype) is None or any(index.dtype != INDEX for index in indices):
+    if put_kernel(mode, base.dtype) is None or any(index.dtype != INDEX for index in indices):
         return None
     if not values.size or not base.size:
-        return _checked(numbered, [(s, -s, s) for s in sizes], 2 + many, (Output(0),))
-    steps, before, asked, limits = contiguous_steps(base.shape), [], {}, (sizes[0], -sizes[0], sizes[0])
+        return checked(numbered, [(s, -s, s) for s in sizes], 2 + many, (Output(0),))
+    steps, limits = contiguous_steps(base.shape), (sizes[0], -sizes[0], sizes[0])
+    before: list[Launch] = []
+    asked: dict[int, Access] = {}
     picks, seen, place = _places(indices[0], values)
     array = Array(INPUT, 2)
     if many > 1:
-        array, before, asked = _joined(numbered, list(sizes), contiguous_steps(sizes), parts)
+        array, before, asked = joined(numbered, list(sizes), contiguous_steps(sizes), parts)
         whole = Operand(indices[0].shape, INDEX, tuple(8 * step for step in contiguous_steps(indices[0].shape)))
         picks, seen, place = _places(whole, values)
         limits = prod(sizes), 0, 0
@@ -242,44 +130,30 @@ def _index_put(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchP
     p = problem(lanes, 0, place._replace(x=prod(inner)), limits, 2, indices[0])
     start, first, access = _base(base, whole=True)
     inputs = [access, seen.access, *(asked.values() if asked else (picks.access,))]
-    return _scattering(p, mode, base, start, (first, array, Array(INPUT, 1)), inputs, parts, tuple(before))
+    return scattering(p, mode, base, start, (first, array, Array(INPUT, 1)), inputs, parts, tuple(before))
 
 
-# ---- rows of a table, and images --------------------------------------------------------------------------------------
-def picked_rows(x: Operand, index: Operand, width: int, limits: Limits, rows: int = 1) -> LaunchPlan:
-    """The plan ``y[r, k] = x[r, index[r, k]]``, of ``rows`` rows, for lines of ``width`` elements; contiguous arrays."""
-    if not x.size or not index.size:
-        return _checked({1: index}, [limits], 2, (Output("zeros"),))
-    return _gathering(
-        _by_rows(index, width, limits, rows), x.dtype, (Array(INPUT, 0), Array(INPUT, 1)), [CONTIGUOUS] * 2, Parts()
-    )
-
-
-def put_rows(y: Operand, index: Operand, width: int, limits: Limits, rows: int = 1, mode: str = "add") -> LaunchPlan:
-    """The plan ``x = 0, x[r, index[r, k]] (op)= y[r, k]``: the transpose of ``picked_rows`` for ``mode`` "add"."""
-    if not limits[0] or not y.size:
-        return _checked({1: index}, [limits], 2, (Output("zeros"),))
-    p = _by_rows(index, width, limits, rows)
-    like = Operand((rows, limits[0], width), y.dtype, ())
-    arrays = Array(OUTPUT, 0), Array(INPUT, 1), Array(INPUT, 0)
-    return _scattering(p, mode, like, scatter.ZEROS, arrays, [CONTIGUOUS] * 2, Parts())
-
-
-def _by_rows(index: Operand, width: int, limits: Limits, rows: int) -> Problem:
-    count = index.size // rows
-    lanes = [Lane(rows, limits[0] * width, count, count * width), Lane(width, 1, 0, 1)]
-    flat = Operand((index.size,), index.dtype, (index.itemsize,))
-    return problem(lanes, 1, Lane(count, width, 1, width), limits, 1, flat)
-
-
-def _rows(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan:
+# ---- rows of a table -------------------------------------------------------------------------------------------------------
+def _rows(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan | None:
     table, index = operands
     return picked_rows(table, index, table.shape[1], (table.shape[0], params["least"], 0))
 
 
-def _rows_grad(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan:
+def _rows_grad(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan | None:
     dy, index = operands
     return put_rows(dy, index, dy.shape[-1], (params["rows"], -1, 0))
+
+
+# ---- looking alone ----------------------------------------------------------------------------------------------------
+def _look_along(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan | None:
+    x, index = operands[:2]
+    return checked({1: index}, [(x.shape[params["dim"]], 0, 0)], len(operands), ())
+
+
+def _look_at(first: int, operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan | None:
+    sizes = operands[0].shape
+    numbered = dict(enumerate(operands[first:], first))
+    return checked(numbered, [(size, -size, size) for size in sizes[: len(numbered)]], len(operands), ())
 
 
 def _few_of_many(picked: int, operands: tuple[Operand, ...], params: dict[str, Any]) -> bool:
@@ -295,4 +169,12 @@ GATHER, INDEX_AT = (
 )
 SCATTER, INDEX_PUT = (
     (Implementation("kernel", plan), way) for plan, way in ((_scatter, host.SCATTER), (_index_put, host.INDEX_PUT))
+)
+LOOK_ALONG, LOOK_AT, LOOK_PUT = (
+    (Implementation("kernel", plan), way)
+    for plan, way in (
+        (_look_along, host.LOOK_ALONG),
+        (partial(_look_at, 1), host.LOOK_AT),
+        (partial(_look_at, 2), host.LOOK_PUT),
+    )
 )

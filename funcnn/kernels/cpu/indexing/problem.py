@@ -26,11 +26,11 @@ class Laid(NamedTuple):
 
 
 class Lane(NamedTuple):
-    """An axis that x and y share, or of an index the axis of its places: its size, and how far apart neighbours lie in each."""
+    """An axis that x and y share, or that of places: its size, and how far apart neighbours lie in x, the index and y."""
 
     size: int
     x: int
-    index: int
+    picks: int
     y: int
 
 
@@ -99,16 +99,16 @@ class Problem(NamedTuple):
     @property
     def by_line(self) -> bool:
         """Whether a line has one index."""
-        return self.line.size > 1 and self.line.index == 0
+        return self.line.size > 1 and self.line.picks == 0
 
     def table(self, chunks: Chunks, start: int = THERE) -> Constant:
         """The numbers, in the order of the names of ``geometry.py``."""
         place, line = self.place, self.line
         head = [self.outer, place.size, line.size, *self.limits, self.operand,
-                place.x, line.x, place.index, line.index, place.y, line.y, *chunks, start, len(self.rows), len(self.seen)]  # fmt: skip
+                place.x, line.x, place.picks, line.picks, place.y, line.y, *chunks, start, len(self.rows), len(self.seen)]  # fmt: skip
         return Constant(np.array([*head, *sum(self.rows, ()), *sum(self.seen, ())], np.int64))
 
-    def count(self, chunks: Chunks, places: int) -> int:
+    def pieces(self, chunks: Chunks, places: int) -> int:
         """Counts the chunks of so many places."""
         return -(-self.outer // chunks.rows) * -(-places // chunks.places) * -(-self.line.size // chunks.line)
 

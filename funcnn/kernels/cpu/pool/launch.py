@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
-from funcnn.kernels.cpu.indexing.launch import picked_rows, put_rows
+from funcnn.kernels.cpu.indexing.moves import picked_rows, put_rows
 from funcnn.kernels.implementation import ANY, Implementation, Operand
 from funcnn.kernels.launch import LaunchPlan, Output
 
@@ -37,17 +37,17 @@ def rows_together(rows: int, taps: int) -> int:
 
 
 # ---- by places: images are rows, and pixels their places -----------------------------------------------------------------
-def _scatter(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan:
+def _scatter(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan | None:
     dy, index = operands
     return put_rows(dy, index, 1, (prod(params["size"]), -1, 0), dy.shape[0] * dy.shape[1])
 
 
-def _gather(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan:
+def _gather(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan | None:
     x, index = operands
     return picked_rows(x, index, 1, (prod(x.shape[2:]), -1, 0), x.shape[0] * x.shape[1])
 
 
-def _unpool(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan:
+def _unpool(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan | None:
     x, index = operands
     return put_rows(x, index, 1, (prod(params["size"]), 0, 0), x.shape[0] * x.shape[1], "set")
 
