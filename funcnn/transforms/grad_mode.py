@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial, wraps
-from itertools import starmap
 from typing import Any
 
 from funcnn.core.context import ctx
-from funcnn.kernels.interrupts import Leaving
+from funcnn.kernels.interrupts import Leaving, in_c
 
 
 class set_grad_enabled(Leaving):
@@ -41,24 +40,26 @@ def _wrapped(f: Callable, mode: bool) -> Callable:
     return inside
 
 
+_new = Leaving.__new__
+
+
 class _Mode(Leaving):
     """A context manager and decorator for one mode; re-entrant."""
 
-    __slots__ = ("saved",)
+    __slots__ = ()
     mode: bool
 
-    def __init__(self, f: Callable | None = None):
-        self.saved: list[tuple[dict, dict]] = []  # the last is taken and put back, all in C
-        self.close = partial(next, starmap(dict.update, iter(self.saved.pop, None)))
-
     def __new__(cls, f: Callable | None = None) -> Any:
-        return super().__new__(cls) if f is None else _wrapped(f, cls.mode)
+        return _new(cls) if f is None else _wrapped(f, cls.mode)
 
     def __enter__(self) -> None:
-        saved = self.saved
-        # Not by a call, after which an interrupt may come: entered twice, the outer leaving would take what the inner left.
-        saved += [(ctx.__dict__, {"grad": ctx.grad})]
-        ctx.grad = self.mode
+        here, outer = ctx.__dict__, getattr(self, "close", None)
+        close = partial(here.update, {"grad": ctx.grad})
+        if outer is not None:  # entered before, and perhaps not left: then the outer leaving finds its own
+            self.close = in_c(close, partial(setattr, self, "close", outer))
+        else:
+            self.close = close
+        here["grad"] = self.mode  # no call between these assignments, after which an interrupt may come
 
     def __call__(self, f: Callable) -> Callable:
         return _wrapped(f, self.mode)
