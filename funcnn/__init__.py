@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from funcnn.kernels.interrupts import whole as _whole
 
-_whole(__name__, "core", "kernels", "ops", "transforms", "optim", "random")
+_whole(__name__, "core", "kernels", "ops", "transforms", "random")
 _whole("funcnn.ops", "public")
-_whole("funcnn.transforms", "autograd", "jit", "vmap")
+_whole("funcnn.transforms", "autograd", "vmap")
 
 from funcnn.core import tree
 from funcnn.core.device import device
@@ -43,14 +43,14 @@ from funcnn.ops.public import public as _public
 from funcnn.transforms import autograd
 from funcnn.transforms.grad import grad, value_and_grad, vjp
 from funcnn.transforms.grad_mode import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
-from funcnn.transforms.jit import jit
 from funcnn.transforms.vmap import vmap
 
-from funcnn import optim, random  # isort: skip  (they stand on what is above)
+from funcnn import random  # isort: skip  (it stands on what is above)
 
 if TYPE_CHECKING:
-    from funcnn import layers, nn, testing
+    from funcnn import layers, nn, optim, testing
     from funcnn.ops.custom.operation import primitive
+    from funcnn.transforms.jit import jit
 
 __version__ = "0.1.0"
 
@@ -59,17 +59,24 @@ int, float, bool = int32, float32, bool_
 globals().update(_public())
 
 
+# What is imported when it is first named, which would take a third of the time of an import: modules, and functions by the
+# modules that they are in.
+_MODULES = ("layers", "nn", "optim", "profiler", "testing")
+_FUNCTIONS = {"jit": ("transforms", "jit"), "primitive": ("ops", "custom", "operation")}
+
+
 def __getattr__(name: str):
-    """Layers, modules, checks, the profiler and ``primitive`` are imported when first named: a third of the time of an import."""
-    if name in ("layers", "nn", "profiler", "testing"):
+    if name in _MODULES:
         _whole(__name__, name)
-        return globals()[name]
-    if name == "primitive":
-        _whole("funcnn.ops", "custom")
-        _whole("funcnn.ops.custom", "operation")
-        globals()[name] = sys.modules["funcnn.ops.custom.operation"].primitive
-        return globals()[name]
-    raise AttributeError(f"module 'funcnn' has no attribute {name!r}")
+    elif name in _FUNCTIONS:
+        package = __name__
+        for part in _FUNCTIONS[name]:
+            _whole(package, part)
+            package = f"{package}.{part}"
+        globals()[name] = getattr(sys.modules[package], name)
+    else:
+        raise AttributeError(f"module 'funcnn' has no attribute {name!r}")
+    return globals()[name]
 
 
 __all__ = [
