@@ -27,8 +27,7 @@ class BoxTracer(Tracer):
     boxed = True
 
     def __init__(self, owner: Interpreter, value: Tensor, shape: tuple[int, ...]):
-        super().__init__(owner, shape, value._v.dtype)
-        self.value = value
+        self.owner, self.shape, self.dtype, self.value = owner, shape, value._v.dtype, value
 
     @property
     def device(self) -> str:  # type: ignore[override]
@@ -86,11 +85,15 @@ class Interpreter:
 
     def lower(self, ins: tuple) -> tuple[list[Tensor], list[bool]]:
         """The boxes one level out, and which of the inputs were this interpreter's."""
+        lowered, owned = [], []
         for t in ins:
             if t._view is not None:
                 refresh(t)
-        owned = [self.owns(t) for t in ins]
-        return [t._v.value if own else t for t, own in zip(ins, owned, strict=True)], owned
+            value = t._v
+            own = isinstance(value, Tracer) and value.owner is self
+            owned.append(own)
+            lowered.append(value.value if own else t)  # type: ignore[attr-defined]  # its own is a BoxTracer
+        return lowered, owned
 
     def box(self, value: Any) -> Tensor:
         """A fresh box, marked as made inside this interpreter."""

@@ -231,7 +231,7 @@ def _as_view(prim: Primitive, out: Tensor, base: Tensor, params: dict) -> Tensor
         else:
             two = layout(base)
             one = prim.view(two, **params)  # type: ignore[misc]
-        if one.size and not np.may_share_memory(one, two):
+        if one.base is not two and one.size and not np.may_share_memory(one, two):
             return out
     return alias(out, base, prim, params)
 

@@ -24,10 +24,15 @@ class TreeDef(NamedTuple):
         return self._build(iter(leaves))
 
     def _build(self, leaves) -> Any:
-        if self.kind is LEAF:
+        kind = self.kind
+        if kind is LEAF:
             return next(leaves)
-        parts = [child._build(leaves) for child in self.children]
-        return _REGISTRY[self.kind][1](self.kind, self.keys, parts)
+        parts = []
+        for child in self.children:
+            parts.append(next(leaves) if child.kind is LEAF else child._build(leaves))
+        if kind is tuple:
+            return tuple(parts)
+        return dict(zip(self.keys, parts, strict=True)) if kind is dict else _REGISTRY[kind][1](kind, self.keys, parts)
 
     @property
     def num_leaves(self) -> int:
@@ -67,17 +72,30 @@ def flatten(tree) -> tuple[list, TreeDef]:
 
 
 def _flatten(tree, leaves: list) -> TreeDef:
-    rules = _rules(tree)
-    if rules is None:
-        leaves.append(tree)
-        return _LEAF
-    keys, parts = rules[0](tree)
-    return TreeDef(type(tree), keys, tuple(_flatten(part, leaves) for part in parts))
+    kind, keys, parts = type(tree), (), tree
+    if kind is dict:
+        keys, parts = tuple(tree), tree.values()
+    elif kind is not tuple:
+        rules = _rules(tree)
+        if rules is None:
+            leaves.append(tree)
+            return _LEAF
+        keys, parts = rules[0](tree)
+    children = []
+    for part in parts:
+        if type(part) in _REGISTRY or isinstance(part, tuple):
+            children.append(_flatten(part, leaves))
+        else:
+            leaves.append(part)
+            children.append(_LEAF)
+    return TreeDef(kind, keys, tuple(children))
 
 
 def leaves(tree) -> list:
     """The leaves of a tree in order."""
-    return flatten(tree)[0]
+    found: list = []
+    _flatten(tree, found)
+    return found
 
 
 def unflatten(treedef: TreeDef, leaves: Iterable) -> Any:

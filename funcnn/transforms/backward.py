@@ -13,9 +13,9 @@ from funcnn.core.errors import DTypeError, GradientError, ShapeError, TracerErro
 from funcnn.core.graph import Node
 from funcnn.core.primitive import apply_vjp
 from funcnn.core.tensor import Tensor, refresh, refresh_all, wrap
+from funcnn.ops.base.structure import filled_like
 from funcnn.ops.elementwise.arithmetic import add
 from funcnn.ops.movement.views import clone
-from funcnn.ops.tensor.creation import ones_like
 
 
 class _Walk:
@@ -109,7 +109,7 @@ def _seed(t: Tensor, gradient: Tensor | None) -> Tensor:
                 f"backward: a gradient can only be left out for a single element, this tensor has shape {tuple(t.shape)}; "
                 "pass backward(gradient) of that shape, or reduce it first"
             )
-        return ones_like(t)
+        return filled_like(t, 1)
     if not isinstance(gradient, Tensor):
         raise DTypeError(f"backward: gradient must be a tensor, got {type(gradient).__name__}")
     if gradient.shape != t.shape:

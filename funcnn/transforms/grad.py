@@ -17,7 +17,8 @@ from funcnn.core.interpreter import BoxTracer, Interpreter, with_history
 from funcnn.core.mutation import assign
 from funcnn.core.tensor import Tensor, inheriting, refresh_all, version
 from funcnn.ops.base.promote import to_tensor
-from funcnn.ops.tensor.creation import as_tensor, ones_like, zeros_like
+from funcnn.ops.base.structure import filled_like
+from funcnn.ops.tensor.creation import as_tensor, zeros_like
 from funcnn.transforms.backward import walk
 from funcnn.transforms.lending import Loans
 
@@ -29,7 +30,8 @@ class TapeTracer(BoxTracer):
     known = True
 
     def __init__(self, owner: Tape, value: Tensor, edge: Any, leaf: bool = False):
-        super().__init__(owner, value, value._v.shape)
+        inside = value._v
+        self.owner, self.shape, self.dtype, self.value = owner, inside.shape, inside.dtype, value
         self.edge, self.leaf = edge, leaf
 
     @property
@@ -63,9 +65,11 @@ class Tape(Interpreter):
             result = prim(*lowered, **params)
         finally:
             ctx.top, ctx.grad = inside, grad
-        if not ctx.grad or not any(owned):
+        if not grad or True not in owned:
             return self.passed(result)
-        edges = tuple([t._v.edge if own else None for t, own in zip(ins, owned, strict=True)])
+        edges = []
+        for t, own in zip(ins, owned, strict=True):
+            edges.append(t._v.edge if own else None)
         node = Node(prim, params, tuple(lowered), edges)
         outs = result if prim.multiple else [result]
         node.count = len(outs)
@@ -97,9 +101,14 @@ def vjp(f: Callable, *primals: Any, has_aux: bool = False) -> tuple:
     lowered = [_differentiable(leaf, "grad") for leaf in leaves]
     tape = Tape()
     boxes = [tape.enter(t) for t in lowered]
-    with running(tape, True):
-        result = f(*treedef.unflatten(boxes))
+    given = treedef.unflatten(boxes)
+    outer, grad = ctx.top, ctx.grad
+    ctx.top, ctx.grad = tape, True  # as ``running``, without its cost
+    try:
+        result = f(*given)
         refresh_all(tree.leaves(result))
+    finally:
+        ctx.top, ctx.grad = outer, grad
     _settle(leaves, boxes)
     result, aux = _split_aux(result, has_aux, "vjp")
     outs, outdef = tree.flatten(result)
@@ -175,7 +184,7 @@ def value_and_grad(f: Callable, argnums: int | Sequence[int] = 0, has_aux: bool 
             raise GradientError(f"grad: the function must return a scalar, got {got}; reduce it, or use vjp")
         if value._v.dtype.kind != "f":
             raise DTypeError(f"grad: the function must return a floating-point scalar, got {value.dtype}")
-        gradient = pullback(ones_like(value))
+        gradient = pullback(filled_like(value, 1))
         loans[0].settle()
         gradient = gradient[0] if isinstance(argnums, int) else gradient
         return ((value, aux[0]) if has_aux else value), gradient

@@ -61,13 +61,17 @@ class Batch(Interpreter):
 
     def bind(self, prim: Any, ins: tuple, params: dict) -> Any:
         lowered, batched = self.lower(ins)
-        with self.outside():
-            if not any(batched):
+        inside, grad = ctx.top, ctx.grad
+        ctx.top, ctx.grad = self.outer, self.outer_grad and grad  # as ``outside``, without its cost
+        try:
+            if True not in batched:
                 return self.passed(prim(*lowered, **params))
             if prim.batch is None:
                 outs = each(prim, self.n, lowered, batched, params)
             else:
                 outs = prim.batch(self.n, lowered, batched, **params)
+        finally:
+            ctx.top, ctx.grad = inside, grad
         return [self.enter(out) for out in outs] if prim.multiple else self.enter(outs)
 
     def enter(self, t: Tensor) -> Tensor:
@@ -161,11 +165,15 @@ def vmap(f: Callable, in_axes: Any = 0, out_axes: Any = 0, randomness: str = "er
             for t, axis in zip(tensors, axes, strict=True)
         ]
         given = [box._v if isinstance(box, Tensor) else None for box in moved]
-        with running(batch, ctx.grad):
-            positional, named = treedef.unflatten(moved)
+        positional, named = treedef.unflatten(moved)
+        outer, grad = ctx.top, ctx.grad
+        ctx.top = batch  # as ``running``, without its cost
+        try:
             result = f(*positional, **named)
             outs, outdef = tree.flatten(result)
             refresh_all(outs)
+        finally:
+            ctx.top, ctx.grad = outer, grad
         outs = [loans.returned(out) for out in outs]
         loans.settle()
         for leaf, axis, box, value in zip(leaves, axes, moved, given, strict=True):

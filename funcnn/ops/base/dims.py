@@ -71,7 +71,7 @@ def per_dim(name: str, what: str, value: Any, n: int, least: int = 1) -> tuple[i
 def size_args(sizes: tuple) -> tuple[int, ...]:
     """Returns the sizes of ``f(2, 3)`` or ``f((2, 3))`` as one tuple of ints."""
     listed = sizes[0] if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)) else sizes
-    return tuple(int(size) for size in listed)
+    return tuple(map(int, listed))
 
 
 def numel(shape: tuple[int, ...]) -> int:

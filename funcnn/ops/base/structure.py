@@ -264,9 +264,14 @@ def filled(shape: tuple[int, ...], value: Any, dtype: np.dtype, device: str = HO
     return wrap(memory.filled(shape, dtype, value))
 
 
+def filled_like(t: Tensor, value: Any) -> Tensor:
+    """Makes a tensor of the shape and dtype of ``t``, on its device, filled with one number."""
+    return filled(t._v.shape, value, t._v.dtype, device_of(t._v))
+
+
 def zeros_like(t: Tensor) -> Tensor:
     """Makes zeros of the shape and dtype of ``t``, on its device."""
-    return filled(t._v.shape, 0, t._v.dtype, device_of(t._v))
+    return filled_like(t, 0)
 
 
 def tabulated(name: str, shape: Callable[..., Aval], make: Callable[..., np.ndarray]) -> Callable[..., Tensor]:

@@ -87,7 +87,7 @@ def _weight_grad_shape(x: Any, dy: Any, size: tuple, groups: int, **where: Any) 
 # ---- derivatives --------------------------------------------------------------------------------------------------------
 def _bias_grad(g: Tensor, ins: list) -> tuple:
     """For an input that is the bias: the cotangent summed over all but its channels."""
-    return () if len(ins) == 2 else (lambda: sum_p(g, axes=(0, *range(2, g.ndim))),)
+    return () if len(ins) == 2 else (lambda: sum_p(g, axes=(0, *range(2, len(g._v.shape)))),)
 
 
 def _conv_vjp(g: Tensor, ins: list, o: Tensor, **where: Any) -> tuple:

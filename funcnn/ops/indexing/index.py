@@ -125,7 +125,7 @@ def _consumed(item: Any) -> int:
 
 def _expanded(index: Any, ndim: int) -> list:
     items = list(index) if isinstance(index, tuple) else [index]
-    used = sum(_consumed(item) for item in items)
+    used = sum(map(_consumed, items))
     if used > ndim:
         raise IndexError(f"index: too many indices, {used} for a tensor of {ndim} dimensions")
     dots = [i for i, item in enumerate(items) if item is Ellipsis]
@@ -137,8 +137,7 @@ def _expanded(index: Any, ndim: int) -> list:
 
 
 def _slice(x: Tensor, dim: int, item: slice) -> Tensor:
-    first, last, step = (None if b is None else b.__index__() for b in (item.start, item.stop, item.step))
-    start, stop, step = slice(first, last, step).indices(x._v.shape[dim])
+    start, stop, step = item.indices(x._v.shape[dim])
     if step <= 0:
         raise ValueError(f"index: slice steps must be positive, got {step}; use flip for the reverse order")
     if (start, stop, step) == (0, x._v.shape[dim], 1):

@@ -81,7 +81,7 @@ def _rows(t: Tensor) -> Tensor:
 def _linear_vjp(g: Tensor, ins: list, o: Tensor) -> tuple:
     x, w = ins[:2]
     return (
-        lambda: _product(g, w) if g.ndim > 1 else reshape(matmul_p(_rows(g), w), x._v.shape),
+        lambda: _product(g, w) if len(g._v.shape) > 1 else reshape(matmul_p(_rows(g), w), x._v.shape),
         lambda: matmul_p(transpose(_rows(g), 0, 1), _rows(x)),
         *[lambda: unbroadcast(g, b._v.shape) for b in ins[2:]],
     )
@@ -211,22 +211,23 @@ def baddbmm(input: Any, batch1: Any, batch2: Any, *, beta: float = 1, alpha: flo
 
 def linear(input: Any, weight: Any, bias: Any = None) -> Tensor:
     """``input @ weight.T + bias``: (*, in) with weight (out, in) to (*, out). Raises ``ShapeError``, ``DTypeError``."""
-    x, w = operand("linear", input), operand("linear", weight)
-    if w.ndim not in (1, 2) or x.ndim == 0 or x._v.shape[-1] != w._v.shape[-1]:
+    x = input if isinstance(input, Tensor) else operand("linear", input)
+    w = weight if isinstance(weight, Tensor) else operand("linear", weight)
+    rank = len(w._v.shape)
+    if rank not in (1, 2) or not x._v.shape or x._v.shape[-1] != w._v.shape[-1]:
         raise ShapeError(
-            f"linear: weight of shape {tuple(w.shape)} needs an input whose last size is {w._v.shape[-1] if w.ndim else 0}, "
+            f"linear: weight of shape {tuple(w.shape)} needs an input whose last size is {w._v.shape[-1] if rank else 0}, "
             f"got {tuple(x.shape)}"
         )
     if x._v.dtype != w._v.dtype:
         raise DTypeError(f"linear: input is {x.dtype} but weight is {w.dtype}; convert one with .to(dtype)")
-    biases = () if bias is None else (to_tensor(bias),)
-    for b in biases:
-        if b._v.dtype != x._v.dtype:
-            raise DTypeError(f"linear: input is {x.dtype} but bias is {b.dtype}; convert one with .to(dtype)")
-    if w.ndim == 2 and all(b.ndim == 1 for b in biases):
-        return linear_p(x, w, *biases)
-    y = matmul(x, transpose(w, 0, 1) if w.ndim == 2 else w)
-    for b in biases:
+    b = bias if bias is None or isinstance(bias, Tensor) else to_tensor(bias)
+    if b is not None and b._v.dtype != x._v.dtype:
+        raise DTypeError(f"linear: input is {x.dtype} but bias is {b.dtype}; convert one with .to(dtype)")
+    if rank == 2 and (b is None or len(b._v.shape) == 1):
+        return linear_p(x, w) if b is None else linear_p(x, w, b)
+    y = matmul(x, transpose(w, 0, 1) if rank == 2 else w)
+    if b is not None:
         if broadcast("linear", y._v.shape, b._v.shape) != y._v.shape:
             raise ShapeError(
                 f"linear: bias of shape {tuple(b.shape)} does not broadcast to the output's {tuple(y.shape)}"

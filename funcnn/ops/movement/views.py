@@ -18,14 +18,14 @@ from funcnn.ops.base.structure import clone_p, expand_p, permute_p, reshape_p, s
 
 def reshape(input: Any, *shape: Any) -> Tensor:
     """The same elements in row-major order under another shape; one size may be -1. A view where memory allows."""
-    x = to_tensor(input)
+    x = input if isinstance(input, Tensor) else to_tensor(input)
     sizes = size_args(shape)
     if -1 in sizes:
         known = numel(tuple(s for s in sizes if s != -1))
         if sizes.count(-1) > 1 or known == 0 or x._v.size % known:
             raise ShapeError(f"reshape: shape {sizes} does not fit the {x._v.size} elements of shape {tuple(x.shape)}")
         sizes = tuple(x._v.size // known if s == -1 else s for s in sizes)
-    elif any(s < 0 for s in sizes):
+    elif min(sizes, default=0) < 0:
         raise ShapeError(f"reshape: sizes must not be negative, got {sizes}")
     return reshape_p(x, shape=sizes)
 
@@ -46,8 +46,9 @@ def view(input: Tensor, *shape: Any) -> Tensor:
 
 def flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     """Dimensions ``start_dim`` to ``end_dim`` merged into one; a 0-d tensor becomes 1-d."""
-    x = to_tensor(input)
-    start, end = normalize_dim("flatten", start_dim, x.ndim), normalize_dim("flatten", end_dim, x.ndim)
+    x = input if isinstance(input, Tensor) else to_tensor(input)
+    rank = len(x._v.shape)
+    start, end = normalize_dim("flatten", start_dim, rank), normalize_dim("flatten", end_dim, rank)
     if start > end:
         raise ShapeError(f"flatten: start_dim {start_dim} comes after end_dim {end_dim}")
     shape = x._v.shape
@@ -107,9 +108,10 @@ def permute(input: Any, *dims: Any) -> Tensor:
 
 def transpose(input: Any, dim0: int, dim1: int) -> Tensor:
     """Two dimensions exchanged."""
-    x = to_tensor(input)
-    a, b = normalize_dim("transpose", dim0, x.ndim), normalize_dim("transpose", dim1, x.ndim)
-    order = list(range(x.ndim))
+    x = input if isinstance(input, Tensor) else to_tensor(input)
+    rank = len(x._v.shape)
+    a, b = normalize_dim("transpose", dim0, rank), normalize_dim("transpose", dim1, rank)
+    order = list(range(rank))
     if order:
         order[a], order[b] = order[b], order[a]
     return permute_p(x, dims=tuple(order))

@@ -29,7 +29,7 @@ def _pad(ins: list, outs: list, widths: tuple, value: float) -> None:
 # ---- slices and diagonals -----------------------------------------------------------------------------------------------
 def sliced(x: np.ndarray, starts: tuple, stops: tuple, steps: tuple) -> np.ndarray:
     """The slice of an array in its memory, an array also where there is no axis."""
-    return x[tuple(slice(a, b, c) for a, b, c in zip(starts, stops, steps, strict=True)) or ...]
+    return x[tuple(map(slice, starts, stops, steps)) or ...]
 
 
 def _slice_place(ins: list, outs: list, shape: tuple, **where: Any) -> None:
