@@ -9,6 +9,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -23,8 +24,6 @@ from funcnn.core.tensor import Tensor
 
 if TYPE_CHECKING:
     from funcnn.compiler.trace import Stage
-
-_ndarray = np.ndarray
 
 
 class StageVar(Tracer):
@@ -79,7 +78,7 @@ class Input:
     count: int | None = None
 
     def fill(self, args: list) -> np.ndarray:
-        """The array for this call."""
+        """The array for this call, of what is more than the array of a box."""
         if self.place is None:
             return np.asarray(self.number(), np.float64)  # type: ignore[misc]
         array = self.place.find(args)._v  # type: ignore[union-attr]
@@ -151,31 +150,68 @@ def is_live(t: Tensor) -> bool:
 
 
 # ---- when a program holds -----------------------------------------------------------------------------------------------
-class Bound(NamedTuple):
-    """A box that the trace met, and what it must be like: itself, or by its place where that is None."""
+_value_of, _type_of = attrgetter("_v"), attrgetter("shape", "dtype")
+_of_host = {np.ndarray}
 
-    box: Tensor | None
-    place: Place
-    shape: tuple
-    dtype: np.dtype
-    grad: bool | None
-    strides: tuple | None
 
-    @classmethod
-    def of(cls, met: Outside) -> Bound:
-        """What a trace depends on in a box that it met."""
-        array, place = met.spot.array, met.place
-        return cls(None if place.grad else place.box, place, array.shape, array.dtype, met.grad, met.strides)
+class Found(NamedTuple):
+    """What a call runs on. args: its arguments, and after them what is looked up; boxes: those that the trace met, each found
+    once, in the order of ``Conditions.places``; arrays: what they hold."""
+
+    args: list
+    boxes: list[Any]
+    arrays: list[np.ndarray]
+
+
+class Group:
+    """Boxes that a trace met, and what they must be like at a call: types, and of some the layout or whether they are trained."""
+
+    def __init__(self, met: list[Outside]):
+        self.places = [m.place for m in met]
+        self.held = [place.box for place in self.places]
+        self.given = [(at, place.arg) for at, place in enumerate(self.places) if place.box is None]
+        self.grads = [at for at, place in enumerate(self.places) if place.grad]
+        self.types = [_type_of(m.spot.array) for m in met]
+        self.wants = [(at, m.grad) for at, m in enumerate(met) if m.grad is not None]
+        self.strides = [(at, m.strides) for at, m in enumerate(met) if m.strides is not None]
+
+    def find(self, args: list) -> list:
+        """The boxes as of now; None for an absent gradient."""
+        boxes: list[Any] = self.held.copy()
+        for at, arg in self.given:
+            boxes[at] = args[arg]
+        for at in self.grads:
+            boxes[at] = boxes[at]._grad
+        return boxes
+
+    def fits(self, boxes: list) -> list | None:
+        """The arrays of the boxes, when they are what was traced; else None."""
+        for at in self.grads:
+            if boxes[at] is None:
+                return None
+        arrays = [*map(_value_of, boxes)]
+        if not _of_host.issuperset(map(type, arrays)) or [*map(_type_of, arrays)] != self.types:
+            return None
+        for at, wants in self.wants:
+            if boxes[at]._rg is not wants:
+                return None
+        for at, strides in self.strides:
+            if arrays[at].strides != strides:
+                return None
+        return arrays
 
 
 class Conditions:
-    """What was true while tracing, as far as the trace depends on it."""
+    """What was true while tracing, as far as the trace depends on it.
+
+    Of the boxes that the trace met come first those that are there before a call (``given``), then those that are looked up.
+    """
 
     def __init__(self, stage: Stage, stores: bool):
         met = sorted(stage.outside.values(), key=lambda entry: entry.place.arg >= stage.given)
-        bound = [Bound.of(m) for m in met]
-        self.given = [b for b in bound if b.place.arg < stage.given]
-        self.later = bound[len(self.given) :]
+        first = sum(entry.place.arg < stage.given for entry in met)
+        self.given, self.later = Group(met[:first]), Group(met[first:])
+        self.places = {place: at for at, place in enumerate([*self.given.places, *self.later.places])}
         self.absent, self.guards = stage.absent, list(stage.guards.values())
         self.finders, self.same = stage.finders, stage.same
         self.related = stores or any(len(m.spot.boxes) > 1 for m in met)  # else it is all one who shares memory
@@ -186,33 +222,46 @@ class Conditions:
             places = mingled(arrays)
             self.relation = relation(places, [boxes[i] for i in places], [arrays[i] for i in places])
 
-    def fits(self, args: list) -> list | None:
-        """The boxes to run on, when they and the Python-level facts are still those that were traced; else None.
+    def fits(self, args: list) -> Found | None:
+        """What the call runs on, when it and the Python-level facts are still what was traced; else None.
 
         What is looked up comes last, for looking may make it (an optimizer's first slots).
         """
-        arrays: list[np.ndarray] = []
-        if not _fit(self.given, args, arrays):
+        boxes = self.given.find(args)
+        arrays = self.given.fits(boxes)
+        if arrays is None or (self.absent and any(place.find(args) is not None for place in self.absent)):
             return None
-        if self.absent and any(place.find(args) is not None for place in self.absent):
+        for read, seen, _ in self.guards:
+            if read() != seen:
+                return None
+        if self.finders:
+            more = self._looked_up(args)
+            if more is None:
+                return None
+            args = more
+        if self.same and not all(one.find(args) is two.find(args) for one, two in self.same):
             return None
-        if self.guards and not all(read() == seen for read, seen in self.guards):
+        if self.later.places:
+            others = self.later.find(args)
+            held = self.later.fits(others)
+            if held is None:
+                return None
+            boxes, arrays = boxes + others, arrays + held
+        if self.related and not self._as_related(boxes, arrays, mingled(arrays)):
             return None
-        boxes = self.found(args) if self.finders else args
-        if boxes is None or (self.same and not all(one.find(boxes) is two.find(boxes) for one, two in self.same)):
-            return None
-        if self.later and not _fit(self.later, boxes, arrays):
-            return None
-        return boxes if not self.related or self._as_related(boxes, mingled(arrays)) else None
+        return Found(args, boxes, arrays)
 
-    def _as_related(self, args: list, places: list[int]) -> bool:
+    def found(self, args: list) -> Found:
+        """What the call runs on that was traced just now."""
+        args = self._looked_up(args) or args
+        boxes = self.given.find(args) + self.later.find(args)
+        return Found(args, boxes, [*map(_value_of, boxes)])
+
+    def _as_related(self, boxes: list, arrays: list, places: list[int]) -> bool:
         """Whether boxes that may share memory, the others aside, do so as they did."""
         if not places:
             return not self.relation
-        first = len(self.given)
-        bound = [self.given[i] if i < first else self.later[i - first] for i in places]
-        boxes: list[Any] = [b.place.find(args) for b in bound]
-        arrays = [box._v for box in boxes]
+        boxes, arrays = [boxes[i] for i in places], [arrays[i] for i in places]
         known, held = self.known
         if known == places and all(
             box() is b and array() is a for (box, array), b, a in zip(held, boxes, arrays, strict=True)
@@ -223,7 +272,7 @@ class Conditions:
         self.known = places, [(weakref.ref(b), weakref.ref(a)) for b, a in zip(boxes, arrays, strict=True)]
         return True
 
-    def found(self, args: list) -> list | None:
+    def _looked_up(self, args: list) -> list | None:
         """The arguments, and after them what is looked up; None where something is missing."""
         boxes = [*args]
         for find in self.finders:
@@ -236,20 +285,3 @@ class Conditions:
 
 class Eager(Conditions):
     """Stands for a compiled step where the trace found that only eager code can do what the function does."""
-
-
-def _fit(bound: list[Bound], args: list, arrays: list[np.ndarray]) -> bool:
-    """Whether the boxes of a call, whose arrays are put into ``arrays``, are as they were."""
-    for held, place, shape, dtype, grad, strides in bound:
-        box: Any = place.find(args) if held is None else held
-        if box is None:
-            return False
-        value = box._v
-        if type(value) is not _ndarray or value.shape != shape or value.dtype != dtype:
-            return False
-        if grad is not None and box._rg is not grad:
-            return False
-        if strides is not None and value.strides != strides:
-            return False
-        arrays.append(value)
-    return True

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from funcnn.compiler.interface import Conditions, Kept, Place
+from funcnn.compiler.interface import Conditions, Found, Input, Kept, Place
 from funcnn.compiler.ir import Program, Store, Var
+from funcnn.compiler.lasting import Lasting
 from funcnn.compiler.passes.pipeline import optimized
 from funcnn.compiler.runtime.reference import Replay
 from funcnn.compiler.sharing import shared
@@ -29,9 +30,9 @@ class Aliased(NamedTuple):
 
 
 class Fresh(NamedTuple):
-    """A new ``.grad`` box: where it goes, and the number of its recipe (None: no gradient)."""
+    """A new ``.grad`` box: where the box is whose gradient it is, and the number of its recipe (None: no gradient)."""
 
-    place: Place
+    owner: Place
     recipe: int | None
 
 
@@ -51,19 +52,26 @@ class Results(NamedTuple):
 
 
 class CompiledStep(Conditions):
-    """A traced function, ready to run on the boxes of a call."""
+    """A traced function, ready to run on what a call found: where each box is among that was looked up when it was compiled."""
 
     def __init__(self, stage: Stage, results: Results):
         super().__init__(stage, bool(results.stores or results.fresh))
-        self.recipes, self.items, self.treedef = results.recipes, results.items, results.treedef
-        self.stores = [kept for kept, _ in results.stores]
-        self.fresh = results.fresh
-        self.computed = [at for at, recipe in enumerate(self.recipes) if isinstance(recipe, Var)]
-        self.placed = [at for at, recipe in enumerate(self.recipes) if isinstance(recipe, Place)]
-        self.aliased = [at for at, recipe in enumerate(self.recipes) if isinstance(recipe, Aliased)]
-        self.inputs = stage.inputs
-        traced = _program(stage, [self.recipes[at] for at in self.computed], results.stores)
-        self.runtime = Replay(optimized(traced))
+        self.items, self.treedef, recipes = results.items, results.treedef, results.recipes
+        self.recipes = len(recipes)
+        self.computed = [at for at, recipe in enumerate(recipes) if isinstance(recipe, Var)]
+        self.placed = [(at, self.places[recipe]) for at, recipe in enumerate(recipes) if isinstance(recipe, Place)]
+        self.aliased = [(at, recipe) for at, recipe in enumerate(recipes) if isinstance(recipe, Aliased)]
+        self.stores = [(self.places[kept.place], kept.into) for kept, _ in results.stores]
+        self.fresh = [(self.places[new.owner], new.recipe) for new in results.fresh]
+        self.inputs = [self._place(entry) for entry in stage.inputs]
+        self.other_inputs = [(at, e) for at, e in enumerate(stage.inputs) if self.inputs[at] is None]
+        traced = _program(stage, [recipes[at] for at in self.computed], results.stores)
+        self.lasting = Lasting(stage, self.inputs)
+        self.runtime = Replay(optimized(traced), self.lasting.inputs)
+
+    def _place(self, entry: Input) -> int | None:
+        """Where an input is among the boxes of a call, if it is the array of one."""
+        return None if entry.place is None or entry.count is not None else self.places.get(entry.place)
 
     @property
     def program(self) -> Program:
@@ -73,29 +81,52 @@ class CompiledStep(Conditions):
     def __str__(self) -> str:
         return show(self.program, data=False, origins=False)
 
-    def run(self, args: list, donated: list) -> Any:
+    def values(self, found: Found) -> list:
+        """The arrays of the program's inputs."""
+        values: list[Any] = [None if at is None else found.arrays[at] for at in self.inputs]
+        for at, entry in self.other_inputs:
+            values[at] = entry.fill(found.args)
+        return values
+
+    def run(self, found: Found, donated: list) -> Any:
         """Compute, then store what the function wrote; an error while computing stores nothing.
 
         donated: boxes that end with this call; a result that would be one of them is a new box on its memory.
         """
-        arrays = self.runtime.run([entry.fill(args) for entry in self.inputs])
-        made: list[Any] = [None] * len(self.recipes)
+        self.runtime = self.lasting.renewed(self.runtime, found)
+        arrays = self.runtime.run(self.values(found))
+        self.lasting.note(self.runtime, found)
+        made: list[Any] = [None] * self.recipes
         for at, array in zip(self.computed, arrays, strict=False):
             made[at] = wrap(array)
-        for at in self.placed:
-            made[at] = self.recipes[at].find(args)
-        for store, array in zip(self.stores, arrays[len(self.computed) :], strict=True):
-            _put(store, array, args)
+        for at, place in self.placed:
+            made[at] = found.boxes[place]
+        self._store(found.boxes, arrays[len(self.computed) :])
         if donated:
             ended = set(map(id, donated))
-            for at in self.placed:
+            for at, _ in self.placed:
                 if id(made[at]) in ended:
                     made[at] = wrap(made[at]._v)
-        for at in self.aliased:
-            made[at] = _aliased(self.recipes[at], made[self.recipes[at].base])
-        for new in self.fresh:
-            new.place.owner(args)._grad = None if new.recipe is None else made[new.recipe]
+        for at, recipe in self.aliased:
+            made[at] = _aliased(recipe, made[recipe.base])
+        for place, new in self.fresh:
+            found.boxes[place]._grad = None if new is None else made[new]
         return self.treedef.unflatten([made[item] if isinstance(item, int) else item.value for item in self.items])
+
+    def _store(self, boxes: list[Tensor], arrays: list[np.ndarray]) -> None:
+        """Give boxes their new values: in the memory that is there, where others see it, else in that of the values."""
+        for (place, into), array in zip(self.stores, arrays, strict=True):
+            box = boxes[place]
+            cell = box._cell
+            if cell is None:
+                cell = box._cell = Cell()
+            if array is box._v:
+                pass  # written where it lies, by an operation that overwrites it
+            elif cell.shared or into or array.strides != box._v.strides:
+                np.copyto(box._v, array)
+            else:
+                box._v = array
+            cell.version += 1
 
 
 def _program(stage: Stage, outputs: list[Var], stores: list[tuple[Kept, Var]]) -> Program:
@@ -121,19 +152,6 @@ def _aliased(recipe: Aliased, base: Tensor) -> Tensor:
         return detach(base) if recipe.detached else recipe.prim(base, **recipe.params)
     finally:
         ctx.grad = before
-
-
-def _put(store: Kept, array: np.ndarray, args: list) -> None:
-    box: Tensor = store.place.find(args)  # type: ignore[assignment]
-    if box._cell is None:
-        box._cell = Cell()
-    if array is box._v:
-        pass  # written where it lies, by an operation that overwrites it
-    elif box._cell.shared or store.into or array.strides != box._v.strides:
-        np.copyto(box._v, array)
-    else:
-        box._v = array
-    box._cell.version += 1
 
 
 class Leaving:

@@ -52,7 +52,7 @@ class Stage:
         self.absent: list[Place] = []  # gradients that were None when first read
         self.written: dict[int, Tensor] = {}
         self.regraded: dict[int, Place] = {}
-        self.guards: dict[Any, tuple[Callable, Any]] = {}
+        self.guards: dict[Any, tuple[Callable, Any, Any]] = {}
         self.given = self.arguments = 0  # arguments, and those with the boxes that are looked up
         self.finders: list[Callable[[], list | None]] = []
         self.same: list[tuple[Place, Place]] = []  # two places where the trace found one box
@@ -156,10 +156,10 @@ class Stage:
         self.inputs.append(Input(var.var, number=read))
         return wrap(var)
 
-    def guard(self, key: Any, read: Callable[[], Any]) -> None:
-        """Note a Python-level fact that the trace depends on; a later call with another value traces anew."""
+    def guard(self, key: Any, read: Callable[[], Any], held: Any = None) -> None:
+        """Note a Python-level fact that the trace depends on (held: what it knows by id); another one later traces anew."""
         if key not in self.guards:
-            self.guards[key] = (read, read())
+            self.guards[key] = (read, read(), held)
 
     # ---- outside boxes ------------------------------------------------------------------------------------------------
     def read(self, t: Tensor) -> StageVar:
@@ -291,7 +291,7 @@ class Stage:
         owner = self.reached(t).place
         real = self.real.get(id(t), t)
         self.grads[id(real)] = value
-        self.regraded[id(real)] = Place(owner.box, owner.arg, grad=True)
+        self.regraded[id(real)] = owner
 
     def close(self) -> None:
         """Let no box that stands for another be read beyond the trace."""

@@ -183,7 +183,7 @@ def evaluate(prim: Primitive, values: list, params: dict, where: Any = None, pla
             return _elsewhere(prim, values, params)
     made = planned(prim, values, params) if where is None else where.planned(values)
     if prim.check is not None and (found := prim.check(values, **params)) is not None:
-        raise _refused(prim, found, values, params)
+        raise refused(prim, found, values, params)
     if prim.view is not None:
         return [prim.view(*values, **params)]
     if where is not None and where.into is not None:
@@ -196,7 +196,7 @@ def evaluate(prim: Primitive, values: list, params: dict, where: Any = None, pla
         try:
             made.run(values, outs)  # type: ignore[misc]
         except Refused as refusal:
-            raise _refused(prim, refusal, values, params) from None
+            raise refused(prim, refusal, values, params) from None
         return outs
     before, token = _errors(), None
     try:
@@ -205,7 +205,7 @@ def evaluate(prim: Primitive, values: list, params: dict, where: Any = None, pla
             refuse_returned(prim, result, outs)
         return outs
     except Refused as refusal:
-        raise _refused(prim, refusal, values, params) from None
+        raise refused(prim, refusal, values, params) from None
     finally:
         if token is None:  # an interrupt came before the token was stored; with it, putting back is faster
             _set_errors(before)
@@ -221,7 +221,7 @@ def _elsewhere(prim: Primitive, values: list, params: dict) -> list:
     try:
         return elsewhere(prim, values, params)
     except Refused as refusal:
-        raise _refused(prim, refusal, values, params) from None
+        raise refused(prim, refusal, values, params) from None
 
 
 def _as_view(prim: Primitive, out: Tensor, base: Tensor, params: dict) -> Tensor:
@@ -263,7 +263,8 @@ def apply_vjp(node: Node, g: Any) -> tuple:
     return prim.vjp(g, node.arguments(), outs, **node.params)
 
 
-def _refused(prim: Primitive, refusal: Any, values: list, params: dict) -> Exception:
+def refused(prim: Primitive, refusal: Any, values: list, params: dict) -> Exception:
+    """Returns the exception for what a check or a kernel found: its meaning and the status words."""
     meaning, words = refusal.meaning, refusal.words
     if prim.refuse is not None:
         return prim.refuse(meaning, words, values, **params)

@@ -23,12 +23,13 @@ _new = object.__new__
 class Cell:
     """A version counter, common to every box that aliases one storage; an in-place operation raises it.
 
-    ``shared``: something besides one box sees the memory (a view, an array outside), so writes must go to that memory.
+    ``shared``: something besides one box sees the memory (a view, an array outside: ``exposed``), so writes must go there.
     ``readers``: weak references to nodes that copy what they keep of the storage before it is written (``graph.rescue``).
     """
 
     version: int = 0
     shared: bool = False
+    exposed: bool = False
     readers: list | None = None
 
 

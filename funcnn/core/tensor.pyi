@@ -14,6 +14,7 @@ class Cell:
 
     version: int
     shared: bool
+    exposed: bool
     readers: list | None
 
 class View:

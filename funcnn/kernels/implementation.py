@@ -20,13 +20,11 @@ ANY = Access(any=True)
 
 @dataclass(frozen=True)
 class Operand:
-    """What a plan may know of an array: shape, dtype, strides in bytes, whether it begins at a cache line (or only at an
-    element), and whether it stays the same from call to call."""
+    """What a plan may know of an array: shape, dtype, strides in bytes, and whether it stays the same from call to call."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
     strides: tuple[int, ...]
-    aligned: bool = False
     constant: bool = False
 
     @property
@@ -70,13 +68,13 @@ class Operand:
     def permuted(self, order: tuple[int, ...]) -> Operand:
         """Returns the operand with its axes in another order."""
         shape, strides = (tuple(values[axis] for axis in order) for values in (self.shape, self.strides))
-        return Operand(shape, self.dtype, strides, self.aligned, self.constant)
+        return Operand(shape, self.dtype, strides, self.constant)
 
     def without(self, axes: tuple[int, ...]) -> Operand:
         """Returns the operand at index 0 of some axes."""
         kept = [axis for axis in range(self.ndim) if axis not in axes]
         shape, strides = (tuple(values[axis] for axis in kept) for values in (self.shape, self.strides))
-        return Operand(shape, self.dtype, strides, self.aligned, self.constant)
+        return Operand(shape, self.dtype, strides, self.constant)
 
 
 def _contiguous(shape: tuple[int, ...], strides: tuple[int, ...], step: int) -> bool:

@@ -92,6 +92,9 @@ class LayerModule(Module):
     def _identities(self) -> tuple:
         return (*super()._identities(), self._layer)
 
+    def _structure(self) -> tuple:
+        return (*super()._structure(), id(self._layer))
+
     def extra_repr(self) -> str:
         """As the layer prints."""
         return "" if self._modules else self._layer.extra_repr()

@@ -52,7 +52,7 @@ class Module(Traversal, Hooks, Stateful):
         try:
             if Scope.wanted:
                 if ctx.stage is not None and self._tied is None:
-                    ctx.stage.guard((id(self), "structure"), self._watch())
+                    ctx.stage.guard((id(self), "structure"), self._structure, self._identities())
                 with Scope(self._path_in_call(), self):
                     return self._call_hooked(args, kwargs)
             if self._forward_pre_hooks or self._forward_hooks:
@@ -292,22 +292,10 @@ class Module(Traversal, Hooks, Stateful):
 
     def _structure(self) -> tuple:
         """The Python-level facts that a trace of this module depends on: mode, identities, hooks, frozen parameters."""
-        frozen = [p is not None and not p._rg for p in self._parameters.values()]
-        return (
-            self.training,
-            frozen,
-            [*map(id, self._identities())],
-            [*self._forward_pre_hooks],
-            [*self._forward_hooks],
-        )
-
-    def _watch(self) -> Callable[[], tuple]:
-        held = self._identities()  # what is compared by id must not be freed, or a new object could get the same id
-
-        def read(held: tuple = held) -> tuple:
-            return self._structure()
-
-        return read
+        parameters = self._parameters.values()
+        frozen = [p is not None and not p._rg for p in parameters] if parameters else ()
+        held = map(id, (*parameters, *self._buffers.values(), *self._modules.values()))
+        return self.training, frozen, [*held], [*self._forward_pre_hooks], [*self._forward_hooks]
 
     def _bound(self, params: dict, state: dict) -> Any:
         """A clone that holds these tensors, see ``binding.bound``."""

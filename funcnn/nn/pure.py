@@ -123,7 +123,7 @@ def pure(module: Module) -> tuple[Layer, dict, dict]:
     """
     if ctx.stage is not None:  # a trace that makes a module pure depends on it
         for part in module.modules():
-            ctx.stage.guard((id(part), "structure"), part._watch())
+            ctx.stage.guard((id(part), "structure"), part._structure, part._identities())
     layer = _layer_of(module)
     if layer is not None and not _ties(module):
         return layer, *_copies(trees(module, every=True))

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from funcnn.compiler.interface import Eager, Kept, RunEagerly, is_live
+from funcnn.compiler.interface import Eager, Found, Kept, RunEagerly, is_live
 from funcnn.compiler.step import CompiledStep, Fresh, Leaving, Results
 from funcnn.compiler.trace import Stage
 from funcnn.core import dtypes, tree
@@ -45,7 +45,7 @@ class Jitted:
             return self.f(*args, **kwargs)
         call = _Call(self, args, kwargs)
         step = self._step(call)
-        result = self.f(*args, **kwargs) if step is None else step.run(call.boxes, call.donated)
+        result = self.f(*args, **kwargs) if step is None else step.run(call.found, call.donated)
         for box in call.donated:
             box._v = Missing(f"{self.roles.name}: this tensor was donated to jit and may not be read again",
                              box._v.shape, box._v.dtype)  # fmt: skip
@@ -66,12 +66,10 @@ class Jitted:
         with self.lock:
             known = self.steps.setdefault(call.key, [])
             for position, step in enumerate(known):
-                boxes = call.boxes if step is None else step.fits(call.boxes)
-                if boxes is not None:
+                if step is None or (found := step.fits(call.boxes)) is not None:
                     if position:
                         known.insert(0, known.pop(position))
-                    call.boxes = boxes
-                    return _compiled(step)
+                    return _compiled(step, call, None if step is None else found)
             self.traces += 1
             if self.traces == MANY_TRACES:
                 warnings.warn(
@@ -81,8 +79,7 @@ class Jitted:
                 )
             step = _trace(self.f, call)
             known.insert(0, step)
-            call.boxes = call.boxes if step is None else step.found(call.boxes) or call.boxes
-            return _compiled(step)
+            return _compiled(step, call, None if step is None else step.found(call.boxes))
 
 
 class _Method:
@@ -105,6 +102,7 @@ class _Call:
         plain = not roles.static and not roles.static_names
         self.leaves, self.treedef = tree.flatten(([*args], kwargs) if plain else roles.sorted_out(args, kwargs))
         self.boxes: list[Tensor] = []
+        self.found: Any = None
         self.weak: list[bool] = []
         kinds = [self._kind(leaf, jitted) for leaf in self.leaves]
         self.key = (
@@ -148,7 +146,8 @@ def _repeats(boxes: list[Tensor]) -> tuple | None:
     return None if len(set(ids)) == len(ids) else tuple([ids.index(i) for i in ids])
 
 
-def _compiled(step: CompiledStep | Eager | None) -> CompiledStep | None:
+def _compiled(step: CompiledStep | Eager | None, call: _Call, found: Found | None) -> CompiledStep | None:
+    call.found = found
     return step if isinstance(step, CompiledStep) else None
 
 

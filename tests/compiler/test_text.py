@@ -49,7 +49,7 @@ def _steps(row: Case) -> list[tuple[Program, CompiledStep, list]]:
 @pytest.mark.parametrize("row", [row for row in TABLE if row.jit], ids=lambda row: row.id)
 def test_a_program_reads_back_and_gives_the_same_bits(row: Case) -> None:
     for traced, step, boxes in _steps(row):
-        arrays = [entry.fill(step.found(boxes) or boxes) for entry in step.inputs]
+        arrays = step.values(step.found(boxes))
         expected = [array.tobytes() for array in Replay(traced).run(arrays)]
         for program in (traced, step.program):
             text = show(program)

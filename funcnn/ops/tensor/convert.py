@@ -54,7 +54,7 @@ def numpy(self: Tensor) -> np.ndarray:
     if self.requires_grad:
         raise GradientError("numpy: the tensor requires grad and an array cannot; use .detach().numpy()")
     array = concrete(self, "numpy() of")
-    share(self)
+    share(self).exposed = True
     return array
 
 

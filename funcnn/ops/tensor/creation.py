@@ -102,7 +102,7 @@ def from_numpy(array: np.ndarray) -> Tensor:
     dtypes.as_dtype(array.dtype)
     out = constant(array)
     if ctx.stage is None:
-        share(out)
+        share(out).exposed = True
     return out
 
 
