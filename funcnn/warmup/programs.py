@@ -164,6 +164,16 @@ def _random(dtype: str) -> list:
     return [t.numpy() for t in drawn + more] + [t.detach().numpy() for y in dropped for t in _both_ways(y)]
 
 
+def _moved(dtype: str) -> list:
+    """Copies of strided regions of elements of every size, and keys made of keys."""
+    made, keys = [], fn.random.split(fn.random.key(0), 3)
+    with fn.prefer("kernel"):
+        for kind in (dtype, "uint8" if dtype == "float32" else "float16"):
+            x = fn.ones(3, 4, dtype=getattr(fn, kind))
+            made += [fn.flip(x, (0,)), F.pad(x, (1, 1)), x.clone(), fn.vmap(fn.random.fold_in)(keys, fn.arange(3))]
+    return [t.numpy() for t in made]
+
+
 def _class_losses(dtype: str) -> list:
     target = fn.tensor([0, 2, 1, -100, 3])
     x = _leaf(dtype, 5, 4)
@@ -250,6 +260,7 @@ PROGRAMS: dict[str, Callable[[str], list]] = {
     "arithmetic with vectors": _vectors,
     "reductions": _reduced,
     "random numbers": _random,
+    "copies": _moved,
     "softmax and cross-entropy": _class_losses,
     "matrix product": _of(lambda x, w, b: F.linear(x, w, b), (256, 256), (256, 256), (256,)),
     "convolution": _of(lambda x, w, b: F.conv2d(x, w, b, 2, 1), (2, 3, 9, 9), (8, 3, 3, 3), (8,)),

@@ -19,7 +19,7 @@ from funcnn.core.refusal import Refusal, first, number
 from funcnn.core.tensor import Tensor, constant
 from funcnn.kernels import philox
 from funcnn.kernels.cpu.memory import fresh
-from funcnn.kernels.cpu.random.launch import BITS, NORMAL, UNIFORM, WORDS
+from funcnn.kernels.cpu.random.launch import BITS, CHILDREN, FOLD, FOLD_IN, NORMAL, SPLIT, UNIFORM, WORDS
 from funcnn.kernels.implementation import NUMPY, Implementation, host
 from funcnn.ops.base.batching import all_batched
 from funcnn.ops.base.dims import numel, size_args
@@ -32,7 +32,6 @@ from funcnn.ops.indexing.index import index_select
 from funcnn.ops.indexing.sort import argsort
 from funcnn.ops.movement.views import reshape, slice_dim
 
-CHILDREN, FOLD = 1, 2  # streams
 WORDS_IN_PYTHON = 64  # words; up to so many are computed in Python integers
 
 
@@ -134,7 +133,7 @@ def _split_shape(key: Any, num: int) -> tuple:
 split_p = Primitive(
     "random_split",
     _split_shape,
-    cpu=lambda ins, outs, num: _words(ins[0], CHILDREN, outs[0]),
+    cpu=(SPLIT, host("numpy", lambda ins, outs, num: _words(ins[0], CHILDREN, outs[0]), NUMPY)),
     batch=lambda n, ins, batched, num: split_p(ins[0], num=num),
 )
 
@@ -155,7 +154,7 @@ def _fold(ins: list, outs: list) -> None:
 fold_in_p = Primitive(
     "random_fold_in",
     _fold_shape,
-    cpu=_fold,
+    cpu=(FOLD_IN, host("numpy", _fold, "Python's integers cost less than a launch for few keys")),
     batch=lambda n, ins, batched: fold_in_p(*all_batched(n, ins, batched)),
 )
 

@@ -1,4 +1,4 @@
-"""Loops over a vector and an array, choices by a mask, and transposed copies, against NumPy; one and two threads."""
+"""Loops over a vector and an array, and choices by a mask, against NumPy; one and two threads."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import pytest
 
 from funcnn.kernels.cpu.elementwise import broadcast
 from funcnn.kernels.cpu.elementwise.loops import CHUNK
-from funcnn.kernels.cpu.movement.permute import lay_out, turn_planes
 from tests.plain import sized
 
 DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -42,23 +41,3 @@ def test_a_choice(size, dtype):
             out = np.full_like(x, 7)
             broadcast.select(mask.view(np.uint8), x, other, out, threads)
             np.testing.assert_array_equal(out, np.where(mask, x, y if other is y else 3))
-
-
-@DTYPES
-@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 70, 3), (1, 16, 64), (3, 37, 65), *sized([(2, 200, 300)], [])])
-def test_transposed_planes(shape, dtype):
-    x = np.random.default_rng(0).standard_normal(shape).astype(dtype)
-    for threads in (1, 2):
-        out = np.full((shape[0], shape[2], shape[1]), np.nan, dtype)
-        turn_planes(x.reshape(-1), out.reshape(-1), *shape, threads)
-        np.testing.assert_array_equal(out, x.transpose(0, 2, 1))
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64", "int64"])
-@pytest.mark.parametrize("order", [(0,), (1, 0), (0, 2, 1), (2, 0, 1), (3, 1, 0, 2)])
-def test_axes_laid_out_in_another_order(order, dtype):
-    x = np.arange(np.prod(range(2, 2 + len(order)))).reshape(range(2, 2 + len(order))).astype(dtype)
-    turned, out = x.transpose(order), np.full(x.size + 1, -1, dtype)
-    lay_out(x.reshape(-1), np.array([*turned.shape, *(s // x.itemsize for s in turned.strides)]), out[:-1])
-    np.testing.assert_array_equal(out[:-1].reshape(turned.shape), turned)
-    assert out[-1] == -1

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from funcnn.kernels.cpu.random import draw
-from funcnn.kernels.philox import words_numpy
+from funcnn.kernels.philox import block, words_numpy
 
 DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])
 KEYS = np.array([[1, 2], [3, 0xFFFFFFFF]], np.uint32)
@@ -69,3 +69,13 @@ def test_dropout(count, dtype):
     words = np.stack([words_numpy(int(a), int(b), 5, count) for a, b in KEYS])
     np.testing.assert_array_equal(got, np.where(words > level, x * scale, 0))
     np.testing.assert_array_equal(run(draw.dropout, count, dtype, x, level, scale, threads=2), got)
+
+
+def test_data_is_folded_into_keys():
+    data = np.array([5, -(1 << 40)])
+    out = np.zeros((2, 2), np.uint32)
+    draw.fold(KEYS, data, out, 2)
+    halves = [(int(d) & 0xFFFFFFFF, int(d) >> 32 & 0xFFFFFFFF) for d in data]
+    assert out.tolist() == [
+        list(block(int(a), int(b), *half, 2, 0)[:2]) for (a, b), half in zip(KEYS, halves, strict=True)
+    ]

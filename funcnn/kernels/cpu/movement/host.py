@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from funcnn.kernels.implementation import host
+from funcnn.kernels.cpu.movement import regions
+from funcnn.kernels.implementation import NUMPY, host
 
-COPIES = "it copies whole rows, which NumPy does as fast as memory allows on one thread"
 CONVERTS = "NumPy has a loop for each pair of dtypes"
 
 
@@ -65,8 +65,15 @@ def _cast(ins: list, outs: list, dtype: np.dtype) -> None:
     np.copyto(outs[0], ins[0], casting="unsafe")
 
 
-CAT, FLIP, PAD = ((host("numpy", run, COPIES),) for run in (_cat, _flip, _pad))
-SLICE_PLACE, SLICE_PUT, DIAGONAL_PUT = (
-    (host("numpy", run, COPIES),) for run in (_slice_place, _slice_put, _diagonal_put)
+CAT, FLIP, PAD, SLICE_PLACE, SLICE_PUT, DIAGONAL_PUT = (
+    (kernel, host("numpy", run, NUMPY))
+    for kernel, run in (
+        (regions.CAT, _cat),
+        (regions.FLIP, _flip),
+        (regions.PAD, _pad),
+        (regions.SLICE_PLACE, _slice_place),
+        (regions.SLICE_PUT, _slice_put),
+        (regions.DIAGONAL_PUT, _diagonal_put),
+    )
 )
 CAST = (host("numpy", _cast, CONVERTS),)

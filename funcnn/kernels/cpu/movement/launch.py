@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from funcnn.kernels.cpu.movement import regions
 from funcnn.kernels.cpu.movement.permute import turn_planes
 from funcnn.kernels.cpu.reduce.back_launch import spread
 from funcnn.kernels.implementation import NUMPY, Implementation, Operand, host
@@ -64,5 +65,6 @@ def _turns(operands: tuple[Operand, ...], params: dict[str, Any]) -> bool:
 copies = (
     spread,
     Implementation("turn", _turn, _turns),
+    regions.CLONE,
     host("numpy", lambda ins, outs: np.copyto(outs[0], ins[0]), NUMPY),
 )

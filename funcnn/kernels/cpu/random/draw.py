@@ -13,7 +13,7 @@ import numpy as np
 
 from funcnn.kernels.cpu.build.compile import device_function, exact_function, kernel
 from funcnn.kernels.cpu.build.parallel import parallel_for
-from funcnn.kernels.cpu.random.philox import philox_words
+from funcnn.kernels.cpu.random.philox import philox_block, philox_words
 from funcnn.kernels.cpu.vector.bits import like, single
 from funcnn.kernels.cpu.vector.functions import cos, log, sin
 from funcnn.kernels.cpu.vector.instructions import pointer, shift
@@ -64,6 +64,15 @@ def words_chunk(chunk, worker, keys, stream, out, scratch):
 def words(keys, out, stream, scratch, threads):
     """out (K, n) = the words (uint32) of a stream of each key (K, 2)."""
     parallel_for(words_chunk, out.shape[0] * pieces(out.shape[1]), threads, (keys, stream, out, scratch))
+
+
+@kernel(touches={"keys": lambda data: 2 * data.size, "out": lambda data: 2 * data.size})
+def fold(keys, data, out, stream):
+    """out (K, 2) = the first words of the counter (data, stream) of each key (K, 2); data (K,) is int64."""
+    for i in range(data.size):
+        k0, k1 = np.uint64(keys[i, 0]), np.uint64(keys[i, 1])
+        words = philox_block(k0, k1, np.uint64(data[i]), np.uint64(stream))
+        out[i, 0], out[i, 1] = np.uint32(words[0]), np.uint32(words[1])
 
 
 # ---- uniform numbers --------------------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from math import prod
 from typing import Any
 
@@ -23,19 +22,24 @@ from funcnn.kernels.launch import (
     Workers,
 )  # fmt: skip
 
-BITS = 0  # the stream of what is drawn from a key
+BITS, CHILDREN, FOLD = (
+    0,
+    1,
+    2,
+)  # the streams of a key: what is drawn from it, what it is split into, what is folded into it
 ELEMENTS_FOR_KERNEL = 1 << 14  # words from which a kernel pays
+KEYS_FOR_KERNEL = 1 << 4
 
 
 def _room() -> tuple[Scratch, ...]:
     return (Scratch("uint32", kernels.SCRATCH_WORDS, each_worker=True),)
 
 
-def _drawn_plan(kernel: Any, nanoseconds: float, operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan:
-    rows, count = operands[0].size // 2, prod(params["shape"])
+def _rows_plan(kernel: Any, nanoseconds: float, stream: int, keys: Operand, count: int) -> LaunchPlan:
+    rows = keys.size // 2
     work = nanoseconds * rows * count
     arrays = Array(INPUT, 0, (rows, 2)), Array(OUTPUT, 0, (rows, count))
-    launch = Launch(kernel, (*arrays, BITS, Array(SCRATCH, 0), Workers(work)))
+    launch = Launch(kernel, (*arrays, stream, Array(SCRATCH, 0), Workers(work)))
     cost = Cost(20 * rows * count, 4 * rows * count, work)
     return LaunchPlan((launch,), (CONTIGUOUS,), (Output(),), _room(), cost=cost)
 
@@ -44,12 +48,30 @@ def drawn(kernel: Any, nanoseconds: float) -> Implementation:
     """The implementation by a kernel that draws numbers of a shape from each key, of so many nanoseconds a number."""
     return Implementation(
         "kernel",
-        partial(_drawn_plan, kernel, nanoseconds),
+        lambda operands, params: _rows_plan(kernel, nanoseconds, BITS, operands[0], prod(params["shape"])),
         lambda operands, params: prod(params["shape"]) >= ELEMENTS_FOR_KERNEL,
     )
 
 
 WORDS, UNIFORM, NORMAL = drawn(kernels.words, 0.5), drawn(kernels.uniform, 0.5), drawn(kernels.normal, 1.0)
+
+
+# ---- keys from keys -----------------------------------------------------------------------------------------------------
+def _fold_plan(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan | None:
+    data = operands[1]
+    if data.dtype != np.int64:
+        return None
+    arrays = Array(INPUT, 0, (data.size, 2)), Array(INPUT, 1), Array(OUTPUT, 0, (data.size, 2))
+    cost = Cost(80 * data.size, 24 * data.size, 20.0 * data.size)
+    return LaunchPlan((Launch(kernels.fold, (*arrays, FOLD)),), (CONTIGUOUS,) * 2, (Output(),), cost=cost)
+
+
+SPLIT = Implementation(
+    "kernel",
+    lambda operands, params: _rows_plan(kernels.words, 0.5, CHILDREN, operands[0], 2 * params["num"]),
+    lambda operands, params: 2 * params["num"] >= ELEMENTS_FOR_KERNEL,
+)
+FOLD_IN = Implementation("kernel", _fold_plan, lambda operands, params: operands[1].size >= KEYS_FOR_KERNEL)
 
 
 # ---- dropout ----------------------------------------------------------------------------------------------------------
