@@ -14,14 +14,15 @@ CHUNK_ELEMENTS = 1 << 13
 
 
 @device_function
-def copy_run(p, step, q, stride, count):
-    """Copies ``count`` elements that lie ``step`` apart at p to places ``stride`` apart at q."""
+def copy_run(x, source, step, out, target, stride, count):
+    """Copies ``count`` elements, ``step`` apart from ``source`` on, to places ``stride`` apart from ``target`` on."""
     if step == 1 and stride == 1:
+        p, q = pointer(x, source), pointer(out, target)
         for i in range(count):
             q[i] = p[i]
-    else:
+    else:  # a step may be negative
         for i in range(count):
-            q[i * stride] = p[i * step]
+            pointer(out, target + i * stride)[0] = pointer(x, source + i * step)[0]
 
 
 @device_function
@@ -44,7 +45,7 @@ def copy_chunk(chunk, worker, x, first, out, begin, table):
             rest //= table[axis]
             source += i * table[axes + axis]
             target += i * table[2 * axes + axis]
-        copy_run(pointer(x, source), step, pointer(out, target), stride, count)
+        copy_run(x, source, step, out, target, stride, count)
 
 
 def _reach(start, table, which):
