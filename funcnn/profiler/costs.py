@@ -186,11 +186,10 @@ FLOPS: dict[str, Rule] = {
          "iota", "random_split", "random_fold_in", "random_bits", "im2col", "bernoulli_slope", "interpolate_bytes"),
         _none,
     ),
-    **dict.fromkeys(("sum", "mean", "prod", "max", "min", "amax", "amin", "argmax", "argmin", "all", "any", "median", "cumsum",
-                     "cumprod", "cummax", "cummin", "topk", "scatter", "embedding_grad", "fold", "windows_sum",
+    **dict.fromkeys(("cumsum", "cumprod", "cummax", "cummin", "topk", "scatter", "embedding_grad", "fold", "windows_sum",
                      "adaptive_avg_pool", "adaptive_avg_pool_grad", "adaptive_max_pool", "fractional_max_pool",
                      "pool_scatter", "number_over"), _each(1)),
-    **dict.fromkeys(("affine_scan", "affine_line", "sum_of_squares", "extremum_grad", "random_uniform", "dropout"), _each(2)),
+    **dict.fromkeys(("affine_scan", "affine_line", "extremum_grad", "random_uniform", "dropout"), _each(2)),
     "lerp": _each(3), "moments": _each(4), "running_statistics": _each(4),
     **dict.fromkeys(("bernoulli", "multinomial", "normal"), _each(2)),  # their parameters are compared, and no more
     "random_normal": _each(LOG_FLOPS + TRIG_FLOPS + 4),

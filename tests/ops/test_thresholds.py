@@ -38,13 +38,15 @@ SWEPT = {
         "kernels.cpu.memory": ("RECYCLED_BYTES",),
     },
     "reduction": {
-        "kernels.cpu.reduce.launch": ("LARGE", "FEW", "_BLOCK"), "kernels.cpu.reduce.back_launch": ("SPREAD",), "kernels.cpu.reduce.spread": ("SPREAD", "COPIED"),
-        "kernels.cpu.reduce.runs": ("RUN", "ROWS", "WIDTH", "LANES", "CHUNK"), "kernels.cpu.reduce.argument": ("BLOCK", "CHUNK"),
+        "kernels.cpu.reduce.launch": ("ELEMENTS_FOR_KERNEL", "STRIDED_ELEMENTS_FOR_KERNEL", "SUMMED_ROWS"),
+        "kernels.cpu.reduce.back_launch": ("ELEMENTS_FOR_SPREAD", "INDEX_ROWS_FOR_KERNEL", "INDEX_ELEMENTS_FOR_KERNEL"), "kernels.cpu.reduce.spread": ("CHUNK_ELEMENTS", "COPY_ELEMENTS"),
+        "kernels.cpu.reduce.runs": ("RUN_ELEMENTS", "BLOCK_ROWS", "BLOCK_COLUMNS", "ACCUMULATORS", "CHUNK_ELEMENTS"),
+        "kernels.cpu.reduce.argument": ("ROW_ELEMENTS", "CHUNK_ELEMENTS"),
         "kernels.cpu.softmax.launch": ("CHUNK_ELEMENTS", "ELEMENTS_PER_ROW", "BLOCK_COLUMNS", "NARROW", "SEVERAL", "TURNED", "LINE"),
         "kernels.cpu.softmax.rows": ("SUM_ELEMENTS",),
     },
     "copy": {"kernels.cpu.movement.launch": ("LARGE",), "kernels.cpu.movement.permute": ("BLOCK",), "kernels.cpu.indexing.launch": ("CHUNK_BYTES", "RANGE_BYTES")},
-    "scan": {"kernels.cpu.reduce.running": ("LARGE",), "kernels.cpu.reduce.scan": ("CHUNK",)},
+    "scan": {"kernels.cpu.reduce.running": ("LARGE",), "kernels.cpu.reduce.scan": ("CHUNK_ELEMENTS",)},
     "sort": {"kernels.cpu.reduce.sorting": ("FEW", "LARGE"), "kernels.cpu.reduce.topk": ("CHUNK",)},
     "random": {
         "ops.random.keys": ("WORDS_IN_PYTHON",), "kernels.cpu.random.launch": ("ELEMENTS_FOR_KERNEL",),

@@ -31,7 +31,7 @@ class Declared(Protocol):
 
     primitive: Primitive
 
-    def __call__(self, *args: Any) -> Tensor: ...
+    def __call__(self, *args: Any, **kwargs: Any) -> Tensor: ...
 
 
 def flat_slope(g: Tensor) -> Tensor:

@@ -40,6 +40,8 @@ def normalize_dim(name: str, dim: int | np.integer, ndim: int) -> int:
 
 def normalize_dims(name: str, dims: Any, ndim: int) -> tuple[int, ...]:
     """Converts None (all), an int or several to sorted distinct dimensions. Raises ``ShapeError`` for a repeated one."""
+    if type(dims) is int and -ndim <= dims < ndim:
+        return (dims % ndim,)
     if dims is None:
         return tuple(range(ndim))
     if isinstance(dims, (int, np.integer)):

@@ -1,4 +1,4 @@
-"""What the reductions are made of: their factory, PyTorch's reading of ``dim`` and ``keepdim``, and an accurate sum."""
+"""What reductions are made of: primitives over some axes with their rules, and PyTorch's reading of ``dim`` and ``keepdim``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from funcnn.core.aval import Aval
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
+from funcnn.kernels.cpu.reduce.launch import DType, by_kernel, result_dtype
 from funcnn.kernels.implementation import NUMPY, Implementation, host
 
 
@@ -38,39 +39,68 @@ def dropped(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
     return tuple([s for i, s in enumerate(shape) if i not in axes])
 
 
-def reduction(
-    name: str,
-    loop: Callable,
-    vjp: Callable | None,
-    keeps: str,
-    dtype: Any = None,
-    empty: bool = True,
-    fast: tuple[Implementation, ...] = (),
-) -> Primitive:
-    """Declares a primitive that reduces over ``axes``.
+def all_if_empty(dim: Any) -> Any:
+    """Returns None (all dimensions) for an empty list of them, as PyTorch's sums and extrema take it."""
+    return None if isinstance(dim, (tuple, list)) and not dim else dim
 
-    loop: ``(array, axes, out)``. empty: defined for no elements at all. fast: implementations where they apply.
+
+def over_axes(
+    name: str,
+    d: Callable | None,
+    keeps: str,
+    *ways: Implementation | Callable,
+    dtype: DType = None,
+    empty: bool = True,
+    flops: float = 1.0,
+    scalar: Any = None,
+) -> Primitive:
+    """Makes a primitive over ``axes`` of one input.
+
+    d: ``d(g, x, o, axes)`` is its vjp, where ``keeps`` says whose elements that reads. ways: implementations, or NumPy's
+    function ``(array, axes, out)``. dtype: of the output, where it is not the input's, or a function of that. empty:
+    whether it is defined for no elements at all. flops: of an element of the input.
     """
-    plain = host("numpy", lambda ins, outs, axes: loop(ins[0], axes, outs[0]), NUMPY)
 
     def shape(x: Any, axes: tuple) -> tuple:
         if not empty and any(x.shape[a] == 0 for a in axes):
             raise IndexError(
                 f"{name}: cannot reduce dimension(s) {axes} of shape {tuple(x.shape)}: there is no element"
             )
-        return (Aval(dropped(x.shape, axes), dtype or x.dtype),)
+        return (Aval(dropped(x.shape, axes), result_dtype(dtype, x.dtype)),)
 
     prim = Primitive(
         name,
         shape,
-        cpu=(*fast, plain),
-        vjp=vjp,
+        cpu=[_on_host(way) if callable(way) else way for way in ways],
+        vjp=None if d is None else lambda g, ins, o, axes: (d(g, ins[0], o, axes),),
         batch=lambda n, ins, batched, axes: prim(ins[0], axes=tuple(a + 1 for a in axes)),
         keeps=keeps,
+        flops=lambda ins, outs, params: flops * ins[0].size,
+        scalar=scalar,
     )
     return prim
 
 
-def all_if_empty(dim: Any) -> Any:
-    """PyTorch's sums and extrema take an empty list of dimensions for all of them."""
-    return None if isinstance(dim, (tuple, list)) and not dim else dim
+def _on_host(loop: Callable) -> Implementation:
+    return host("numpy", lambda ins, outs, axes: loop(ins[0], axes, outs[0]), NUMPY)
+
+
+def reduction_primitive(
+    name: str,
+    kernel: Any,
+    d: Callable | None,
+    keeps: str,
+    numpy: Callable,
+    *,
+    dtype: DType = None,
+    empty: bool = True,
+    flops: float = 1.0,
+    **how: Any,
+) -> Primitive:
+    """Makes the primitive of a reduction by a kernel and, for few elements and other dtypes, NumPy's function.
+
+    kernel: made of scalar functions by ``kernels.cpu.reduce.runs.reduction``. how: ``param``, ``wide`` and ``least`` of
+    ``kernels.cpu.reduce.launch.by_kernel``. The others: see ``over_axes``.
+    """
+    made = by_kernel(kernel, flops=flops, dtype=dtype, **how)
+    return over_axes(name, d, keeps, made, numpy, dtype=dtype, empty=empty, flops=flops, scalar=kernel.scalar)

@@ -21,10 +21,10 @@ from funcnn.core.tensor import Tensor, constant, wrap
 from funcnn.kernels.cpu import memory
 from funcnn.kernels.cpu.movement import host
 from funcnn.kernels.cpu.movement.launch import copies
-from funcnn.kernels.cpu.reduce import runs as kernels
-from funcnn.kernels.cpu.reduce.launch import blocked_sum, by_kernel
+from funcnn.kernels.cpu.reduce import functions
+from funcnn.kernels.cpu.reduce.launch import blocked_sum
 from funcnn.ops.base.dims import normalize_dims, numel
-from funcnn.ops.base.reduction import kept, reduction
+from funcnn.ops.base.reduction import kept, reduction_primitive
 
 _ndarray = np.ndarray
 
@@ -100,12 +100,8 @@ expand_p = Primitive(
 )
 
 
-sum_p = reduction(
-    "sum",
-    blocked_sum,
-    lambda g, ins, o, axes: (spread(g, ins[0]._v.shape, axes),),
-    keeps="",
-    fast=by_kernel(kernels.sums),
+sum_p = reduction_primitive(
+    "sum", functions.sums, lambda g, x, o, axes: spread(g, x._v.shape, axes), keeps="", numpy=blocked_sum
 )
 
 

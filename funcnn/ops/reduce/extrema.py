@@ -11,13 +11,12 @@ import numpy as np
 from funcnn.core import dtypes
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
-from funcnn.kernels.cpu.reduce import runs as kernels
+from funcnn.kernels.cpu.reduce import functions
 from funcnn.kernels.cpu.reduce.back_launch import EXTREMUM_GRAD, argument
-from funcnn.kernels.cpu.reduce.launch import by_kernel
 from funcnn.ops.base.batching import all_batched
 from funcnn.ops.base.dims import normalize_dim, numel
 from funcnn.ops.base.promote import to_tensor
-from funcnn.ops.base.reduction import MinMax, ValuesIndices, all_if_empty, dropped, reduction
+from funcnn.ops.base.reduction import MinMax, ValuesIndices, dropped, over_axes, reduction_primitive
 from funcnn.ops.base.structure import reduce, reshape_p, sum_p
 from funcnn.ops.elementwise.arithmetic import add, mul, sub
 from funcnn.ops.elementwise.bounds import maximum, minimum
@@ -26,18 +25,19 @@ from funcnn.ops.elementwise.select import where
 from funcnn.ops.indexing.along import gather
 from funcnn.ops.indexing.sort import argsort
 from funcnn.ops.movement.views import clone, reshape
+from funcnn.ops.reduce.declare import reduction
 from funcnn.ops.reduce.sums import sum as sum_
 from funcnn.ops.tensor.creation import ones_like
 
 
-def _extremum_vjp(g: Tensor, ins: list, o: Tensor, axes: tuple) -> tuple:
-    """The cotangent shared evenly among the elements that equal the extremum (NaN equal to NaN)."""
-    return (extremum_grad_p(g, ins[0], o, axes=axes, spoilt=False),)
+def _shared(g: Tensor, x: Tensor, o: Tensor, axes: tuple) -> Tensor:
+    """Returns the cotangent shared evenly among the elements that equal the extremum (NaN equal to NaN)."""
+    return extremum_grad_p(g, x, o, axes=axes, spoilt=False)
 
 
-def _slice_extremum_vjp(g: Tensor, ins: list, o: Tensor, axes: tuple) -> tuple:
-    """Likewise, but NaN where the extremum is: in PyTorch no element of a slice equals its NaN."""
-    return (extremum_grad_p(g, ins[0], o, axes=axes, spoilt=True),)
+def _shared_of_slices(g: Tensor, x: Tensor, o: Tensor, axes: tuple) -> Tensor:
+    """Returns the same, but NaN where the extremum is: in PyTorch no element of a slice equals its NaN."""
+    return extremum_grad_p(g, x, o, axes=axes, spoilt=True)
 
 
 def _extremum_grad_vjp(c: Tensor, ins: list, o: Tensor, axes: tuple, spoilt: bool) -> tuple:
@@ -57,30 +57,22 @@ extremum_grad_p = Primitive(
 )
 
 
-def _extreme(name: str, function: np.ufunc, sign: float, vjp: Callable) -> Primitive:
-    def run(x: np.ndarray, axes: tuple, out: np.ndarray) -> None:
-        function.reduce(x, axes, out=out)
-
-    return reduction(name, run, vjp, "io", empty=False, fast=by_kernel(kernels.largest, sign, wide=False))
+def _extremes(ufunc: np.ufunc, sign: float) -> dict[str, Any]:
+    """Returns what says that an extremum is one: the smallest is the largest of negated elements, negated."""
+    return {"numpy": lambda x, axes, out: ufunc.reduce(x, axes, out=out), "param": sign, "wide": False, "empty": False}
 
 
-amax_p = _extreme("amax", np.maximum, 1.0, _slice_extremum_vjp)
-
-
-amin_p = _extreme("amin", np.minimum, -1.0, _slice_extremum_vjp)
-
-
-max_p, min_p = _extreme("max", np.maximum, 1.0, _extremum_vjp), _extreme("min", np.minimum, -1.0, _extremum_vjp)
-
-
-def amax(input: Any, dim: Any = None, keepdim: bool = False) -> Tensor:
-    """The largest over ``dim``; NaN wins; ties share the gradient."""
-    return reduce(amax_p, to_tensor(input), all_if_empty(dim), keepdim)
-
-
-def amin(input: Any, dim: Any = None, keepdim: bool = False) -> Tensor:
-    """The smallest over ``dim``; NaN wins; ties share the gradient."""
-    return reduce(amin_p, to_tensor(input), all_if_empty(dim), keepdim)
+_LARGEST, _SMALLEST = _extremes(np.maximum, 1.0), _extremes(np.minimum, -1.0)
+amax = reduction(
+    "amax", functions.largest, _shared_of_slices, "The largest over ``dim``; NaN wins; ties share the gradient.",
+    keeps="io", **_LARGEST,
+)  # fmt: skip
+amin = reduction(
+    "amin", functions.largest, _shared_of_slices, "The smallest over ``dim``; NaN wins; ties share the gradient.",
+    keeps="io", **_SMALLEST,
+)  # fmt: skip
+max_p = reduction_primitive("max", functions.largest, _shared, "io", **_LARGEST)
+min_p = reduction_primitive("min", functions.largest, _shared, "io", **_SMALLEST)
 
 
 def aminmax(input: Any, *, dim: int | None = None, keepdim: bool = False) -> MinMax:
@@ -88,14 +80,15 @@ def aminmax(input: Any, *, dim: int | None = None, keepdim: bool = False) -> Min
     return MinMax(amin(input, dim, keepdim), amax(input, dim, keepdim))
 
 
-def _arg(name: str, loop: Callable, sign: float) -> Primitive:
-    def run(x: np.ndarray, axes: tuple, out: np.ndarray) -> None:
-        out[...] = loop(x, axis=axes[0])
-
-    return reduction(name, run, None, "", dtype=dtypes.int64, empty=False, fast=(argument(sign),))
-
-
-argmax_p, argmin_p = _arg("argmax", np.argmax, 1.0), _arg("argmin", np.argmin, -1.0)
+# An index joins with no other, so these have a kernel of their own.
+argmax_p = over_axes(
+    "argmax", None, "", argument(1.0), lambda x, axes, out: np.copyto(out, np.argmax(x, axis=axes[0])),
+    dtype=dtypes.int64, empty=False,
+)  # fmt: skip
+argmin_p = over_axes(
+    "argmin", None, "", argument(-1.0), lambda x, axes, out: np.copyto(out, np.argmin(x, axis=axes[0])),
+    dtype=dtypes.int64, empty=False,
+)  # fmt: skip
 
 
 def _argument(prim: Primitive, input: Any, dim: int | None, keepdim: bool) -> Tensor:
@@ -159,7 +152,7 @@ def _median(x: np.ndarray, axes: tuple, out: np.ndarray) -> None:
         out[np.isnan(rows).any(-1)] = np.nan
 
 
-median_p = reduction("median", _median, _extremum_vjp, "io", empty=False)
+median_p = over_axes("median", _shared, "io", _median, empty=False)
 
 
 def median(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:

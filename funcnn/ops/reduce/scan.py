@@ -11,15 +11,14 @@ from funcnn.core import dtypes
 from funcnn.core.aval import Aval
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
-from funcnn.kernels.cpu.reduce import runs as reduce_kernels
+from funcnn.kernels.cpu.reduce import functions
 from funcnn.kernels.cpu.reduce import scan as kernels
-from funcnn.kernels.cpu.reduce.launch import by_kernel
 from funcnn.kernels.cpu.reduce.running import affine, running
 from funcnn.ops.base.batching import all_batched
 from funcnn.ops.base.dims import normalize_dim, numel
 from funcnn.ops.base.promote import floating, to_tensor
-from funcnn.ops.base.reduction import ValuesIndices, dropped, reduction
-from funcnn.ops.base.structure import cast, permute_p, reduce, reshape_p
+from funcnn.ops.base.reduction import ValuesIndices, dropped
+from funcnn.ops.base.structure import cast, permute_p, reshape_p
 from funcnn.ops.elementwise.arithmetic import mul, sub
 from funcnn.ops.elementwise.comparison import eq
 from funcnn.ops.elementwise.math import exp
@@ -27,6 +26,7 @@ from funcnn.ops.elementwise.select import where
 from funcnn.ops.indexing.along import gather
 from funcnn.ops.movement.join import cat, flip
 from funcnn.ops.movement.views import clone, slice_dim
+from funcnn.ops.reduce.declare import WIDE, reduction
 from funcnn.ops.tensor.creation import ones_like, zeros_like
 
 
@@ -167,9 +167,8 @@ def cummin(input: Any, dim: int) -> ValuesIndices:
 
 
 # ---- the product ------------------------------------------------------------------------------------------------------
-def _prod_vjp(g: Tensor, ins: list, o: Tensor, axes: tuple) -> tuple:
-    """The product of all other elements: products from the left times products from the right, right also at zeros."""
-    x = ins[0]
+def _prod_grad(g: Tensor, x: Tensor, o: Tensor, axes: tuple) -> Tensor:
+    """Returns g times the product of all other elements: of those to the left times those to the right, right also at zeros."""
     shape = tuple(x._v.shape)
     rest = dropped(shape, axes)
     lead = tuple(i for i in range(len(shape)) if i not in axes)
@@ -177,7 +176,7 @@ def _prod_vjp(g: Tensor, ins: list, o: Tensor, axes: tuple) -> tuple:
     count = numel(tuple(shape[a] for a in axes))
     rows = reshape_p(permute_p(x, dims=order), shape=(*rest, count))
     if count == 0:
-        return (x,)
+        return x
     last = len(rest)
     edge = ones_like(slice_dim(rows, last, 0, 1))
     left = cat([edge, slice_dim(cumprod(rows, last), last, 0, count - 1)], last)
@@ -186,23 +185,10 @@ def _prod_vjp(g: Tensor, ins: list, o: Tensor, axes: tuple) -> tuple:
     others = mul(mul(left, right), reshape_p(g, shape=(*rest, 1)))
     wide = reshape_p(others, shape=tuple(shape[d] for d in order))
     inverse = tuple(sorted(range(len(order)), key=order.__getitem__))
-    return (permute_p(wide, dims=inverse),)
+    return permute_p(wide, dims=inverse)
 
 
-prod_p = reduction(
-    "prod",
-    lambda x, axes, out: np.prod(x, axis=axes, out=out),
-    _prod_vjp,
-    keeps="i",
-    fast=by_kernel(reduce_kernels.products),
-)
-
-
-def prod(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
-    """The product over ``dim``; bools and integers multiply as int64."""
-    x = to_tensor(input)
-    if dtype is not None:
-        x = cast(x, dtypes.as_dtype(dtype))
-    elif x._v.dtype.kind != "f":
-        x = cast(x, dtypes.int64)
-    return reduce(prod_p, x, dim, keepdim)
+prod = reduction(
+    "prod", functions.products, _prod_grad, "The product over ``dim``; bools and integers multiply as int64.",
+    keeps="i", takes=WIDE, numpy=lambda x, axes, out: np.prod(x, axis=axes, out=out), no_dims_are_all=False, casts=True,
+)  # fmt: skip

@@ -1,34 +1,30 @@
-"""Reductions: sums, means, truth and counts. ``dim`` is None (all), an int or several; ``keepdim`` keeps 1s."""
+"""Sums, means, products, truth and counts. ``dim`` is None (all), an int or several; ``keepdim`` keeps 1s."""
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
 import numpy as np
 
 from funcnn.core import dtypes
-from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
-from funcnn.kernels.cpu.elementwise import functions
-from funcnn.kernels.cpu.reduce import runs as kernels
-from funcnn.kernels.cpu.reduce.launch import blocked_sum, by_kernel
+from funcnn.kernels.cpu.elementwise import functions as elementwise
+from funcnn.kernels.cpu.reduce import functions
+from funcnn.kernels.cpu.reduce.launch import blocked_sum
 from funcnn.ops.base.declare import unary
 from funcnn.ops.base.dims import numel
 from funcnn.ops.base.promote import require_floating, to_tensor
-from funcnn.ops.base.reduction import all_if_empty, reduction
-from funcnn.ops.base.structure import cast, reduce, spread, sum_p
+from funcnn.ops.base.reduction import all_if_empty
+from funcnn.ops.base.structure import cast, spread, sum_p
 from funcnn.ops.elementwise.arithmetic import mul, true_divide
-from funcnn.ops.elementwise.comparison import eq, ne
+from funcnn.ops.elementwise.comparison import eq
+from funcnn.ops.reduce.declare import FLOAT, WIDE, reduction
 
-
-def sum(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
-    """The sum over ``dim``; bools and integers add up as int64."""
-    x = to_tensor(input)
-    if dtype is not None:
-        x = cast(x, dtypes.as_dtype(dtype))
-    elif x._v.dtype.kind != "f":
-        x = cast(x, dtypes.int64)
-    return reduce(sum_p, x, all_if_empty(dim), keepdim)
+sum = reduction(
+    "sum", functions.sums, None, "The sum over ``dim``; bools and integers add up as int64.",
+    primitive=sum_p, takes=WIDE, casts=True,
+)  # fmt: skip
 
 
 def _mean(x: np.ndarray, axes: tuple, out: np.ndarray) -> None:
@@ -36,26 +32,20 @@ def _mean(x: np.ndarray, axes: tuple, out: np.ndarray) -> None:
     np.divide(out, x.size // max(out.size, 1), out=out)
 
 
-def _mean_vjp(g: Tensor, ins: list, o: Tensor, axes: tuple) -> tuple:
-    shape = ins[0]._v.shape
-    return (spread(true_divide(g, max(numel(tuple(shape[a] for a in axes)), 1)), shape, axes),)
+def _mean_grad(g: Tensor, x: Tensor, o: Tensor, axes: tuple) -> Tensor:
+    shape = x._v.shape
+    return spread(true_divide(g, max(numel(tuple(shape[a] for a in axes)), 1)), shape, axes)
 
 
-mean_p = reduction("mean", _mean, _mean_vjp, keeps="", fast=by_kernel(kernels.sums, mean=True))
-
-
-def mean(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
-    """The arithmetic mean over ``dim``. Raises ``DTypeError`` for integers."""
-    x = to_tensor(input)
-    x = require_floating("mean", x if dtype is None else cast(x, dtypes.as_dtype(dtype)))
-    if x._v.dtype == dtypes.float16:  # whose sum could overflow
-        return cast(mean(cast(x, dtypes.float32), dim, keepdim), dtypes.float16)
-    return reduce(mean_p, x, all_if_empty(dim), keepdim)
+mean = reduction(
+    "mean", functions.sums, _mean_grad, "The arithmetic mean over ``dim``. Raises ``DTypeError`` for integers.",
+    takes=FLOAT, numpy=_mean, param=float, casts=True, half=False,
+)  # fmt: skip
 
 
 _without_nan = unary(
     "without_nan",
-    functions.without_nan,
+    elementwise.without_nan,
     lambda g, x, o: mul(g, cast(eq(x, x), x._v.dtype)),  # a product: the share of nothing, 0 / 0, stays NaN
     "NaN replaced by 0.",
     numpy=lambda x, out: np.copyto(out, np.where(x == x, x, 0)),
@@ -78,25 +68,24 @@ def nanmean(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = 
 
 
 # ---- truth and counts -------------------------------------------------------------------------------------------------
-any_p = reduction("any", lambda x, axes, out: np.any(x, axis=axes, out=out), None, "", dtype=dtypes.bool_)
-all_p = reduction("all", lambda x, axes, out: np.all(x, axis=axes, out=out), None, "", dtype=dtypes.bool_)
+def _truth_dtype(dtype: np.dtype) -> np.dtype:
+    return dtype if dtype == dtypes.uint8 else dtypes.bool_
 
 
-def _truth(prim: Primitive, x: Tensor, dim: Any, keepdim: bool) -> Tensor:
-    out = reduce(prim, x, dim, keepdim)
-    return cast(out, dtypes.uint8) if x._v.dtype == dtypes.uint8 else out
+def _truth(name: str, kernel: Any, numpy: Any, doc: str) -> Any:
+    """Declares ``any`` or ``all``: NumPy is faster, because it ends at the first element that decides."""
+    return reduction(
+        name, kernel, None, doc, dtype=_truth_dtype, numpy=lambda x, axes, out: numpy(x, axes, out=out),
+        no_dims_are_all=False, least=inf,
+    )  # fmt: skip
 
 
-def any(input: Any, dim: Any = None, keepdim: bool = False) -> Tensor:
-    """Whether some element over ``dim`` is true (non-zero); uint8 stays uint8."""
-    return _truth(any_p, to_tensor(input), dim, keepdim)
-
-
-def all(input: Any, dim: Any = None, keepdim: bool = False) -> Tensor:
-    """Whether every element over ``dim`` is true (non-zero); uint8 stays uint8."""
-    return _truth(all_p, to_tensor(input), dim, keepdim)
-
-
-def count_nonzero(input: Any, dim: Any = None) -> Tensor:
-    """How many elements over ``dim`` are not zero, as int64."""
-    return sum(ne(input, 0), dim)
+any = _truth("any", functions.some, np.any, "Whether some element over ``dim`` is true (non-zero); uint8 stays uint8.")
+all = _truth(
+    "all", functions.every, np.all, "Whether every element over ``dim`` is true (non-zero); uint8 stays uint8."
+)
+count_nonzero = reduction(
+    "count_nonzero", functions.truths, None, "How many elements over ``dim`` are not zero, as int64.",
+    dtype=dtypes.int64, numpy=lambda x, axes, out: np.copyto(out, np.count_nonzero(x, axes)),
+    keepdims=False,
+)  # fmt: skip

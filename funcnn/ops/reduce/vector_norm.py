@@ -10,28 +10,39 @@ import numpy as np
 from funcnn.core import dtypes
 from funcnn.core.errors import DTypeError
 from funcnn.core.tensor import Tensor
-from funcnn.kernels.cpu.reduce.launch import SQUARES, blocked_sum
+from funcnn.kernels.cpu.reduce import functions
+from funcnn.kernels.cpu.reduce.launch import blocked_sum
 from funcnn.ops.base.dims import count_over
 from funcnn.ops.base.promote import require_floating, to_tensor
-from funcnn.ops.base.reduction import all_if_empty, reduction
-from funcnn.ops.base.structure import cast, number_like, reduce, spread
+from funcnn.ops.base.reduction import all_if_empty
+from funcnn.ops.base.structure import cast, number_like, spread
 from funcnn.ops.elementwise.arithmetic import abs as abs_
-from funcnn.ops.elementwise.arithmetic import mul, zero_safe
-from funcnn.ops.elementwise.comparison import ne
+from funcnn.ops.elementwise.arithmetic import mul, true_divide, zero_safe
+from funcnn.ops.elementwise.comparison import eq, ne
 from funcnn.ops.elementwise.math import pow as power
-from funcnn.ops.elementwise.math import sqrt
 from funcnn.ops.elementwise.select import where
 from funcnn.ops.matmul.svd import nuclear_norm
+from funcnn.ops.reduce.declare import FLOAT, reduction
 from funcnn.ops.reduce.extrema import amax, amin
 from funcnn.ops.reduce.sums import sum as sum_
 
-sum_of_squares_p = reduction(
-    "sum_of_squares",
-    lambda x, axes, out: blocked_sum(np.square(x), axes, out),
-    lambda g, ins, o, axes: (mul(ins[0], spread(mul(g, 2.0), ins[0]._v.shape, axes)),),
-    keeps="i",
-    fast=SQUARES,
-)
+
+def _length(x: np.ndarray, axes: tuple, out: np.ndarray) -> None:
+    blocked_sum(np.square(x), axes, out)
+    np.sqrt(out, out)
+
+
+def _length_grad(g: Tensor, x: Tensor, o: Tensor, axes: tuple) -> Tensor:
+    """Returns ``g x / o``, and 0 where the norm is 0, which has no derivative there."""
+    nothing = eq(o, 0.0)
+    share = where(nothing, 0.0, true_divide(g, where(nothing, 1.0, o)))
+    return mul(x, spread(share, x._v.shape, axes))
+
+
+length = reduction(
+    "norm", functions.norms, _length_grad, "The square root of the sum of squares over ``dim``.",
+    keeps="io", takes=FLOAT, numpy=_length, flops=2.0, method=False,
+)  # fmt: skip
 
 
 def norm(input: Any, p: Any = "fro", dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Tensor:
@@ -55,7 +66,7 @@ def norm(input: Any, p: Any = "fro", dim: Any = None, keepdim: bool = False, dty
     if p == 1:
         return sum_(abs_(x), dim, keepdim)
     if p == 2:
-        return zero_safe(sqrt, reduce(sum_of_squares_p, x, all_if_empty(dim), keepdim))
+        return length(x, dim, keepdim)
     if p < 0 and not count_over(x, all_if_empty(dim), "norm"):
         raise IndexError(f"norm: p={p} is not defined for no elements, got shape {tuple(x.shape)}")
     at_zero = 0.0 if p > 0 else math.inf

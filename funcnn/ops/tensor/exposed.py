@@ -40,12 +40,12 @@ EXPOSED: dict[ModuleType, Names] = {
     generator: Names(functions="""Generator default_generator manual_seed initial_seed get_rng_state set_rng_state rand randn
         randint randperm rand_like randn_like randint_like normal bernoulli multinomial"""),
     closeness: Names("isclose allclose equal"),
-    reduce: Names("sum mean any all count_nonzero nansum nanmean"),
-    extrema: Names("max min amax amin argmax argmin median aminmax"),
+    reduce: Names("nansum nanmean"),
+    extrema: Names("max min argmax argmin median aminmax"),
     logsumexp: Names("logsumexp"),
     vector_norm: Names("norm"),
     moments: Names("var std", functions="var_mean std_mean"),
-    scan: Names("prod cumsum_ cumprod_ cummax cummin logcumsumexp"),
+    scan: Names("cumsum_ cumprod_ cummax cummin logcumsumexp"),
     movement: Names("""reshape flatten unflatten squeeze unsqueeze transpose t permute movedim swapaxes narrow select
         broadcast_to ravel clone detach""", functions="stop_gradient", methods="view expand expand_as contiguous"),
     join: Names("split chunk tensor_split unbind tile flip fliplr flipud roll rot90",

@@ -25,7 +25,7 @@ from funcnn.kernels.cpu.elementwise import activation
 from funcnn.kernels.cpu.elementwise import loops as elementwise
 from funcnn.kernels.cpu.machine import vector_bytes
 from funcnn.kernels.cpu.norm import layer_norm
-from funcnn.kernels.cpu.reduce import runs as reduce
+from funcnn.kernels.cpu.reduce import functions as reduce
 from funcnn.kernels.cpu.softmax import rows as softmax_rows
 from funcnn.kernels.cpu.vector import scratch
 from funcnn.warmup.programs import PROGRAMS

@@ -8,8 +8,8 @@ import os
 import numpy as np
 import pytest
 
-from funcnn.kernels.cpu.reduce import argument
-from funcnn.kernels.cpu.reduce import runs as reduce
+from funcnn.kernels.cpu.reduce import argument, runs
+from funcnn.kernels.cpu.reduce import functions as reduce
 from funcnn.kernels.cpu.reduce import spread as reduce_back
 
 PLAIN = os.environ.get("NUMBA_DISABLE_JIT") == "1"  # a run is added up one by one then, not in 64 lanes
@@ -28,10 +28,10 @@ CASES = pytest.mark.parametrize(
 
 def reduced(kernel, x, how=1.0, centre=None, wide=False, threads=1):
     """x (A, B, C, D) reduced over A and C, (B, D)."""
-    plan = reduce.plan(*x.shape)
+    plan = runs.cuts_of(*x.shape)
     out = np.full((x.shape[1], x.shape[3]), np.nan, np.float64 if wide else x.dtype)
     middle = np.empty(1) if centre is None else np.ascontiguousarray(centre, np.float64).reshape(-1)
-    partial = np.full(int(plan[reduce.BLOCKS]) * out.size, np.nan)
+    partial = np.full(int(plan[runs.BLOCKS]) * out.size, np.nan)
     kernel(x.reshape(-1), middle, how, partial, out.reshape(-1), plan, threads)
     return out
 
@@ -155,7 +155,7 @@ def test_spread_over(shape, dtype):
     y = numbers((1, shape[1], 1, shape[3]), dtype)
     for threads in (1, 2):
         x = np.full(shape, np.nan, dtype)
-        reduce_back.spread_over(y.reshape(-1), x.reshape(-1), reduce.plan(*shape), threads)
+        reduce_back.spread_over(y.reshape(-1), x.reshape(-1), runs.cuts_of(*shape), threads)
         np.testing.assert_array_equal(x, np.broadcast_to(y, shape))
 
 
@@ -165,7 +165,7 @@ def test_spread_over(shape, dtype):
 )
 def test_spread_over_many_chunks(shape):
     y, x = numbers((1, shape[1], 1, shape[3]), "float32"), np.full(shape, np.nan, "float32")
-    reduce_back.spread_over(y.reshape(-1), x.reshape(-1), reduce.plan(*shape), 2)
+    reduce_back.spread_over(y.reshape(-1), x.reshape(-1), runs.cuts_of(*shape), 2)
     np.testing.assert_array_equal(x, np.broadcast_to(y, shape))
 
 
@@ -181,11 +181,11 @@ def test_spread_extremum(shape, dtype):
     for threads in (1, 2):
         dx = np.full(shape, np.inf, dtype)
         flat = [t.reshape(-1) for t in (x, top, g, dx)]
-        reduce_back.spread_extremum(*flat, reduce.plan(*shape), False, threads)
+        reduce_back.spread_extremum(*flat, runs.cuts_of(*shape), False, threads)
         shares = np.where(tells, g / tells.sum((0, 2), keepdims=True), 0)
         np.testing.assert_allclose(dx, shares, 1e-6)
         made.append(dx.tobytes())
-        reduce_back.spread_extremum(*flat, reduce.plan(*shape), True, threads)
+        reduce_back.spread_extremum(*flat, runs.cuts_of(*shape), True, threads)
         np.testing.assert_allclose(dx, np.where(np.isnan(top), np.nan, shares), 1e-6)
     assert made[0] == made[1]
 
