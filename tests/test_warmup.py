@@ -18,6 +18,7 @@ import pytest
 from funcnn.kernels import cpu
 from funcnn.kernels.cpu.build.compile import Kernel
 from funcnn.kernels.cpu.elementwise import comparison, functions
+from funcnn.kernels.cpu.reduce import functions as reductions
 from funcnn.kernels.cpu.vector import scratch as room
 from funcnn.warmup.command import main
 from funcnn.warmup.programs import DTYPES, PROGRAMS
@@ -77,6 +78,8 @@ def test_programs_reach_every_kernel(forms: Forms) -> None:
     }
     apart = room, functions, comparison  # for users' kernels; what runs only where it is preferred to NumPy's loops
     reached = {value for module in apart for value in vars(module).values() if isinstance(value, Kernel)}
+    reached |= {reductions.some, reductions.every}  # likewise
+    reached |= {reductions.squares, reductions.roots}  # the norm over axes that alternate with others
     for kernel in forms:
         helpers(kernel, reached)
     assert not [name for kernel, name in every.items() if kernel not in reached]

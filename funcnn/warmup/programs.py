@@ -15,6 +15,7 @@ import funcnn as fn
 import funcnn.nn.functional as F
 from funcnn import nn, optim
 from funcnn.kernels.cpu.machine import tile_shape
+from funcnn.kernels.cpu.reduce.runs import Scalars
 from funcnn.kernels.cpu.vector import peak as limits
 from funcnn.ops.base.registry import OPERATIONS
 
@@ -90,17 +91,24 @@ CURVES: list[Callable] = [
     F.relu, F.gelu, F.silu, F.mish, F.elu, F.selu, F.celu, F.softplus, F.leaky_relu, F.hardswish, F.hardsigmoid, F.hardtanh,
     F.relu6, F.logsigmoid, F.softsign, F.tanhshrink, F.softshrink, F.hardshrink,
 ]  # fmt: skip
-REDUCTIONS = (fn.sum, fn.mean, fn.amax, fn.amin, fn.var, fn.std, fn.logsumexp)
+OTHER_REDUCTIONS = (fn.var, fn.std, fn.logsumexp)
+
+
+def _differentiable() -> list[tuple[Callable, Any]]:
+    """Lists the differentiable operations that are declared by scalar functions, and those."""
+    made = [(operation.function, getattr(operation.function, "primitive", None)) for operation in OPERATIONS.values()]
+    return [(function, prim.scalar) for function, prim in made if prim is not None and prim.vjp is not None]
 
 
 def _declared(inputs: int) -> list[Callable]:
-    """The differentiable operations that are declared by a scalar function of so many numbers."""
-    found = []
-    for made in OPERATIONS.values():
-        prim = getattr(made.function, "primitive", None)
-        if prim is not None and prim.vjp is not None and len(signature(prim.scalar).parameters) == inputs:
-            found.append(made.function)
-    return found
+    """Lists the elementwise operations of so many inputs."""
+    elementwise = [(function, scalar) for function, scalar in _differentiable() if callable(scalar)]
+    return [function for function, scalar in elementwise if len(signature(scalar).parameters) == inputs]
+
+
+def _reductions() -> list[Callable]:
+    """Lists the reductions."""
+    return [function for function, scalar in _differentiable() if isinstance(scalar, Scalars)] + list(OTHER_REDUCTIONS)
 
 
 def _elementwise(functions: list[Callable], inputs: int = 1) -> Callable[[str], list]:
@@ -144,10 +152,14 @@ def _vectors(dtype: str) -> list:
 
 def _reduced(dtype: str) -> list:
     x = _leaf(dtype, 16, 1 << 8, 1 << 8)
-    made = [reduced(x, dim) for reduced in REDUCTIONS for dim in ((0,), (1,), (2,), (0, 2))]
-    made += [fn.sum(x), fn.mean(x), fn.amax(x, (0, 1, 2)), fn.prod(x, 1), fn.cumsum(x, 2), fn.cumprod(x, 1)]
+    made = [reduced(x, dim) for reduced in _reductions() for dim in ((0,), (1,), (2,), (0, 2))]
+    made += [fn.sum(x), fn.mean(x), fn.norm(x, dim=1), fn.amax(x, (0, 1, 2)), fn.cumsum(x, 2), fn.cumprod(x, 1)]
     made += [fn.sum(x.permute(2, 1, 0), 1), fn.topk(x, 5, 2), fn.topk(x, 2, 0)]
-    return [fn.argmax(x, 1).numpy(), *(t.detach().numpy() for y in made for t in _both_ways(y))]
+    return [
+        fn.argmax(x, 1).numpy(),
+        fn.count_nonzero(x, 1).numpy(),
+        *(t.detach().numpy() for y in made for t in _both_ways(y)),
+    ]
 
 
 def _random(dtype: str) -> list:
