@@ -45,7 +45,7 @@ def room(x, columns, blocks, threads):
 def both(x, threads=1):
     y, logp = np.full_like(x, NAN), np.full_like(x, NAN)
     for logarithm, out in ((False, y), (True, logp)):
-        totals = np.empty(threads * cut(x)[1])
+        totals = np.empty(threads * softmax.sums_for(cut(x)))
         softmax.softmax_forward(x, out, logarithm, room(x, 2, 2, threads), totals, cut(x), threads)
     return y, logp
 

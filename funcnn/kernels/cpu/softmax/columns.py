@@ -1,6 +1,7 @@
-"""Columns of softmax, log-softmax and their gradients: n rows of up to ``width`` numbers go through each pass together.
+"""Columns of softmax, log-softmax and their gradients: n rows of up to ``width`` elements go through each pass together.
 
-p, q and g point at the first row of a block, ``step`` numbers lie between rows; t and m point at a number for each column.
+x, y, dx and dy point at the first row of a block; ``step`` is the stride between rows. t and m point at an element for each
+column: its maximum, in the type of the data, and its sum, in float64.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from funcnn.kernels.cpu.vector.instructions import shift
 # ---- sums ------------------------------------------------------------------------------------------------------------
 @device_function
 def column_tops(p, step, n, width, t):
-    """The largest of each column."""
+    """Writes the largest of each column to t."""
     for j in range(width):
         t[j] = like(t[j], -np.inf)
     for i in range(n):
@@ -28,7 +29,7 @@ def column_tops(p, step, n, width, t):
 
 @device_function
 def add_rows(y, step, n, width, m):
-    """m += the sum of each column of n rows, four of them first in their own type."""
+    """Adds the sum of each column of n rows to m, four of them first in their own type."""
     fours = n // 4 * 4
     for i in range(0, fours, 4):
         e = shift(y, i * step)
@@ -42,22 +43,25 @@ def add_rows(y, step, n, width, m):
 
 
 @device_function
-def column_totals(x, step, n, width, t, m, e):
-    """The sum of exp(x - t) of each column. e: scratch for four rows, for a loop of both types has vectors half as long."""
+def column_totals(x, step, n, width, t, m, e, apart):
+    """Writes the sum of exp(x - t) of each column to m.
+
+    e: scratch for min(4, n) rows of stride ``apart``, for a loop of both types has vectors half as long.
+    """
     for j in range(width):
         m[j] = 0.0
     for i in range(0, n, 4):
         rows = min(4, n - i)
         for k in range(rows):
-            p, q = shift(x, (i + k) * step), shift(e, k * width)
+            p, q = shift(x, (i + k) * step), shift(e, k * apart)
             for j in range(width):
                 q[j] = exp_below(p[j] - t[j])
-        add_rows(e, width, rows, width, m)
+        add_rows(e, apart, rows, width, m)
 
 
 @device_function
 def column_exponentials(x, y, step, n, width, t, m):
-    """y = exp(x - t), and the sum of each column."""
+    """Writes y = exp(x - t), and the sum of each column to m."""
     for j in range(width):
         m[j] = 0.0
     for i in range(0, n, 4):
@@ -72,11 +76,14 @@ def column_exponentials(x, y, step, n, width, t, m):
 # ---- passes ----------------------------------------------------------------------------------------------------------
 @device_function
 def softmax_columns(x, y, step, n, width, logarithm, t, m):
-    """The softmax of each column, or its logarithm. t holds two numbers for each column."""
+    """Writes the softmax of each column, or its logarithm, to y. t holds two elements for each column.
+
+    The logarithm needs no exponential again, so they stay in the first rows of y: x and y together may not fit a cache.
+    """
     rest = shift(t, width)
     column_tops(x, step, n, width, t)
-    column_exponentials(x, y, step, n, width, t, m)
     if logarithm:
+        column_totals(x, step, n, width, t, m, y, step)
         for j in range(width):
             rest[j] = like(t[j], log(m[j]))
         for i in range(n):
@@ -84,6 +91,7 @@ def softmax_columns(x, y, step, n, width, logarithm, t, m):
             for j in range(width):
                 q[j] = below(p[j], t[j], rest[j])
         return
+    column_exponentials(x, y, step, n, width, t, m)
     for j in range(width):
         rest[j] = like(t[j], 1.0 / m[j])
     for i in range(n):
@@ -94,7 +102,7 @@ def softmax_columns(x, y, step, n, width, logarithm, t, m):
 
 @device_function
 def softmax_columns_grad(dy, y, dx, step, n, width, logarithm, t, m):
-    """The gradient of either. dx is scratch for the products of dy and y, too."""
+    """Writes the gradient of either to dx, which is scratch for the products of dy and y, too."""
     for j in range(width):
         m[j] = 0.0
     if logarithm:
@@ -119,7 +127,7 @@ def softmax_columns_grad(dy, y, dx, step, n, width, logarithm, t, m):
 
 @device_function
 def exponential_columns(x, dx, step, n, width, t, r, scale):
-    """dx = exp(x - t - r) * scale."""
+    """Writes dx = exp(x - t - r) * scale."""
     for i in range(n):
         p, q = shift(x, i * step), shift(dx, i * step)
         for j in range(width):

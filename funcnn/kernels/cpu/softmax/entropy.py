@@ -1,7 +1,7 @@
 """Logsumexp and cross-entropy along the middle axis of (O, N, I) arrays, with their gradients.
 
 Rows and blocks of columns are those of ``softmax.py``, and so is what becomes of infinities and NaN. Forward reads x once;
-the gradient, one exponential a number, reads it again.
+the gradient, one exponential an element, reads it again.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ def _sums(chunk, worker, x, top, rest, room, totals, cut):
             u = shift(e, 4 * cut[1])
             turn_narrow(p, n, u, cut[1], width, n)
             column_tops(u, cut[1], n, width, t)
-            column_totals(u, cut[1], n, width, t, m, e)
+            column_totals(u, cut[1], n, width, t, m, e, width)
         elif inner == 1:
             t[0] = row_top(x, start, n)
             m[0] = row_total(x, start, n, t[0])
         else:
             column_tops(p, inner, n, width, t)
-            column_totals(p, inner, n, width, t, m, pointer(room, worker * 4 * cut[1]))
+            column_totals(p, inner, n, width, t, m, pointer(room, worker * 4 * cut[1]), width)
         for j in range(width):
             r[j] = log(m[j])
 
@@ -53,9 +53,9 @@ def _sums(chunk, worker, x, top, rest, room, totals, cut):
     }
 )
 def log_sums(x, top, rest, room, totals, cut, threads):
-    """top = max(x) and rest = log(sum(exp(x - top))) along axis 1, both (O, I): logsumexp is their sum.
+    """Writes top = max(x) and rest = log(sum(exp(x - top))) along axis 1, both (O, I): logsumexp is their sum.
 
-    totals (threads * cut[1]) and
+    room and totals (threads * cut[1]): scratch of the workers.
     """
     chunks = (units(x, cut) + cut[0] - 1) // cut[0]
     parallel_for(_sums, chunks, threads, (x, top, rest, room, totals, cut))
@@ -63,7 +63,7 @@ def log_sums(x, top, rest, room, totals, cut, threads):
 
 @kernel(touches={"rest": lambda top: top.size, "out": lambda top: top.size})
 def join_sums(top, rest, out):
-    """out = top + rest, flat, and top where that is infinite: infinity less infinity was NaN there."""
+    """Writes out = top + rest, flat, and top where that is infinite: infinity less infinity was NaN there."""
     p, q, s = pointer(top, 0), pointer(rest, 0), pointer(out, 0)
     for i in range(top.size):
         s[i] = p[i] if abs(p[i]) == np.inf else p[i] + q[i]
@@ -79,7 +79,7 @@ def join_sums(top, rest, out):
     }
 )
 def cross_entropy_pick(x, target, top, rest, loss, ignore_index):
-    """loss = -log_softmax(x)[target], given ``log_sums``; 0 where the target is ignored."""
+    """Writes loss = -log_softmax(x)[target], given ``log_sums``; 0 where the target is ignored."""
     for o in range(x.shape[0]):
         for s in range(x.shape[2]):
             t = target[o, s]
@@ -96,7 +96,7 @@ def _counted(target, ignore_index):
 
 @kernel(touches={"loss": lambda target: target.size, "out": lambda: 1})
 def entropy_total(loss, target, ignore_index, mean, out):
-    """out[0] = the sum of the losses, or their mean over the targets that are not ignored."""
+    """Writes out[0], the sum of the losses, or their mean over the targets that are not ignored."""
     p, q, total = pointer(loss, 0), pointer(out, 0), 0.0
     for i in range(target.size):
         total += p[i]
@@ -105,7 +105,7 @@ def entropy_total(loss, target, ignore_index, mean, out):
 
 @kernel(touches={"dloss": lambda: 1, "scale": lambda target: target.size})
 def entropy_scale(dloss, target, ignore_index, mean, scale):
-    """What each loss counts in the gradient: ``dloss[0]``, or for a mean its share."""
+    """Writes to ``scale`` what each loss counts in the gradient: ``dloss[0]``, or for a mean its share."""
     p, q = pointer(dloss, 0), pointer(scale, 0)
     share = p[0] / like(p[0], _counted(target, ignore_index)) if mean else p[0]
     for i in range(target.size):
@@ -137,7 +137,7 @@ def _exponentials(chunk, worker, x, top, rest, scale, dx, target, ignore_index, 
                 p, q = pointer(x, start + j), pointer(dx, start + j)
                 if hot[j] != ignore_index:
                     q[hot[j] * inner] -= g[j]
-                else:  # 0, or NaN from the numbers, not from the scale
+                else:  # 0, or NaN from the elements, not from the scale
                     for i in range(n):
                         q[i * inner] = exp_below(below(p[i * inner], t[j], r[j])) * zero
 
@@ -152,7 +152,7 @@ def _exponentials(chunk, worker, x, top, rest, scale, dx, target, ignore_index, 
     }
 )
 def exponentials(x, top, rest, scale, dx, target, ignore_index, cut, threads):
-    """dx = exp(x - top - rest) * scale along axis 1: the gradient of logsumexp, and of cross-entropy.
+    """Writes dx = exp(x - top - rest) * scale along axis 1: the gradient of logsumexp, and of cross-entropy.
 
     For the latter target (O, I), else empty, names the class that scale is taken from; its dx is 0 where it is ignored
     (NaN where probabilities are, as in PyTorch).

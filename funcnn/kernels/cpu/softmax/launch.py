@@ -31,36 +31,41 @@ from funcnn.kernels.launch import (
 CHUNK_ELEMENTS = 1 << 15  # about 20 us
 ELEMENTS_PER_ROW = 64  # what a row costs beside its elements, as so many elements
 BLOCK_COLUMNS = 256  # that go through the passes together
-NARROW, SEVERAL = 256, 16  # rows of fewer bytes are turned, so many rows at least
-TURNED, LINE = 8192, 512  # bytes of a block of rows that are turned, and of one of its columns at least
-EXP_NS, PLAIN_NS = 0.5, 0.4  # nanoseconds a number on one thread, with and without an exponential
-ROW_NS = 30.0  # nanoseconds a row, however short
+NARROW_BYTES = 256  # shorter rows are transposed
+TRANSPOSED_ROWS = 16  # at least, and a multiple of them
+TRANSPOSED_BYTES, COLUMN_BYTES = 8192, 512  # of a block of rows that is transposed, and of one of its columns at least
+EXP_NS, PLAIN_NS = 0.5, 0.4  # nanoseconds of an element on one thread, with and without an exponential
+ROW_NS = 30.0  # nanoseconds of a row, however short
 DOUBLE = "float64"
 Folded = tuple[int, int, int]
 
 
 def _folded(x: Operand, dim: int) -> Folded:
-    """(outer, n, inner) with ``dim`` in the middle."""
+    """Returns (outer, n, inner) with ``dim`` in the middle."""
     return prod(x.shape[:dim]), x.shape[dim], prod(x.shape[dim + 1 :])
 
 
 def _cut(shape: Folded, itemsize: int = 0) -> tuple[int, int]:
-    """Units in a chunk, and columns in a unit, or rows where short ones are turned: they are if a size of numbers is given."""
+    """Returns the units of a chunk, and the columns of a unit, or its rows where short ones are transposed.
+
+    itemsize: of the data, where they may be.
+    """
     outer, n, inner = shape
     width = min(inner, BLOCK_COLUMNS)
-    if inner == 1 and n * itemsize < NARROW and outer >= SEVERAL and itemsize:
-        width = min(BLOCK_COLUMNS, max(LINE, TURNED // n) // itemsize // SEVERAL * SEVERAL)
+    if inner == 1 and n * itemsize < NARROW_BYTES and outer >= TRANSPOSED_ROWS and itemsize:
+        rows = max(COLUMN_BYTES, TRANSPOSED_BYTES // n) // itemsize
+        width = min(BLOCK_COLUMNS, rows // TRANSPOSED_ROWS * TRANSPOSED_ROWS)
     return max(1, CHUNK_ELEMENTS // (n * width + ELEMENTS_PER_ROW)), width
 
 
 def _work(shape: Folded, cost: float) -> float:
-    """Nanoseconds on one thread, of so many a number."""
+    """Returns the nanoseconds on one thread, ``cost`` for each element."""
     return cost * prod(shape) + (ROW_NS * shape[0] if shape[2] == 1 else 0.0)
 
 
 def _plan(launches: list[Launch], ins: tuple[Operand, ...], work: float, flops: int, scratch: list[Scratch], outputs: int = 1,
           constants: tuple[Constant, ...] = ()) -> LaunchPlan:  # fmt: skip
-    """The plan of contiguous inputs."""
+    """Makes the plan of contiguous inputs."""
     size = max(x.size for x in ins)
     cost = Cost(flops * size, sum(x.nbytes for x in ins) + size * ins[0].itemsize, work)
     return LaunchPlan(
@@ -76,8 +81,9 @@ def _softmax(operands: tuple[Operand, ...], params: dict[str, Any], logarithm: b
     shape = _folded(x, params["dim"])
     cut, work = _cut(shape, x.itemsize), _work(shape, EXP_NS)
     scratch = [
-        Scratch(x.dtype.name, kernels.room_for(shape, cut, 2, 2), each_worker=True), Scratch(DOUBLE, cut[1], each_worker=True)
-    ]  # fmt: skip
+        Scratch(x.dtype.name, kernels.room_for(shape, cut, 2, 2), each_worker=True),
+        Scratch(DOUBLE, kernels.sums_for(cut), each_worker=True),
+    ]
     args = (Array(INPUT, 0, shape), Array(OUTPUT, 0, shape), logarithm, Array(SCRATCH, 0), Array(SCRATCH, 1), cut)
     return _plan([Launch(kernels.softmax_forward, (*args, Workers(work)))], operands, work, 8, scratch)
 
@@ -95,18 +101,18 @@ def _softmax_grad(operands: tuple[Operand, ...], params: dict[str, Any], logarit
 
 
 def softmax(logarithm: bool) -> tuple[Implementation, ...]:
-    """The implementations of exp(x) / sum(exp(x)) along a dimension, or of its logarithm."""
+    """Makes the implementations of exp(x) / sum(exp(x)) along a dimension, or of its logarithm."""
     return (Implementation("kernel", partial(_softmax, logarithm=logarithm)),)
 
 
 def softmax_grad(logarithm: bool) -> tuple[Implementation, ...]:
-    """The implementations of the gradient in x, of dy and y."""
+    """Makes the implementations of the gradient in x, of dy and y."""
     return (Implementation("kernel", partial(_softmax_grad, logarithm=logarithm)),)
 
 
 # ---- logsumexp --------------------------------------------------------------------------------------------------------
 def _log_sums(x: Operand, shape: Folded, top: Array, rest: Array, scratch: list[Scratch]) -> Launch:
-    """The launch of ``log_sums``, whose scratch joins what there is."""
+    """Makes the launch of ``log_sums``, and adds its scratch to what there is."""
     cut = _cut(shape, x.itemsize)
     room = Array(SCRATCH, len(scratch)), Array(SCRATCH, len(scratch) + 1)
     scratch += [
