@@ -42,11 +42,11 @@ class Primitive:
     keeps: what the vjp reads the numbers of: "i" inputs, "o" outputs, "io" both, "" only shapes.
     view: ``(array, **params) -> array`` sharing memory, in place of ``cpu``; ``unview(base, new, **params)`` writes back.
     may_copy: whether ``view`` shares memory only for some strides of its input.
-    check: ``(ins, **params) -> Refusal | None`` finds bad values (an index out of range) before a kernel runs, on the host
-        alone: what a device's kernel reports by its status. It may raise by itself.
+    check: ``(ins, **params)`` looks at values on the host before an implementation runs, and raises for bad ones. A user's
+        operation may have one; ours refuse by the status words of a kernel, for which no device need be waited for.
     looks: implementations without outputs that find what those of ``on["cpu"]`` refuse, and compute nothing: what a compiler
         keeps where nobody reads the outputs.
-    refuse: ``(meaning, words, ins, **params) -> exception`` for a refusal of a kernel or a check: what is said of the status
+    refuse: ``(meaning, words, ins, **params) -> exception`` for a refusal: what is said of the status
         code, and the words (code, operand, position, value); of ``ins`` it reads no numbers. None: ``ValueError``.
     effect: whether running it does something besides computing its outputs (a call back into Python): then a compiler
         keeps each application, in their order.
@@ -182,8 +182,8 @@ def evaluate(prim: Primitive, values: list, params: dict, where: Any = None, pla
         if not values and "device" in params:
             return _elsewhere(prim, values, params)
     made = planned(prim, values, params) if where is None else where.planned(values)
-    if prim.check is not None and (found := prim.check(values, **params)) is not None:
-        raise refused(prim, found, values, params)
+    if prim.check is not None:
+        prim.check(values, **params)
     if prim.view is not None:
         return [prim.view(*values, **params)]
     if where is not None and where.into is not None:

@@ -12,11 +12,12 @@ from funcnn.core import dtypes
 from funcnn.core.errors import DTypeError
 from funcnn.core.graph import rescue
 from funcnn.core.primitive import Primitive
-from funcnn.core.refusal import Refusal, first
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.elementwise import functions
 from funcnn.kernels.cpu.elementwise import loops as kernels
 from funcnn.kernels.cpu.elementwise.launch import Loop, with_kernel
+from funcnn.kernels.implementation import host
+from funcnn.kernels.refusal import refuse_where
 from funcnn.ops.base.declare import binary, flat_slope, holds, unary
 from funcnn.ops.base.promote import promoted, stored, to_tensor
 from funcnn.ops.base.registry import note, operation
@@ -32,10 +33,24 @@ def _sign(x: np.ndarray, out: np.ndarray) -> None:
         np.subtract(x > 0, x < 0, out, dtype=out.dtype)
 
 
-def _no_zero(ins: list) -> Refusal | None:
-    if ins[1].dtype.kind == "f" or not ins[0].size or np.all(ins[1]):
-        return None
-    return first(ins[1] == 0, 1, ins[1], "a divisor is zero")
+def _look_for_zero(ins: list, outs: list) -> None:
+    x, y = ins
+    if y.dtype.kind != "f" and x.size:
+        refuse_where(y == 0, 1, y, "a divisor is zero")
+
+
+def _divided(function: Callable) -> Callable:
+    """NumPy's function, which first refuses an integer divisor that is zero."""
+
+    def divide(x: np.ndarray, y: np.ndarray, out: np.ndarray) -> None:
+        if y.dtype.kind != "f" and not y.all():
+            _look_for_zero([x, y], [])
+        function(x, y, out=out)
+
+    return divide
+
+
+_LOOKS = (host("numpy", _look_for_zero, "integers are divided by NumPy, which looks for zeros before"),)
 
 
 def _zero(meaning: str, words: tuple, ins: list) -> Exception:
@@ -81,8 +96,9 @@ floor_divide = binary(
     lambda g, x, y, o: flat_slope(g),
     "``floor(input / other)``. Raises ``ZeroDivisionError`` for an integer divisor of zero.",
     kinds="iuf",
-    check=_no_zero,
+    looks=_LOOKS,
     refuse=_zero,
+    numpy=_divided(np.floor_divide),
     flops=2,
 )
 remainder = binary(
@@ -92,8 +108,9 @@ remainder = binary(
     lambda g, x, y, o: neg(mul(g, floor_divide(x, y))),
     "Python's ``input % other``, with the sign of ``other``.",
     kinds="iuf",
-    check=_no_zero,
+    looks=_LOOKS,
     refuse=_zero,
+    numpy=_divided(np.remainder),
     flops=4,
 )
 fmod = binary(
@@ -103,8 +120,9 @@ fmod = binary(
     lambda g, x, y, o: neg(mul(g, div(x, y, rounding_mode="trunc"))),
     "C's remainder, with the sign of ``input``.",
     kinds="iuf",
-    check=_no_zero,
+    looks=_LOOKS,
     refuse=_zero,
+    numpy=_divided(np.fmod),
     flops=4,
 )
 neg = unary(

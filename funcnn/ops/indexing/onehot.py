@@ -4,20 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from funcnn.core import dtypes
 from funcnn.core.aval import Aval
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.primitive import Primitive
-from funcnn.core.refusal import outside
 from funcnn.core.tensor import Tensor, concrete
+from funcnn.kernels.cpu.indexing import launch
 from funcnn.ops.base.dims import numel
 from funcnn.ops.base.promote import to_tensor
-
-
-def _one_hot(ins: list, outs: list, classes: int) -> None:
-    np.equal(ins[0][..., None], np.arange(classes), out=outs[0], casting="unsafe")
 
 
 def _one_hot_shape(x: Any, classes: int) -> tuple:
@@ -29,9 +23,9 @@ def _one_hot_shape(x: Any, classes: int) -> tuple:
 one_hot_p = Primitive(
     "one_hot",
     _one_hot_shape,
-    cpu=_one_hot,
+    cpu=launch.ONE_HOT,
+    looks=launch.LOOK_AT_CLASSES,
     batch=lambda n, ins, batched, classes: one_hot_p(ins[0], classes=classes),
-    check=lambda ins, classes: outside(ins[0], 0, classes, 0),
     refuse=lambda meaning, words, ins, classes: IndexError(
         f"one_hot: class {words[3]} is out of range for {classes} classes"
     ),

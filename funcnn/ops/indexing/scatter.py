@@ -105,6 +105,7 @@ masked_put_p = Primitive(
         lambda: masked_take_p(g, ins[1], count=ins[2]._v.size),
     ),
     batch=_masked_put_batch,
+    looks=host.LOOK_MASKED,
     refuse=_too_few,
 )
 

@@ -9,9 +9,9 @@ import numpy as np
 from funcnn.core.aval import Aval
 from funcnn.core.errors import ShapeError
 from funcnn.core.primitive import Primitive
-from funcnn.core.refusal import Refusal, first
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.implementation import host
+from funcnn.kernels.refusal import refuse_where
 from funcnn.ops.base.dims import normalize_dims
 from funcnn.ops.elementwise.arithmetic import add, mul, sub, true_divide
 from funcnn.ops.matmul.matmul import matmul
@@ -26,8 +26,8 @@ def _shape(x: Any) -> tuple:
     return Aval((*lead, m, k), x.dtype), Aval((*lead, k), x.dtype), Aval((*lead, k, n), x.dtype)
 
 
-def _finite(ins: list) -> Refusal | None:
-    return first(~np.isfinite(ins[0]), 0, ins[0], "a number is not finite")
+def _finite(ins: list, outs: list) -> None:
+    refuse_where(~np.isfinite(ins[0]), 0, ins[0], "a number is not finite")
 
 
 def _no_values(meaning: str, words: tuple, ins: list) -> ValueError:
@@ -35,6 +35,7 @@ def _no_values(meaning: str, words: tuple, ins: list) -> ValueError:
 
 
 def _svd(ins: list, outs: list) -> None:
+    _finite(ins, outs)
     for out, part in zip(outs, np.linalg.svd(ins[0], full_matrices=False), strict=True):
         np.copyto(out, part)
 
@@ -83,15 +84,16 @@ def _eye(s: Tensor) -> Tensor:
     return eye(s._v.shape[-1], dtype=s._v.dtype, device=s.device)
 
 
+_LAPACK = "NumPy calls LAPACK"
 svd_p = Primitive(
     "svd",
     shape=_shape,
-    cpu=(host("lapack", _svd, "NumPy calls LAPACK"),),
+    cpu=(host("lapack", _svd, _LAPACK),),
     vjp=_vjp,
     batch=lambda n, ins, batched: svd_p(ins[0]),
     keeps="o",
     multiple=True,
-    check=_finite,
+    looks=(host("lapack", _finite, _LAPACK),),
     refuse=_no_values,
 )
 

@@ -16,6 +16,8 @@ from funcnn.core.errors import DTypeError, FuncnnError, ShapeError
 from funcnn.core.mutation import assign
 from funcnn.core.primitive import Primitive, quietly
 from funcnn.core.tensor import Tensor
+from funcnn.kernels.cpu.elementwise.look_launch import same_weights
+from funcnn.kernels.cpu.elementwise.looking import look_at_deviations
 from funcnn.kernels.interrupts import Leaving
 from funcnn.ops.base.promote import require_floating, to_tensor
 from funcnn.ops.base.structure import cast
@@ -26,6 +28,7 @@ from funcnn.ops.indexing.sort import topk
 from funcnn.ops.movement.views import clone, detach, select, unsqueeze
 from funcnn.ops.random.keys import bernoulli as bernoulli_from
 from funcnn.ops.random.keys import (
+    checked_numbers,
     checked_values,
     drawn_dtype,
     drawn_shape,
@@ -222,7 +225,9 @@ def randint_like(input: Tensor, low: int, high: int | None = None, *, dtype: Any
     return randint(low, high, input._v.shape, dtype=dtype or input._v.dtype)
 
 
-deviation_p = checked_values("normal", "standard deviations of at least 0", lambda std: std >= 0)
+deviation_p = checked_numbers(
+    "normal", "standard deviations of at least 0", look_at_deviations, lambda std: ~(std >= 0)
+)
 
 
 def deviation(name: str, std: Any) -> Any:
@@ -270,7 +275,8 @@ def _drawable(weights: np.ndarray) -> np.ndarray:
     return ((weights >= 0) & np.isfinite(weights)).all(-1) & (quietly(weights.sum, -1) > 0)
 
 
-weights_p = checked_values("multinomial", "finite weights of at least 0 with a sum above 0", _drawable, rows=True)
+_WEIGHTS = "finite weights of at least 0 with a sum above 0"
+weights_p = checked_values("multinomial", _WEIGHTS, same_weights(_WEIGHTS, _drawable), rows=True)
 
 
 def _sampled(input: Any, num_samples: Any) -> Tensor:

@@ -15,12 +15,14 @@ from funcnn.core import dtypes
 from funcnn.core.aval import Aval
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.primitive import Primitive
-from funcnn.core.refusal import Refusal, first, number
 from funcnn.core.tensor import Tensor, constant
 from funcnn.kernels import philox
+from funcnn.kernels.cpu.elementwise.look_launch import same_numbers
+from funcnn.kernels.cpu.elementwise.looking import look_at_chances
 from funcnn.kernels.cpu.memory import fresh
 from funcnn.kernels.cpu.random.launch import BITS, CHILDREN, FOLD, FOLD_IN, NORMAL, SPLIT, UNIFORM, WORDS
 from funcnn.kernels.implementation import NUMPY, Implementation, host
+from funcnn.kernels.refusal import number
 from funcnn.ops.base.batching import all_batched
 from funcnn.ops.base.dims import numel, size_args
 from funcnn.ops.base.promote import to_tensor
@@ -271,15 +273,11 @@ def randint_from(key: Any, shape: tuple, low: int, high: int, dtype: np.dtype = 
     return cast(add(remainder(wide, high - low), low), dtype)
 
 
-def checked_values(name: str, wanted: str, right: Callable, rows: bool = False) -> Primitive:
-    """The identity on numbers that a sampler goes by; raises ``ValueError``, under ``jit`` too, unless all are ``right``.
+def checked_values(name: str, wanted: str, ways: tuple, rows: bool = False) -> Primitive:
+    """The identity on numbers that a sampler goes by; raises ``ValueError``, under ``jit`` too, unless all are ``wanted``.
 
-    right: from an array to an array of bools, of its shape, or with ``rows`` one for each row.
+    ways: its implementations, and those that look alone. rows: a row is refused, not a number.
     """
-
-    def check(ins: list) -> Refusal | None:
-        good = np.asarray(right(ins[0]))
-        return first(~good, 0, good if rows else ins[0], wanted)  # the words of a row tell only which
 
     def refuse(meaning: str, words: tuple, ins: list) -> ValueError:
         x: Any = ins[0]
@@ -295,17 +293,24 @@ def checked_values(name: str, wanted: str, right: Callable, rows: bool = False) 
     prim = Primitive(
         name,
         shape=lambda x: (Aval(tuple(x.shape), x.dtype),),
-        cpu=lambda ins, outs: np.copyto(outs[0], ins[0]),
+        cpu=ways[0],
         vjp=lambda g, ins, o: (g,),
         batch=lambda n, ins, batched: prim(ins[0]),
         keeps="",
-        check=check,
+        looks=ways[1],
         refuse=refuse,
     )
     return prim
 
 
-probability_p = checked_values("bernoulli", "probabilities between 0 and 1", lambda p: (p >= 0) & (p <= 1))
+def checked_numbers(name: str, wanted: str, kernel: Any, bad: Callable) -> Primitive:
+    """``checked_values`` of which none may be ``bad``, as a kernel finds them, or NumPy."""
+    return checked_values(name, wanted, same_numbers(kernel, wanted, bad))
+
+
+probability_p = checked_numbers(
+    "bernoulli", "probabilities between 0 and 1", look_at_chances, lambda p: ~((p >= 0) & (p <= 1))
+)
 
 
 def probability(name: str, p: Any) -> Any:

@@ -12,11 +12,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from funcnn.core.aval import Aval
 from funcnn.core.primitive import Primitive
-from funcnn.core.refusal import Refusal, first
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.softmax import launch as softmax_cpu
 from funcnn.ops.base.batching import all_batched, fold, unfold_batch
@@ -28,14 +25,6 @@ from funcnn.ops.elementwise.math import exp
 from funcnn.ops.movement.views import expand, reshape, unsqueeze
 from funcnn.ops.reduce.sums import sum as sum_
 from funcnn.ops.tensor.creation import arange
-
-
-def in_classes(target: np.ndarray, operand: int, classes: int, ignore_index: int) -> Refusal | None:
-    """The refusal of the first target that is no class and not ignored."""
-    if not target.size or (target.min() >= 0 and target.max() < classes):
-        return None
-    bad = ((target < 0) | (target >= classes)) & (target != ignore_index)
-    return first(bad, operand, target, "a target is no class")
 
 
 def no_class(name: str, words: tuple, classes: int, ignore_index: int) -> IndexError:
@@ -128,7 +117,7 @@ def _grad_batch(n: int, ins: list, batched: list, ignore_index: int, reduction: 
 
 entropy_p = Primitive(
     "cross_entropy", _shape, softmax_cpu.cross_entropy, vjp=_vjp, batch=_batch, keeps="io", multiple=True,
-    check=lambda ins, ignore_index, reduction: in_classes(ins[1], 1, ins[0].shape[1], ignore_index),
+    looks=softmax_cpu.looks_at_targets,
     refuse=lambda meaning, words, ins, ignore_index, reduction: no_class(
         "cross_entropy", words, ins[0].shape[1], ignore_index
     ),

@@ -5,14 +5,15 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-import numpy as np
-
 from funcnn.core import dtypes
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.graph import rescue
 from funcnn.core.primitive import Primitive
-from funcnn.core.refusal import Refusal, first
 from funcnn.core.tensor import Tensor
+from funcnn.kernels.cpu.elementwise.look_launch import same_numbers
+from funcnn.kernels.cpu.elementwise.looking import look_at_classes
+from funcnn.kernels.cpu.softmax.binary import binary_cross_entropy_looks, binary_cross_entropy_ways
+from funcnn.kernels.cpu.softmax.launch import NO_CLASS, out_of_classes
 from funcnn.ops.base.batching import all_batched
 from funcnn.ops.base.dims import numel
 from funcnn.ops.base.promote import operand, require_same_dtype, to_tensor
@@ -29,7 +30,7 @@ from funcnn.ops.indexing.index import index_p
 from funcnn.ops.movement.views import reshape, unsqueeze
 from funcnn.ops.reduce.sums import mean
 from funcnn.ops.reduce.sums import sum as sum_
-from funcnn.ops.softmax.entropy import entropy_p, in_classes, no_class
+from funcnn.ops.softmax.entropy import entropy_p, no_class
 from funcnn.ops.softmax.softmax import log_softmax
 
 
@@ -54,12 +55,13 @@ def known(reduction: str, name: str) -> None:
 
 # ---- cross-entropy -----------------------------------------------------------------------------------------------------
 # Targets that passed the check, as they were: an operation of its own, so that it is checked at every run under jit.
+_CLASSES = same_numbers(look_at_classes, NO_CLASS, out_of_classes, ("classes", "ignore_index"))
 classes_p = Primitive(
     "nll_loss",
     shape=lambda target, classes, ignore_index: (target,),
-    cpu=lambda ins, outs, classes, ignore_index: np.copyto(outs[0], ins[0]),
+    cpu=_CLASSES[0],
     batch=lambda n, ins, batched, **params: classes_p(ins[0], **params),
-    check=lambda ins, classes, ignore_index: in_classes(ins[0], 0, classes, ignore_index),
+    looks=_CLASSES[1],
     refuse=lambda meaning, words, ins, classes, ignore_index: no_class("nll_loss", words, classes, ignore_index),
 )
 
@@ -231,12 +233,6 @@ def _binary_shape(p: Any, t: Any) -> tuple:
     return (p,)
 
 
-def _binary(ins: list, outs: list) -> None:
-    p, t = ins
-    np.multiply(t - 1, np.maximum(np.log1p(-p), -100), out=outs[0])
-    outs[0] -= t * np.maximum(np.log(p), -100)
-
-
 def _binary_vjp(g: Tensor, ins: list, o: Tensor) -> tuple:
     """The quotient of the two logarithms' derivatives on one denominator, which is held above 0 (by 1e-12, as PyTorch)."""
     p, t = ins
@@ -244,10 +240,6 @@ def _binary_vjp(g: Tensor, ins: list, o: Tensor) -> tuple:
         lambda: mul(g, true_divide(sub(p, t), clamp(mul(p, sub(1.0, p)), 1e-12))),
         lambda: mul(g, sub(clamp(log(sub(1.0, p)), -100.0), clamp(log(p), -100.0))),
     )
-
-
-def _probabilities(ins: list) -> Refusal | None:
-    return first((ins[0] < 0) | (ins[0] > 1), 0, ins[0], "no probability")
 
 
 def _no_probability(meaning: str, words: tuple, ins: list) -> ValueError:
@@ -259,10 +251,10 @@ def _no_probability(meaning: str, words: tuple, ins: list) -> ValueError:
 binary_p = Primitive(
     "binary_cross_entropy",
     _binary_shape,
-    _binary,
+    binary_cross_entropy_ways,
     vjp=_binary_vjp,
     batch=lambda n, ins, batched: binary_p(*all_batched(n, ins, batched)),
-    check=_probabilities,
+    looks=binary_cross_entropy_looks,
     refuse=_no_probability,
 )
 

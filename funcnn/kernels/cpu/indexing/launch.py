@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from math import prod
 from typing import Any
 
+import numpy as np
+
 from funcnn.kernels.cpu.indexing import host, scatter
 from funcnn.kernels.cpu.indexing.moves import (
     INDEX,
+    READ,
     checked,
     gathering,
     joined,
@@ -19,7 +23,7 @@ from funcnn.kernels.cpu.indexing.moves import (
 )
 from funcnn.kernels.cpu.indexing.problem import Laid, Lane, Problem, contiguous_steps, laid, merged, problem
 from funcnn.kernels.implementation import ANY, CONTIGUOUS, Implementation, Operand
-from funcnn.kernels.launch import INPUT, OUTPUT, Access, Array, Launch, LaunchPlan, Output
+from funcnn.kernels.launch import INPUT, OUTPUT, Access, Array, Constant, Launch, LaunchPlan, Output
 from funcnn.kernels.plan_parts import Parts
 
 
@@ -144,6 +148,21 @@ def _rows_grad(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchP
     return put_rows(dy, index, dy.shape[-1], (params["rows"], -1, 0))
 
 
+def _one_hot(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan | None:
+    (index,), classes = operands, params["classes"]
+    if index.dtype.char not in READ:
+        return None
+    limits = (classes, 0, 0)
+    if not index.size or not classes:
+        return checked({0: index}, [limits], 1, (Output("zeros"),))
+    parts = Parts()
+    p = problem([], 0, Lane(1, 1, 0, 0), limits, 0, index)._replace(line=Lane(index.size, classes, 1, 0))
+    like = Operand((index.size, classes), INDEX, ())
+    arrays = Array(OUTPUT, 0), Array(INPUT, 0), parts.constant(Constant(np.ones(1, np.int64)))
+    made = scattering(p, "set", like, scatter.THERE, arrays, [CONTIGUOUS], parts)
+    return replace(made, outputs=(Output("zeros"),))
+
+
 # ---- looking alone ----------------------------------------------------------------------------------------------------
 def _look_along(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan | None:
     x, index = operands[:2]
@@ -154,6 +173,10 @@ def _look_at(first: int, operands: tuple[Operand, ...], params: dict[str, Any]) 
     sizes = operands[0].shape
     numbered = dict(enumerate(operands[first:], first))
     return checked(numbered, [(size, -size, size) for size in sizes[: len(numbered)]], len(operands), ())
+
+
+def _look_at_classes(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan | None:
+    return checked({0: operands[0]}, [(params["classes"], 0, 0)], 1, ())
 
 
 def _few_of_many(picked: int, operands: tuple[Operand, ...], params: dict[str, Any]) -> bool:
@@ -170,6 +193,8 @@ GATHER, INDEX_AT = (
 SCATTER, INDEX_PUT = (
     (Implementation("kernel", plan), way) for plan, way in ((_scatter, host.SCATTER), (_index_put, host.INDEX_PUT))
 )
+ONE_HOT = (Implementation("kernel", _one_hot), host.ONE_HOT)
+LOOK_AT_CLASSES = (Implementation("kernel", _look_at_classes), host.LOOK_AT_CLASSES)
 LOOK_ALONG, LOOK_AT, LOOK_PUT = (
     (Implementation("kernel", plan), way)
     for plan, way in (

@@ -73,6 +73,10 @@ def start_part(base, x, table, at, places, line):
     if width == apart and table[X_LINE] == 1:
         start_line(start, base, x, at + places[0] * apart, (places[1] - places[0]) * width, number)
         return
+    if apart == 1:
+        for j in range(line[0], line[1]):
+            start_line(start, base, x, at + places[0] + j * table[X_LINE], places[1] - places[0], number)
+        return
     for place in range(places[0], places[1]):
         first = at + place * apart + line[0] * table[X_LINE]
         if table[X_LINE] == 1:

@@ -78,12 +78,17 @@ def join_sums(top, rest, out):
         "loss": lambda x: x.shape[0] * x.shape[2],
     }
 )
-def cross_entropy_pick(x, target, top, rest, loss, ignore_index):
-    """Writes loss = -log_softmax(x)[target], given ``log_sums``; 0 where the target is ignored."""
+def cross_entropy_pick(x, target, top, rest, loss, ignore_index, status):
+    """Writes loss = -log_softmax(x)[target], given ``log_sums``; 0 where that is ignored. The first that is no class is refused."""
     for o in range(x.shape[0]):
         for s in range(x.shape[2]):
             t = target[o, s]
-            loss[o, s] = 0 if t == ignore_index else -below(x[o, t, s], top[o, s], rest[o, s])
+            if 0 <= t < x.shape[1] and t != ignore_index:
+                loss[o, s] = -below(x[o, t, s], top[o, s], rest[o, s])
+                continue
+            loss[o, s] = 0
+            if t != ignore_index and status[0] == 0:
+                status[0], status[1], status[2], status[3] = 1, 1, o * x.shape[2] + s, t
 
 
 @device_function

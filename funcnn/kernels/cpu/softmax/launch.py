@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from funcnn.kernels.cpu.elementwise.look_launch import look
+from funcnn.kernels.cpu.elementwise.looking import look_at_classes
 from funcnn.kernels.cpu.elementwise.loops import repeat_number
 from funcnn.kernels.cpu.softmax import entropy
 from funcnn.kernels.cpu.softmax import softmax as kernels
@@ -25,6 +27,7 @@ from funcnn.kernels.launch import (
     LaunchPlan,
     Output,
     Scratch,
+    Status,
     Workers,
 )  # fmt: skip
 
@@ -37,6 +40,7 @@ TRANSPOSED_BYTES, COLUMN_BYTES = 8192, 512  # of a block of rows that is transpo
 EXP_NS, PLAIN_NS = 0.5, 0.4  # nanoseconds of an element on one thread, with and without an exponential
 ROW_NS = 30.0  # nanoseconds of a row, however short
 DOUBLE = "float64"
+NO_CLASS = "a target is no class"
 Folded = tuple[int, int, int]
 
 
@@ -164,13 +168,29 @@ def _cross_entropy(operands: tuple[Operand, ...], params: dict[str, Any]) -> Lau
         loss, scratch = Array(SCRATCH, 0, sides), [Scratch(x.dtype.name, target.size, zeros=not x.size)]
     classes, top, rest = Array(INPUT, 1, sides), Array(OUTPUT, 1, sides), Array(OUTPUT, 2, sides)
     if x.size:
-        pick = (Array(INPUT, 0, shape), classes, top, rest, loss, ignore)
+        pick = (Array(INPUT, 0, shape), classes, top, rest, loss, ignore, Status())
         launches = [_log_sums(x, shape, top, rest, scratch), Launch(entropy.cross_entropy_pick, pick)]
+    elif target.size:
+        launches = [look(look_at_classes, 1, target, 0, ignore)]
     if reduction != "none":
         launches.append(Launch(entropy.entropy_total, (loss, classes, ignore, reduction == "mean", Array(OUTPUT, 0))))
     made = _plan(launches, operands, _work(shape, EXP_NS), 8, scratch, 3)
     first = Output("zeros") if not x.size and reduction == "none" else Output()
-    return replace(made, outputs=(first, Output(), Output()))
+    return replace(made, outputs=(first, Output(), Output()), refusals=(NO_CLASS,))
+
+
+def out_of_classes(target: Any, classes: int, ignore_index: int) -> Any:
+    """Where a target is no class, and not ignored."""
+    return ((target < 0) | (target >= classes)) & (target != ignore_index)
+
+
+def _look_at_targets(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan:
+    x, target = operands
+    launches = (look(look_at_classes, 1, target, x.shape[1], params["ignore_index"]),) if target.size else ()
+    return LaunchPlan(launches, (ANY, CONTIGUOUS), refusals=(NO_CLASS,))
+
+
+looks_at_targets = (Implementation("kernel", _look_at_targets),)
 
 
 def _cross_entropy_grad(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan:
