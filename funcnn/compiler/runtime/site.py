@@ -13,11 +13,11 @@ from funcnn.core.evaluation import Planned, choose, planned
 from funcnn.core.foreign import refuse_returned
 from funcnn.core.in_place import Known, looked_up
 from funcnn.core.primitive import evaluate, refused
-from funcnn.kernels.cpu.launching import Refused
 from funcnn.kernels.cpu.memory import empty, fresh
 from funcnn.kernels.implementation import Operand
 from funcnn.kernels.launch import LaunchPlan
 from funcnn.kernels.once import Once, split
+from funcnn.kernels.refusal import Refused
 
 Run = Callable[[list], list]  # from an equation's inputs to its outputs
 
@@ -137,7 +137,10 @@ def _on_host(prim: Any, params: dict, made: Planned, memory: Callable[[], list])
 
     def run(values: list) -> list:
         outs = memory()
-        result = call(values, outs)
+        try:
+            result = call(values, outs)
+        except Refused as refusal:
+            raise refused(prim, refusal, values, params) from None
         if result is not None and name is not None:
             refuse_returned(prim, result, outs)
         return outs
@@ -159,9 +162,7 @@ def _launching(prim: Any, params: dict, launches: Callable, memory: Callable[[],
 
 def _checking(prim: Any, params: dict, compute: Run) -> Run:
     def run(values: list) -> list:
-        found = prim.check(values, **params)
-        if found is not None:
-            raise refused(prim, found, values, params)
+        prim.check(values, **params)
         return compute(values)
 
     return run
