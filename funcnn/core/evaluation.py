@@ -8,12 +8,14 @@ what was used least recently leaves it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from funcnn.core.context import ctx
+from funcnn.core.cost import cost_of
 from funcnn.core.device import HOST, common_device, device_of, devices, viewed
 from funcnn.core.errors import DeviceError
 from funcnn.kernels.cpu.memory import is_large
@@ -62,6 +64,7 @@ def plan(prim: Any, preferred: str | None, key: tuple, *described: Any, device: 
     name, chosen = choose(prim, operands, params, preferred, device)
     if isinstance(chosen, HostPlan):
         return Planned(made, name, chosen, chosen.run, True)
+    chosen = replace(chosen, cost=cost_of(prim, operands, made, params, chosen.cost.nanoseconds))
     return Planned(made, name, chosen, devices[device].runner(chosen, operands, outs), False)
 
 

@@ -21,6 +21,7 @@ from funcnn.core.graph import rescue
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.attention import launch
+from funcnn.ops.base import costs
 from funcnn.ops.base.batching import all_batched
 from funcnn.ops.base.dims import broadcast
 from funcnn.ops.base.promote import operand, require_kernel_float, require_same_dtype
@@ -187,6 +188,7 @@ attention_p = Primitive(
     batch=_batch(lambda: attention_p, 3),
     keeps="io",
     multiple=True,
+    flops=costs.attention(0, (1, 1)),
 )
 attention_grad_p = Primitive(
     f"{NAME}_grad",
@@ -195,6 +197,7 @@ attention_grad_p = Primitive(
     vjp=_grad_vjp,
     batch=_batch(lambda: attention_grad_p, 6),
     multiple=True,
+    flops=costs.attention(1, (3, 2)),
 )
 
 

@@ -23,6 +23,7 @@ from funcnn.kernels.cpu.movement import host
 from funcnn.kernels.cpu.movement.launch import copies
 from funcnn.kernels.cpu.reduce import functions
 from funcnn.kernels.cpu.reduce.launch import blocked_sum
+from funcnn.ops.base import costs
 from funcnn.ops.base.dims import normalize_dims, numel
 from funcnn.ops.base.reduction import kept, reduction_primitive
 
@@ -168,6 +169,7 @@ slice_place_p = Primitive(
     vjp=lambda g, ins, o, shape, **where: (slice_p(g, **where),),
     batch=_slice_place_batch,
     keeps="",
+    flops=costs.none,
 )
 
 
@@ -188,7 +190,13 @@ def _slice_put_batch(n: int, ins: list, batched: list, starts: tuple, stops: tup
 
 
 slice_put_p = Primitive(
-    "slice_put", _slice_put_shape, cpu=host.SLICE_PUT, vjp=_slice_put_vjp, batch=_slice_put_batch, keeps=""
+    "slice_put",
+    _slice_put_shape,
+    cpu=host.SLICE_PUT,
+    vjp=_slice_put_vjp,
+    batch=_slice_put_batch,
+    keeps="",
+    flops=costs.none,
 )
 
 
@@ -204,6 +212,7 @@ cast_p = Primitive(
     vjp=lambda g, ins, y, dtype: (cast(g, ins[0].dtype),),
     batch=lambda n, ins, batched, dtype: cast_p(ins[0], dtype=dtype),
     keeps="",
+    flops=costs.none,
 )
 
 
@@ -221,6 +230,7 @@ clone_p = Primitive(
     vjp=lambda g, ins, o: (g,),
     batch=lambda n, ins, batched: clone_p(ins[0]),
     keeps="",
+    flops=costs.none,
 )
 
 
@@ -240,6 +250,7 @@ full_p = Primitive(
     "full",
     lambda shape, value, dtype, device=HOST: (Aval(shape, dtype),),
     cpu=lambda ins, outs, shape, value, dtype: outs[0].fill(value),
+    flops=costs.none,
 )
 
 
@@ -270,7 +281,9 @@ def zeros_like(t: Tensor) -> Tensor:
     return filled_like(t, 0)
 
 
-def tabulated(name: str, shape: Callable[..., Aval], make: Callable[..., np.ndarray]) -> Callable[..., Tensor]:
+def tabulated(
+    name: str, shape: Callable[..., Aval], make: Callable[..., np.ndarray], flops: costs.Rule = costs.none
+) -> Callable[..., Tensor]:
     """Makes a function ``f(device, **params)`` that returns a table which depends on static parameters alone, and its primitive.
 
     shape: what the table is; make: its numbers, both of the parameters. Outside every transformation the host makes it at
@@ -280,6 +293,7 @@ def tabulated(name: str, shape: Callable[..., Aval], make: Callable[..., np.ndar
         name,
         lambda device=HOST, **params: (shape(**params),),
         cpu=lambda ins, outs, **params: np.copyto(outs[0], make(**params)),
+        flops=flops,
     )
 
     def function(device: str, **params: Any) -> Tensor:

@@ -18,6 +18,7 @@ from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels import precision
 from funcnn.kernels.cpu.conv.launch import lists as cpu
+from funcnn.ops.base import costs
 from funcnn.ops.base.batching import all_batched, fold, unfold_batch
 from funcnn.ops.base.dims import per_dim
 from funcnn.ops.base.promote import operand, require_kernel_float, require_same_dtype
@@ -144,12 +145,24 @@ def _weight_grad_batch(n: int, ins: list, batched: list, groups: int, **where: A
     return unfold_batch(conv_weight_grad_p(x, dy, groups=n * groups, **where), n)
 
 
-conv_p = Primitive("conv", _conv_shape, cpu.FORWARD, vjp=_conv_vjp, batch=_batch(lambda: conv_p))
+conv_p = Primitive(
+    "conv", _conv_shape, cpu.FORWARD, vjp=_conv_vjp, batch=_batch(lambda: conv_p), flops=costs.convolution
+)
 conv_input_grad_p = Primitive(
-    "conv_input_grad", _input_grad_shape, cpu.INPUT_GRAD, vjp=_input_grad_vjp, batch=_batch(lambda: conv_input_grad_p)
+    "conv_input_grad",
+    _input_grad_shape,
+    cpu.INPUT_GRAD,
+    vjp=_input_grad_vjp,
+    batch=_batch(lambda: conv_input_grad_p),
+    flops=costs.convolution_input_grad,
 )
 conv_weight_grad_p = Primitive(
-    "conv_weight_grad", _weight_grad_shape, cpu.WEIGHT_GRAD, vjp=_weight_grad_vjp, batch=_weight_grad_batch
+    "conv_weight_grad",
+    _weight_grad_shape,
+    cpu.WEIGHT_GRAD,
+    vjp=_weight_grad_vjp,
+    batch=_weight_grad_batch,
+    flops=costs.convolution_weight_grad,
 )
 
 

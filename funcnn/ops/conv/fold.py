@@ -9,6 +9,7 @@ from funcnn.core.errors import ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.sampling import columns as launch
+from funcnn.ops.base import costs
 from funcnn.ops.base.batching import fold as merge
 from funcnn.ops.base.batching import unfold_batch
 from funcnn.ops.base.dims import per_dim
@@ -28,6 +29,7 @@ unfold_p = Primitive(
     vjp=lambda g, ins, out, **where: (fold_p(g, space=tuple(ins[0]._v.shape[2:]), **where),),
     batch=lambda n, ins, batched, **where: unfold_batch(unfold_p(merge(ins[0]), **where), n),
     keeps="",
+    flops=costs.none,
 )
 fold_p = Primitive(
     "fold",
@@ -38,6 +40,7 @@ fold_p = Primitive(
     vjp=lambda g, ins, out, space, **where: (unfold_p(g, **where),),
     batch=lambda n, ins, batched, **where: unfold_batch(fold_p(merge(ins[0]), **where), n),
     keeps="",
+    flops=costs.each(1),
 )
 
 

@@ -15,7 +15,9 @@ from funcnn.kernels.cpu.elementwise import activation as kernels
 from funcnn.kernels.cpu.memory import fresh
 from funcnn.kernels.cpu.random.launch import DROPOUT, level
 from funcnn.kernels.implementation import NUMPY, host
+from funcnn.ops.base import costs
 from funcnn.ops.base.batching import all_batched
+from funcnn.ops.base.costs import ERF_FLOPS, EXP_FLOPS, LOG_FLOPS, TANH_FLOPS
 from funcnn.ops.base.declare import binary
 from funcnn.ops.base.dims import normalize_dim
 from funcnn.ops.base.promote import require_floating, to_tensor
@@ -24,7 +26,7 @@ from funcnn.ops.elementwise.arithmetic import abs as abs_
 from funcnn.ops.elementwise.arithmetic import add, mul, neg, sub, true_divide
 from funcnn.ops.elementwise.comparison import ge, gt, le, lt
 from funcnn.ops.elementwise.curves import activation
-from funcnn.ops.elementwise.math import ERF_FLOPS, EXP_FLOPS, LOG_FLOPS, TANH_FLOPS, exp, sigmoid, tanh
+from funcnn.ops.elementwise.math import exp, sigmoid, tanh
 from funcnn.ops.elementwise.math import relu as _relu
 from funcnn.ops.elementwise.select import where
 from funcnn.ops.movement.views import reshape, slice_dim
@@ -280,6 +282,7 @@ dropout_p = Primitive(
     ),
     vjp=lambda g, ins, o, p: (lambda: dropout_p(g, ins[1], p=p), None),  # the mask is drawn again, not kept
     batch=lambda n, ins, batched, p: dropout_p(*all_batched(n, ins, batched), p=p),
+    flops=costs.each(2),
 )
 
 

@@ -18,6 +18,7 @@ from funcnn.kernels.cpu.elementwise import loops as kernels
 from funcnn.kernels.cpu.elementwise.launch import Loop, with_kernel
 from funcnn.kernels.implementation import host
 from funcnn.kernels.refusal import refuse_where
+from funcnn.ops.base import costs
 from funcnn.ops.base.declare import binary, flat_slope, holds, unary
 from funcnn.ops.base.promote import promoted, stored, to_tensor
 from funcnn.ops.base.registry import note, operation
@@ -179,6 +180,7 @@ number_over_p = (
         batch=lambda n, ins, batched, number: number_over_p(ins[0], number=number),
         keeps="o",
         scalar=functions.number_over.scalar,
+        flops=costs.each(1),
     )
 )
 

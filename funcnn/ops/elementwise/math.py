@@ -16,7 +16,9 @@ from funcnn.kernels.cpu.elementwise import activation as activation_kernels
 from funcnn.kernels.cpu.elementwise import functions
 from funcnn.kernels.cpu.elementwise import loops as kernels
 from funcnn.kernels.cpu.elementwise.launch import Loop, with_kernel
+from funcnn.ops.base import costs
 from funcnn.ops.base.batching import batch_elementwise
+from funcnn.ops.base.costs import ERF_FLOPS, EXP_FLOPS, LOG_FLOPS, TANH_FLOPS, TRIG_FLOPS
 from funcnn.ops.base.declare import binary, flat_slope, unary
 from funcnn.ops.base.dims import broadcast
 from funcnn.ops.base.promote import promoted, require_floating, require_same_dtype, to_tensor
@@ -29,7 +31,6 @@ from funcnn.ops.elementwise.select import where
 
 _TWO_OVER_ROOT_PI = 2.0 / math.sqrt(math.pi)
 # An element's, by a polynomial of single precision and what is around it.
-EXP_FLOPS, LOG_FLOPS, TANH_FLOPS, TRIG_FLOPS, ERF_FLOPS = 16, 20, 24, 24, 30
 _LN2, _LN10 = math.log(2.0), math.log(10.0)
 ELEMENTS_FOR_TRIG = 1 << 14  # from which sines and cosines leave NumPy
 ELEMENTS_FOR_KERNEL = 1 << 12  # below, NumPy's several passes in the cache cost less than calling a kernel
@@ -380,6 +381,7 @@ lerp_p = Primitive(
     cpu=with_kernel(Loop(functions.lerp, flops=4), _lerp, math.inf),
     vjp=_lerp_vjp,
     scalar=functions.lerp.scalar,
+    flops=costs.each(3),
 )
 object.__setattr__(lerp_p, "batch", batch_elementwise(lerp_p))
 

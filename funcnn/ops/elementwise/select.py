@@ -13,6 +13,7 @@ from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.elementwise.launch import selects
 from funcnn.kernels.implementation import NUMPY, host
+from funcnn.ops.base import costs
 from funcnn.ops.base.batching import batch_elementwise
 from funcnn.ops.base.dims import broadcast
 from funcnn.ops.base.promote import promoted, require_same_dtype, to_tensor
@@ -40,7 +41,9 @@ def _where_vjp(g: Tensor, ins: list, o: Tensor) -> tuple:
     )
 
 
-where_p = Primitive("where", _where_shape, cpu=(selects, host("numpy", _where, NUMPY)), vjp=_where_vjp)
+where_p = Primitive(
+    "where", _where_shape, cpu=(selects, host("numpy", _where, NUMPY)), vjp=_where_vjp, flops=costs.none
+)
 
 
 object.__setattr__(where_p, "batch", batch_elementwise(where_p))

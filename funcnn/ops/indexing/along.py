@@ -10,6 +10,7 @@ from funcnn.core.graph import rescue
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.indexing import launch
+from funcnn.ops.base import costs
 from funcnn.ops.base.batching import all_batched
 from funcnn.ops.base.dims import broadcast, normalize_dim
 from funcnn.ops.base.promote import stored, to_tensor
@@ -45,6 +46,8 @@ gather_p = Primitive(
     vjp=_gather_vjp,
     batch=lambda n, ins, batched, dim: gather_p(*all_batched(n, ins, batched), dim=dim + 1),
     refuse=lambda meaning, words, ins, dim: out_of_range("gather", words, ins[0], dim),
+    flops=costs.none,
+    bytes=costs.gathered,
 )
 
 
@@ -114,6 +117,7 @@ scatter_p = Primitive(
     batch=lambda n, ins, batched, dim, mode: scatter_p(*all_batched(n, ins, batched), dim=dim + 1, mode=mode),
     keeps="io",
     refuse=lambda meaning, words, ins, dim, mode: out_of_range("scatter", words, ins[0], dim),
+    flops=costs.each(1),
 )
 
 

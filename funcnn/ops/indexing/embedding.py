@@ -16,6 +16,7 @@ from funcnn.core.mutation import assign
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.indexing.launch import ROWS, ROWS_GRAD
+from funcnn.ops.base import costs
 from funcnn.ops.base.batching import all_batched
 from funcnn.ops.base.promote import operand, require_kernel_float
 from funcnn.ops.base.structure import cast
@@ -85,6 +86,8 @@ embedding_p = Primitive(
     vjp=_rows_vjp,
     batch=_rows_batch,
     refuse=lambda meaning, words, ins, **params: _outside(words, ins[0].shape[0]),
+    flops=costs.none,
+    bytes=costs.gathered,
 )
 
 
@@ -112,6 +115,7 @@ embedding_grad_p = Primitive(
     vjp=lambda g, ins, out, rows: (lambda: pick(g, ins[1]), None),
     batch=_grad_batch,
     refuse=lambda meaning, words, ins, rows: _outside(words, rows),
+    flops=costs.each(1),
 )
 
 

@@ -19,6 +19,7 @@ from funcnn.core.interpreter import numbers
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor, concrete, constant, refresh
 from funcnn.kernels.cpu.indexing import launch
+from funcnn.ops.base import costs
 from funcnn.ops.base.batching import all_batched
 from funcnn.ops.base.dims import broadcast, normalize_dim
 from funcnn.ops.base.promote import stored, to_tensor
@@ -63,6 +64,7 @@ def _index_batch(n: int, ins: list, batched: list) -> Tensor:
 index_p = Primitive(
     "index", _index_shape, cpu=launch.INDEX_AT, looks=launch.LOOK_AT, vjp=_index_vjp, batch=_index_batch,
     refuse=lambda meaning, words, ins: out_of_range("index", words, ins[0], words[1] - 1),
+    flops=costs.none, bytes=costs.gathered,
 )  # fmt: skip
 
 
@@ -88,6 +90,7 @@ def _put_batch(n: int, ins: list, batched: list, accumulate: bool) -> Tensor:
 index_put_p = Primitive(
     "index_put", _put_shape, cpu=launch.INDEX_PUT, looks=launch.LOOK_PUT, vjp=_put_vjp, batch=_put_batch,
     refuse=lambda meaning, words, ins, accumulate: out_of_range("index", words, ins[0], words[1] - 2),
+    flops=costs.none,
 )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor, concrete
 from funcnn.kernels.cpu.indexing import launch
+from funcnn.ops.base import costs
 from funcnn.ops.base.dims import numel
 from funcnn.ops.base.promote import to_tensor
 
@@ -29,6 +30,7 @@ one_hot_p = Primitive(
     refuse=lambda meaning, words, ins, classes: IndexError(
         f"one_hot: class {words[3]} is out of range for {classes} classes"
     ),
+    flops=costs.none,
 )
 
 

@@ -10,6 +10,7 @@ from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.indexing import host
+from funcnn.ops.base import costs
 from funcnn.ops.base.batching import all_batched
 from funcnn.ops.base.dims import broadcast, normalize_dim, numel
 from funcnn.ops.base.promote import stored, to_tensor
@@ -107,6 +108,7 @@ masked_put_p = Primitive(
     batch=_masked_put_batch,
     looks=host.LOOK_MASKED,
     refuse=_too_few,
+    flops=costs.none,
 )
 
 
@@ -116,6 +118,7 @@ masked_take_p = Primitive(  # the transpose: what lies under the mask, in order,
     cpu=host.MASKED_TAKE,
     vjp=lambda c, ins, o, count: (lambda: masked_put_p(zeros_like(ins[0]), ins[1], c), None),
     batch=_masked_take_batch,
+    flops=costs.none,
 )
 
 

@@ -11,6 +11,7 @@ from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.reduce import sorting
+from funcnn.ops.base import costs
 from funcnn.ops.base.dims import normalize_dim
 from funcnn.ops.base.promote import to_tensor
 from funcnn.ops.base.reduction import ValuesIndices, dropped
@@ -23,6 +24,7 @@ argsort_p = Primitive(
     shape=lambda x, dim, descending: (Aval(tuple(x.shape), dtypes.int64),),
     cpu=sorting.argsort,
     batch=lambda n, ins, batched, dim, descending: argsort_p(ins[0], dim=dim + 1, descending=descending),
+    flops=costs.sorting,
 )
 
 
@@ -50,6 +52,7 @@ topk_p = Primitive(
     cpu=sorting.TOP,
     batch=lambda n, ins, batched, dim, k, largest: topk_p(ins[0], dim=dim + 1, k=k, largest=largest),
     keeps="",
+    flops=costs.each(1),
 )
 
 

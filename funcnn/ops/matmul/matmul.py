@@ -10,6 +10,7 @@ from funcnn.core.graph import rescue
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.matmul import launch as cpu
+from funcnn.ops.base import costs
 from funcnn.ops.base.batching import aligned, all_batched
 from funcnn.ops.base.dims import broadcast, normalize_dim, numel
 from funcnn.ops.base.promote import operand, require_same_dtype, to_tensor
@@ -60,7 +61,7 @@ def _product(x: Tensor, y: Tensor) -> Tensor:
     return matmul_p(x, y)
 
 
-matmul_p = Primitive("matmul", _matmul_shape, cpu=cpu.matmul, vjp=_matmul_vjp, batch=_matmul_batch)
+matmul_p = Primitive("matmul", _matmul_shape, cpu=cpu.matmul, vjp=_matmul_vjp, batch=_matmul_batch, flops=costs.product)
 
 
 # ---- linear -------------------------------------------------------------------------------------------------------------
@@ -106,6 +107,7 @@ linear_p = Primitive(
     vjp=_linear_vjp,
     batch=_linear_batch,
     absorbs=lambda then, params: (linear_relu_p, params) if then is relu.primitive else None,  # type: ignore[attr-defined]
+    flops=costs.product,
 )
 linear_relu_p = Primitive(  # what a compiler makes of the two
     "linear_relu",
@@ -114,6 +116,7 @@ linear_relu_p = Primitive(  # what a compiler makes of the two
     vjp=lambda g, ins, o: _linear_vjp(relu_grad_p(g, o), ins, o),
     batch=lambda n, ins, batched: relu(_linear_batch(n, ins, batched)),
     keeps="io",
+    flops=costs.product,
 )
 
 

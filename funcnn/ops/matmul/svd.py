@@ -12,6 +12,7 @@ from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.implementation import host
 from funcnn.kernels.refusal import refuse_where
+from funcnn.ops.base import costs
 from funcnn.ops.base.dims import normalize_dims
 from funcnn.ops.elementwise.arithmetic import add, mul, sub, true_divide
 from funcnn.ops.matmul.matmul import matmul
@@ -95,6 +96,7 @@ svd_p = Primitive(
     multiple=True,
     looks=(host("lapack", _finite, _LAPACK),),
     refuse=_no_values,
+    flops=costs.decomposition,
 )
 
 

@@ -13,6 +13,7 @@ from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.movement import host
+from funcnn.ops.base import costs
 from funcnn.ops.base.batching import all_batched
 from funcnn.ops.base.dims import normalize_dim, normalize_dims, size_args
 from funcnn.ops.base.promote import to_tensor
@@ -44,6 +45,7 @@ cat_p = Primitive(
     vjp=_cat_vjp,
     batch=lambda n, ins, batched, dim: cat_p(*all_batched(n, ins, batched), dim=dim + 1),
     keeps="",
+    flops=costs.none,
 )
 
 
@@ -170,6 +172,7 @@ flip_p = Primitive(
     vjp=lambda g, ins, o, dims: (flip_p(g, dims=dims),),
     batch=lambda n, ins, batched, dims: flip_p(ins[0], dims=tuple(d + 1 for d in dims)),
     keeps="",
+    flops=costs.none,
 )
 
 

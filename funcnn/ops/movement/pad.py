@@ -13,6 +13,7 @@ from funcnn.core.errors import ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.movement import host
+from funcnn.ops.base import costs
 from funcnn.ops.base.promote import to_tensor
 from funcnn.ops.base.structure import slice_p, tabulated
 from funcnn.ops.indexing.index import index_select
@@ -35,6 +36,7 @@ pad_p = Primitive(
     vjp=_pad_vjp,
     batch=lambda n, ins, batched, widths, value: pad_p(ins[0], widths=((0, 0), *widths), value=value),
     keeps="",
+    flops=costs.none,
 )
 
 

@@ -9,6 +9,7 @@ from funcnn.core.errors import ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.movement import host
+from funcnn.ops.base import costs
 from funcnn.ops.base.batching import all_batched
 from funcnn.ops.base.dims import normalize_dim
 from funcnn.ops.base.promote import to_tensor
@@ -42,6 +43,7 @@ diagonal_put_p = Primitive(
     ),
     batch=lambda n, ins, batched, offset: diagonal_put_p(*all_batched(n, ins, batched), offset=offset),
     keeps="",
+    flops=costs.none,
 )
 diagonal_p = Primitive(
     "diagonal",

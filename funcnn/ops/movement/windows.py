@@ -13,6 +13,7 @@ from funcnn.core.errors import ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.implementation import host
+from funcnn.ops.base import costs
 from funcnn.ops.base.dims import normalize_dim
 from funcnn.ops.base.promote import to_tensor
 from funcnn.ops.base.structure import reshape_p, tabulated
@@ -51,6 +52,7 @@ windows_sum_p = Primitive(
     vjp=lambda c, ins, o, dim, step, length: (windows_p(c, dim=dim, size=ins[0]._v.shape[-1], step=step),),
     batch=lambda n, ins, batched, dim, step, length: windows_sum_p(ins[0], dim=dim + 1, step=step, length=length),
     keeps="",
+    flops=costs.each(1),
 )
 
 

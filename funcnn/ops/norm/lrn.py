@@ -8,6 +8,7 @@ from funcnn.core.aval import Aval
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.norm import lrn_launch as launch
+from funcnn.ops.base import costs
 from funcnn.ops.base.batching import all_batched, fold, unfold_batch
 from funcnn.ops.base.dims import numel
 from funcnn.ops.base.promote import operand
@@ -68,6 +69,7 @@ def _grad_vjp(u: Tensor, ins: list, o: Tensor, size: int, alpha: float, beta: fl
 lrn_p = Primitive(
     "local_response_norm", _shape, launch.local_response, vjp=_vjp, keeps="io", multiple=True,
     batch=lambda n, ins, batched, **params: [unfold_batch(out, n) for out in lrn_p(fold(ins[0]), **params)],
+    flops=costs.each(7),
 )  # fmt: skip
 lrn_grad_p = Primitive(
     "local_response_norm_grad",
@@ -77,6 +79,7 @@ lrn_grad_p = Primitive(
     batch=lambda n, ins, batched, **params: unfold_batch(
         lrn_grad_p(*[fold(t) for t in all_batched(n, ins, batched)], **params), n
     ),
+    flops=costs.each(11),
 )
 
 

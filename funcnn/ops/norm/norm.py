@@ -12,6 +12,7 @@ from funcnn.core.mutation import assign
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.norm.launch import follows, scales
+from funcnn.ops.base import costs
 from funcnn.ops.base.batching import all_batched, fold
 from funcnn.ops.base.dims import numel
 from funcnn.ops.base.promote import operand, require_floating, require_same_dtype, to_tensor
@@ -66,7 +67,9 @@ def _scale_batch(n: int, ins: list, batched: list, eps: float) -> Tensor:
     return from_channels(scale_p(to_channels(x), *[fold(t) for t in rest], eps=eps), n)
 
 
-scale_p = Primitive("batch_norm_evaluation", _scale_shape, scales, vjp=_scale_vjp, batch=_scale_batch)
+scale_p = Primitive(
+    "batch_norm_evaluation", _scale_shape, scales, vjp=_scale_vjp, batch=_scale_batch, flops=costs.each(7)
+)
 
 
 # ---- running statistics -------------------------------------------------------------------------------------------------
@@ -81,6 +84,7 @@ follow_p = Primitive(
     batch=lambda n, ins, batched, **params: follow_p(*all_batched(n, ins, batched), **params),
     keeps="",
     multiple=True,
+    flops=costs.each(4),
 )
 
 

@@ -20,6 +20,7 @@ from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.norm import launch
 from funcnn.kernels.implementation import Implementation
+from funcnn.ops.base import costs
 from funcnn.ops.base.batching import all_batched, fold, unfold_batch
 from funcnn.ops.base.dims import numel
 from funcnn.ops.base.promote import require_kernel_float, require_same_dtype
@@ -105,10 +106,10 @@ class Family(NamedTuple):
         """The forward primitive and its gradient."""
         grad = Primitive(
             f"{self.name}_grad", self._grad_shape, self.ways_grad, multiple=True,
-            vjp=self._grad_vjp, batch=lambda *args, **where: self._grad_batch(grad, *args, **where),
+            vjp=self._grad_vjp, batch=lambda *args, **where: self._grad_batch(grad, *args, **where), flops=costs.each(11),
         )  # fmt: skip
         forward = Primitive(
-            self.name, self._shape, self.ways, keeps="io", multiple=True,
+            self.name, self._shape, self.ways, keeps="io", multiple=True, flops=costs.each(7),
             vjp=lambda *args, **where: self._vjp(grad, *args, **where),
             batch=lambda *args, **where: self._batch(forward, *args, **where),
             unused=lambda used, params: None if any(used[1:]) else (forward, {**params, "residuals": False}),

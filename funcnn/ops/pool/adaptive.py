@@ -12,6 +12,7 @@ from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.pool import launch_avg, launch_max
 from funcnn.kernels.cpu.pool.launch_max import index_dtype
+from funcnn.ops.base import costs
 from funcnn.ops.base.dims import per_dim
 from funcnn.ops.pool.pool import folded, images_of, named, pooled_with_indices, scatter_vjp, without_batch
 
@@ -22,6 +23,7 @@ adaptive_avg_pool_p = Primitive(
     vjp=lambda g, ins, o, out: (adaptive_avg_pool_grad_p(g, space=tuple(ins[0]._v.shape[2:]), out=out),),
     batch=lambda n, ins, batched, out: folded(adaptive_avg_pool_p, n, ins, batched, out=out),
     keeps="",
+    flops=costs.each(1),
 )
 adaptive_avg_pool_grad_p = Primitive(
     "adaptive_avg_pool_grad",
@@ -30,6 +32,7 @@ adaptive_avg_pool_grad_p = Primitive(
     vjp=lambda g, ins, o, space, out: (adaptive_avg_pool_p(g, out=out),),
     batch=lambda n, ins, batched, **params: folded(adaptive_avg_pool_grad_p, n, ins, batched, **params),
     keeps="",
+    flops=costs.each(1),
 )
 
 
@@ -46,6 +49,7 @@ adaptive_max_pool_p = Primitive(
     batch=lambda n, ins, batched, out: folded(adaptive_max_pool_p, n, ins, batched, out=out),
     keeps="o",
     multiple=True,
+    flops=costs.each(1),
 )
 
 

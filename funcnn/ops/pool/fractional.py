@@ -10,6 +10,7 @@ from funcnn.core.errors import ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.pool.launch_max import fractional_max_pools, index_dtype
+from funcnn.ops.base import costs
 from funcnn.ops.base.dims import per_dim
 from funcnn.ops.base.promote import operand
 from funcnn.ops.pool.pool import folded, images_of, named, pooled_with_indices, scatter_vjp
@@ -41,6 +42,7 @@ fractional_max_pool_p = Primitive(
     batch=lambda n, ins, batched, **params: folded(fractional_max_pool_p, n, ins, batched, **params),
     keeps="o",
     multiple=True,
+    flops=costs.each(1),
 )
 
 

@@ -15,6 +15,7 @@ from funcnn.kernels.cpu.pool import launch as pool_launch
 from funcnn.kernels.cpu.pool import launch_avg, launch_max
 from funcnn.kernels.cpu.pool.launch_max import index_dtype
 from funcnn.kernels.cpu.pool.windows import pooled_sizes
+from funcnn.ops.base import costs
 from funcnn.ops.base.batching import all_batched, fold, unfold_batch
 from funcnn.ops.base.dims import per_dim
 from funcnn.ops.base.promote import operand, require_kernel_float
@@ -68,6 +69,7 @@ max_pool_p = Primitive(
     keeps="o",
     multiple=True,
     unused=lambda used, params: (max_pool_p, {**params, "indices": False}) if used == (True, False) else None,
+    flops=costs.window,
 )
 pool_scatter_p = Primitive(
     "pool_scatter",
@@ -75,6 +77,7 @@ pool_scatter_p = Primitive(
     cpu=pool_launch.scatters,
     vjp=lambda g, ins, o, size: (lambda: pool_gather_p(g, ins[1]), None),
     batch=lambda n, ins, batched, size: folded(pool_scatter_p, n, ins, batched, size=size),
+    flops=costs.each(1),
 )
 pool_gather_p = Primitive(
     "pool_gather",
@@ -82,6 +85,8 @@ pool_gather_p = Primitive(
     cpu=pool_launch.gathers,
     vjp=lambda g, ins, o: (lambda: pool_scatter_p(g, ins[1], size=tuple(ins[0]._v.shape[2:])), None),
     batch=lambda n, ins, batched: folded(pool_gather_p, n, ins, batched),
+    flops=costs.none,
+    bytes=costs.gathered,
 )
 
 
@@ -101,6 +106,7 @@ avg_pool_p = Primitive(
     vjp=lambda g, ins, o, **where: (avg_pool_grad_p(g, space=tuple(ins[0]._v.shape[2:]), **where),),
     batch=lambda n, ins, batched, **where: folded(avg_pool_p, n, ins, batched, **where),
     keeps="",
+    flops=costs.window,
 )
 avg_pool_grad_p = Primitive(
     "avg_pool_grad",
@@ -109,6 +115,7 @@ avg_pool_grad_p = Primitive(
     vjp=lambda g, ins, o, space, **where: (avg_pool_p(g, **where),),
     batch=lambda n, ins, batched, **where: folded(avg_pool_grad_p, n, ins, batched, **where),
     keeps="",
+    flops=costs.window,
 )
 
 

@@ -12,6 +12,7 @@ from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.pool.launch import unpools
 from funcnn.kernels.cpu.pool.launch_max import index_dtype
+from funcnn.ops.base import costs
 from funcnn.ops.base.dims import numel, per_dim
 from funcnn.ops.base.promote import operand
 from funcnn.ops.base.structure import cast
@@ -36,6 +37,7 @@ max_unpool_p = Primitive(
     vjp=_vjp,
     batch=lambda n, ins, batched, size: folded(max_unpool_p, n, ins, batched, size=size),
     refuse=_refusal,
+    flops=costs.none,
 )
 
 

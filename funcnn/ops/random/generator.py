@@ -19,6 +19,7 @@ from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.elementwise.look_launch import same_weights
 from funcnn.kernels.cpu.elementwise.looking import look_at_deviations
 from funcnn.kernels.interrupts import Leaving
+from funcnn.ops.base import costs
 from funcnn.ops.base.promote import require_floating, to_tensor
 from funcnn.ops.base.structure import cast
 from funcnn.ops.elementwise.arithmetic import add, mul
@@ -254,6 +255,7 @@ flat_p = Primitive(
     vjp=lambda g, ins, o: (lambda: mul(g, 0.0),),
     batch=lambda n, ins, batched: flat_p(ins[0]),
     keeps="",
+    flops=costs.none,
 )
 
 

@@ -23,6 +23,7 @@ from funcnn.kernels.cpu.memory import fresh
 from funcnn.kernels.cpu.random.launch import BITS, CHILDREN, FOLD, FOLD_IN, NORMAL, SPLIT, UNIFORM, WORDS
 from funcnn.kernels.implementation import NUMPY, Implementation, host
 from funcnn.kernels.refusal import number
+from funcnn.ops.base import costs
 from funcnn.ops.base.batching import all_batched
 from funcnn.ops.base.dims import numel, size_args
 from funcnn.ops.base.promote import to_tensor
@@ -72,6 +73,7 @@ bits_p = Primitive(
         host("numpy", _bits, NUMPY),
     ),
     batch=lambda n, ins, batched, shape: bits_p(ins[0], shape=shape),
+    flops=costs.none,
 )
 
 
@@ -103,7 +105,7 @@ def _normals(keys: np.ndarray, shape: tuple, dtype: np.dtype) -> np.ndarray:
     return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)], 1)[:, :count]
 
 
-def _numbers(name: str, drawn: Implementation, plain: Callable) -> Primitive:
+def _numbers(name: str, drawn: Implementation, plain: Callable, flops: float) -> Primitive:
     """The primitive that draws floating-point numbers of a shape from a key: a kernel for many, NumPy for few."""
 
     def few(ins: list, outs: list, shape: tuple, dtype: np.dtype) -> None:
@@ -117,12 +119,13 @@ def _numbers(name: str, drawn: Implementation, plain: Callable) -> Primitive:
             host("numpy", few, NUMPY),
         ),
         batch=lambda n, ins, batched, shape, dtype: prim(ins[0], shape=shape, dtype=dtype),
+        flops=costs.each(flops),
     )
     return prim
 
 
-unit_p = _numbers("random_uniform", UNIFORM, _units)
-normal_p = _numbers("random_normal", NORMAL, _normals)
+unit_p = _numbers("random_uniform", UNIFORM, _units, 2)
+normal_p = _numbers("random_normal", NORMAL, _normals, costs.LOG_FLOPS + costs.TRIG_FLOPS + 4)
 
 
 def _split_shape(key: Any, num: int) -> tuple:
@@ -137,6 +140,7 @@ split_p = Primitive(
     _split_shape,
     cpu=(SPLIT, host("numpy", lambda ins, outs, num: _words(ins[0], CHILDREN, outs[0]), NUMPY)),
     batch=lambda n, ins, batched, num: split_p(ins[0], num=num),
+    flops=costs.none,
 )
 
 
@@ -158,6 +162,7 @@ fold_in_p = Primitive(
     _fold_shape,
     cpu=(FOLD_IN, host("numpy", _fold, "Python's integers cost less than a launch for few keys")),
     batch=lambda n, ins, batched: fold_in_p(*all_batched(n, ins, batched)),
+    flops=costs.none,
 )
 
 
@@ -299,6 +304,7 @@ def checked_values(name: str, wanted: str, ways: tuple, rows: bool = False) -> P
         keeps="",
         looks=ways[1],
         refuse=refuse,
+        flops=costs.each(2),  # two comparisons
     )
     return prim
 

@@ -23,6 +23,7 @@ from funcnn.core.errors import ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.recurrent import launch
+from funcnn.ops.base import costs
 from funcnn.ops.base.batching import all_batched
 from funcnn.ops.base.promote import require_kernel_float, require_same_dtype
 from funcnn.ops.elementwise.arithmetic import add, mul, sub
@@ -236,8 +237,8 @@ class Recurrence(NamedTuple):
     like: tuple[int, ...]
 
 
-def _declared(name: str, its: Recurrence) -> tuple[Primitive, Primitive]:
-    """The forward and the backward primitive of a recurrence."""
+def _declared(name: str, its: Recurrence, gates: int, flops: float, flops_back: float) -> tuple[Primitive, Primitive]:
+    """The forward and the backward primitive of a recurrence; flops: of an element of a gate, besides the products."""
     forward = Primitive(
         name,
         its.shape,
@@ -246,6 +247,7 @@ def _declared(name: str, its: Recurrence) -> tuple[Primitive, Primitive]:
         batch=_batch(lambda: forward, its.ins, its.outs),
         keeps="io",
         multiple=True,
+        flops=costs.recurrence(gates, flops),
     )
     operands = its.outs[: its.given] + its.kept + its.ins
     backward = Primitive(
@@ -256,6 +258,7 @@ def _declared(name: str, its: Recurrence) -> tuple[Primitive, Primitive]:
         batch=_batch(lambda: backward, operands, its.grads),
         keeps="io",
         multiple=True,
+        flops=costs.recurrence_grad(gates, flops_back),
     )
     return forward, backward
 
@@ -299,6 +302,6 @@ RNN = Recurrence(
     grads="sh",
     like=(2, 5),
 )
-lstm_p, lstm_grad_p = _declared("lstm", LSTM)
-gru_p, gru_grad_p = _declared("gru", GRU)
-rnn_p, rnn_grad_p = _declared("rnn", RNN)
+lstm_p, lstm_grad_p = _declared("lstm", LSTM, 4, costs.EXP_FLOPS + 4, 8)
+gru_p, gru_grad_p = _declared("gru", GRU, 3, costs.EXP_FLOPS + 4, 8)
+rnn_p, rnn_grad_p = _declared("rnn", RNN, 1, costs.TANH_FLOPS + 2, 4)

@@ -11,6 +11,7 @@ from funcnn.core.composition import pullback
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.recurrent import launch
+from funcnn.ops.base import costs
 from funcnn.ops.base.batching import all_batched
 from funcnn.ops.base.structure import sum_p
 from funcnn.ops.matmul.matmul import matmul_p
@@ -75,5 +76,12 @@ def _batch(n: int, ins: list, batched: list, reverse: bool) -> list:
 
 
 recurrent_weights_p = Primitive(
-    "recurrent_weights", _shape, launch.recurrent_weights, vjp=_vjp, batch=_batch, keeps="io", multiple=True
+    "recurrent_weights",
+    _shape,
+    launch.recurrent_weights,
+    vjp=_vjp,
+    batch=_batch,
+    keeps="io",
+    multiple=True,
+    flops=costs.recurrence_weights,
 )

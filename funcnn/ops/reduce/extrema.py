@@ -13,6 +13,7 @@ from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.reduce import functions
 from funcnn.kernels.cpu.reduce.back_launch import EXTREMUM_GRAD, argument
+from funcnn.ops.base import costs
 from funcnn.ops.base.batching import all_batched
 from funcnn.ops.base.dims import normalize_dim, numel
 from funcnn.ops.base.promote import to_tensor
@@ -54,6 +55,7 @@ extremum_grad_p = Primitive(
     batch=lambda n, ins, batched, axes, spoilt: extremum_grad_p(
         *all_batched(n, ins, batched), axes=tuple(a + 1 for a in axes), spoilt=spoilt
     ),
+    flops=costs.each(2),
 )
 
 

@@ -9,6 +9,7 @@ from funcnn.core.aval import Aval
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.softmax import launch as softmax_cpu
+from funcnn.ops.base import costs
 from funcnn.ops.base.batching import all_batched
 from funcnn.ops.base.dims import count_over, normalize_dims
 from funcnn.ops.base.promote import floating
@@ -41,11 +42,13 @@ def _grad_vjp(u: Tensor, ins: list, o: Tensor, dim: int) -> tuple:
 logsumexp_p = Primitive(
     "logsumexp", _shape, softmax_cpu.logsumexp, vjp=_vjp, keeps="io",
     batch=lambda n, ins, batched, dim: logsumexp_p(ins[0], dim=dim + 1),
+    flops=costs.each(costs.EXP_FLOPS + 2),
 )  # fmt: skip
 logsumexp_grad_p = Primitive(
     "logsumexp_grad", lambda g, x, y, dim: (Aval(tuple(x.shape), x.dtype),), softmax_cpu.logsumexp_grad,
     vjp=_grad_vjp,
     batch=lambda n, ins, batched, dim: logsumexp_grad_p(*all_batched(n, ins, batched), dim=dim + 1),
+    flops=costs.each(costs.EXP_FLOPS + 2),
 )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from funcnn.core.aval import Aval
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.reduce import launch as reduce_cpu
+from funcnn.ops.base import costs
 from funcnn.ops.base.dims import normalize_dims, numel
 from funcnn.ops.base.promote import require_floating, to_tensor
 from funcnn.ops.base.reduction import dropped, kept
@@ -55,6 +56,7 @@ moments_p = Primitive(
     batch=lambda n, ins, batched, axes, freedom: moments_p(ins[0], axes=tuple(a + 1 for a in axes), freedom=freedom),
     keeps="io",
     multiple=True,
+    flops=costs.each(4),
 )
 
 

@@ -14,6 +14,7 @@ from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.reduce import functions
 from funcnn.kernels.cpu.reduce import scan as kernels
 from funcnn.kernels.cpu.reduce.running import affine, running
+from funcnn.ops.base import costs
 from funcnn.ops.base.batching import all_batched
 from funcnn.ops.base.dims import normalize_dim, numel
 from funcnn.ops.base.promote import floating, to_tensor
@@ -30,8 +31,8 @@ from funcnn.ops.reduce.declare import WIDE, reduction
 from funcnn.ops.tensor.creation import ones_like, zeros_like
 
 
-def _scan(name: str, cpu: Any, vjp: Callable | None, keeps: str, dtype: Any = None) -> Primitive:
-    """A primitive along ``dim`` that keeps the shape; cpu: ``loop(array, dim, out)``, or implementations."""
+def _scan(name: str, cpu: Any, vjp: Callable | None, keeps: str, dtype: Any = None, flops: float = 1) -> Primitive:
+    """A primitive along ``dim`` that keeps the shape; cpu: ``loop(array, dim, out)``, or implementations; flops: an element."""
     prim = Primitive(
         name,
         shape=lambda x, dim, **params: (Aval(tuple(x.shape), dtype or x.dtype),),
@@ -39,6 +40,7 @@ def _scan(name: str, cpu: Any, vjp: Callable | None, keeps: str, dtype: Any = No
         vjp=vjp,
         batch=lambda n, ins, batched, dim, **params: prim(ins[0], dim=dim + 1, **params),
         keeps=keeps,
+        flops=costs.each(flops),
     )
     return prim
 
@@ -66,6 +68,7 @@ affine_scan_p = Primitive(
     vjp=_affine_vjp,
     batch=lambda n, ins, batched, dim, **params: affine_scan_p(*all_batched(n, ins, batched), dim=dim + 1, **params),
     keeps="io",
+    flops=costs.each(2),
 )
 
 
@@ -126,7 +129,9 @@ def _logcumsumexp_vjp(g: Tensor, ins: list, o: Tensor, dim: int) -> tuple:
     return (mul(_exp_below(ins[0], o), affine_scan_p(ratio, g, dim=dim, backwards=True)),)
 
 
-logcumsumexp_p = _scan("logcumsumexp", running(np.logaddexp), _logcumsumexp_vjp, keeps="io")
+logcumsumexp_p = _scan(
+    "logcumsumexp", running(np.logaddexp), _logcumsumexp_vjp, keeps="io", flops=costs.LOG_FLOPS + costs.EXP_FLOPS
+)
 
 
 def logcumsumexp(input: Any, dim: int) -> Tensor:

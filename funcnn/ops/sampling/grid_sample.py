@@ -20,6 +20,7 @@ from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.sampling import grid_launch as launch
 from funcnn.kernels.cpu.sampling.grid_taps import BORDER, REFLECTION, ZEROS
+from funcnn.ops.base import costs
 from funcnn.ops.base.batching import all_batched, fold, unfold_batch
 from funcnn.ops.base.dims import numel
 from funcnn.ops.base.promote import operand, require_floating, require_kernel_float, require_same_dtype
@@ -138,6 +139,7 @@ sample_p = Primitive(
     cpu=launch.samples,
     vjp=_sample_vjp,
     batch=lambda n, ins, batched, **how: _folded(sample_p, n, ins, batched, how),
+    flops=costs.sampled,
 )
 sample_image_grad_p = Primitive(
     "grid_sample_image_grad",
@@ -145,6 +147,7 @@ sample_image_grad_p = Primitive(
     cpu=launch.image_grads,
     vjp=_image_vjp,
     batch=lambda n, ins, batched, **how: _folded(sample_image_grad_p, n, ins, batched, how),
+    flops=costs.sampled,
 )
 sample_grid_grad_p = Primitive(
     "grid_sample_grid_grad",
@@ -152,6 +155,7 @@ sample_grid_grad_p = Primitive(
     cpu=launch.grid_grads,
     vjp=_grid_vjp,
     batch=lambda n, ins, batched, **how: _folded(sample_grid_grad_p, n, ins, batched, how),
+    flops=costs.twice(costs.sampled),
 )
 
 
@@ -216,4 +220,4 @@ def _line(size: int, align: bool, dtype: np.dtype) -> np.ndarray:
     return ends if align else ends * dtype.type((size - 1) / size)
 
 
-line = tabulated("affine_line", lambda size, align, dtype: Aval((size,), dtype), _line)
+line = tabulated("affine_line", lambda size, align, dtype: Aval((size,), dtype), _line, costs.each(2))

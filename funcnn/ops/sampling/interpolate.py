@@ -17,6 +17,7 @@ from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.sampling.axes import Axis
 from funcnn.kernels.cpu.sampling.resize_launch import resized, resizes
+from funcnn.ops.base import costs
 from funcnn.ops.base.batching import fold, unfold_batch
 from funcnn.ops.base.promote import operand
 from funcnn.ops.pool import adaptive as adaptive_pool
@@ -30,6 +31,7 @@ resize_p = Primitive(
     vjp=lambda g, ins, out, axes, transpose: (resize_p(g, axes=axes, transpose=not transpose),),
     batch=lambda n, ins, batched, **how: unfold_batch(resize_p(fold(ins[0]), **how), n),
     keeps="",
+    flops=costs.resized,
 )
 
 

@@ -16,6 +16,7 @@ from funcnn.core.errors import DTypeError
 from funcnn.core.primitive import Primitive
 from funcnn.kernels.cpu.sampling.axes import Axis, taps
 from funcnn.kernels.implementation import host
+from funcnn.ops.base import costs
 from funcnn.ops.base.batching import fold, unfold_batch
 
 MOST = 22  # bits of a weight's fraction, and none that makes the largest weight exceed 15 bits
@@ -70,4 +71,5 @@ resize_bytes_p = Primitive(
     cpu=(host("numpy", _run, "images of bytes have no kernel yet: NumPy resamples an axis at a time"),),
     batch=lambda n, ins, batched, axes: unfold_batch(resize_bytes_p(fold(ins[0]), axes=axes), n),
     keeps="",
+    flops=costs.none,
 )

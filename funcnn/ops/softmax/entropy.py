@@ -16,6 +16,7 @@ from funcnn.core.aval import Aval
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.softmax import launch as softmax_cpu
+from funcnn.ops.base import costs
 from funcnn.ops.base.batching import all_batched, fold, unfold_batch
 from funcnn.ops.base.promote import require_kernel_float
 from funcnn.ops.base.structure import cast
@@ -121,6 +122,7 @@ entropy_p = Primitive(
     refuse=lambda meaning, words, ins, ignore_index, reduction: no_class(
         "cross_entropy", words, ins[0].shape[1], ignore_index
     ),
+    flops=costs.each(costs.EXP_FLOPS + 4),
 )  # fmt: skip
 entropy_grad_p = Primitive(
     "cross_entropy_grad",
@@ -128,4 +130,5 @@ entropy_grad_p = Primitive(
     cpu=softmax_cpu.cross_entropy_grad,
     vjp=_grad_vjp,
     batch=_grad_batch,
+    flops=costs.each(costs.EXP_FLOPS + 3),
 )

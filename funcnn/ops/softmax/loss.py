@@ -14,6 +14,7 @@ from funcnn.kernels.cpu.elementwise.look_launch import same_numbers
 from funcnn.kernels.cpu.elementwise.looking import look_at_classes
 from funcnn.kernels.cpu.softmax.binary import binary_cross_entropy_looks, binary_cross_entropy_ways
 from funcnn.kernels.cpu.softmax.launch import NO_CLASS, out_of_classes
+from funcnn.ops.base import costs
 from funcnn.ops.base.batching import all_batched
 from funcnn.ops.base.dims import numel
 from funcnn.ops.base.promote import operand, require_same_dtype, to_tensor
@@ -63,6 +64,7 @@ classes_p = Primitive(
     batch=lambda n, ins, batched, **params: classes_p(ins[0], **params),
     looks=_CLASSES[1],
     refuse=lambda meaning, words, ins, classes, ignore_index: no_class("nll_loss", words, classes, ignore_index),
+    flops=costs.each(1),  # a comparison
 )
 
 
@@ -256,6 +258,7 @@ binary_p = Primitive(
     batch=lambda n, ins, batched: binary_p(*all_batched(n, ins, batched)),
     looks=binary_cross_entropy_looks,
     refuse=_no_probability,
+    flops=costs.each(2 * costs.LOG_FLOPS + 4),
 )
 
 

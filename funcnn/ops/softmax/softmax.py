@@ -9,6 +9,7 @@ from funcnn.core.aval import Aval
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.softmax import launch as softmax_cpu
+from funcnn.ops.base import costs
 from funcnn.ops.base.batching import all_batched
 from funcnn.ops.base.dims import normalize_dim
 from funcnn.ops.base.promote import operand, require_kernel_float
@@ -31,6 +32,7 @@ def _along(name: str, logarithm: bool) -> tuple[Primitive, Primitive]:
         softmax_cpu.softmax_grad(logarithm),
         vjp=_log_softmax_grad_vjp if logarithm else _softmax_grad_vjp,
         batch=lambda n, ins, batched, dim: grad(*all_batched(n, ins, batched), dim=dim + 1),
+        flops=costs.each(costs.EXP_FLOPS + 3 if logarithm else 4),
     )
     prim = Primitive(
         name,
@@ -39,6 +41,7 @@ def _along(name: str, logarithm: bool) -> tuple[Primitive, Primitive]:
         vjp=lambda g, ins, y, dim: (grad(g, y, dim=dim),),
         batch=lambda n, ins, batched, dim: prim(ins[0], dim=dim + 1),
         keeps="o",
+        flops=costs.each(costs.EXP_FLOPS + 4),
     )
     return prim, grad
 

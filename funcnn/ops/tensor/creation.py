@@ -21,6 +21,7 @@ from funcnn.core.errors import DeviceError, DTypeError, ShapeError
 from funcnn.core.primitive import Primitive, quietly
 from funcnn.core.tensor import Tensor, constant, share, wrap
 from funcnn.kernels.cpu import memory
+from funcnn.ops.base import costs
 from funcnn.ops.base.promote import from_sequence, to_tensor
 from funcnn.ops.base.structure import cast, full_p, inside, on
 from funcnn.ops.elementwise.comparison import ge
@@ -38,6 +39,7 @@ iota_p = Primitive(
     "iota",
     lambda size, start, step, dtype, device=HOST: (Aval((size,), dtype),),
     cpu=lambda ins, outs, size, start, step, dtype: np.copyto(outs[0], _range(size, start, step), casting="unsafe"),
+    flops=costs.none,
 )
 
 
@@ -47,7 +49,7 @@ def _eye(ins: list, outs: list, n: int, m: int, dtype: np.dtype) -> None:
     outs[0][place, place] = 1
 
 
-eye_p = Primitive("eye", lambda n, m, dtype, device=HOST: (Aval((n, m), dtype),), cpu=_eye)
+eye_p = Primitive("eye", lambda n, m, dtype, device=HOST: (Aval((n, m), dtype),), cpu=_eye, flops=costs.none)
 
 
 def _applied(prim: Primitive, device: Any, requires_grad: bool, **params: Any) -> Tensor:
