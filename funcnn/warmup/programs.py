@@ -183,6 +183,7 @@ def _moved(dtype: str) -> list:
         for kind in (dtype, "uint8" if dtype == "float32" else "float16"):
             x = fn.ones(3, 4, dtype=getattr(fn, kind))
             made += [fn.flip(x, (0,)), F.pad(x, (1, 1)), x.clone(), fn.vmap(fn.random.fold_in)(keys, fn.arange(3))]
+        made.append(fn.jit(lambda: fn.arange(3) if dtype == "float32" else fn.arange(0.0, 3.0, dtype=fn.float64))())
     return [t.numpy() for t in made]
 
 

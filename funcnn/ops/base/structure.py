@@ -19,6 +19,7 @@ from funcnn.core.errors import ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor, constant, wrap
 from funcnn.kernels.cpu import memory
+from funcnn.kernels.cpu.creation.launch import FULL
 from funcnn.kernels.cpu.movement import host
 from funcnn.kernels.cpu.movement.launch import copies
 from funcnn.kernels.cpu.reduce import functions
@@ -249,7 +250,7 @@ stop_gradient_p = Primitive(
 full_p = Primitive(
     "full",
     lambda shape, value, dtype, device=HOST: (Aval(shape, dtype),),
-    cpu=lambda ins, outs, shape, value, dtype: outs[0].fill(value),
+    cpu=FULL,
     flops=costs.none,
 )
 

@@ -21,6 +21,7 @@ from funcnn.core.errors import DeviceError, DTypeError, ShapeError
 from funcnn.core.primitive import Primitive, quietly
 from funcnn.core.tensor import Tensor, constant, share, wrap
 from funcnn.kernels.cpu import memory
+from funcnn.kernels.cpu.creation.launch import IOTA, counted
 from funcnn.ops.base import costs
 from funcnn.ops.base.promote import from_sequence, to_tensor
 from funcnn.ops.base.structure import cast, full_p, inside, on
@@ -29,16 +30,10 @@ from funcnn.ops.movement.views import clone, detach, expand, reshape
 
 # ---- primitives -------------------------------------------------------------------------------------------------------
 
-
-def _range(size: int, start: Any, step: Any) -> np.ndarray:
-    whole = isinstance(start, int) and isinstance(step, int)
-    return start + step * np.arange(size, dtype=np.int64 if whole else np.float64)
-
-
 iota_p = Primitive(
     "iota",
     lambda size, start, step, dtype, device=HOST: (Aval((size,), dtype),),
-    cpu=lambda ins, outs, size, start, step, dtype: np.copyto(outs[0], _range(size, start, step), casting="unsafe"),
+    cpu=IOTA,
     flops=costs.none,
 )
 
@@ -250,7 +245,7 @@ def arange(
     start, step = (start, step) if whole else (float(start), float(step))
     if inside() or (device is not None and _elsewhere(device)):
         return _applied(iota_p, device, requires_grad, size=count, start=start, step=step, dtype=dtype)
-    return _new(memory.copied(_range(count, start, step), dtype), requires_grad)
+    return _new(memory.copied(counted(count, start, step), dtype), requires_grad)
 
 
 def _steps(name: str, steps: Any) -> int:

@@ -7,7 +7,7 @@ import pytest
 
 from funcnn.kernels.cpu.movement.permute import lay_out, turn_planes
 from funcnn.kernels.cpu.movement.regions import collapsed
-from funcnn.kernels.cpu.movement.strided import CHUNK_ELEMENTS, copy_strided, fill
+from funcnn.kernels.cpu.movement.strided import CHUNK_ELEMENTS, copy_strided
 from tests.plain import sized
 
 DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -62,15 +62,6 @@ def test_regions_are_copied(name, dtype):
         target[...] = source
         copy_strided(x.reshape(-1), firsts[0], out, firsts[1], np.array(axes, np.int64).T.reshape(-1), threads)
         np.testing.assert_array_equal(out, expected)
-
-
-@pytest.mark.parametrize("size", [0, 1, 70, *sized([2 * CHUNK_ELEMENTS + 5], [])])
-@pytest.mark.parametrize("dtype", ["uint8", "uint16", "uint32", "uint64"])
-def test_memory_is_filled(size, dtype):
-    for threads in (1, 2):
-        out = np.zeros(size + 1, dtype)
-        fill(out[:size], np.dtype(dtype).type(201), threads)
-        assert (out[:size] == 201).all() and out[size] == 0
 
 
 def test_axes_that_lie_one_in_the_other_are_one() -> None:

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from funcnn.kernels.cpu.movement.strided import copy_strided, fill
+from funcnn.kernels.cpu.creation.launch import bits_of, filling
+from funcnn.kernels.cpu.movement.strided import copy_strided
 from funcnn.kernels.implementation import CONTIGUOUS, Implementation, Operand
 from funcnn.kernels.launch import INPUT, OUTPUT, Access, Array, Cost, Launch, LaunchPlan, Output, Workers
 from funcnn.kernels.plan_parts import Parts
@@ -57,11 +58,6 @@ def read_as(x: Operand) -> tuple[Access, tuple[int, ...]]:
     return access, tuple(strides)
 
 
-def bits_of(dtype: np.dtype) -> str:
-    """Returns the unsigned integer that has an element's bits."""
-    return f"uint{8 * dtype.itemsize}"
-
-
 class Copies:
     """Gathers the launches of a plan that copies regions of its operands to regions of its output."""
 
@@ -73,9 +69,7 @@ class Copies:
 
     def fill(self, number: np.ndarray) -> None:
         """Sets the whole output to a 0-d array of its dtype."""
-        work = self.size * self.itemsize * NANOSECONDS / 2
-        bits = number.view(self.bits)[()]
-        self.launches.append(Launch(fill, (Array(OUTPUT, 0, dtype=self.bits), bits, Workers(work))))
+        self.launches.append(filling(self.size, number))
 
     def copy(self, number: int, sizes: tuple[int, ...], source: Region, target: Region) -> None:
         """Copies a region of an input of these sizes; nothing where it is empty."""

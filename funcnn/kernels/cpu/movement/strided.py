@@ -73,17 +73,3 @@ def copy_strided(x, first, out, begin, table, threads):
     each = max(1, CHUNK_ELEMENTS // last)
     pieces = (last + CHUNK_ELEMENTS - 1) // CHUNK_ELEMENTS
     parallel_for(copy_chunk, (rows + each - 1) // each * pieces, threads, (x, first, out, begin, table))
-
-
-@device_function
-def fill_chunk(chunk, worker, out, bits):
-    start = chunk * CHUNK_ELEMENTS
-    q = pointer(out, start)
-    for i in range(min(CHUNK_ELEMENTS, out.size - start)):
-        q[i] = bits
-
-
-@kernel(touches={"out": lambda out: out.size})
-def fill(out, bits, threads):
-    """Sets every element of flat out to one number, given by its bits."""
-    parallel_for(fill_chunk, (out.size + CHUNK_ELEMENTS - 1) // CHUNK_ELEMENTS, threads, (out, bits))

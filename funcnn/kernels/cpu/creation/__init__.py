@@ -1,0 +1,1 @@
+"""Tensors made of numbers: filled with one, or counted up."""
