@@ -80,6 +80,9 @@ def root(total, param):
     return np.sqrt(total)
 
 
+SMALL, LARGE = 1e-30, 1e38  # a sum of squares in float32 between them lost no more than its rounding
+
+
 # ---- the kernels --------------------------------------------------------------------------------------------------------
 @device_function
 def largest_run(q, count, first, centre, param):
@@ -88,6 +91,25 @@ def largest_run(q, count, first, centre, param):
 
 
 AGAIN = (None, None, None)  # may reduce its own results
+
+
+@device_function
+def square_run(q, count, first, centre, param):
+    """Returns the sum of squares of contiguous elements, in their own type where that neither overflows nor vanishes there.
+
+    A loop that adds float32 to float64 has vectors half as long.
+    """
+    part = like(q[0], 0.0)
+    for k in range(count):
+        part += q[k] * q[k]
+    if SMALL < part < LARGE:
+        return like(first, part)
+    total = first
+    for k in range(count):
+        total += square(q[k], centre, param)
+    return total
+
+
 sums = reduction("sums", 0.0, plus, itself, divided, steps=AGAIN)  # a mean's param is the count only where it ends
 products = reduction("products", 1.0, times, itself, whole, steps=AGAIN)
 largest = reduction(
@@ -98,7 +120,7 @@ some = reduction("some", 0.0, maximum, is_true, whole, steps=AGAIN)
 every = reduction("every", 1.0, times, is_true, whole, steps=AGAIN)
 squares = reduction("squares", 0.0, plus, square, whole, steps=(None, sums, sums))
 roots = reduction("roots", 0.0, plus, itself, root)
-norms = reduction("norms", 0.0, plus, square, root, steps=(squares, sums, roots))
+norms = reduction("norms", 0.0, plus, square, root, run=square_run, steps=(squares, sums, roots))
 deviations = reduction("deviations", 0.0, plus, deviation, whole, centred=True)
 
 
