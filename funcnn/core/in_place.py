@@ -6,8 +6,6 @@ from operator import is_, itemgetter
 from typing import Any
 from weakref import ref
 
-import numpy as np
-
 from funcnn.core.context import ctx
 from funcnn.core.evaluation import Planned, planned
 from funcnn.kernels.cpu.memory import empty
@@ -21,8 +19,8 @@ class InPlace:
 
     __slots__ = ("backward", "into", "line", "params", "path", "prim")
 
-    def __init__(self, prim: Any, params: dict[str, Any]):
-        self.prim, self.params, self.into = prim, params, prim.overwritten(params)
+    def __init__(self, prim: Any, params: dict[str, Any], into: tuple[int, ...]):
+        self.prim, self.params, self.into = prim, params, into
         self.path, self.backward, self.line = ctx.path, ctx.backward, ""
 
     def planned(self, values: list) -> Planned:
@@ -37,12 +35,9 @@ def taken_over(made: Planned, values: list, into: tuple) -> list:
     outs = []
     for at, (shape, dtype, _) in enumerate(made.outs):
         value = values[into[at]] if at < len(into) and into[at] is not None else None
-        outs.append(value if value is not None and _fits(value) else empty(shape, dtype))
+        fits = value is not None and value.flags.c_contiguous and value.flags.writeable
+        outs.append(value if fits else empty(shape, dtype))
     return outs
-
-
-def _fits(value: np.ndarray) -> bool:
-    return value.flags.c_contiguous and value.flags.writeable
 
 
 class Known(InPlace):
@@ -54,8 +49,8 @@ class Known(InPlace):
 
     __slots__ = ("arrays", "made", "others", "pick")
 
-    def __init__(self, prim: Any, params: dict[str, Any], values: list, made: Planned):
-        super().__init__(prim, params)
+    def __init__(self, prim: Any, params: dict[str, Any], into: tuple[int, ...], values: list, made: Planned):
+        super().__init__(prim, params, into)
         self.pick = itemgetter(*self.into, self.into[0])  # at least two, which makes a tuple
         self.arrays = [*map(ref, self.pick(values))]
         changing = [at for at in range(len(values)) if at not in self.into]
@@ -82,7 +77,8 @@ def looked_up(prim: Any, params: dict[str, Any], values: list) -> InPlace:
     """Plans for these arrays; what is known of them if all that are overwritten are contiguous and writeable."""
     made = planned(prim, values, params)
     into = prim.overwritten(params)
-    fit = len(into) == len(made.outs) and all(_fits(values[at]) for at in into)
+    flags = [values[at].flags for at in into]
+    fit = len(into) == len(made.outs) and all(known.c_contiguous and known.writeable for known in flags)
     if fit and isinstance(made.plan, LaunchPlan) and ctx.preferred is None:
-        return Known(prim, params, values, made)
-    return InPlace(prim, params)
+        return Known(prim, params, into, values, made)
+    return InPlace(prim, params, into)

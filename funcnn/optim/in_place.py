@@ -31,30 +31,38 @@ class GroupUpdate:
         self.params = {"count": count, "names": names, "flags": self.flags, "lead": 0}
         self.options = itemgetter(*rule.defaults)
         self.known: Any = None
-        self.fixed = False
-        self.numbers: list[np.ndarray] = []
+        self.places = {key: at for at, key in enumerate(rule.order()) if key != "betas"}
         self._read(hyper)
 
     def _read(self, hyper: Hyper) -> None:
-        """Take down the options, and their numbers in arrays: those of the last step, or a tensor's own."""
-        before, self.given, packed = self.fixed, self.options(hyper), self.rule.pack(hyper)
+        """Take down the options, and their numbers as arrays of this update's own, or a tensor's own."""
+        self.given, packed = self.options(hyper), self.rule.pack(hyper)
         self.fixed = {*map(type, packed)} <= _FIXED and list not in map(type, self.given)
-        if before and self.fixed:
-            for number, value in zip(self.numbers, packed, strict=True):
-                number[()] = value
+        made = [stored(self.rule.name, value, dtypes.float64)._v for value in packed]
+        self.numbers = [array.copy() for array in made] if self.fixed else made
+
+    def _take_over(self, group: dict) -> bool:
+        """Take down what changed among the options; False where it asks for another update."""
+        now = self.options(group)
+        for key, new, old in zip(self.rule.defaults, now, self.given, strict=True):
+            if new is not old or not self.fixed:
+                at = self.places.get(key) if self.fixed and type(new) is type(old) is float else None
+                if at is None or (new == 0) is not (old == 0):
+                    break
+                self.numbers[at][()] = new
         else:
-            made = [stored(self.rule.name, value, dtypes.float64)._v for value in packed]
-            self.numbers = [array.copy() for array in made] if self.fixed else made
+            self.given = now
+            return True
+        self._read(group)
+        return self.rule.wanted(group) == self.names and flags_of(self.rule, group) == self.flags
 
     def again(self, group: dict, state: Any) -> bool:
         """Step with the gradients of now; False, with nothing done, where anything but numbers may not be as it was."""
         known = self.known
         if known is None or ctx.preferred is not None:
             return False
-        if not self.fixed or not all(map(is_, self.options(group), self.given)):
-            if self.rule.wanted(group) != self.names or flags_of(self.rule, group) != self.flags:
-                return False
-            self._read(group)
+        if not (self.fixed and all(map(is_, self.options(group), self.given))) and not self._take_over(group):
+            return False
         params = [p for p in group["params"] if p._grad is not None]
         if len(params) != self.count:
             return False

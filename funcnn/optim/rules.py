@@ -66,6 +66,10 @@ class Rule:
             packed.extend(hyper[key] if key == "betas" else (hyper[key],))
         return packed
 
+    def order(self) -> list[str]:
+        """The options whose numbers ``pack`` gives."""
+        return self.pack({key: (key, key) if key == "betas" else key for key in self.numbers})
+
     def unpack(self, packed: Any) -> Hyper:
         """The inverse of ``pack``."""
         values = iter(packed)

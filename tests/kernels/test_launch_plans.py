@@ -15,9 +15,12 @@ import pytest
 import funcnn as fn
 from funcnn.core import evaluation
 from funcnn.kernels import plan_text
+from funcnn.kernels.cpu import tables
 from funcnn.kernels.cpu.build.compile import Kernel, kernel
+from funcnn.kernels.cpu.build.facts import Row
 from funcnn.kernels.cpu.elementwise import loops as elementwise
 from funcnn.kernels.cpu.launching import Refused, Runner
+from funcnn.kernels.cpu.optim.step import at_address
 from funcnn.kernels.implementation import ANY, CONTIGUOUS, operand_of
 from funcnn.kernels.launch import (
     CONSTANT,
@@ -144,6 +147,46 @@ def test_a_table_holds_addresses_and_lengths() -> None:
     table = Table((((INPUT, 0), (INPUT, 1)), ((OUTPUT, 0), (INPUT, 0))))
     got = run(one(table, Y, kernel=count_lengths, inputs=(CONTIGUOUS, ANY)), A, A[0], shape=(4,), dtype=np.int64)
     np.testing.assert_array_equal(got, [12, 4, 4, 12])
+
+
+@kernel(tables={"table": lambda table, out: [Row(out.dtype, [out.size] * table.shape[2])]})
+def add_behind(table, out):
+    """out = the sum of the arrays behind a table of addresses."""
+    for c in range(table.shape[2]):
+        x = at_address(table[0, 0, c], out.size, out)
+        for i in range(out.size):
+            out[i] += x[i]
+
+
+def added(*columns: int, **more: Any) -> LaunchPlan:
+    """A plan that adds some inputs, of which it reads through a table, to zeros."""
+    table = Table((tuple((INPUT, i) for i in columns),))
+    return one(table, Y, kernel=add_behind, inputs=(CONTIGUOUS,) * len(columns), outputs=(Output("zeros"),), **more)
+
+
+def test_what_lies_behind_a_table_is_compared_once_by_length_and_dtype() -> None:
+    ins = [A, A.T.copy(), A[::-1]]
+    np.testing.assert_array_equal(run(added(0, 1, 2), *ins, shape=(12,)), sum(x.ravel() for x in ins))
+    with pytest.raises(ValueError, match="add_behind touches 12 elements of float64 behind row 0 of its argument table, where "
+                                         "input 1 has 4 of float64"):  # fmt: skip
+        run(added(0, 1), A, A[0], shape=(12,))
+    with pytest.raises(ValueError, match="input 1 has 12 of float32"):
+        run(added(0, 1), A, A.astype(np.float32), shape=(12,))
+
+
+def test_a_repeated_run_looks_addresses_up_anew_only_of_what_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What changes may lie anywhere, also where it has to be copied first, or at the place of the one before."""
+    first, out = [np.ones((3, 4)), A, A.T.copy().T], np.zeros(12)
+    runner = Runner(added(0, 1, 2), tuple(map(operand_of, first)), (operand_of(out),))
+    again = runner.repeated(first, [out], [1, 2])
+    seen = []
+    monkeypatch.setattr(tables, "address", lambda array: seen.append(array) or array.ctypes.data)
+    for k in range(5):
+        values = [first[0], A if k < 2 else A + k, (k * A).T.copy().T]
+        again(values, [out])
+        np.testing.assert_array_equal(out, sum(x.ravel() for x in values))
+        assert len(seen) == (1 if k < 2 else 2), "of a copy each time, of the other where it is another"
+        seen.clear()
 
 
 def test_a_plan_that_is_too_short_for_its_kernel_is_refused() -> None:

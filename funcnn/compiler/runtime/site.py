@@ -19,6 +19,7 @@ from funcnn.kernels.launch import LaunchPlan
 from funcnn.kernels.once import Once, split
 from funcnn.kernels.refusal import Refused
 
+MANY = 4  # arrays that an equation overwrites, from which it pays to know where they lie
 Run = Callable[[list], list]  # from an equation's inputs to its outputs
 
 
@@ -85,7 +86,7 @@ class RepeatedSite(Site):
 
     __slots__ = ("same",)
 
-    def __init__(self, eq: Equation, into: tuple):
+    def __init__(self, eq: Equation, into: tuple | None):
         super().__init__(eq, into)
         self.same: Any = None
 
@@ -98,9 +99,9 @@ class RepeatedSite(Site):
 
 
 def site_of(eq: Equation, into: tuple | None, constant: tuple[bool, ...]) -> Site:
-    """The place of an equation, by whether all of its outputs come about in the memory of inputs."""
+    """The place of an equation, by whether all of its outputs come about in the memory of inputs, and how many there are."""
     whole = into is not None and len(into) == len(eq.outs) and None not in into
-    return RepeatedSite(eq, into) if whole else Site(eq, into, constant)  # type: ignore[arg-type]
+    return RepeatedSite(eq, into) if whole and len(eq.outs) >= MANY else Site(eq, into, constant)
 
 
 class Keeper:

@@ -41,6 +41,7 @@ class Operation:
         self.title, self.inputs = declared.title, declared.inputs
         self.returned = tuple([i for i, name in enumerate(declared.outputs) if name not in saved])
         self.outputs = tuple([declared.outputs[i] for i in self.returned])
+        self.into = tuple([declared.inputs.index(one) for one in declared.overwrites])
         self.defaults, self.primitive, self.differentiable = defaults, prim, differentiable
         self.required = tuple([key for key, value in defaults.items() if value is ...])
 
@@ -53,8 +54,8 @@ class Operation:
             if not isinstance(t, Tensor):
                 self._refuse(ins)
         prim = self.primitive
-        if prim.overwrites:
-            return _in_place(prim, ins, params)
+        if self.into:
+            return _in_place(prim, self.into, ins, params)
         out = prim(*ins, **params)
         if not prim.multiple:
             return out
@@ -265,14 +266,13 @@ def _primitive(
 
 
 # ---- in place ---------------------------------------------------------------------------------------------------------
-def _in_place(prim: Primitive, ins: tuple, params: dict) -> Any:
+def _in_place(prim: Primitive, into: tuple, ins: tuple, params: dict) -> Any:
     """Change the overwritten inputs; return them, and what is computed besides."""
     if ctx.grad:
         for t in ins:
             if t.requires_grad:
                 told = "changes its inputs in place and has no derivative; call it in `with fn.no_grad():`"
                 raise GradientError(f"{prim.name}: {told}")
-    into = prim.overwritten(params)
     written = [ins[i] for i in into]
     values = None if ctx.top is not None or ctx.stage is not None else _apart(prim, ins, into)
     if values is None:
@@ -282,13 +282,15 @@ def _in_place(prim: Primitive, ins: tuple, params: dict) -> Any:
             for box, out in zip(written, outs, strict=False):
                 assign(box, out, prim.name)
     else:
-        arrays = evaluate(prim, values, params, InPlace(prim, params))
+        arrays = evaluate(prim, values, params, InPlace(prim, params, into))
+        there = []
         for box, array in zip(written, arrays, strict=False):
             if array is box._v:
-                overwritten((box,))
+                there.append(box)
             else:
                 assign(box, wrap(array), prim.name)
-        outs = [wrap(array) for array in arrays]
+        overwritten(there)
+        outs = [*written, *[wrap(array) for array in arrays[len(written) :]]]
     results = (*written, *outs[len(written) :])
     return results if len(results) > 1 else results[0]
 
@@ -306,8 +308,12 @@ def _apart(prim: Primitive, ins: tuple, into: tuple) -> list | None:
         cell = ins[i]._cell
         if cell is not None and cell.readers is not None:
             before_write(cell)
+        mine = values[i]
+        alone = mine.base is None
         for j, other in enumerate(values):
-            if i != j and np.may_share_memory(values[i], other):
+            if i == j or (alone and other.base is None and other is not mine):
+                continue  # two arrays that own their memory
+            if np.may_share_memory(mine, other):
                 if j in into:
                     raise ShapeError(
                         f"{prim.name}: two of the tensors that it overwrites share memory; pass a .clone() of one"

@@ -173,16 +173,16 @@ def adam_update(numbers, tensors, chunks, models, factors, amsgrad, maximize, de
 
 
 @device_function
-def _sgd_chunk(chunk, worker, tensors, chunks, models, factors, decays, moving, nesterov, out):
+def _sgd_chunk(chunk, worker, tensors, chunks, models, factors, moving, out):
     tensor, start, count = chunks[chunk, TENSOR], chunks[chunk, START], chunks[chunk, COUNT]
     sign, add, lr = factors[0], factors[1], factors[2]
-    zero = factors.dtype.type(0)
+    zero, decays = factors.dtype.type(0), add != 0
     p = _moved(tensors[0, 0, tensor], tensors[0, out, tensor], start, count, factors)
     g = at_address(tensors[0, 1, tensor] + start * factors.itemsize, count, factors)
     if moving:
         keep, ahead = factors[3], factors[4]
         new = factors[COMMON + 2 * (tensor * models + chunks[chunk, MODEL])]
-        direct = factors.dtype.type(1 if nesterov else 0)  # Nesterov's step is the slope and the velocity ahead
+        direct = factors[5]  # Nesterov's step is the slope and the velocity ahead
         v = _moved(tensors[0, 2, tensor], tensors[0, out + 1, tensor], start, count, factors)
         for i in range(count):
             x = p[i]
@@ -202,7 +202,7 @@ def sgd_update(numbers, tensors, chunks, models, factors, moving, stepping, nest
 
     numbers: lr, momentum, dampening, weight_decay. moving: the third row is the velocity; stepping: the next one counts
     steps, for the first of which there is no dampening. factors: the sign of the gradient, the decay added to it, lr, the
-    velocity's weight of old and in the step; of each model of a tensor the velocity's weight of new.
+    velocity's weight of old and in the step, the slope's in the step; of each model of a tensor the velocity's weight of new.
     """
     lr, momentum, dampening, decay = _number(numbers, 0), _number(numbers, 1), _number(numbers, 2), _number(numbers, 3)
     out, kind = 2 + (1 if moving else 0) + (1 if stepping else 0), factors.dtype.type
@@ -218,6 +218,5 @@ def sgd_update(numbers, tensors, chunks, models, factors, moving, stepping, nest
                 after[model] = before[model] + np.float32(1)
     factors[0], factors[1], factors[2] = kind(-1.0 if maximize else 1.0), kind(decay), kind(lr)
     factors[3], factors[4] = kind(momentum), kind(momentum if nesterov else 1.0)
-    parallel_for(
-        _sgd_chunk, chunks.shape[0], workers, (tensors, chunks, models, factors, decay != 0, moving, nesterov, out)
-    )
+    factors[5] = kind(1.0 if nesterov else 0.0)
+    parallel_for(_sgd_chunk, chunks.shape[0], workers, (tensors, chunks, models, factors, moving, out))
