@@ -50,7 +50,7 @@ def row(id: str, rule: str, oracle: Callable, slots: tuple[str, ...], counts: bo
 
     def update(lr: Any, *tensors: Any) -> tuple:
         params, grads, *kept = columns(tensors)
-        counter = {"step": fn.full((), COUNTED)} if counts else {}
+        counter = {"step": fn.full((), COUNTED, dtype=fn.float32, device=params[0].device)} if counts else {}
         state = [{**counter, **dict(zip(slots, of_one, strict=True))} for of_one in zip(*kept, strict=True)] or [
             {}
         ] * many

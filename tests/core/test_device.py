@@ -24,7 +24,6 @@ from funcnn.core.errors import DeviceError, ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.kernels.implementation import host
 from funcnn.kernels.refusal import Refused, number, word
-from funcnn.optim import fused
 from funcnn.testing import engine
 from funcnn.transforms.grad import vjp
 from funcnn.transforms.vmap import vmap
@@ -115,7 +114,6 @@ def test_optimizers_step_on_the_device(make: Any, dtype: str, patch: pytest.Monk
     w = second.box(np.ones((3, 4), dtype)).requires_grad_()
     memory = w._v.handle
     steps = make([w])
-    patch.setitem(fused.PRIMITIVES[steps.rule].on, second.NAME, second.IMPLEMENTATIONS)
     for _ in range(2):
         steps.zero_grad()
         (w * w).sum().backward()

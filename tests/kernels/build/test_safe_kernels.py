@@ -19,11 +19,12 @@ from funcnn.kernels.cpu.conv import winograd_touches
 from funcnn.kernels.cpu.elementwise import broadcast
 from funcnn.kernels.cpu.elementwise import loops as elementwise
 from funcnn.kernels.cpu.norm import layer_norm
+from funcnn.kernels.cpu import tables
 from funcnn.kernels.cpu.optim import step as optim
+from funcnn.kernels.cpu.optim.launch import chunk_table
 from funcnn.kernels.cpu.recurrent import weights as recurrent_weights
 from funcnn.kernels.cpu.vector import scratch as room
 from funcnn.kernels.cpu.vector.instructions import pointer
-from funcnn.optim import fused
 from tests.kernels.build.test_compile_kernels import python
 from tests.plain import PLAIN, compiled_only, plain
 
@@ -157,17 +158,19 @@ def test_a_wrong_length_in_a_copy_of_a_wrapper_is_caught():
 
 def test_a_wrong_length_behind_an_address_is_caught():
     p, g, v = np.ones(5), np.full(5, 2.0), np.zeros(5)
+    hyper, factors, flags = [np.array(n) for n in (1.0, 0.5, 0.0, 0.0)], np.empty(10), (True, False, False, False)
+
+    def table(*arrays):
+        return np.array([[[tables.address(x)] for x in arrays], [[x.size] for x in arrays]])
 
     def step(short):
-        arrays = [p, g, v, p, v]
-        table = fused.tabled([a if i != short else a[:4] for i, a in enumerate(arrays)], 1)
-        hyper, rates = np.array([1.0, 0.5, 0.0, 0.0]), np.empty((2, 1))
-        flags = (True, False, False, False)
-        checked(optim.sgd_update, table, fused.chunk_table((5,)), np.empty(0), rates, hyper, *flags, 1)
+        rows = table(*[a if i != short else a[:4] for i, a in enumerate([p, g, v, p, v])])
+        numbers = table(*hyper).reshape(2, 1, 4)
+        checked(optim.sgd_update, numbers, rows, chunk_table((5,)).array, 1, factors, *flags, 1)
 
     for short in range(5):
         with pytest.raises(
-            check.CheckError, match=rf"touches 5 numbers behind table\[{short}, 0\], of which there are 4"
+            check.CheckError, match=rf"touches 5 numbers behind tensors\[{short}, 0\], of which there are 4"
         ):
             step(short)
     step(None)
