@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from funcnn.kernels import cpu as kernels_cpu
+from funcnn.kernels.cpu import tables
 from funcnn.kernels.cpu.attention import blocks as attention_blocks
 from funcnn.kernels.cpu.build import check, writes
 from funcnn.kernels.cpu.build.compile import Intrinsic, Kernel, device_function, kernel, named
@@ -19,7 +20,6 @@ from funcnn.kernels.cpu.conv import winograd_touches
 from funcnn.kernels.cpu.elementwise import broadcast
 from funcnn.kernels.cpu.elementwise import loops as elementwise
 from funcnn.kernels.cpu.norm import layer_norm
-from funcnn.kernels.cpu import tables
 from funcnn.kernels.cpu.optim import step as optim
 from funcnn.kernels.cpu.optim.launch import chunk_table
 from funcnn.kernels.cpu.recurrent import weights as recurrent_weights
