@@ -11,7 +11,7 @@ import funcnn as fn
 from funcnn import layers as L
 from funcnn import optim
 from funcnn.core import tree
-from funcnn.kernels.cpu.optim.step import CHUNK
+from funcnn.kernels.cpu.optim.step import CHUNK_ELEMENTS
 
 N = 3
 RULES: dict[str, Any] = {
@@ -28,7 +28,7 @@ eager_and_jit = pytest.mark.parametrize("wrap", [lambda f: f, fn.jit], ids=["eag
 
 def _drawn(seed: int, lead: tuple = (N,), dtype: str = "float32") -> dict:
     rng = np.random.default_rng(seed)
-    shapes = {"w": (4, 3), "deep": {"b": (5,), "s": ()}, "long": (CHUNK // 2 + 1,), "none": (0, 2)}
+    shapes = {"w": (4, 3), "deep": {"b": (5,), "s": ()}, "long": (CHUNK_ELEMENTS // 2 + 1,), "none": (0, 2)}
     return tree.map(lambda shape: fn.tensor(rng.normal(size=(*lead, *shape)).astype(dtype)), _leaves(shapes))
 
 

@@ -10,13 +10,13 @@ import pytest
 import funcnn as fn
 from funcnn import optim
 from funcnn.kernels.cpu.optim.launch import chunk_table
-from funcnn.kernels.cpu.optim.step import CHUNK
+from funcnn.kernels.cpu.optim.step import CHUNK_ELEMENTS
 from funcnn.optim import fused
 from funcnn.optim.in_place import GroupUpdate
 from funcnn.optim.rules import ADAM, ADAMW, SGD, Rule
 from tests import helpers as h
 
-SIZES = [(3,), (), (0,), (129, 257), (7, 5), (CHUNK + 1,)]
+SIZES = [(3,), (), (0,), (129, 257), (7, 5), (CHUNK_ELEMENTS + 1,)]
 ROWS: list[tuple[Rule, dict]] = [
     (SGD, {"lr": 0.1}), (SGD, {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.1}),
     (SGD, {"lr": 0.1, "momentum": 0.9, "dampening": 0.3, "maximize": True}), (ADAM, {"lr": 0.01, "weight_decay": 0.1}),
@@ -76,8 +76,13 @@ def test_infinite_and_missing_numbers_stay_where_they_are() -> None:
 
 
 def test_chunks_cover_every_element_once() -> None:
-    table = chunk_table((3, 0, 2 * CHUNK + 1)).array
-    assert table.tolist() == [[0, 0, 3, 0], [2, 0, CHUNK, 0], [2, CHUNK, CHUNK, 0], [2, 2 * CHUNK, 1, 0]]
+    table = chunk_table((3, 0, 2 * CHUNK_ELEMENTS + 1)).array
+    assert table.tolist() == [
+        [0, 0, 3, 0],
+        [2, 0, CHUNK_ELEMENTS, 0],
+        [2, CHUNK_ELEMENTS, CHUNK_ELEMENTS, 0],
+        [2, 2 * CHUNK_ELEMENTS, 1, 0],
+    ]
     assert chunk_table((2, 3), 2).array.tolist() == [[0, 0, 2, 0], [0, 2, 2, 1], [1, 0, 3, 0], [1, 3, 3, 1]]
 
 

@@ -24,7 +24,7 @@ BYTE_NS = 0.25  # nanoseconds a byte of the parameters
 @lru_cache(maxsize=64)
 def chunk_table(sizes: tuple[int, ...], models: int = 1) -> Constant:
     """Rows (tensor, first element, elements, model) that cover tensors of these sizes a model; cut by the sizes alone."""
-    chunk = kernels.CHUNK
+    chunk = kernels.CHUNK_ELEMENTS
     rows = [
         (i, model * n + at, min(chunk, n - at), model)
         for i, n in enumerate(sizes)

@@ -23,7 +23,7 @@ from funcnn.kernels.cpu.build.facts import Row
 from funcnn.kernels.cpu.build.parallel import parallel_for
 
 ADAM_FLOPS, SGD_FLOPS = 14, 4  # an element
-CHUNK = 1 << 14  # elements; Adam's four streams of a chunk fit in the cache of a core
+CHUNK_ELEMENTS = 1 << 14  # Adam's four streams of a chunk fit in the cache of a core
 COMMON = 8  # factors that all tensors have in common
 TENSOR, START, COUNT, MODEL = 0, 1, 2, 3  # columns of chunks
 
