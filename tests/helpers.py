@@ -15,7 +15,7 @@ from funcnn.core import primitive
 from funcnn.core.interpreter import Interpreter
 from funcnn.core.primitive import Primitive
 from funcnn.kernels.cpu import launching, memory
-from funcnn.kernels.cpu.launching import Runner
+from funcnn.kernels.cpu.launching import ready
 from funcnn.kernels.cpu.threads import number
 from funcnn.kernels.implementation import operand_of
 from funcnn.kernels.launch import HostPlan
@@ -56,7 +56,7 @@ def by_each_way(
                 if isinstance(plan, HostPlan):
                     plan.run(list(arrays), outs, **params)
                 else:
-                    Runner(plan, operands, avals)(list(arrays), outs)
+                    ready(plan, operands, avals)(list(arrays), outs)
             results[way.name] = outs
     return results
 

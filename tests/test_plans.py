@@ -17,7 +17,7 @@ import pytest
 from funcnn.core import primitive
 from funcnn.kernels import plan_text
 from funcnn.kernels.cpu import memory
-from funcnn.kernels.cpu.launching import Refused, Runner
+from funcnn.kernels.cpu.launching import Refused, ready
 from funcnn.kernels.implementation import operand_of
 from funcnn.kernels.launch import LaunchPlan
 from tests import helpers as h
@@ -79,9 +79,10 @@ def test_plans_are_read_back_and_run_elsewhere(row: Case) -> None:
             assert again == plan, f"{row.id}: the plan {way.name} of {prim.name} does not read back"
             runs = []
             for one in (plan, again):
-                results = [np.full(out.shape, 7).astype(out.dtype) for out in outs]
+                bounds = prim.shape(*operands, **params)
+                results = [np.full(out.shape, 7).astype(out.dtype) for out in bounds]
                 with contextlib.suppress(Refused):
-                    Runner(one, operands, tuple(map(operand_of, results)))([x.copy() for x in ins], results)
+                    ready(one, operands, tuple(map(operand_of, results)))([x.copy() for x in ins], results)
                 runs.append(results)
             assert all(map(same_bits, *runs)), f"{row.id}: {prim.name} by {way.name} gives other bits elsewhere"
 

@@ -18,7 +18,7 @@ import numpy as np
 from funcnn.core.aval import Tracer
 from funcnn.core.errors import DeviceError
 from funcnn.kernels.cpu import memory
-from funcnn.kernels.cpu.launching import Runner
+from funcnn.kernels.cpu.launching import ready
 
 HOST = "cpu"
 
@@ -51,7 +51,7 @@ def _nothing() -> None:
     """The CPU computes before a call returns."""
 
 
-CPU = Device(HOST, np.ndarray, memory.empty, np.copyto, np.copy, np.asarray, None, Runner, _nothing)
+CPU = Device(HOST, np.ndarray, memory.empty, np.copyto, np.copy, np.asarray, None, ready, _nothing)
 devices: dict[str, Device] = {HOST: CPU}
 
 

@@ -44,6 +44,10 @@ class Status(NamedTuple):
     """Stands for the status words of the evaluation (int64, zeros at the start); ``LaunchPlan.refusals`` explains the codes."""
 
 
+class Count(NamedTuple):
+    """Stands for the count word of the evaluation (int64): how much a kernel wrote of the outputs that have a ``front``."""
+
+
 class Table(NamedTuple):
     """Stands for the addresses and lengths (2, rows, columns) of a list of operands; ``rows`` holds (buffer, index) pairs."""
 
@@ -78,11 +82,13 @@ class Access(NamedTuple):
 class Output(NamedTuple):
     """Says what a plan expects in an output's memory: "anything", "zeros", or the number of the input that it is a copy of.
 
-    shares: the inputs whose memory it may be.
+    shares: the inputs whose memory it may be. front: the axis of which the shape is a bound: the count word says how much of
+    it there is, and the runtime hands out that front.
     """
 
     holds: str | int = "anything"
     shares: tuple[int, ...] = ()
+    front: int | None = None
 
 
 class Scratch(NamedTuple):

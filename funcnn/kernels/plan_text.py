@@ -93,6 +93,7 @@ _NAMES: dict[str, Callable] = {
             "Array",
             "Workers",
             "Status",
+            "Count",
             "Table",
             "Access",
             "Output",

@@ -26,6 +26,7 @@ from funcnn.kernels.launch import (
     STATUS_WORDS,
     Access,
     Array,
+    Count,
     Launch,
     LaunchPlan,
     Scratch,
@@ -34,6 +35,8 @@ from funcnn.kernels.launch import (
     Workers,
 )  # fmt: skip
 from funcnn.kernels.refusal import Refused
+
+KEPT = 2  # times as much memory as its elements need is what the front of an output may hold
 
 
 class Step(NamedTuple):
@@ -71,7 +74,8 @@ class Runner:
         compare_lengths(plan, ins, outs, {key: shape for key, (_, shape) in shapes.items()})
         listed = dict.fromkeys(arg for launch in plan.launches for arg in launch.args if isinstance(arg, Table))
         self.tables = [Addresses(table, shapes) for table in listed]
-        places = {table: (len(shapes) + at, None) for at, table in enumerate(listed)}
+        places: dict[Any, tuple] = {table: (len(shapes) + at, None) for at, table in enumerate(listed)}
+        places[Count()] = len(shapes), None  # of a plan without tables
         self.steps = [_step(launch, {**shapes, **places}) for launch in plan.launches]
         self.otherwise = None if plan.otherwise is None else Runner(plan.otherwise, ins, outs)
 
@@ -127,6 +131,30 @@ class Runner:
             raise Refused(self.plan.refusals[status[0] - 1], tuple(status.tolist()))
         assert self.otherwise is not None, "a kernel gives way only where its plan says to what"
         self.otherwise(ins, outs)
+
+
+class Counting(Runner):
+    """Runs a plan that has outputs whose size depends on values: reads the count word, and hands out the fronts."""
+
+    __slots__ = ()
+
+    def __call__(self, ins: list, outs: list, tables: list | None = None) -> None:
+        count = np.zeros(1, np.int64)
+        super().__call__(ins, outs, [lambda buffers: count])
+        for i, output in enumerate(self.plan.outputs):
+            if output.front is not None:
+                outs[i] = _front(outs[i], output.front, int(count[0]))
+
+
+def _front(out: np.ndarray, axis: int, count: int) -> np.ndarray:
+    """Returns the first ``count`` along an axis; a copy where the whole would hold much more memory."""
+    seen = out[(slice(None),) * axis + (slice(count),)]
+    return seen if count * KEPT >= out.shape[axis] else seen.copy()
+
+
+def ready(plan: LaunchPlan, ins: tuple[Operand, ...], outs: tuple[Any, ...]) -> Runner:
+    """Returns what runs a plan on operands of one kind."""
+    return (Runner if all(output.front is None for output in plan.outputs) else Counting)(plan, ins, outs)
 
 
 def _room(scratch: Scratch) -> tuple[tuple[int], np.dtype, bool, bool, bool]:
@@ -190,7 +218,7 @@ def _step(launch: Launch, shapes: dict) -> Step:
             arrays.append((at, place, _as_dtype(_part(arg, shape), arg.dtype), arg.step))
         elif isinstance(arg, Status):
             arrays.append((at, -1, None, 0))
-        elif isinstance(arg, Table):
+        elif isinstance(arg, (Table, Count)):
             arrays.append((at, shapes[arg][0], None, 0))
         elif isinstance(arg, Workers):
             counted.append((at, arg.nanoseconds))

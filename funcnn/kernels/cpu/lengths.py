@@ -16,6 +16,7 @@ from funcnn.kernels.launch import (
     OUTPUT,
     STATUS_WORDS,
     Array,
+    Count,
     Launch,
     LaunchPlan,
     Status,
@@ -65,6 +66,8 @@ def _known(arg: Any, launch: Launch, plan: LaunchPlan, lengths: dict, dtypes: di
         return available()
     if isinstance(arg, Status):
         return Length((STATUS_WORDS,), np.dtype(np.int64))
+    if isinstance(arg, Count):
+        return Length((1,), np.dtype(np.int64))
     if isinstance(arg, Table):
         return with_lengths(arg, {key: prod(shape) for key, shape in lengths.items()})
     if not isinstance(arg, Array):

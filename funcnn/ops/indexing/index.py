@@ -16,12 +16,12 @@ from funcnn.core.context import ctx
 from funcnn.core.device import HOST, device_of
 from funcnn.core.errors import ShapeError, TracerError
 from funcnn.core.interpreter import numbers
-from funcnn.core.primitive import Primitive
+from funcnn.core.primitive import Primitive, evaluate
 from funcnn.core.tensor import Tensor, concrete, constant, refresh
-from funcnn.kernels.cpu.indexing import launch
+from funcnn.kernels.cpu.indexing import launch, mask_launch
 from funcnn.ops.base import costs
 from funcnn.ops.base.batching import all_batched
-from funcnn.ops.base.dims import broadcast, normalize_dim
+from funcnn.ops.base.dims import broadcast, normalize_dim, numel
 from funcnn.ops.base.promote import stored, to_tensor
 from funcnn.ops.base.structure import cast, reshape_p, zeros_like
 from funcnn.ops.elementwise.select import where as choose
@@ -312,6 +312,15 @@ def where(condition: Any, input: Any = None, other: Any = None) -> Any:
     return choose(condition, input, other)
 
 
+def _nonzero_shape(x: Any, by_axis: bool) -> tuple:
+    """A bound: all elements. The runtime hands out as many places as there are."""
+    size = numel(tuple(x.shape))
+    return (Aval((len(x.shape), size) if by_axis else (size, len(x.shape)), dtypes.int64),)
+
+
+nonzero_p = Primitive("nonzero", _nonzero_shape, cpu=mask_launch.NONZERO, flops=costs.none)  # no rule knows its size
+
+
 def nonzero(input: Any, *, as_tuple: bool = False) -> Any:
     """The indices of all non-zero elements: (count, ndim), or one vector for each dimension with ``as_tuple``.
 
@@ -325,12 +334,10 @@ def nonzero(input: Any, *, as_tuple: bool = False) -> Any:
             f"nonzero: a mask of shape {tuple(x.shape)} is traced, so the shape of what it selects is not known; "
             "use where(mask, a, b) or masked_fill"
         )
-    found = np.nonzero(np.atleast_1d(value) if as_tuple else value) if x.ndim or as_tuple else ()
-    if as_tuple:
-        return tuple(constant(i) for i in found)
-    if x.ndim == 0:
+    if x.ndim == 0 and not as_tuple:
         return constant(np.zeros((int(bool(value)), 0), np.int64))
-    return constant(np.stack(found, axis=1))
+    (found,) = evaluate(nonzero_p, [np.atleast_1d(value)], {"by_axis": as_tuple})
+    return tuple(constant(i) for i in found) if as_tuple else constant(found)
 
 
 # ---- repeating --------------------------------------------------------------------------------------------------------

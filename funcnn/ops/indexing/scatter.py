@@ -9,7 +9,7 @@ from funcnn.core.aval import Aval
 from funcnn.core.errors import DTypeError, ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
-from funcnn.kernels.cpu.indexing import host
+from funcnn.kernels.cpu.indexing import mask_launch
 from funcnn.ops.base import costs
 from funcnn.ops.base.batching import all_batched
 from funcnn.ops.base.dims import broadcast, normalize_dim, numel
@@ -99,14 +99,14 @@ def _masked_take_batch(n: int, ins: list, batched: list, count: int) -> Tensor:
 masked_put_p = Primitive(
     "masked_scatter",
     _masked_put_shape,
-    cpu=host.MASKED_PUT,
+    cpu=mask_launch.MASKED_PUT,
     vjp=lambda g, ins, o: (
         lambda: masked_fill(g, ins[1], 0),
         None,
         lambda: masked_take_p(g, ins[1], count=ins[2]._v.size),
     ),
     batch=_masked_put_batch,
-    looks=host.LOOK_MASKED,
+    looks=mask_launch.LOOK_MASKED,
     refuse=_too_few,
     flops=costs.none,
 )
@@ -115,7 +115,7 @@ masked_put_p = Primitive(
 masked_take_p = Primitive(  # the transpose: what lies under the mask, in order, then zeros up to ``count``
     "masked_take",
     shape=lambda g, mask, count: (Aval((count,), g.dtype),),
-    cpu=host.MASKED_TAKE,
+    cpu=mask_launch.MASKED_TAKE,
     vjp=lambda c, ins, o, count: (lambda: masked_put_p(zeros_like(ins[0]), ins[1], c), None),
     batch=_masked_take_batch,
     flops=costs.none,

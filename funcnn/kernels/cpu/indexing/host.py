@@ -7,14 +7,13 @@ from typing import Any
 import numpy as np
 
 from funcnn.kernels.implementation import host
-from funcnn.kernels.refusal import Refused, refuse_outside
+from funcnn.kernels.refusal import refuse_outside
 
 PICKS = (
     "an array with gaps, of which few elements are picked: a kernel would copy it first; or an index that is not int64"
 )
 ADDS = "half precision is added and multiplied by NumPy, which rounds each sum; or an index that is not int64"
 OTHER_INDEX = "indices that are neither int32 nor int64 are read by NumPy"
-MASKS = "NumPy's indexing by a mask: where an element goes follows from all before it"
 
 
 def _mesh(index: np.ndarray, dim: int) -> tuple[Any, ...]:
@@ -59,25 +58,6 @@ def _index_put(ins: list, outs: list, accumulate: bool) -> None:
         outs[0][tuple(ins[2:])] = ins[1]
 
 
-def _look_masked(ins: list, outs: list) -> None:
-    count = int(np.count_nonzero(ins[1]))
-    if ins[2].size < count:
-        raise Refused("more places than elements", (1, 1, 0, count))
-
-
-def _masked_put(ins: list, outs: list) -> None:
-    _look_masked(ins, outs)
-    x, mask, source = ins
-    np.copyto(outs[0], x)
-    outs[0][mask] = source[: np.count_nonzero(mask)]
-
-
-def _masked_take(ins: list, outs: list, count: int) -> None:
-    chosen = ins[0][ins[1]]
-    outs[0][chosen.size :] = 0
-    outs[0][: chosen.size] = chosen
-
-
 def _look_along(ins: list, outs: list, dim: int, mode: str = "") -> None:
     refuse_outside(ins[1], 0, ins[0].shape[dim], 1)
 
@@ -101,8 +81,5 @@ def _look_at_classes(ins: list, outs: list, classes: int) -> None:
 
 GATHER, INDEX = (host("numpy", run, PICKS) for run in (_gather, _index))
 SCATTER, INDEX_PUT = (host("numpy", run, ADDS) for run in (_scatter, _index_put))
-MASKED_PUT, MASKED_TAKE, LOOK_MASKED = (
-    (host("numpy", run, MASKS),) for run in (_masked_put, _masked_take, _look_masked)
-)
 LOOK_ALONG, LOOK_AT, LOOK_PUT = (host("numpy", run, OTHER_INDEX) for run in (_look_along, _look_at, _look_put))
 ONE_HOT, LOOK_AT_CLASSES = (host("numpy", run, OTHER_INDEX) for run in (_one_hot, _look_at_classes))
