@@ -34,7 +34,7 @@ from tests import helpers as h
 # The constants of the code that decide by size how something runs, by the family whose sweep goes around them.
 SWEPT = {
     "elementwise": {
-        "kernels.cpu.elementwise.launch": ("RUN", "FEW", "BLOCK"), "ops.elementwise.math": ("ELEMENTS_FOR_KERNEL", "ELEMENTS_FOR_TRIG"), "kernels.cpu.elementwise.loops": ("CHUNK",),
+        "kernels.cpu.elementwise.launch": ("RUN", "FEW", "BLOCK"), "ops.elementwise.math": ("ELEMENTS_FOR_KERNEL", "ELEMENTS_FOR_TRIG"), "kernels.cpu.elementwise.loops": ("CHUNK",), "kernels.cpu.elementwise.looking": ("CHUNK",),
         "kernels.cpu.memory": ("RECYCLED_BYTES",),
     },
     "reduction": {
@@ -45,11 +45,12 @@ SWEPT = {
         "kernels.cpu.softmax.launch": ("CHUNK_ELEMENTS", "ELEMENTS_PER_ROW", "BLOCK_COLUMNS", "NARROW_BYTES", "TRANSPOSED_ROWS", "TRANSPOSED_BYTES", "COLUMN_BYTES"),
         "kernels.cpu.softmax.rows": ("SUM_ELEMENTS", "GROUP_ROWS", "GROUP_ELEMENTS"),
     },
-    "copy": {"kernels.cpu.movement.launch": ("LARGE",), "kernels.cpu.movement.permute": ("BLOCK",), "kernels.cpu.indexing.launch": ("CHUNK_BYTES", "RANGE_BYTES")},
+    "copy": {"kernels.cpu.movement.launch": ("LARGE",), "kernels.cpu.movement.permute": ("BLOCK",), "kernels.cpu.movement.regions": ("BYTES_FOR_KERNEL",), "kernels.cpu.movement.strided": ("CHUNK_ELEMENTS",),
+        "kernels.cpu.indexing.problem": ("CHUNK_BYTES", "RANGE_BYTES", "PARTS"), "kernels.cpu.indexing.geometry": ("BLOCK",)},
     "scan": {"kernels.cpu.reduce.running": ("LARGE",), "kernels.cpu.reduce.scan": ("CHUNK_ELEMENTS",)},
     "sort": {"kernels.cpu.reduce.sorting": ("FEW", "LARGE"), "kernels.cpu.reduce.topk": ("CHUNK",)},
     "random": {
-        "ops.random.keys": ("WORDS_IN_PYTHON",), "kernels.cpu.random.launch": ("ELEMENTS_FOR_KERNEL",),
+        "ops.random.keys": ("WORDS_IN_PYTHON",), "kernels.cpu.random.launch": ("ELEMENTS_FOR_KERNEL", "KEYS_FOR_KERNEL"),
         "kernels.cpu.random.draw": ("SPAN_ELEMENTS", "CHUNK_ELEMENTS"),
     },
     "optimizer": {"kernels.cpu.optim.step": ("CHUNK_ELEMENTS",)},
@@ -73,6 +74,7 @@ NO_SIZES = {  # what is no size of an operation
     ("kernels.cpu.elementwise.activation", "SATURATED"), ("ops.elementwise.activation", "SATURATED"), ("ops.elementwise.math", "EXP_FLOPS"),
     ("ops.elementwise.math", "LOG_FLOPS"), ("ops.elementwise.math", "TANH_FLOPS"), ("ops.elementwise.math", "TRIG_FLOPS"),
     ("ops.elementwise.math", "ERF_FLOPS"),
+    *(("kernels.cpu.indexing.geometry", name) for name in ("START", "AXES", "SEEN", "HEAD")),
     ("core.evaluation", "PLANNED"), ("kernels.cpu.build.check", "BAND"), ("kernels.cpu.build.check", "LINE"),
     ("kernels.cpu.random.draw", "SCRATCH_WORDS"), ("kernels.cpu.build.parallel", "SHARES"),
     ("kernels.cpu.threads.code", "*"), ("kernels.cpu.vector.scratch", "WIDE"),
