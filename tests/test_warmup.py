@@ -27,7 +27,7 @@ from tests.cases import TABLE
 from tests.cases.case import Case
 from tests.plain import compiled_only, surrounded
 
-MOVERS = ("copy", "lay_out", "copy_strided", "fill")  # move elements of any dtype
+MOVERS = ("copy", "copy_strided", "fill")  # move elements of any dtype
 ROOT = Path(__file__).parents[1]
 Forms = dict[Kernel, dict[tuple, str]]  # the argument types of every kernel that Python called, and who did first
 

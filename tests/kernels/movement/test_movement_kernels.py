@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from funcnn.kernels.cpu.movement.permute import lay_out, turn_planes
+from funcnn.kernels.cpu.movement.permute import turn_planes
 from funcnn.kernels.cpu.movement.regions import collapsed
 from funcnn.kernels.cpu.movement.strided import CHUNK_ELEMENTS, copy_strided
 from tests.plain import sized
@@ -21,16 +21,6 @@ def test_transposed_planes(shape, dtype):
         out = np.full((shape[0], shape[2], shape[1]), np.nan, dtype)
         turn_planes(x.reshape(-1), out.reshape(-1), *shape, threads)
         np.testing.assert_array_equal(out, x.transpose(0, 2, 1))
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64", "int64"])
-@pytest.mark.parametrize("order", [(0,), (1, 0), (0, 2, 1), (2, 0, 1), (3, 1, 0, 2)])
-def test_axes_laid_out_in_another_order(order, dtype):
-    x = np.arange(np.prod(range(2, 2 + len(order)))).reshape(range(2, 2 + len(order))).astype(dtype)
-    turned, out = x.transpose(order), np.full(x.size + 1, -1, dtype)
-    lay_out(x.reshape(-1), np.array([*turned.shape, *(s // x.itemsize for s in turned.strides)]), out[:-1])
-    np.testing.assert_array_equal(out[:-1].reshape(turned.shape), turned)
-    assert out[-1] == -1
 
 
 LONG = sized([2 * CHUNK_ELEMENTS + 9], [9])[0]

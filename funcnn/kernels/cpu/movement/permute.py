@@ -1,4 +1,4 @@
-"""Copies of transposed arrays: (A, C, B) from (A, B, C), flat, as tiles turned in registers (``turn``); any order by ``lay_out``.
+"""Copies of transposed arrays: (A, C, B) from (A, B, C), flat, as tiles turned in registers (``turn``).
 
 A chunk is a block of ``BLOCK`` x ``BLOCK`` numbers, whose lines of both arrays stay in the first-level cache while the tiles
 are turned; every number is read and written once.
@@ -33,23 +33,3 @@ def turn_planes(x, out, planes, rows, columns, threads):
     """out (planes, columns, rows) = x (planes, rows, columns), both flat."""
     blocks = ((rows + BLOCK - 1) // BLOCK) * ((columns + BLOCK - 1) // BLOCK)
     parallel_for(turn_block, planes * blocks, threads, (x, out, rows, columns))
-
-
-@kernel(
-    touches={
-        "x": lambda table: 1 + int((table[: len(table) // 2] - 1) @ table[len(table) // 2 :]),
-        "out": lambda table: int(table[: len(table) // 2].prod()),
-    }
-)
-def lay_out(x, table, out):
-    """out = x with its axes in another order, both flat. table: the sizes of the axes of out, and how far apart x has them."""
-    axes = table.size // 2
-    last, step = table[axes - 1], table[2 * axes - 1]
-    for row in range(out.size // last):
-        at, rest = 0, row
-        for axis in range(axes - 2, -1, -1):
-            at += rest % table[axis] * table[axes + axis]
-            rest //= table[axis]
-        p, q = pointer(x, at), pointer(out, row * last)
-        for i in range(last):
-            q[i] = p[i * step]

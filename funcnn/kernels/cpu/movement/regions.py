@@ -58,6 +58,23 @@ def read_as(x: Operand) -> tuple[Access, tuple[int, ...]]:
     return access, tuple(strides)
 
 
+def copying(
+    parts: Parts, x: Array, source: Region, out: Array, target: Region, sizes: tuple[int, ...], nanoseconds: float
+) -> Launch:
+    """Returns the launch that copies a region of x to a region of out, both as unsigned integers of their elements' size."""
+    table = parts.constant(np.array(collapsed(sizes, source.strides, target.strides), np.int64).T.reshape(-1))
+    return Launch(copy_strided, (x, source.first, out, target.first, table, Workers(nanoseconds)))
+
+
+def laid_out(
+    parts: Parts, x: Array, strides: tuple[int, ...], out: Array, sizes: tuple[int, ...], dtype: Any
+) -> Launch:
+    """Returns the launch that makes out contiguous from elements of a dtype that have these strides in x."""
+    bits, moved = bits_of(np.dtype(dtype)), prod(sizes) * np.dtype(dtype).itemsize
+    x, out = x._replace(dtype=bits), out._replace(dtype=bits)
+    return copying(parts, x, Region(strides), out, Region(in_order(sizes)), sizes, moved * NANOSECONDS)
+
+
 class Copies:
     """Gathers the launches of a plan that copies regions of its operands to regions of its output."""
 
@@ -76,11 +93,8 @@ class Copies:
         moved = prod(sizes) * self.itemsize
         if not moved:
             return
-        axes = collapsed(sizes, source.strides, target.strides)
-        table = self.parts.constant(np.array(axes, np.int64).T.reshape(-1))
         x, out = Array(INPUT, number, dtype=self.bits), Array(OUTPUT, 0, dtype=self.bits)
-        work = Workers(moved * NANOSECONDS)
-        self.launches.append(Launch(copy_strided, (x, source.first, out, target.first, table, work)))
+        self.launches.append(copying(self.parts, x, source, out, target, sizes, moved * NANOSECONDS))
         self.bytes += 2 * moved
 
     def plan(self, inputs: tuple[Access, ...], holds: str | int = "anything") -> LaunchPlan:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from funcnn.kernels.cpu.movement.permute import lay_out
+from funcnn.kernels.cpu.movement.regions import laid_out
 from funcnn.kernels.cpu.reduce import functions
 from funcnn.kernels.cpu.reduce.runs import BLOCKS, B, D, cuts_of
 from funcnn.kernels.implementation import CONTIGUOUS, NUMPY, REAL, Implementation, Operand, host
@@ -174,8 +174,8 @@ class Steps:
         sizes = [self.shape[axis] for axis in left]
         strides = [prod(sizes[i + 1 :]) for i in range(len(sizes))]
         order = sorted(range(len(sizes)), key=self.kept.__getitem__)
-        table = [*(sizes[i] for i in order), *(strides[i] for i in order)]
-        self.launches.append(Launch(lay_out, (source, self.parts.constant(np.array(table)), output)))
+        laid = tuple(strides[i] for i in order), output, tuple(sizes[i] for i in order)
+        self.launches.append(laid_out(self.parts, source, *laid, self.kind))
 
     def plan(self, flops: float, outputs: int = 1) -> LaunchPlan:
         """Returns the plan made of the launches."""

@@ -8,24 +8,11 @@ from typing import Any
 import numpy as np
 
 from funcnn.kernels.cpu.memory import fresh
-from funcnn.kernels.cpu.movement.permute import lay_out
+from funcnn.kernels.cpu.movement.regions import laid_out
 from funcnn.kernels.cpu.reduce.topk import top_rows
 from funcnn.kernels.implementation import NUMPY, Implementation, Operand, host
-from funcnn.kernels.launch import (
-    CONSTANT,
-    INPUT,
-    OUTPUT,
-    SCRATCH,
-    Access,
-    Array,
-    Constant,
-    Cost,
-    Launch,
-    LaunchPlan,
-    Output,
-    Scratch,
-    Workers,
-)  # fmt: skip
+from funcnn.kernels.launch import INPUT, OUTPUT, Access, Array, Cost, Launch, LaunchPlan, Output, Workers
+from funcnn.kernels.plan_parts import Parts
 
 FEW = 64  # the first of a row that are kept in order by insertion
 LARGE = 1 << 12  # numbers; below, NumPy's sort costs less
@@ -52,16 +39,13 @@ def _inserted_top(operands: tuple[Operand, ...], params: dict[str, Any]) -> Laun
     if not x.size or not k or x.dtype.char not in "fd":
         return None
     n, outer, inner = x.shape[dim], prod(x.shape[:dim]), prod(x.shape[dim + 1 :])
-    work, rows = x.size * COST, Array(OUTPUT, 0) if inner == 1 else Array(SCRATCH, 0)
+    work, parts, access = x.size * COST, Parts(), Access()
+    rows = Array(OUTPUT, 0) if inner == 1 else parts.room("int64", outer * inner * k)
     launches = [Launch(top_rows, (Array(INPUT, 0), rows, n, k, params["largest"], Workers(work)))]
-    access, scratch, constants = Access(), [], []
     if inner > 1:
         access = Access(order=(*range(dim), *range(dim + 1, x.ndim), dim))
-        scratch = [Scratch("int64", outer * inner * k)]
-        constants = [Constant(np.array([outer, k, inner, inner * k, 1, k]))]
-        launches.append(Launch(lay_out, (rows, Array(CONSTANT, 0), Array(OUTPUT, 0))))
-    cost = Cost(x.size, x.nbytes, work)
-    return LaunchPlan(tuple(launches), (access,), (Output(),), tuple(scratch), tuple(constants), cost=cost)
+        launches.append(laid_out(parts, rows, (inner * k, 1, k), Array(OUTPUT, 0), (outer, k, inner), "int64"))
+    return parts.plan(tuple(launches), (access,), (Output(),), cost=Cost(x.size, x.nbytes, work))
 
 
 def _inserts(operands: tuple[Operand, ...], params: dict[str, Any]) -> bool:
