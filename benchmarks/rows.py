@@ -170,6 +170,34 @@ def embedding(lib: Any) -> Case:
     return differentiable(lib, function, [table], reads=picked + size(index), saved=size(index))
 
 
+def picked(name: str, *shape: int, index: tuple[int, ...], dim: int = 0) -> Row:
+    """What ``gather`` or ``index_select`` picks at random places along a dimension; the gradient adds it there."""
+
+    def row(lib: Any) -> Case:
+        x, places = leaf(lib, *shape), lib.randint(0, shape[dim], index)
+        taken = places.numel() * (x.numel() // shape[dim] if name == "index_select" else 1) * x.element_size()
+        moved = taken + size(places)
+        return differentiable(lib, lambda: getattr(lib, name)(x, dim, places), [x], reads=moved, saved=size(places))
+
+    return row
+
+
+def added(name: str, *shape: int, count: int) -> Row:
+    """``scatter_add`` along dimension 0 with an index for each element, or ``index_put`` that adds whole rows."""
+
+    def row(lib: Any) -> Case:
+        x, source = leaf(lib, *shape), leaf(lib, count, *shape[1:])
+        if name == "scatter_add":
+            places = lib.randint(0, shape[0], (count, *shape[1:]))
+            function = lambda: lib.scatter_add(x, 0, places, source)
+        else:
+            places = lib.randint(0, shape[0], (count,))
+            function = lambda: lib.index_put(x, (places,), source, accumulate=True)
+        return differentiable(lib, function, [x, source], reads=size(x, source, places), saved=size(places))
+
+    return row
+
+
 def recurrent(name: str, gates: int, steps: int, batch: int, inputs: int, hidden: int) -> Row:
     """One layer over a whole sequence (steps, batch, inputs)."""
 
@@ -374,6 +402,13 @@ EXTRA: dict[str, Row] = {
     "gru seq 35 batch 20, 128 -> 256": recurrent("GRU", 3, 35, 20, 128, 256),
     "rnn seq 35 batch 20, 128 -> 256": recurrent("RNN", 1, 35, 20, 128, 256),
     "max_unpool2d 16x64x56x56 k2": max_unpool,
+    "gather 1000x1000 along 1": picked("gather", 1000, 1000, index=(1000, 1000), dim=1),
+    "gather 1000x1000 along 0": picked("gather", 1000, 1000, index=(1000, 1000)),
+    "index_select 64x512x64, 100 along 1": picked("index_select", 64, 512, 64, index=(100,), dim=1),
+    "index_select 50000x64, 8192 along 0": picked("index_select", 50000, 64, index=(8192,)),
+    "scatter_add 1000x1000 along 0": added("scatter_add", 1000, 1000, count=1000),
+    "scatter_add 1M": added("scatter_add", 1_000_000, count=1_000_000),
+    "index_put 50000x64, 8192 rows added": added("index_put", 50000, 64, count=8192),
     "max_pool1d 8x64x1024 k3 s3": pool("max_pool1d", (8, 64, 1024), 3, 3),
     "max_pool1d 8x64x1024 k8 s8": pool("max_pool1d", (8, 64, 1024), 8, 8),
     "avg_pool1d 8x64x1024 k4 s4": pool("avg_pool1d", (8, 64, 1024), 4, 4),

@@ -12,12 +12,14 @@ from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.indexing import launch
 from funcnn.ops.base import costs
 from funcnn.ops.base.batching import all_batched
-from funcnn.ops.base.dims import broadcast, normalize_dim
+from funcnn.ops.base.dims import broadcast, normalize_dim, numel
 from funcnn.ops.base.promote import stored, to_tensor
-from funcnn.ops.base.structure import cast, zeros_like
+from funcnn.ops.base.structure import cast, filled, zeros_like
 from funcnn.ops.elementwise.arithmetic import mul, true_divide
 from funcnn.ops.elementwise.select import where
 from funcnn.ops.movement.views import expand, reshape, slice_dim
+
+LARGE = 1 << 14  # elements from which writing zeros twice costs more than a view
 
 
 def _gather_shape(x: Any, index: Any, dim: int) -> tuple:
@@ -33,9 +35,17 @@ def _gather_shape(x: Any, index: Any, dim: int) -> tuple:
     return (Aval(tuple(index.shape), x.dtype),)
 
 
+def blank(t: Tensor) -> Tensor:
+    """Zeros like ``t`` for a scatter to begin with; many of them are one, repeated, which the scatter writes out by itself."""
+    value = t._v
+    if numel(tuple(value.shape)) < LARGE:
+        return zeros_like(t)
+    return expand(filled((), 0, value.dtype, t.device), tuple(value.shape))
+
+
 def _gather_vjp(g: Tensor, ins: list, o: Tensor, dim: int) -> tuple:
     x, index = ins
-    return lambda: scatter_p(zeros_like(x), index, g, dim=dim, mode="add"), None
+    return lambda: scatter_p(blank(x), index, g, dim=dim, mode="add"), None
 
 
 gather_p = Primitive(

@@ -25,7 +25,7 @@ from funcnn.ops.base.dims import broadcast, normalize_dim, numel
 from funcnn.ops.base.promote import stored, to_tensor
 from funcnn.ops.base.structure import cast, reshape_p, zeros_like
 from funcnn.ops.elementwise.select import where as choose
-from funcnn.ops.indexing.along import one_dim, out_of_range
+from funcnn.ops.indexing.along import blank, one_dim, out_of_range
 from funcnn.ops.movement.views import apart, expand, movedim, reshape, select, slice_dim, unsqueeze
 from funcnn.ops.tensor.creation import arange, as_tensor, carried
 from funcnn.ops.tensor.inplace import overwrite, write
@@ -40,8 +40,7 @@ def _index_shape(x: Any, *indices: Any) -> tuple:
 
 def _index_vjp(g: Tensor, ins: list, o: Tensor) -> tuple:
     x, *indices = ins
-    base = zeros_like(x)
-    return (lambda: index_put_p(base, g, *indices, accumulate=True), *(None,) * len(indices))
+    return (lambda: index_put_p(blank(x), g, *indices, accumulate=True), *(None,) * len(indices))
 
 
 def _with_batch(n: int, indices: list, batched: list) -> list:
