@@ -51,7 +51,8 @@ class Primitive:
     effect: whether running it does something besides computing its outputs (a call back into Python): then a compiler
         keeps each application, in their order.
     unused: ``(used, params) -> (primitive, params) | None``: what computes only the outputs whose ``used`` is True, as a
-        compiler asks when nobody reads the others; None: nothing is saved.
+        compiler asks when nobody reads the others; None: nothing is saved. A third item says which outputs it does compute,
+        where these are more.
     absorbs: ``(then, params) -> (primitive, params) | None``: what computes this and then the primitive ``then`` of the only
         output, bit for bit, as a compiler asks when nobody else reads that; None: nothing is saved.
     overwrites: for each of the first outputs the input that it is after a change, in whose memory it may come about where

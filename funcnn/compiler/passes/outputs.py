@@ -21,6 +21,6 @@ def _narrowed(eq: Equation, read: set[Var]) -> Equation:
     narrower = None if all(used) else eq.prim.unused(used, eq.params)  # type: ignore[misc]
     if narrower is None:
         return eq
-    prim, params = narrower
-    outs = tuple([out for out, is_used in zip(eq.outs, used, strict=True) if is_used])
+    prim, params, *made = narrower
+    outs = tuple([out for out, is_made in zip(eq.outs, made[0] if made else used, strict=True) if is_made])
     return replace(eq, prim=prim, params=params, outs=outs)

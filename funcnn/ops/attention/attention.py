@@ -43,7 +43,16 @@ NAME = "scaled_dot_product_attention"
 
 # ---- shapes -----------------------------------------------------------------------------------------------------------
 def _shape(
-    q: Any, k: Any, v: Any, *rest: Any, masked: bool, causal: bool, scale: float, dropout: float, apart: int
+    q: Any,
+    k: Any,
+    v: Any,
+    *rest: Any,
+    masked: bool,
+    causal: bool,
+    scale: float,
+    dropout: float,
+    apart: int,
+    residuals: bool = True,
 ) -> tuple:
     """``apart``: so many leading axes count examples that draw their dropout alone, each from a key of its own."""
     require_same_dtype(NAME, q, k, v, *rest[:masked])
@@ -60,7 +69,7 @@ def _shape(
         scores = (*lead, q.shape[-2], k.shape[-2])
         if broadcast(f"{NAME}: attn_mask", tuple(rest[0].shape), scores) != scores:
             raise ShapeError(f"{NAME}: attn_mask {tuple(rest[0].shape)} does not broadcast to the scores {scores}")
-    return Aval((*q.shape[:-1], v.shape[-1]), q.dtype), Aval(tuple(q.shape[:-1]), q.dtype)
+    return (Aval((*q.shape[:-1], v.shape[-1]), q.dtype), Aval(tuple(q.shape[:-1]), q.dtype))[: 1 + residuals]
 
 
 def _grad_shape(g: Any, q: Any, k: Any, v: Any, *rest: Any, **params: Any) -> tuple:
@@ -119,7 +128,7 @@ def _scores_grad(g: Tensor, q: Tensor, k: Tensor, v: Tensor, rest: tuple, params
     return sub(weighted, mul(p, sum_(weighted, -1, True)))
 
 
-def _vjp(g: list, ins: list, outs: list, **params: Any) -> tuple:
+def _vjp(g: list, ins: list, outs: list, residuals: bool = True, **params: Any) -> tuple:
     q, k, v, *rest = ins
     assert g[0] is not None and g[1] is None, "the log-sum-exp is for the backward pass alone"
     grads = attention_grad_p(g[0], q, k, v, *outs, *rest, **params)
@@ -188,6 +197,7 @@ attention_p = Primitive(
     batch=_batch(lambda: attention_p, 3),
     keeps="io",
     multiple=True,
+    unused=lambda used, params: None if used[1] else (attention_p, {**params, "residuals": False}),
     flops=costs.attention(0, (1, 1)),
 )
 attention_grad_p = Primitive(

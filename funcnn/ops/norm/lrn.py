@@ -19,9 +19,9 @@ from funcnn.ops.movement.views import narrow, reshape
 from funcnn.ops.norm.primitives import checked
 
 
-def _shape(x: Any, **params: Any) -> tuple:
+def _shape(x: Any, residuals: bool = True, **params: Any) -> tuple:
     checked("local_response_norm", x)
-    return Aval(tuple(x.shape), x.dtype), Aval(tuple(x.shape), x.dtype)
+    return (Aval(tuple(x.shape), x.dtype),) * (1 + residuals)
 
 
 def _window(t: Tensor, before: int, after: int) -> Tensor:
@@ -33,7 +33,9 @@ def _window(t: Tensor, before: int, after: int) -> Tensor:
     return total
 
 
-def _vjp(g: list, ins: list, outs: list, size: int, alpha: float, beta: float, k: float) -> tuple:
+def _vjp(
+    g: list, ins: list, outs: list, size: int, alpha: float, beta: float, k: float, residuals: bool = True
+) -> tuple:
     x, base = ins[0], outs[1]
 
     def dx() -> Tensor | None:
@@ -69,6 +71,7 @@ def _grad_vjp(u: Tensor, ins: list, o: Tensor, size: int, alpha: float, beta: fl
 lrn_p = Primitive(
     "local_response_norm", _shape, launch.local_response, vjp=_vjp, keeps="io", multiple=True,
     batch=lambda n, ins, batched, **params: [unfold_batch(out, n) for out in lrn_p(fold(ins[0]), **params)],
+    unused=lambda used, params: None if used[1] else (lrn_p, {**params, "residuals": False}),
     flops=costs.each(7),
 )  # fmt: skip
 lrn_grad_p = Primitive(

@@ -14,7 +14,16 @@ from funcnn.kernels.cpu.pool import launch_avg, launch_max
 from funcnn.kernels.cpu.pool.launch_max import index_dtype
 from funcnn.ops.base import costs
 from funcnn.ops.base.dims import per_dim
-from funcnn.ops.pool.pool import folded, images_of, named, pooled_with_indices, scatter_vjp, without_batch
+from funcnn.ops.pool.pool import (
+    folded,
+    images_of,
+    named,
+    places_wanted,
+    pooled_with_indices,
+    scatter_vjp,
+    without_batch,
+    without_places,
+)
 
 adaptive_avg_pool_p = Primitive(
     "adaptive_avg_pool",
@@ -36,9 +45,9 @@ adaptive_avg_pool_grad_p = Primitive(
 )
 
 
-def _max_shape(x: Any, out: tuple) -> tuple:
+def _max_shape(x: Any, out: tuple, indices: bool) -> tuple:
     shape = (*x.shape[:2], *out)
-    return Aval(shape, x.dtype), Aval(shape, index_dtype(x.shape[2:]))
+    return (Aval(shape, x.dtype), Aval(shape, index_dtype(x.shape[2:])))[: 1 + indices]
 
 
 adaptive_max_pool_p = Primitive(
@@ -46,9 +55,10 @@ adaptive_max_pool_p = Primitive(
     _max_shape,
     cpu=launch_max.adaptive_max_pools,
     vjp=scatter_vjp,
-    batch=lambda n, ins, batched, out: folded(adaptive_max_pool_p, n, ins, batched, out=out),
+    batch=lambda n, ins, batched, **params: folded(adaptive_max_pool_p, n, ins, batched, **params),
     keeps="o",
     multiple=True,
+    unused=lambda used, params: without_places(adaptive_max_pool_p, used, params),
     flops=costs.each(1),
 )
 
@@ -79,7 +89,8 @@ def _adaptive_max(n: int, doc: str) -> Callable:
 
     def pool(input: Any, output_size: Any, return_indices: bool = False) -> Any:
         x, out, single = _prepared(name, n, input, output_size)
-        return pooled_with_indices(adaptive_max_pool_p(x, out=out), single, return_indices)
+        noted = return_indices or places_wanted(x)
+        return pooled_with_indices(adaptive_max_pool_p(x, out=out, indices=noted), single, return_indices)
 
     return named(pool, name, doc)
 

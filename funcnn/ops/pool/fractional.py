@@ -13,12 +13,20 @@ from funcnn.kernels.cpu.pool.launch_max import fractional_max_pools, index_dtype
 from funcnn.ops.base import costs
 from funcnn.ops.base.dims import per_dim
 from funcnn.ops.base.promote import operand
-from funcnn.ops.pool.pool import folded, images_of, named, pooled_with_indices, scatter_vjp
+from funcnn.ops.pool.pool import (
+    folded,
+    images_of,
+    named,
+    places_wanted,
+    pooled_with_indices,
+    scatter_vjp,
+    without_places,
+)
 from funcnn.ops.random.generator import draw_key
 from funcnn.ops.random.keys import uniform_from
 
 
-def _shape(x: Any, samples: Any, size: tuple, out: tuple) -> tuple:
+def _shape(x: Any, samples: Any, size: tuple, out: tuple, indices: bool) -> tuple:
     name, n = f"fractional_max_pool{len(size)}d", len(size)
     if tuple(samples.shape) != (*x.shape[:2], n) or samples.dtype != x.dtype:
         raise ShapeError(
@@ -31,7 +39,7 @@ def _shape(x: Any, samples: Any, size: tuple, out: tuple) -> tuple:
             "must be at most the input's size"
         )
     shape = (*x.shape[:2], *out)
-    return Aval(shape, x.dtype), Aval(shape, index_dtype(x.shape[2:]))
+    return (Aval(shape, x.dtype), Aval(shape, index_dtype(x.shape[2:])))[: 1 + indices]
 
 
 fractional_max_pool_p = Primitive(
@@ -42,6 +50,7 @@ fractional_max_pool_p = Primitive(
     batch=lambda n, ins, batched, **params: folded(fractional_max_pool_p, n, ins, batched, **params),
     keeps="o",
     multiple=True,
+    unused=lambda used, params: without_places(fractional_max_pool_p, used, params),
     flops=costs.each(1),
 )
 
@@ -73,7 +82,8 @@ def _fractional_max_pool(n: int, doc: str) -> Callable:
             samples = uniform_from(draw_key() if key is None else key, shape, x._v.dtype)
         else:
             samples = operand(name, _random_samples)
-        outs = fractional_max_pool_p(x, samples, size=size, out=out)
+        noted = return_indices or places_wanted(x)
+        outs = fractional_max_pool_p(x, samples, size=size, out=out, indices=noted)
         return pooled_with_indices(outs, single, return_indices)
 
     return named(pool, name, doc)

@@ -34,7 +34,7 @@ def _max_shape(
     return (values, Aval(shape, index_dtype(x.shape[2:]))) if indices else (values,)
 
 
-def _places_wanted(x: Tensor) -> bool:
+def places_wanted(x: Tensor) -> bool:
     """Whether a gradient or a transformation may ask where the maxima were."""
     if ctx.top is not None or ctx.stage is not None:
         return True
@@ -60,6 +60,11 @@ def folded(prim: Callable, n: int, ins: list, batched: list, **params: Any) -> A
     return [unfold_batch(t, n) for t in out] if isinstance(out, (list, tuple)) else unfold_batch(out, n)
 
 
+def without_places(prim: Primitive, used: tuple[bool, ...], params: dict) -> tuple[Primitive, dict] | None:
+    """The rule of a pooling by maximum of which nobody reads the places (``Primitive.unused``)."""
+    return (prim, {**params, "indices": False}) if used == (True, False) else None
+
+
 max_pool_p = Primitive(
     "max_pool",
     _max_shape,
@@ -68,7 +73,7 @@ max_pool_p = Primitive(
     batch=lambda n, ins, batched, **where: folded(max_pool_p, n, ins, batched, **where),
     keeps="o",
     multiple=True,
-    unused=lambda used, params: (max_pool_p, {**params, "indices": False}) if used == (True, False) else None,
+    unused=lambda used, params: without_places(max_pool_p, used, params),
     flops=costs.window,
 )
 pool_scatter_p = Primitive(
@@ -180,7 +185,7 @@ def _max_pool(n: int, doc: str) -> Callable:
         x, size, step, border, single = _prepared(name, n, input, kernel_size, stride, padding, integers)
         spread = per_dim(name, "dilation", dilation, n)
         outs = max_pool_p(x, size=size, stride=step, padding=border, dilation=spread, ceil_mode=bool(ceil_mode),
-                          indices=bool(return_indices) or _places_wanted(x))  # fmt: skip
+                          indices=bool(return_indices) or places_wanted(x))  # fmt: skip
         return pooled_with_indices(outs, single, return_indices)
 
     return named(pool, name, doc)

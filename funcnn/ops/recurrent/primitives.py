@@ -53,14 +53,16 @@ def _sequence(name: str, gates: int, x: Any, w_ih: Any, w: Any, biases: tuple, *
     return tuple(Aval((*lead, *last), x.dtype) for last in ((steps, n, hidden), (n, hidden), (steps, n, rows)))
 
 
-def _lstm_shape(x: Any, w_ih: Any, h0: Any, c0: Any, w: Any, bias: Any, reverse: bool) -> tuple:
+def _lstm_shape(x: Any, w_ih: Any, h0: Any, c0: Any, w: Any, bias: Any, reverse: bool, residuals: bool = True) -> tuple:
     y, state, gates = _sequence("lstm", 4, x, w_ih, w, (bias,), h0, c0)
-    return y, state, state, gates, y
+    return (y, state, state, gates, y)[: 5 if residuals else 3]
 
 
-def _gru_shape(x: Any, w_ih: Any, h0: Any, w: Any, b_ih: Any, b_hh: Any, reverse: bool) -> tuple:
+def _gru_shape(
+    x: Any, w_ih: Any, h0: Any, w: Any, b_ih: Any, b_hh: Any, reverse: bool, residuals: bool = True
+) -> tuple:
     y, state, gates = _sequence("gru", 3, x, w_ih, w, (b_ih, b_hh), h0)
-    return y, state, gates, y
+    return (y, state, gates, y)[: 4 if residuals else 2]
 
 
 def _rnn_shape(x: Any, w_ih: Any, h0: Any, w: Any, bias: Any, relu: bool, reverse: bool) -> tuple:
@@ -237,6 +239,17 @@ class Recurrence(NamedTuple):
     like: tuple[int, ...]
 
 
+def _without_residuals(prim: Callable, given: int) -> Callable:
+    """The rule where nobody reads what is for the backward primitive alone (``Primitive.unused``)."""
+
+    def rule(used: tuple[bool, ...], params: dict) -> tuple | None:
+        if any(used[given:]):
+            return None
+        return prim(), {**params, "residuals": False}, tuple([at < given for at in range(len(used))])
+
+    return rule
+
+
 def _declared(name: str, its: Recurrence, gates: int, flops: float, flops_back: float) -> tuple[Primitive, Primitive]:
     """The forward and the backward primitive of a recurrence; flops: of an element of a gate, besides the products."""
     forward = Primitive(
@@ -247,6 +260,7 @@ def _declared(name: str, its: Recurrence, gates: int, flops: float, flops_back: 
         batch=_batch(lambda: forward, its.ins, its.outs),
         keeps="io",
         multiple=True,
+        unused=_without_residuals(lambda: forward, its.given) if its.outs[its.given :] else None,
         flops=costs.recurrence(gates, flops),
     )
     operands = its.outs[: its.given] + its.kept + its.ins

@@ -29,7 +29,7 @@ def naive(x, dy, size, alpha, beta, k):
 def run(x, dy, size, alpha, beta, k, threads):
     y, base, dx = (np.full_like(x, np.nan) for _ in range(3))
     scratch = np.empty(threads * (x.shape[1] + 1) * 16, x.dtype)
-    lrn.local_response(x, y, base, size, alpha, beta, k, 16, threads)
+    lrn.local_response(x, y, base, True, size, alpha, beta, k, 16, threads)
     lrn.local_response_grad(dy, x, base, dx, scratch, size, alpha, beta, 16, threads)
     return y, base, dx
 

@@ -325,7 +325,7 @@ def test_narrow_windows_stay_inside_their_scratch(dtype, W):
         y, argmax = np.empty((1, 1, 1, Q), dtype), np.empty((1, 1, 1, Q), np.int64)
         each = max_pool.pieces_most(x.shape)
         scratch = np.empty(2 * LANES, dtype), np.empty(each, np.int64)
-        plain(max_pool.window_max)(x, y, argmax, bounds, *scratch, each, 1, 1)
+        plain(max_pool.window_max)(x, y, argmax, True, bounds, *scratch, each, 1, 1)
         again, found = np.empty_like(y), np.empty_like(argmax)
         if not PLAIN:  # a checking allocator looks at this one
             run_windows(x, bounds, [again, found])

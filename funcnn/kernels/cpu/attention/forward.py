@@ -105,7 +105,7 @@ def _scores(kp, qt, s, start, n, first, count, mask, at, shape):
 
 
 @device_function
-def _write(o, out, n, d, base, total, lse):
+def _write(o, out, n, d, base, total, lse, kept):
     """out (queries, d) = o / total transposed, and the logarithm of the sum of exponentials."""
     columns = tile_columns(o)
     zero, one = pick(o[0], 0.0, 0.0), pick(o[0], 1.0, 1.0)
@@ -115,11 +115,12 @@ def _write(o, out, n, d, base, total, lse):
         line, column = shift(out, j * d), shift(o, j)
         for e in range(d):
             line[e] = column[e * columns] * share
-        lse[j] = pick(share, np.inf, np.inf) if empty else base[j] + log(total[j])
+        if kept:
+            lse[j] = pick(share, np.inf, np.inf) if empty else base[j] + log(total[j])
 
 
 @device_function
-def _forward_chunk(chunk, worker, q, packed, mask, origins, key, o, lse, scratch, shape, chance):
+def _forward_chunk(chunk, worker, q, packed, mask, origins, key, o, lse, kept, scratch, shape, chance):
     queries, keys, e, d = shape[2], shape[3], shape[4], shape[5]
     rows, columns = tile_rows(q), tile_columns(q)
     panels = (queries + columns - 1) // columns
@@ -148,23 +149,25 @@ def _forward_chunk(chunk, worker, q, packed, mask, origins, key, o, lse, scratch
                     row[j] *= factor[j]
         for i in range(0, d, rows):
             tile_product(n, shift(vp, i * keys + start * rows), s, shift(sums, i * columns), columns, start > 0)
-    _write(sums, pointer(o, (head * queries + first) * d), count, d, base, total, pointer(lse, head * queries + first))
+    at = head * queries + first
+    _write(sums, pointer(o, at * d), count, d, base, total, pointer(lse, at), kept)
 
 
 @kernel(
     touches={
         **REACHED,
+        "lse": lambda shape, kept: kept * int(shape[0] * shape[2]),
         "packed": lambda q, shape: (
             int(shape[0] // shape[1]) * packed_size(int(shape[3]), int(shape[4]), int(shape[5]), q.itemsize)
         ),
         "scratch": lambda q, shape, threads: threads * forward_scratch(int(shape[4]), int(shape[5]), q.itemsize),
     }
 )
-def attention_forward(q, k, v, mask, origins, key, packed, scratch, o, lse, shape, chance, threads):
-    """o = softmax(factor * Q K^T + mask) V, and lse."""
+def attention_forward(q, k, v, mask, origins, key, packed, scratch, o, lse, kept, shape, chance, threads):
+    """o = softmax(factor * Q K^T + mask) V, and lse if it is ``kept``."""
     columns, heads = tile_columns(q), shape[0]
     blocks = heads // shape[1] * ((shape[3] + KEYS - 1) // KEYS)
     parallel_for(_pack_chunk, blocks, threads, (k, v, packed, shape))
     chunks = heads * ((shape[2] + columns - 1) // columns)
-    args = (q, packed, mask, origins, key, o, lse, scratch, shape, chance)
+    args = (q, packed, mask, origins, key, o, lse, kept, scratch, shape, chance)
     parallel_for(_forward_chunk, chunks, threads, args)

@@ -84,23 +84,25 @@ class _Call:
 
 def _forward(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan:
     q, k, v, *rest = operands
-    o, lse = Array(OUTPUT, 0), Array(OUTPUT, 1)
+    o, kept = Array(OUTPUT, 0), params.get("residuals", True)
+    lse = Array(OUTPUT, 1) if kept else Array(SCRATCH, 2)
     if not (q.size and v.size):
-        fill = Launch(repeat_number, (Array(CONSTANT, 0), lse))  # no query finds keys
-        infinite = Constant(np.full(1, np.inf, q.dtype))
-        return LaunchPlan((fill,), (ANY,) * len(operands), (Output("zeros"), Output()), constants=(infinite,))
-    call, inputs, outputs = _Call(q, k, v, tuple(rest), 3, params), (CONTIGUOUS,) * len(operands), (Output(),) * 2
+        fill = (Launch(repeat_number, (Array(CONSTANT, 0), lse)),) * kept  # no query finds keys
+        infinite, outputs = Constant(np.full(1, np.inf, q.dtype)), (Output("zeros"), Output())[: 1 + kept]
+        return LaunchPlan(fill, (ANY,) * len(operands), outputs, constants=(infinite,) * kept)
+    call, inputs = _Call(q, k, v, tuple(rest), 3, params), (CONTIGUOUS,) * len(operands)
     cost = call.cost(call.e + call.d, q, k, v, q)
     scratch = (
         Scratch(q.dtype.name, call.keyed * forward.packed_size(call.keys, call.e, call.d, q.itemsize)),
         Scratch(q.dtype.name, forward.forward_scratch(call.e, call.d, q.itemsize), each_worker=True),
+        *(() if kept else (Scratch(q.dtype.name, 1),)),
     )
     args = (
-        *(Array(INPUT, i) for i in range(3)), call.mask, ORIGINS, call.key, Array(SCRATCH, 0), Array(SCRATCH, 1), o, lse,
+        *(Array(INPUT, i) for i in range(3)), call.mask, ORIGINS, call.key, Array(SCRATCH, 0), Array(SCRATCH, 1), o, lse, kept,
         SHAPE, CHANCE, Workers(cost.nanoseconds),
     )  # fmt: skip
     launch = Launch(forward.attention_forward, args)
-    return LaunchPlan((launch,), inputs, outputs, scratch, call.constants(), cost=cost)
+    return LaunchPlan((launch,), inputs, (Output(),) * (1 + kept), scratch, call.constants(), cost=cost)
 
 
 def _splits(call: _Call) -> tuple[int, int]:

@@ -25,12 +25,12 @@ def _block(chunk, x, width):
 
 
 @device_function
-def _forward(chunk, worker, x, y, base, size, alpha, beta, k, width):
+def _forward(chunk, worker, x, y, base, kept, size, alpha, beta, k, width):
     kind, C, S = x.dtype.type, x.shape[1], x.shape[2]
     start, n = _block(chunk, x, width)
     share, power, k = kind(alpha / size), kind(-beta), kind(k)
     for c in range(C):
-        b = pointer(base, start + c * S)
+        b = pointer(base, start + c * S if kept else worker * width)
         for i in range(n):
             b[i] = kind(0)
         for j in range(max(0, c - size // 2), min(C, c + (size - 1) // 2 + 1)):
@@ -44,11 +44,11 @@ def _forward(chunk, worker, x, y, base, size, alpha, beta, k, width):
             q[i] = p[i] * pow(b[i], power)
 
 
-@kernel(touches={"y": lambda x: x.size, "base": lambda x: x.size})
-def local_response(x, y, base, size, alpha, beta, k, width, threads):
-    """y and base, for x (N, C, S)."""
+@kernel(touches={"y": lambda x: x.size, "base": lambda x, kept, width, threads: x.size if kept else width * threads})
+def local_response(x, y, base, kept, size, alpha, beta, k, width, threads):
+    """y and base, for x (N, C, S); ``base`` of one channel for each worker unless it is ``kept``."""
     chunks = x.shape[0] * ((x.shape[2] + width - 1) // width)
-    parallel_for(_forward, chunks, threads, (x, y, base, size, alpha, beta, k, width))
+    parallel_for(_forward, chunks, threads, (x, y, base, kept, size, alpha, beta, k, width))
 
 
 @device_function

@@ -18,14 +18,20 @@ def _width(x: Operand) -> int:
 
 
 def _forward(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan:
-    x, settings = operands[0], [params[name] for name in ("size", "alpha", "beta", "k")]
+    x, settings, kept = (
+        operands[0],
+        [params[name] for name in ("size", "alpha", "beta", "k")],
+        params.get("residuals", True),
+    )
+    outputs, parts = (Output(),) * (1 + kept), Parts()
     if not x.size:
-        return LaunchPlan((), (ANY,), (Output(), Output()))
-    work = FORWARD_NS * x.size
-    arrays = Array(INPUT, 0, x.shape), Array(OUTPUT, 0), Array(OUTPUT, 1)
-    launch = Launch(kernels.local_response, (*arrays, *settings, _width(x), Workers(work)))
+        return LaunchPlan((), (ANY,), outputs)
+    work, width = FORWARD_NS * x.size, _width(x)
+    base = Array(OUTPUT, 1) if kept else parts.each(x.dtype, width)
+    arrays = Array(INPUT, 0, x.shape), Array(OUTPUT, 0), base
+    launch = Launch(kernels.local_response, (*arrays, kept, *settings, width, Workers(work)))
     cost = Cost(x.size * (2 * params["size"] + 30), 3 * x.nbytes, work)
-    return LaunchPlan((launch,), (CONTIGUOUS,), (Output(), Output()), cost=cost)
+    return parts.plan((launch,), (CONTIGUOUS,), outputs, cost=cost)
 
 
 def _backward(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan:

@@ -124,23 +124,25 @@ def _rows(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan |
 
 # ---- windows of any bounds --------------------------------------------------------------------------------------------
 def windows_plan(
-    x: Shape, y: Shape, dtype: np.dtype, bounds: Constant, taps: int, rows: int, work: float
+    x: Shape, y: Shape, dtype: np.dtype, bounds: Constant, taps: int, rows: int, work: float, noted: bool = True
 ) -> LaunchPlan:
-    """The plan of ``window_max`` over windows of about ``taps`` pixels."""
+    """The plan of ``window_max`` over windows of about ``taps`` pixels; noted: whether their places are an output."""
     parts = Parts()
-    launch, cost = _window_launch(x, y, dtype, parts, parts.constant(bounds, bounds.array.shape), taps, rows, work)
-    return parts.plan((launch,), (CONTIGUOUS,), (Output(), Output()), cost=cost)
+    table = parts.constant(bounds, bounds.array.shape)
+    launch, cost = _window_launch(x, y, dtype, parts, table, taps, rows, work, noted)
+    return parts.plan((launch,), (CONTIGUOUS,), (Output(),) * (1 + noted), cost=cost)
 
 
 def _window_launch(
-    x: Shape, y: Shape, dtype: np.dtype, parts: Parts, bounds: Array, taps: int, rows: int, work: float
+    x: Shape, y: Shape, dtype: np.dtype, parts: Parts, bounds: Array, taps: int, rows: int, work: float, noted: bool
 ) -> tuple[Launch, Cost]:
-    each = lines(kernels.pieces_most(x))
+    each, index = lines(kernels.pieces_most(x)), index_dtype(x[1:])
+    argmax = Array(OUTPUT, 1, y) if noted else parts.room(index, 1, (1, 1, 1, 1))
     args = (
-        Array(INPUT, 0, x), Array(OUTPUT, 0, y), Array(OUTPUT, 1, y), bounds, parts.each(dtype, 2 * LANES),
+        Array(INPUT, 0, x), Array(OUTPUT, 0, y), argmax, noted, bounds, parts.each(dtype, 2 * LANES),
         parts.each("int64", each), each, rows, Workers(work),
     )  # fmt: skip
-    moved = dtype.itemsize * (prod(x) + prod(y)) + index_dtype(x[1:]).itemsize * prod(y)
+    moved = dtype.itemsize * (prod(x) + prod(y)) + noted * index.itemsize * prod(y)
     return Launch(kernels.window_max, args), Cost(taps * prod(y), moved, work)
 
 
@@ -150,8 +152,9 @@ def _bounds(space: tuple, out: tuple, where: tuple) -> Constant:
     return Constant(table.bounds)
 
 
-def _by_windows(x: Shape, y: Shape, dtype: np.dtype, bounds: Constant, taps: int) -> LaunchPlan:
-    return windows_plan(x, y, dtype, bounds, taps, chunk_of(y[3] * taps), (SCALAR_NS * taps + WINDOW_NS) * prod(y))
+def _by_windows(x: Shape, y: Shape, dtype: np.dtype, bounds: Constant, taps: int, noted: bool) -> LaunchPlan:
+    work = (SCALAR_NS * taps + WINDOW_NS) * prod(y)
+    return windows_plan(x, y, dtype, bounds, taps, chunk_of(y[3] * taps), work, noted)
 
 
 def _windows(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan | None:
@@ -162,7 +165,7 @@ def _windows(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPla
         return None
     if not prod(y):
         return nothing(2)
-    return _by_windows(x, y, operands[0].dtype, _bounds(x[1:], y[1:], where[:3]), prod(where.size))
+    return _by_windows(x, y, operands[0].dtype, _bounds(x[1:], y[1:], where[:3]), prod(where.size), True)
 
 
 # ---- of primitives ----------------------------------------------------------------------------------------------------
@@ -205,15 +208,16 @@ max_pools = (
 
 def _adaptive_planes(forced: bool, operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan | None:
     x, out = operands[0], params["out"]
-    return planes.maxima(x, out, (), (), True, forced) if x.size * prod(out) else None
+    return planes.maxima(x, out, (), (), params["indices"], forced) if x.size * prod(out) else None
 
 
 def _adaptive(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan:
     shape = operands[0].shape
     x, y = images_of(shape), images_of((*shape[:2], *params["out"]))
+    noted, bounds = params["indices"], _bounds(x[1:], y[1:], ())
     if not prod(y):
-        return nothing(2)
-    return _by_windows(x, y, operands[0].dtype, _bounds(x[1:], y[1:], ()), -(-prod(x) // prod(y)))
+        return nothing(1 + noted)
+    return _by_windows(x, y, operands[0].dtype, bounds, -(-prod(x) // prod(y)), noted)
 
 
 adaptive_max_pools = (
@@ -228,17 +232,17 @@ adaptive_max_pools = (
 
 # ---- windows at random places -----------------------------------------------------------------------------------------
 def _fractional(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan:
-    image, size, out = operands[0], params["size"], params["out"]
+    image, size, out, noted = operands[0], params["size"], params["out"], params["indices"]
     x, y = images_of(image.shape), images_of((*image.shape[:2], *out))
     if not prod(y):
-        return nothing(2, 2)
+        return nothing(1 + noted, 2)
     parts, taps, many = Parts(), prod(size), sum(y[1:])
     bounds = parts.room("int64", x[0] * many * 2, (x[0], many, 2))
     sizes = (len(size), *x[1:], *y[1:], *where_of(size, (1,), (0,)).size)
     drawn = Launch(fractional.window_bounds, (Array(INPUT, 1), bounds, sizes))
     work = (SCALAR_NS * taps + WINDOW_NS) * prod(y)
-    launch, cost = _window_launch(x, y, image.dtype, parts, bounds, taps, chunk_of(y[3] * taps), work)
-    return parts.plan((drawn, launch), (CONTIGUOUS, CONTIGUOUS), (Output(), Output()), cost=cost)
+    launch, cost = _window_launch(x, y, image.dtype, parts, bounds, taps, chunk_of(y[3] * taps), work, noted)
+    return parts.plan((drawn, launch), (CONTIGUOUS, CONTIGUOUS), (Output(),) * (1 + noted), cost=cost)
 
 
 fractional_max_pools = (Implementation("kernel", _fractional),)

@@ -150,26 +150,29 @@ def pieces_most(shape):
 @kernel(
     touches={
         "x": lambda x, y: x.size // max(len(x), 1) * len(y),
-        "argmax": lambda y: y.size,
+        "argmax": lambda y, noted: noted * y.size,
         "bounds": lambda y, bounds: 2 * len(bounds) * sum(y.shape[1:]),
         "values": lambda threads: threads * 2 * LANES,
         "places": lambda x, each, threads: threads * max(each, pieces_most(x.shape)),
     }
 )
-def window_max(x, y, argmax, bounds, values, places, each, rows, threads):
+def window_max(x, y, argmax, noted, bounds, values, places, each, rows, threads):
     """``max_pool`` over windows of any bounds: bounds[t] (O + P + Q, 2) gives start and end along D, H and W, t being the
-    image or 0 for all.
+    image or 0 for all. noted: whether the places are written to ``argmax``.
 
     values, places: for each worker 2 LANES numbers, and ``each`` (``pieces_most``).
     """
     M, O, P, _ = y.shape
     parallel_for(
-        window_max_rows, (M * O * P + rows - 1) // rows, threads, (x, y, argmax, bounds, values, places, each, rows)
+        window_max_rows,
+        (M * O * P + rows - 1) // rows,
+        threads,
+        (x, y, argmax, noted, bounds, values, places, each, rows),
     )
 
 
 @device_function
-def window_max_rows(chunk, worker, x, y, argmax, bounds, values, places, each, rows):
+def window_max_rows(chunk, worker, x, y, argmax, noted, bounds, values, places, each, rows):
     """Output rows [chunk * rows, (chunk + 1) * rows) of ``window_max``."""
     M, O, P, Q = y.shape
     _, D, H, W = x.shape
@@ -185,7 +188,9 @@ def window_max_rows(chunk, worker, x, y, argmax, bounds, values, places, each, r
             w0, w1 = bounds[t, O + P + q, 0], bounds[t, O + P + q, 1]
             runs, length = (1, (h1 - h0) * W) if w1 - w0 == W else (h1 - h0, w1 - w0)  # whole rows follow one another
             if length < FEW_LANES:
-                best[q], where[q] = largest_near(image, (d0, d1), (h0, h0 + runs), (w0, w0 + length), H, W, lowest)
+                best[q], place = largest_near(image, (d0, d1), (h0, h0 + runs), (w0, w0 + length), H, W, lowest)
+                if noted:
+                    where[q] = place
                 continue
             lanes = LANES if length >= LANES else FEW_LANES
             taps = 0
@@ -196,13 +201,17 @@ def window_max_rows(chunk, worker, x, y, argmax, bounds, values, places, each, r
                         offsets[taps] = first + min(block, length - lanes)
                         taps += 1
             if taps == 0:
-                best[q], where[q] = lowest, -1
+                best[q] = lowest
+                if noted:
+                    where[q] = -1
                 continue
             if lanes == LANES:
                 largest(image, offsets, taps, lane_best, lane_where)
             else:
                 largest_few(image, offsets, taps, lane_best, lane_where)
-            best[q], where[q] = winning_lane(lane_best, lane_where, lanes)
+            best[q], place = winning_lane(lane_best, lane_where, lanes)
+            if noted:
+                where[q] = place
 
 
 @device_function

@@ -21,10 +21,10 @@ from funcnn.kernels.cpu.vector.rows import copy_row
 @device_function
 def _row(have, hidden, size, initial, first, places, sums, h0, y, own, made):
     own_at, at, before_at, gates_at = places
-    (b_ih, b_hh), (gates, inner) = own, made
-    state = pointer(h0, own_at) if initial else pointer(y, before_at)
-    _gates(have, hidden, size, pointer(b_ih, first), pointer(b_hh, first), sums, state, pointer(gates, gates_at),
-           pointer(inner, at), pointer(y, at))  # fmt: skip
+    (b_ih, b_hh, kept), (gates, inner) = own, made
+    state, earlier = pointer(h0, own_at) if initial else pointer(y, before_at), 0 if kept else at - own_at
+    _gates(have, hidden, size, pointer(b_ih, first), pointer(b_hh, first), sums, state, pointer(gates, gates_at - 3 * earlier),
+           pointer(inner, at - earlier), pointer(y, at))  # fmt: skip
 
 
 @apart_function
@@ -55,15 +55,18 @@ run_forward = forward("gru_steps", 3, _row, apart=2)
         "x_strips": lambda x, units, y: strips_size(units, y.shape[2], 3, x.shape[2]),
         "scratch": lambda tiles, units, threads, y: threads * -(-y.shape[1] // tiles) * 4 * units,
         "hn": lambda y: y.shape[1] * y.shape[2],
-        "gates": lambda y: 3 * y.size,
-        "inner": lambda y: y.size,
+        "gates": lambda y, kept: 3 * (y.size if kept else y.shape[1] * y.shape[2]),
+        "inner": lambda y, kept: y.size if kept else y.shape[1] * y.shape[2],
     }
 )
 def gru_forward(
-    x, h0, b_ih, b_hh, reverse, tiles, units, threads, done, strips, x_strips, scratch, y, hn, gates, inner
+    x, h0, b_ih, b_hh, kept, reverse, tiles, units, threads, done, strips, x_strips, scratch, y, hn, gates, inner
 ):
-    """Fill y, hn (rows, hidden) and what backward reads: the gates' values and the inner products of every step."""
-    own, made = (b_ih, b_hh), (gates, inner)
+    """Fill y, hn (rows, hidden) and what backward reads: the gates' values and the inner products of every step.
+
+    kept: whether backward will; else both are scratch for one step.
+    """
+    own, made = (b_ih, b_hh, kept), (gates, inner)
     run_forward(reverse, tiles, units, threads, x, h0, done, strips, x_strips, scratch, y, own, made)
     copy_row(pointer(hn, 0), pointer(y, 0 if reverse else (y.shape[0] - 1) * hn.size), hn.size)
 

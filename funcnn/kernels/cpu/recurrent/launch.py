@@ -25,6 +25,7 @@ class Cell(NamedTuple):
     """A primitive's kernel: how many gates its cell has, and how many tiles of sums a task holds.
 
     reads: its inputs in order, by their numbers; w: the number of the weights of the states; makes: the kinds of its outputs.
+    kept: of how many of the last outputs only backward reads, and how many steps of each are scratch where it does not.
     """
 
     kernel: Any
@@ -33,10 +34,11 @@ class Cell(NamedTuple):
     reads: tuple[int, ...]
     w: int
     makes: tuple[str, ...]
+    kept: tuple[int, ...] = ()
 
 
-LSTM = Cell(lstm.lstm_forward, 4, 4, (0, 2, 3, 5), 4, (STEPS, STATE, STATE, GATES, STEPS))
-GRU = Cell(gru.gru_forward, 3, 4, (0, 2, 4, 5), 3, (STEPS, STATE, GATES, STEPS))
+LSTM = Cell(lstm.lstm_forward, 4, 4, (0, 2, 3, 5), 4, (STEPS, STATE, STATE, GATES, STEPS), (1, 2))
+GRU = Cell(gru.gru_forward, 3, 4, (0, 2, 4, 5), 3, (STEPS, STATE, GATES, STEPS), (1, 1))
 RNN = Cell(rnn.rnn_forward, 1, 1, (0, 2, 4), 3, (STEPS, STATE))
 LSTM_BACK = Cell(lstm.lstm_backward, 4, 1, (0, 1, 2, 3, 4, 8), 9, (GATES, STATE, STATE))
 GRU_BACK = Cell(gru.gru_backward, 3, 1, (0, 1, 2, 3, 4, 7), 8, (GATES, GATES, STATE))
@@ -76,35 +78,43 @@ class _Run:
         self.scratch.append(Scratch(dtype or self.operands[0].dtype.name, size, each_worker))
         return Array(SCRATCH, len(self.scratch) - 1)
 
-    def outputs(self) -> Iterable[Array]:
-        """The outputs."""
+    def outputs(self, residuals: bool) -> Iterable[Array]:
+        """The outputs; without residuals scratch in place of the last."""
         sizes = {STEPS: (self.steps, self.n, self.hidden), STATE: (self.n, self.hidden),
                  GATES: (self.steps, self.n, self.cell.gates * self.hidden)}  # fmt: skip
-        return (self.model(OUTPUT, i, sizes[kind]) for i, kind in enumerate(self.cell.makes))
+        kinds, kept = self.cell.makes, () if residuals else self.cell.kept
+        given = len(kinds) - len(kept)
+        yield from (self.model(OUTPUT, i, sizes[kind]) for i, kind in enumerate(kinds[:given]))
+        for kind, steps in zip(kinds[given:], kept, strict=True):
+            shape = (steps, *sizes[kind][1:])
+            yield Array(SCRATCH, self.room(prod(shape)).number, shape)
 
     def plan(self, pack: Launch, packed: list[Array], threads: Workers | int, params: dict[str, Any]) -> LaunchPlan:
         """Packing, then the cell's kernel with its inputs, the parameters, how the work is cut, scratch and the outputs."""
-        cell, given = self.cell, [params["relu"]] if "relu" in params else []
+        cell, residuals = self.cell, params.get("residuals", True)
+        given = [params["relu"]] if "relu" in params else [residuals] if cell.kept else []
+        made = len(cell.makes) - (0 if residuals else len(cell.kept))
         scratch = self.room(-(-self.n // self.tiles) * cell.slots * self.units, each_worker=True)
         args = (*map(self.read, cell.reads), *given, params["reverse"], self.tiles, self.units, threads,
-                self.room(3, "int64"), *packed, scratch, *self.outputs())  # fmt: skip
+                self.room(3, "int64"), *packed, scratch, *self.outputs(residuals))  # fmt: skip
         launch = Launch(cell.kernel, args, self.models)
         read = {*cell.reads, *(arg.number for arg in pack.args if isinstance(arg, Array) and arg.buffer == INPUT)}
         inputs = tuple(CONTIGUOUS if i in read else ANY for i in range(len(self.operands)))
         flops = 2.0 * self.models * self.steps * self.n * cell.gates * self.hidden * (self.hidden + self.inputs)
         cost = Cost(flops, sum(self.operands[i].nbytes for i in read), FLOP_NS * flops)
-        return LaunchPlan((pack, launch), inputs, (Output(),) * len(cell.makes), tuple(self.scratch), cost=cost)
+        return LaunchPlan((pack, launch), inputs, (Output(),) * made, tuple(self.scratch), cost=cost)
 
 
-def _nothing(cell: Cell, operands: tuple[Operand, ...]) -> LaunchPlan:
+def _nothing(cell: Cell, operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan:
     """The plan for no models."""
-    return LaunchPlan((), (ANY,) * len(operands), (Output(),) * len(cell.makes))
+    made = len(cell.makes) - (0 if params.get("residuals", True) else len(cell.kept))
+    return LaunchPlan((), (ANY,) * len(operands), (Output(),) * made)
 
 
 def _forward(cell: Cell, operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan:
     run = _Run(cell, operands, operands[0].shape[-1])
     if not run.models:
-        return _nothing(cell, operands)
+        return _nothing(cell, operands, params)
     threads, packed = run.threads(), [run.strips(run.hidden), run.strips(run.inputs)]
     args = (run.read(cell.w), run.read(1), *packed, cell.gates, run.units, threads)
     return run.plan(Launch(pack_forward, args, run.models, once=True), packed, threads, params)
@@ -113,7 +123,7 @@ def _forward(cell: Cell, operands: tuple[Operand, ...], params: dict[str, Any]) 
 def _backward(cell: Cell, operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan:
     run = _Run(cell, operands, 0)
     if not run.models:
-        return _nothing(cell, operands)
+        return _nothing(cell, operands, params)
     threads, packed = run.threads(), [run.strips(run.hidden)]
     args = (run.read(cell.w), *packed, run.units, threads)
     return run.plan(Launch(pack_backward, args, run.models, once=True), packed, threads, params)

@@ -20,10 +20,15 @@ from funcnn.kernels.cpu.vector.rows import copy_row
 @device_function
 def _row(have, hidden, size, initial, first, places, sums, h0, y, own, made):
     own_at, at, before_at, gates_at = places
-    (c0, bias), (gates, cells) = own, made
+    (c0, bias, kept), (gates, cells) = own, made
+    cell_at = at
+    if not kept:  # the cells of two steps in turn, and the gates of one
+        step = (at - own_at) // max(c0.size, 1)
+        cell_at, before_at = own_at + step % 2 * c0.size, own_at + (step + 1) % 2 * c0.size
+        gates_at -= 4 * (at - own_at)
     c = pointer(c0, own_at) if initial else pointer(cells, before_at)
     values = pointer(gates, gates_at)
-    _gates(have, hidden, size, pointer(bias, first), sums, c, values, pointer(cells, at), pointer(y, at))
+    _gates(have, hidden, size, pointer(bias, first), sums, c, values, pointer(cells, cell_at), pointer(y, at))
 
 
 @apart_function
@@ -55,19 +60,22 @@ run_forward = forward("lstm_steps", 4, _row)
         "scratch": lambda tiles, units, threads, y: threads * -(-y.shape[1] // tiles) * 4 * units,
         "hn": lambda y: y.shape[1] * y.shape[2],
         "cn": lambda y: y.shape[1] * y.shape[2],
-        "gates": lambda y: 4 * y.size,
-        "cells": lambda y: y.size,
+        "gates": lambda y, kept: 4 * (y.size if kept else y.shape[1] * y.shape[2]),
+        "cells": lambda y, kept: y.size if kept else 2 * y.shape[1] * y.shape[2],
     }
 )
 def lstm_forward(
-    x, h0, c0, bias, reverse, tiles, units, threads, done, strips, x_strips, scratch, y, hn, cn, gates, cells
+    x, h0, c0, bias, kept, reverse, tiles, units, threads, done, strips, x_strips, scratch, y, hn, cn, gates, cells
 ):
-    """Fill y, hn, cn (n, hidden) and what backward reads: the gates' values and the cells of every step."""
-    own, made = (c0, bias), (gates, cells)
+    """Fill y, hn, cn (n, hidden) and what backward reads: the gates' values and the cells of every step.
+
+    kept: whether backward will; else gates is scratch for one step, and cells for two.
+    """
+    own, made = (c0, bias, kept), (gates, cells)
     run_forward(reverse, tiles, units, threads, x, h0, done, strips, x_strips, scratch, y, own, made)
     last = 0 if reverse else (y.shape[0] - 1) * hn.size
     copy_row(pointer(hn, 0), pointer(y, last), hn.size)
-    copy_row(pointer(cn, 0), pointer(cells, last), cn.size)
+    copy_row(pointer(cn, 0), pointer(cells, last if kept else last // max(hn.size, 1) % 2 * hn.size), cn.size)
 
 
 # ---- backward ---------------------------------------------------------------------------------------------------------
