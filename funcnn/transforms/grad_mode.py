@@ -48,12 +48,17 @@ class _Mode(Leaving):
 
     __slots__ = ()
     mode: bool
+    close: Any  # None until it is entered
 
     def __new__(cls, f: Callable | None = None) -> Any:
-        return _new(cls) if f is None else _wrapped(f, cls.mode)
+        if f is not None:
+            return _wrapped(f, cls.mode)
+        self = _new(cls)
+        self.close = None
+        return self
 
     def __enter__(self) -> None:
-        here, outer = ctx.__dict__, getattr(self, "close", None)
+        here, outer = ctx.__dict__, self.close
         close = partial(here.update, {"grad": ctx.grad})
         if outer is not None:  # entered before, and perhaps not left: then the outer leaving finds its own
             self.close = in_c(close, partial(setattr, self, "close", outer))
