@@ -119,7 +119,7 @@ class Primitive:
                 out._v = result
                 outs.append(out)
             if recording:
-                Node(self, params, ins, None, outs)
+                Node(self, params, ins, None, outs)  # the outputs refer to it
         except (AttributeError, TypeError) as error:
             wrong = misapplied(self, ins, params)
             if wrong is None:
