@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache, partial
+from math import copysign
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,7 +49,8 @@ def key_of(params: dict[str, Any]) -> tuple:
     types = tuple(map(type, params.values()))
     if float not in types:
         return tuple(params.items()), types
-    return tuple(params.items()), types, tuple([str(value) for value in params.values() if type(value) is float])
+    signs = [copysign(1.0, value) for value in params.values() if type(value) is float]
+    return tuple(params.items()), types, tuple(signs)
 
 
 def plan(prim: Any, preferred: str | None, key: tuple, *described: Any, device: str = HOST) -> Planned:

@@ -23,7 +23,8 @@ def assign(t: Tensor, new: Tensor, name: str) -> Tensor:
     Concrete memory is overwritten, so every alias sees it; a traced value is replaced, and the bases of a view are
     rebuilt around it. ``name`` is the in-place operation, for errors.
     """
-    refresh(new)
+    if new._view is not None:
+        refresh(new)
     _refuse(t, new, name)
     assert not (ctx.grad and new._rg), f"{name}: a leaf's history would be lost; write a copy of it"
     if t._view is not None:
@@ -97,10 +98,9 @@ def _refuse(t: Tensor, new: Tensor, name: str) -> None:
         raise DTypeError(f"{name}: a result of dtype {new._v.dtype} cannot be stored in a tensor of {t._v.dtype}")
     if ctx.grad and _wants_grad(t):
         raise GradientError(f"{name}: {_LEAF}")
-    depth = _depth(new)
-    if depth > max(_depth(t), t._born):
+    if isinstance(new._v, Tracer) and _depth(new) > max(_depth(t), t._born):
         raise TracerError(_outlives(name, new))
-    if ctx.stage is None and is_concrete(t._v) and not writeable(t._v) and t._v.size:
+    if ctx.stage is None and not isinstance(t._v, Tracer) and not writeable(t._v) and t._v.size:
         raise ShapeError(f"{name}: the memory is read-only (expanded, or from a read-only array); use .clone() first")
 
 
@@ -164,8 +164,8 @@ def _store(t: Tensor, new: Tensor) -> None:
     if ctx.stage is not None and _depth(new) == 0:
         ctx.stage.write(t, new)
         return
-    if is_concrete(t._v) and is_concrete(new._v):
-        if _lies_in_traced(t):
+    if not isinstance(t._v, Tracer) and not isinstance(new._v, Tracer):
+        if ctx.top is not None and _lies_in_traced(t):
             t._v = copied(new._v)  # the memory is that of a value which a derivative may read
             return
         if t._v.size:  # what is empty may be read-only
@@ -181,8 +181,9 @@ def _store(t: Tensor, new: Tensor) -> None:
 
 
 def _lies_in_traced(t: Tensor) -> bool:
-    """Whether an array came, as a view or detached, out of a traced value: then they share no memory for the function."""
-    at: Tensor | None = None if ctx.top is None else t
+    """Whether an array inside a transformation came, as a view or detached, out of a traced value: for the function they share
+    no memory then."""
+    at: Tensor | None = t
     while at is not None and at._view is not None:
         at = at._view.source()
         if at is not None and isinstance(at._v, Tracer):
@@ -222,12 +223,12 @@ def _write_back(t: Tensor, history: bool = True) -> None:
     base = view.source()
     if base is None:
         return
-    if _depth(t) > max(_depth(base), base._born):
+    if isinstance(t._v, Tracer) and _depth(t) > max(_depth(base), base._born):
         if type(view) is not Loan:
             raise TracerError(_outlives("in-place", t))
         t._view = None
         return
-    shared = is_concrete(base._v) and is_concrete(t._v) and not _lies_in_traced(t)
+    shared = is_concrete(base._v) and is_concrete(t._v) and not (ctx.top is not None and _lies_in_traced(t))
     if shared and base._cell is not t._cell:
         return  # the base lies elsewhere since: its .data was rebound
     if shared and ctx.stage is not None:
