@@ -39,6 +39,7 @@ from funcnn.kernels.cpu.build.watch import no_compile
 from funcnn.kernels.cpu.memory import empty_cache, memory_stats, reset_peak_memory_stats
 from funcnn.kernels.cpu.threads.number import get_num_threads, set_num_threads
 from funcnn.kernels.precision import get_float32_conv_precision, set_float32_conv_precision
+from funcnn.ops.public import later as _later
 from funcnn.ops.public import public as _public
 from funcnn.transforms import autograd
 from funcnn.transforms.grad import grad, value_and_grad, vjp
@@ -62,7 +63,7 @@ globals().update(_public())
 # What is imported when it is first named, which would take a third of the time of an import: modules, and functions by the
 # modules that they are in.
 _MODULES = ("layers", "nn", "optim", "profiler", "testing")
-_FUNCTIONS = {"jit": ("transforms", "jit"), "primitive": ("ops", "custom", "operation")}
+_FUNCTIONS = {"jit": ("transforms", "jit"), "primitive": ("ops", "custom", "operation"), **_later()}
 
 
 def __getattr__(name: str):
@@ -79,6 +80,10 @@ def __getattr__(name: str):
     return globals()[name]
 
 
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
 __all__ = [
     "DTypeError", "FuncnnError", "GradientError", "ShapeError", "Size", "Tensor", "TracerError", "autograd", "bool",
     "bool_", "device", "double", "empty_cache", "enable_grad", "float", "float16", "float32", "float64", "get_default_dtype",
@@ -86,5 +91,5 @@ __all__ = [
     "half", "inference_mode", "int", "int16", "int32", "int64", "int8", "is_grad_enabled", "jit", "layers", "long", "nn",
     "memory_stats", "no_compile", "no_grad", "optim", "prefer", "primitive", "promote_types", "random", "reset_peak_memory_stats",
     "set_default_dtype", "set_float32_conv_precision", "set_grad_enabled", "set_num_threads", "set_printoptions", "short",
-    "testing", "tree", "uint16", "uint32", "uint64", "uint8", "value_and_grad", "vjp", "vmap", *_public(),
+    "testing", "tree", "uint16", "uint32", "uint64", "uint8", "value_and_grad", "vjp", "vmap", *_public(), *_later(),
 ]  # fmt: skip

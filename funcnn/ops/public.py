@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-# Families without a top-level function, whose methods and functions come with them.
-from funcnn.ops.attention import attention, multihead  # noqa: F401
 from funcnn.ops.base.registry import OPERATIONS
-from funcnn.ops.conv import fold  # noqa: F401
-from funcnn.ops.indexing import embedding  # noqa: F401
-from funcnn.ops.movement import pad  # noqa: F401
-from funcnn.ops.sampling import grid_sample, interpolate  # noqa: F401
-from funcnn.ops.softmax import loss  # noqa: F401
-from funcnn.ops.tensor import convert, methods  # noqa: F401
-from funcnn.ops.tensor.exposed import SYNONYMS, functions
+from funcnn.ops.movement import pad  # noqa: F401  # only for its methods
+from funcnn.ops.tensor import convert, methods  # noqa: F401  # only for their methods
+from funcnn.ops.tensor.exposed import LATER, SYNONYMS, functions
 
 
 def public() -> dict[str, Any]:
     """Returns every top-level function by name."""
     return {**dict(functions()), **{name: made.function for name, made in OPERATIONS.items()}, **SYNONYMS}
+
+
+def later() -> dict[str, tuple[str, ...]]:
+    """Returns the path of the module of every top-level function that is imported when it is first named."""
+    return {name: ("ops", *module.split(".")) for module, names in LATER.items() for name in names.split()}

@@ -6,16 +6,12 @@ from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import NamedTuple
 
-from funcnn.ops.conv import conv
 from funcnn.ops.elementwise import activation, arithmetic, closeness
 from funcnn.ops.indexing import along, index, scatter, sort
 from funcnn.ops.matmul import matmul
 from funcnn.ops.movement import join, shuffle, triangle, windows
 from funcnn.ops.movement import views as movement
-from funcnn.ops.norm import norm
-from funcnn.ops.pool import pool
 from funcnn.ops.random import generator
-from funcnn.ops.recurrent import functions as rnn
 from funcnn.ops.reduce import extrema, logsumexp, moments, scan, vector_norm
 from funcnn.ops.reduce import sums as reduce
 from funcnn.ops.softmax import softmax
@@ -59,12 +55,16 @@ EXPOSED: dict[ModuleType, Names] = {
     shuffle: Names(functions="pixel_shuffle pixel_unshuffle channel_shuffle"),
     softmax: Names("softmax log_softmax"),
     activation: Names(functions="dropout selu celu prelu"),
-    conv: Names(functions="conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d"),
-    pool: Names(functions="max_pool1d max_pool2d max_pool3d avg_pool1d"),
-    norm: Names(functions="batch_norm layer_norm group_norm instance_norm rms_norm"),
-    rnn: Names(functions="lstm gru rnn_tanh rnn_relu lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell"),
     windows: Names(methods="unfold"),
 }  # fmt: skip
+# Functions of ``funcnn`` without a method, by the modules below ``funcnn.ops`` that are imported when one is first named:
+# with their kernels they would take a third of the time of ``import funcnn``.
+LATER: dict[str, str] = {
+    "conv.conv": "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d",
+    "pool.pool": "max_pool1d max_pool2d max_pool3d avg_pool1d",
+    "norm.norm": "batch_norm layer_norm group_norm instance_norm rms_norm",
+    "recurrent.functions": "lstm gru rnn_tanh rnn_relu lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell",
+}
 # Second names of functions that are methods as well.
 SYNONYMS: dict[str, Callable] = {
     "absolute": arithmetic.abs, "negative": arithmetic.neg, "multiply": arithmetic.mul, "subtract": arithmetic.sub,
