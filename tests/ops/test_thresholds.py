@@ -22,11 +22,11 @@ from funcnn.kernels import cpu as kernels_cpu
 from funcnn.kernels.cpu.elementwise import launch as loops
 from funcnn.kernels.cpu.elementwise import loops as elementwise
 from funcnn.kernels.cpu.launching import Runner
-from funcnn.kernels.cpu.threads.number import WORTHWHILE
+from funcnn.kernels.cpu.random import host
+from funcnn.kernels.cpu.threads.number import NANOSECONDS_FOR_THREADS
 from funcnn.kernels.implementation import CONTIGUOUS, operand_of
 from funcnn.kernels.launch import INPUT, OUTPUT, Array, Launch, LaunchPlan, Output, Workers
 from funcnn.ops.elementwise import activation
-from funcnn.ops.random import keys as random
 from funcnn.optim import fused
 from funcnn.optim.rules import ADAM, ADAMW, SGD
 from tests import helpers as h
@@ -34,7 +34,7 @@ from tests import helpers as h
 # The constants of the code that decide by size how something runs, by the family whose sweep goes around them.
 SWEPT = {
     "elementwise": {
-        "kernels.cpu.elementwise.launch": ("RUN", "FEW", "BLOCK"), "ops.elementwise.math": ("ELEMENTS_FOR_KERNEL", "ELEMENTS_FOR_TRIG"), "kernels.cpu.elementwise.loops": ("CHUNK",), "kernels.cpu.elementwise.looking": ("CHUNK",),
+        "kernels.cpu.elementwise.launch": ("LEAST_RUN", "ELEMENTS_FOR_SELECT", "BLOCK_ELEMENTS"), "ops.elementwise.math": ("ELEMENTS_FOR_KERNEL", "ELEMENTS_FOR_TRIG"), "kernels.cpu.elementwise.loops": ("CHUNK_ELEMENTS",), "kernels.cpu.elementwise.looking": ("CHUNK",),
         "kernels.cpu.memory": ("RECYCLED_BYTES",),
     },
     "reduction": {
@@ -45,12 +45,12 @@ SWEPT = {
         "kernels.cpu.softmax.launch": ("CHUNK_ELEMENTS", "ELEMENTS_PER_ROW", "BLOCK_COLUMNS", "NARROW_BYTES", "TRANSPOSED_ROWS", "TRANSPOSED_BYTES", "COLUMN_BYTES"),
         "kernels.cpu.softmax.rows": ("SUM_ELEMENTS", "GROUP_ROWS", "GROUP_ELEMENTS"),
     },
-    "copy": {"kernels.cpu.movement.launch": ("LARGE",), "kernels.cpu.movement.permute": ("BLOCK",), "kernels.cpu.movement.regions": ("BYTES_FOR_KERNEL",), "kernels.cpu.movement.strided": ("CHUNK_ELEMENTS",),
+    "copy": {"kernels.cpu.movement.launch": ("ELEMENTS_FOR_KERNEL",), "kernels.cpu.movement.permute": ("BLOCK_SIDE",), "kernels.cpu.movement.regions": ("BYTES_FOR_KERNEL",), "kernels.cpu.movement.strided": ("CHUNK_ELEMENTS",),
         "kernels.cpu.indexing.problem": ("CHUNK_BYTES", "RANGE_BYTES", "PARTS"), "kernels.cpu.indexing.geometry": ("BLOCK",)},
     "scan": {"kernels.cpu.reduce.running": ("LARGE",), "kernels.cpu.reduce.scan": ("CHUNK_ELEMENTS",)},
     "sort": {"kernels.cpu.reduce.sorting": ("FEW", "LARGE"), "kernels.cpu.reduce.topk": ("CHUNK",)},
     "random": {
-        "ops.random.keys": ("WORDS_IN_PYTHON",), "kernels.cpu.random.launch": ("ELEMENTS_FOR_KERNEL", "KEYS_FOR_KERNEL"),
+        "kernels.cpu.random.host": ("WORDS_IN_PYTHON",), "kernels.cpu.random.launch": ("ELEMENTS_FOR_KERNEL", "KEYS_FOR_KERNEL"),
         "kernels.cpu.random.draw": ("SPAN_ELEMENTS", "CHUNK_ELEMENTS"),
     },
     "optimizer": {"kernels.cpu.optim.step": ("CHUNK_ELEMENTS",)},
@@ -68,18 +68,17 @@ OTHERS = {  # families with sweeps of their own, in tests of their kernels
     "kernels.cpu.sampling.fold", "kernels.cpu.sampling.grid_sample", "kernels.cpu.sampling.grid_taps",
     "kernels.cpu.sampling.interpolate", "kernels.cpu.sampling.resize_launch", "kernels.cpu.vector.lanes", "kernels.cpu.vector.table_taps",
     "kernels.cpu.vector.tiles", "ops.conv.conv", "kernels.cpu.sampling.columns", "ops.sampling.grid_sample", "ops.sampling.interpolate",
-    "ops.sampling.interpolate_bytes", "kernels.cpu.norm.lrn_launch",
+    "kernels.cpu.sampling.host", "kernels.cpu.norm.lrn_launch",
 }  # fmt: skip
 NO_SIZES = {  # what is no size of an operation
-    ("kernels.cpu.elementwise.activation", "SATURATED"), ("ops.elementwise.activation", "SATURATED"), ("ops.elementwise.math", "EXP_FLOPS"),
-    ("ops.elementwise.math", "LOG_FLOPS"), ("ops.elementwise.math", "TANH_FLOPS"), ("ops.elementwise.math", "TRIG_FLOPS"),
-    ("ops.elementwise.math", "ERF_FLOPS"),
+    ("ops.base.costs", "*"),
+    ("kernels.cpu.elementwise.activation", "SATURATED"), ("ops.elementwise.activation", "SATURATED"),
     *(("kernels.cpu.indexing.geometry", name) for name in ("START", "AXES", "SEEN", "HEAD")),
-    ("core.evaluation", "PLANNED"), ("kernels.cpu.build.check", "BAND"), ("kernels.cpu.build.check", "LINE"),
-    ("kernels.cpu.random.draw", "SCRATCH_WORDS"), ("kernels.cpu.build.parallel", "SHARES"),
-    ("kernels.cpu.threads.code", "*"), ("kernels.cpu.vector.scratch", "WIDE"),
-    ("kernels.cpu.softmax.launch", "ROW_NS"), ("kernels.cpu.vector.streaming", "LINE"),
-    ("kernels.cpu.threads.number", "WORTHWHILE"), ("kernels.cpu.norm.layer_norm", "FACTORS"), ("kernels.cpu.pool.max", "HEAD"), ("kernels.cpu.pool.max_values", "HEAD"),
+    ("core.evaluation", "PLANNED"), ("kernels.cpu.build.check", "BAND_BYTES"), ("kernels.cpu.build.check", "LINE_BYTES"),
+    ("kernels.cpu.random.draw", "SCRATCH_WORDS"), ("kernels.cpu.build.parallel", "MOST_SHARES"),
+    ("kernels.cpu.threads.code", "*"),
+    ("kernels.cpu.softmax.launch", "ROW_NS"), ("kernels.cpu.vector.streaming", "LINE_BYTES"),
+    ("kernels.cpu.threads.number", "NANOSECONDS_FOR_THREADS"), ("kernels.cpu.norm.layer_norm", "FACTORS"), ("kernels.cpu.pool.max", "HEAD_ENTRIES"), ("kernels.cpu.pool.max_values", "HEAD_ENTRIES"),
 }  # fmt: skip
 
 
@@ -127,9 +126,14 @@ def looped() -> dict[Any, list[int]]:
         for way in prim.on.get("cpu", ()):
             loop = way.plan.args[0] if isinstance(way.plan, partial) and way.plan.args else None
             if isinstance(loop, loops.Loop):
-                own = [WORTHWHILE / loop.nanoseconds, way.pays.args[0] if isinstance(way.pays, partial) else loops.FEW]
+                own = [
+                    NANOSECONDS_FOR_THREADS / loop.nanoseconds,
+                    way.pays.args[0] if isinstance(way.pays, partial) else loops.ELEMENTS_FOR_SELECT,
+                ]
                 if max(own) < math.inf:
-                    result[prim] = around([t for t in own if t <= 1 << 20] + [loops.BLOCK, loops.FEW])
+                    result[prim] = around(
+                        [t for t in own if t <= 1 << 20] + [loops.BLOCK_ELEMENTS, loops.ELEMENTS_FOR_SELECT]
+                    )
     return result
 
 
@@ -290,11 +294,11 @@ def test_copies() -> None:
 def test_draws(dtype: str) -> None:
     key, kind = fn.random.key(7), np.dtype(dtype)
     whole = fn.random.bits(key, (2 * max(SIZES["random"]),)).numpy()
-    units = random._units(key.numpy().reshape(1, 2), (whole.size // 2,), kind)[0]
+    units = host.units(key.numpy().reshape(1, 2), (whole.size // 2,), kind)[0]
     for n in SIZES["random"]:
         np.testing.assert_array_equal(fn.random.bits(key, (n,)).numpy(), whole[:n])
         np.testing.assert_array_equal(fn.random.uniform(key, (n,), dtype=kind).numpy(), units[:n])
-        want = random._normals(key.numpy().reshape(1, 2), (n,), kind)[0]
+        want = host.normals(key.numpy().reshape(1, 2), (n,), kind)[0]
         np.testing.assert_allclose(fn.random.normal(key, (n,), dtype=kind).numpy(), want, 2e-5, 2e-6)
         kept = F.dropout(fn.ones(n), 0.5, True, key=key).numpy()
         assert set(np.unique(kept)) <= {0.0, 2.0} and abs((kept > 0).mean() - 0.5) < 5 / math.sqrt(n)

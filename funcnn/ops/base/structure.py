@@ -293,7 +293,7 @@ def tabulated(
     prim = Primitive(
         name,
         lambda device=HOST, **params: (shape(**params),),
-        cpu=lambda ins, outs, **params: np.copyto(outs[0], make(**params)),
+        cpu=host.table(make),
         flops=flops,
     )
 

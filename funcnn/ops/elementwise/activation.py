@@ -5,16 +5,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-
 from funcnn.core import dtypes
 from funcnn.core.errors import ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.elementwise import activation as kernels
-from funcnn.kernels.cpu.memory import fresh
-from funcnn.kernels.cpu.random.launch import DROPOUT, level
-from funcnn.kernels.implementation import NUMPY, host
+from funcnn.kernels.cpu.elementwise import host
+from funcnn.kernels.cpu.random.host import RANDOM_DROPOUT
 from funcnn.ops.base import costs
 from funcnn.ops.base.batching import all_batched
 from funcnn.ops.base.costs import ERF_FLOPS, EXP_FLOPS, LOG_FLOPS, TANH_FLOPS
@@ -30,7 +27,6 @@ from funcnn.ops.elementwise.math import exp, sigmoid, tanh
 from funcnn.ops.elementwise.math import relu as _relu
 from funcnn.ops.elementwise.select import where
 from funcnn.ops.movement.views import reshape, slice_dim
-from funcnn.ops.random import keys as random
 from funcnn.ops.random.generator import next_key
 from funcnn.ops.tensor.inplace import replaced
 
@@ -94,11 +90,6 @@ leaky_relu_p = activation("leaky_relu", kernels.leaky_relu, kernels.leaky_relu_g
 hardswish_p = activation("hardswish", kernels.hardswish, kernels.hardswish_grad, 0.2, _hardswish_curve, 4)
 
 
-def _prelu_rows(x: np.ndarray, w: np.ndarray, out: np.ndarray) -> None:
-    np.multiply(x, w, out)
-    np.copyto(out, x, where=np.greater(x, 0.0))
-
-
 _prelu = binary(
     "prelu",
     kernels.prelu,
@@ -106,7 +97,7 @@ _prelu = binary(
     lambda g, x, w, o: mul(g, where(gt(x, 0.0), 0.0, x)),  # of infinity above 0 no NaN
     "``x`` above 0, ``w * x`` below.",
     kinds="f",
-    numpy=_prelu_rows,
+    numpy=host.prelu,
     ns=0.08,
     least=1 << 10,
     method=False,
@@ -266,20 +257,10 @@ def _dropout_shape(x: Any, key: Any, p: float) -> tuple:
     return (x,)
 
 
-def _dropout_few(ins: list, outs: list, p: float) -> None:
-    x, keys = ins
-    words = fresh(x.shape, np.uint32)
-    random.draw_words(keys, words)
-    np.multiply(x, np.where(words > level(p), x.dtype.type(1.0 / (1.0 - p)), x.dtype.type(0)), outs[0])
-
-
 dropout_p = Primitive(
     "dropout",
     _dropout_shape,
-    cpu=(
-        DROPOUT,
-        host("numpy", _dropout_few, NUMPY),
-    ),
+    cpu=RANDOM_DROPOUT,
     vjp=lambda g, ins, o, p: (lambda: dropout_p(g, ins[1], p=p), None),  # the mask is drawn again, not kept
     batch=lambda n, ins, batched, p: dropout_p(*all_batched(n, ins, batched), p=p),
     flops=costs.each(2),

@@ -13,11 +13,9 @@ from funcnn.core.errors import DTypeError
 from funcnn.core.graph import rescue
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
-from funcnn.kernels.cpu.elementwise import functions
+from funcnn.kernels.cpu.elementwise import functions, host
 from funcnn.kernels.cpu.elementwise import loops as kernels
 from funcnn.kernels.cpu.elementwise.launch import Loop, with_kernel
-from funcnn.kernels.implementation import host
-from funcnn.kernels.refusal import refuse_where
 from funcnn.ops.base import costs
 from funcnn.ops.base.declare import binary, flat_slope, holds, unary
 from funcnn.ops.base.promote import promoted, stored, to_tensor
@@ -25,33 +23,6 @@ from funcnn.ops.base.registry import note, operation
 from funcnn.ops.base.structure import cast
 from funcnn.ops.elementwise.comparison import eq
 from funcnn.ops.elementwise.select import where
-
-
-def _sign(x: np.ndarray, out: np.ndarray) -> None:
-    if x.dtype.kind == "b":
-        np.copyto(out, x)
-    else:
-        np.subtract(x > 0, x < 0, out, dtype=out.dtype)
-
-
-def _look_for_zero(ins: list, outs: list) -> None:
-    x, y = ins
-    if y.dtype.kind != "f" and x.size:
-        refuse_where(y == 0, 1, y, "a divisor is zero")
-
-
-def _divided(function: Callable) -> Callable:
-    """NumPy's function, which first refuses an integer divisor that is zero."""
-
-    def divide(x: np.ndarray, y: np.ndarray, out: np.ndarray) -> None:
-        if y.dtype.kind != "f" and not y.all():
-            _look_for_zero([x, y], [])
-        function(x, y, out=out)
-
-    return divide
-
-
-_LOOKS = (host("numpy", _look_for_zero, "integers are divided by NumPy, which looks for zeros before"),)
 
 
 def _zero(meaning: str, words: tuple, ins: list) -> Exception:
@@ -97,9 +68,9 @@ floor_divide = binary(
     lambda g, x, y, o: flat_slope(g),
     "``floor(input / other)``. Raises ``ZeroDivisionError`` for an integer divisor of zero.",
     kinds="iuf",
-    looks=_LOOKS,
+    looks=host.DIVISOR_LOOKS,
     refuse=_zero,
-    numpy=_divided(np.floor_divide),
+    numpy=host.divided(np.floor_divide),
     flops=2,
 )
 remainder = binary(
@@ -109,9 +80,9 @@ remainder = binary(
     lambda g, x, y, o: neg(mul(g, floor_divide(x, y))),
     "Python's ``input % other``, with the sign of ``other``.",
     kinds="iuf",
-    looks=_LOOKS,
+    looks=host.DIVISOR_LOOKS,
     refuse=_zero,
-    numpy=_divided(np.remainder),
+    numpy=host.divided(np.remainder),
     flops=4,
 )
 fmod = binary(
@@ -121,9 +92,9 @@ fmod = binary(
     lambda g, x, y, o: neg(mul(g, div(x, y, rounding_mode="trunc"))),
     "C's remainder, with the sign of ``input``.",
     kinds="iuf",
-    looks=_LOOKS,
+    looks=host.DIVISOR_LOOKS,
     refuse=_zero,
-    numpy=_divided(np.fmod),
+    numpy=host.divided(np.fmod),
     flops=4,
 )
 neg = unary(
@@ -145,7 +116,7 @@ sign = unary(
     "-1, 0 or 1; 0 for NaN.",
     keeps="",
     to_float=False,
-    numpy=_sign,
+    numpy=host.sign,
     ns=0.1,
 )
 _square = unary(
@@ -163,10 +134,6 @@ reciprocal = unary(
 )
 
 
-def _over(ins: list, outs: list, number: float) -> None:
-    np.divide(number, ins[0], out=outs[0])
-
-
 def _over_vjp(g: Tensor, ins: list, o: Tensor, number: float) -> tuple:
     return (neg(mul(g, mul(o, true_divide(o, number)))),)
 
@@ -175,7 +142,7 @@ number_over_p = (
     Primitive(  # a number over a tensor; its derivative reads the quotient, so the tensor may be overwritten
         "number_over",
         shape=lambda x, number: (x,),
-        cpu=with_kernel(Loop(functions.number_over), _over, inf),
+        cpu=with_kernel(Loop(functions.number_over), host.number_over, inf),
         vjp=_over_vjp,
         batch=lambda n, ins, batched, number: number_over_p(ins[0], number=number),
         keeps="o",
@@ -200,7 +167,7 @@ _trunc_divide = binary(
     "``trunc(input / other)`` of floating-point numbers.",
     keeps="",
     kinds="f",
-    numpy=lambda x, y, out: np.trunc(np.divide(x, y, out), out),
+    numpy=host.trunc_divide,
     flops=2,
     method=False,
 )

@@ -13,7 +13,7 @@ from funcnn.core.graph import rescue
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.elementwise import activation as activation_kernels
-from funcnn.kernels.cpu.elementwise import functions
+from funcnn.kernels.cpu.elementwise import functions, host
 from funcnn.kernels.cpu.elementwise import loops as kernels
 from funcnn.kernels.cpu.elementwise.launch import Loop, with_kernel
 from funcnn.ops.base import costs
@@ -39,15 +39,8 @@ ELEMENTS_FOR_KERNEL = 1 << 12  # below, NumPy's several passes in the cache cost
 # ---- rounding ---------------------------------------------------------------------------------------------------------
 def _step(name: str, kernel: Any, function: np.ufunc, doc: str) -> Any:
     """A function that rounds; integers are copied."""
-
-    def plain(x: np.ndarray, out: np.ndarray) -> None:
-        if x.dtype.kind == "f":
-            function(x, out)
-        else:
-            np.copyto(out, x)
-
     slope = lambda g, x, o: flat_slope(g)
-    return unary(name, kernel, slope, doc, keeps="", to_float=False, kinds="iuf", numpy=plain)
+    return unary(name, kernel, slope, doc, keeps="", to_float=False, kinds="iuf", numpy=host.rounded(function))
 
 
 ceil = _step("ceil", functions.ceil, np.ceil, "The next integer upwards.")
@@ -104,18 +97,10 @@ rsqrt = unary(
     lambda g, x, o: mul(mul(g, -0.5), mul(o, mul(o, o))),
     "``1 / sqrt(input)``.",
     keeps="o",
-    numpy=lambda x, out: np.divide(1.0, np.sqrt(x, out), out),
+    numpy=host.rsqrt,
     ns=0.2,
     flops=2,
 )
-
-
-def _power(x: np.ndarray, y: np.ndarray, out: np.ndarray) -> None:
-    if x.dtype.kind != "i" or not np.any(y < 0):
-        np.power(x, y, out=out)
-        return
-    np.power(x, np.maximum(y, 0), out=out)
-    np.copyto(out, (x == 1) + (x == -1) * (1 - 2 * (y & 1)), where=y < 0, casting="unsafe")  # the integer part
 
 
 def _pow_dx(g: Tensor, x: Tensor, y: Tensor, o: Tensor) -> Tensor:
@@ -140,7 +125,7 @@ _pow = binary(
     "``input ** exponent``.",
     keeps="io",
     kinds="iuf",
-    numpy=_power,
+    numpy=host.power,
     flops=LOG_FLOPS + EXP_FLOPS + 2,
 )
 
@@ -238,7 +223,7 @@ tanh_grad_p = gradient(
     "tanh_grad",
     Loop(kernels.tanh_grad, 0.2, flops=3),
     lambda o: mul(o, -2.0),
-    lambda ins, outs: np.multiply(ins[0], 1 - ins[1] * ins[1], outs[0]),
+    host.tanh_grad,
     ELEMENTS_FOR_KERNEL,
 )
 tanh = unary(
@@ -305,37 +290,21 @@ def _bell(x: Tensor) -> Tensor:
 
 
 # ---- activations with a loop of their own -----------------------------------------------------------------------------
-def _sigmoid(x: np.ndarray, out: np.ndarray) -> None:
-    np.exp(np.negative(x, out), out)
-    np.add(out, 1.0, out)
-    np.reciprocal(out, out)
-
-
-def _sigmoid_grad(ins: list, outs: list) -> None:
-    g, o = ins
-    np.multiply(g, o * (1 - o), outs[0])
-
-
-def _relu_grad(ins: list, outs: list) -> None:
-    np.copyto(outs[0], ins[0])
-    np.putmask(outs[0], ins[1] <= 0, 0)
-
-
 sigmoid_grad_p = gradient(
     "sigmoid_grad",
     Loop(kernels.sigmoid_grad, 0.2, flops=3),
     lambda o: sub(1.0, mul(o, 2.0)),
-    _sigmoid_grad,
+    host.sigmoid_grad,
     ELEMENTS_FOR_KERNEL,
 )
-relu_grad_p = gradient("relu_grad", Loop(activation_kernels.relu_grad, 0.2), None, _relu_grad, ELEMENTS_FOR_KERNEL)
+relu_grad_p = gradient("relu_grad", Loop(activation_kernels.relu_grad, 0.2), None, host.relu_grad, ELEMENTS_FOR_KERNEL)
 sigmoid = unary(
     "sigmoid",
     kernels.sigmoid,
     lambda g, x, o: sigmoid_grad_p(g, o),
     "``1 / (1 + exp(-input))``.",
     keeps="o",
-    numpy=_sigmoid,
+    numpy=host.sigmoid,
     ns=0.4,
     least=ELEMENTS_FOR_KERNEL,
     flops=EXP_FLOPS + 2,
@@ -348,7 +317,7 @@ relu = unary(
     keeps="o",
     to_float=False,
     kinds="iuf",
-    numpy=lambda x, out: np.maximum(x, 0, out=out),
+    numpy=host.relu,
     ns=0.1,
     least=4 * ELEMENTS_FOR_KERNEL,
 )
@@ -358,12 +327,6 @@ relu = unary(
 def _lerp_shape(x: Any, y: Any, weight: Any) -> tuple:
     require_same_dtype("lerp", x, y, weight)
     return (Aval(broadcast("lerp", tuple(x.shape), tuple(y.shape), tuple(weight.shape)), x.dtype),)
-
-
-def _lerp(ins: list, outs: list) -> None:
-    x, y, weight = ins
-    span = y - x
-    np.copyto(outs[0], np.where(np.abs(weight) < 0.5, x + weight * span, y - span * (1 - weight)))
 
 
 def _lerp_vjp(g: Tensor, ins: list, o: Tensor) -> tuple:
@@ -378,7 +341,7 @@ def _lerp_vjp(g: Tensor, ins: list, o: Tensor) -> tuple:
 lerp_p = Primitive(
     "lerp",
     _lerp_shape,
-    cpu=with_kernel(Loop(functions.lerp, flops=4), _lerp, math.inf),
+    cpu=with_kernel(Loop(functions.lerp, flops=4), host.lerp, math.inf),
     vjp=_lerp_vjp,
     scalar=functions.lerp.scalar,
     flops=costs.each(3),

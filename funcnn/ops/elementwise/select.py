@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from funcnn.core import dtypes
 from funcnn.core.aval import Aval
 from funcnn.core.errors import DTypeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
-from funcnn.kernels.cpu.elementwise.launch import selects
-from funcnn.kernels.implementation import NUMPY, host
+from funcnn.kernels.cpu.elementwise import host
 from funcnn.ops.base import costs
 from funcnn.ops.base.batching import batch_elementwise
 from funcnn.ops.base.dims import broadcast
@@ -27,11 +24,6 @@ def _where_shape(condition: Any, x: Any, y: Any) -> tuple:
     return (Aval(broadcast("where", tuple(condition.shape), tuple(x.shape), tuple(y.shape)), x.dtype),)
 
 
-def _where(ins: list, outs: list) -> None:
-    np.copyto(outs[0], ins[2])
-    np.copyto(outs[0], ins[1], where=ins[0])
-
-
 def _where_vjp(g: Tensor, ins: list, o: Tensor) -> tuple:
     condition, x, y = ins
     return (
@@ -41,9 +33,7 @@ def _where_vjp(g: Tensor, ins: list, o: Tensor) -> tuple:
     )
 
 
-where_p = Primitive(
-    "where", _where_shape, cpu=(selects, host("numpy", _where, NUMPY)), vjp=_where_vjp, flops=costs.none
-)
+where_p = Primitive("where", _where_shape, cpu=host.WHERE, vjp=_where_vjp, flops=costs.none)
 
 
 object.__setattr__(where_p, "batch", batch_elementwise(where_p))

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from funcnn.core.aval import Aval
 from funcnn.core.errors import ShapeError
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
-from funcnn.kernels.implementation import host
-from funcnn.kernels.refusal import refuse_where
+from funcnn.kernels.cpu.matmul.host import SVD, SVD_LOOKS
 from funcnn.ops.base import costs
 from funcnn.ops.base.dims import normalize_dims
 from funcnn.ops.elementwise.arithmetic import add, mul, sub, true_divide
@@ -27,18 +24,8 @@ def _shape(x: Any) -> tuple:
     return Aval((*lead, m, k), x.dtype), Aval((*lead, k), x.dtype), Aval((*lead, k, n), x.dtype)
 
 
-def _finite(ins: list, outs: list) -> None:
-    refuse_where(~np.isfinite(ins[0]), 0, ins[0], "a number is not finite")
-
-
 def _no_values(meaning: str, words: tuple, ins: list) -> ValueError:
     return ValueError("svd: the matrix has numbers that are not finite; it has no singular values")
-
-
-def _svd(ins: list, outs: list) -> None:
-    _finite(ins, outs)
-    for out, part in zip(outs, np.linalg.svd(ins[0], full_matrices=False), strict=True):
-        np.copyto(out, part)
 
 
 def _skew(a: Tensor) -> Tensor:
@@ -85,16 +72,15 @@ def _eye(s: Tensor) -> Tensor:
     return eye(s._v.shape[-1], dtype=s._v.dtype, device=s.device)
 
 
-_LAPACK = "NumPy calls LAPACK"
 svd_p = Primitive(
     "svd",
     shape=_shape,
-    cpu=(host("lapack", _svd, _LAPACK),),
+    cpu=SVD,
     vjp=_vjp,
     batch=lambda n, ins, batched: svd_p(ins[0]),
     keeps="o",
     multiple=True,
-    looks=(host("lapack", _finite, _LAPACK),),
+    looks=SVD_LOOKS,
     refuse=_no_values,
     flops=costs.decomposition,
 )

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from funcnn.core import dtypes
 from funcnn.core.aval import Aval
 from funcnn.core.device import device_of
@@ -95,20 +93,11 @@ def _fit(mode: str, size: int, before: int, after: int, dim: int) -> None:
         raise ShapeError(f"pad: {mode} widths {(before, after)} are too large for dimension {dim} of size {size}")
 
 
-def _sources_table(mode: str, size: int, before: int, after: int) -> np.ndarray:
-    places = np.arange(-before, size + after)
-    if mode == "replicate":
-        return np.clip(places, 0, size - 1)
-    if mode == "circular":
-        return places % size
-    return size - 1 - np.abs(size - 1 - np.abs(places))
-
-
 sources = tabulated(
-    "pad_sources", lambda mode, size, before, after: Aval((before + size + after,), dtypes.int64), _sources_table
+    "pad_sources", lambda mode, size, before, after: Aval((before + size + after,), dtypes.int64), host.pad_sources
 )
 
 
 def _sources(x: Tensor, mode: str, dim: int, before: int, after: int) -> Tensor:
-    """For each place of the padded dimension, the place it is copied from."""
+    """For each index of the padded dimension, the one it is copied from."""
     return sources(device_of(x._v), mode=mode, size=x._v.shape[dim], before=before, after=after)

@@ -18,6 +18,7 @@ from funcnn.core.primitive import Primitive, quietly
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.elementwise.look_launch import same_weights
 from funcnn.kernels.cpu.elementwise.looking import look_at_deviations
+from funcnn.kernels.cpu.movement.host import ZEROS
 from funcnn.kernels.interrupts import Leaving
 from funcnn.ops.base import costs
 from funcnn.ops.base.promote import require_floating, to_tensor
@@ -251,7 +252,7 @@ def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Any 
 flat_p = Primitive(
     "bernoulli_slope",
     shape=lambda t: (Aval(tuple(t.shape), t.dtype),),
-    cpu=lambda ins, outs: outs[0].fill(0),
+    cpu=ZEROS,
     vjp=lambda g, ins, o: (lambda: mul(g, 0.0),),
     batch=lambda n, ins, batched: flat_p(ins[0]),
     keeps="",

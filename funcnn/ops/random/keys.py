@@ -19,9 +19,8 @@ from funcnn.core.tensor import Tensor, constant
 from funcnn.kernels import philox
 from funcnn.kernels.cpu.elementwise.look_launch import same_numbers
 from funcnn.kernels.cpu.elementwise.looking import look_at_chances
-from funcnn.kernels.cpu.memory import fresh
-from funcnn.kernels.cpu.random.launch import BITS, CHILDREN, FOLD, FOLD_IN, NORMAL, SPLIT, UNIFORM, WORDS
-from funcnn.kernels.implementation import NUMPY, Implementation, host
+from funcnn.kernels.cpu.random import host
+from funcnn.kernels.implementation import Implementation
 from funcnn.kernels.refusal import number
 from funcnn.ops.base import costs
 from funcnn.ops.base.batching import all_batched
@@ -34,18 +33,6 @@ from funcnn.ops.elementwise.select import where
 from funcnn.ops.indexing.index import index_select
 from funcnn.ops.indexing.sort import argsort
 from funcnn.ops.movement.views import reshape, slice_dim
-
-WORDS_IN_PYTHON = 64  # words; up to so many are computed in Python integers
-
-
-def _words(keys: np.ndarray, stream: int, out: np.ndarray) -> None:
-    """Fill a row of ``out`` from each key."""
-    if not out.size:
-        return
-    rows = out.reshape(keys.size // 2, -1)
-    words = philox.words_python if rows.shape[1] <= WORDS_IN_PYTHON else philox.words_numpy
-    for (k0, k1), row in zip(keys.reshape(-1, 2), rows, strict=True):
-        row[:] = words(int(k0), int(k1), stream, row.size)
 
 
 def _require_keys(name: str, key: Any) -> None:
@@ -61,17 +48,10 @@ def _bits_shape(key: Any, shape: tuple) -> tuple:
     return (Aval((*key.shape[:-1], *shape), dtypes.uint32),)
 
 
-def _bits(ins: list, outs: list, shape: tuple) -> None:
-    _words(ins[0], BITS, outs[0])
-
-
 bits_p = Primitive(
     "random_bits",
     _bits_shape,
-    cpu=(
-        WORDS,
-        host("numpy", _bits, NUMPY),
-    ),
+    cpu=host.RANDOM_BITS,
     batch=lambda n, ins, batched, shape: bits_p(ins[0], shape=shape),
     flops=costs.none,
 )
@@ -82,50 +62,20 @@ def _numbers_shape(key: Any, shape: tuple, dtype: np.dtype) -> tuple:
     return (Aval((*key.shape[:-1], *shape), dtype),)
 
 
-def draw_words(keys: np.ndarray, out: np.ndarray) -> None:
-    """Fill ``out`` (K, ...) with the words of each key."""
-    _words(keys, BITS, out)
-
-
-def _units(keys: np.ndarray, shape: tuple, dtype: np.dtype) -> np.ndarray:
-    """Uniform numbers in [0, 1), (K, *shape): 24 bits of a word in float32, 53 bits of two words in float64."""
-    words = fresh((keys.size // 2, *shape, dtype.itemsize // 4), np.uint32)
-    _words(keys, BITS, words)
-    if dtype == dtypes.float32:
-        return (words[..., 0] >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-24)
-    return ((words[..., 0] >> np.uint32(5)) * 2.0**26 + (words[..., 1] >> np.uint32(6))) * 2.0**-53
-
-
-def _normals(keys: np.ndarray, shape: tuple, dtype: np.dtype) -> np.ndarray:
-    """Standard normal numbers, (K, n), by the Box-Muller transform (1958): the cosines first, then the sines."""
-    count = numel(shape)
-    pair = _units(keys, (2, -(-count // 2)), dtype)
-    radius = np.sqrt(np.log(1 - pair[:, 0]) * -2)  # 1 - u is never 0
-    angle = pair[:, 1] * dtype.type(2.0 * np.pi)
-    return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)], 1)[:, :count]
-
-
-def _numbers(name: str, drawn: Implementation, plain: Callable, flops: float) -> Primitive:
-    """The primitive that draws floating-point numbers of a shape from a key: a kernel for many, NumPy for few."""
-
-    def few(ins: list, outs: list, shape: tuple, dtype: np.dtype) -> None:
-        outs[0][...] = plain(ins[0], shape, dtype).reshape(outs[0].shape)
-
+def _numbers(name: str, ways: tuple[Implementation, ...], flops: float) -> Primitive:
+    """The primitive that draws floating-point numbers of a shape from a key."""
     prim = Primitive(
         name,
         _numbers_shape,
-        cpu=(
-            drawn,
-            host("numpy", few, NUMPY),
-        ),
+        cpu=ways,
         batch=lambda n, ins, batched, shape, dtype: prim(ins[0], shape=shape, dtype=dtype),
         flops=costs.each(flops),
     )
     return prim
 
 
-unit_p = _numbers("random_uniform", UNIFORM, _units, 2)
-normal_p = _numbers("random_normal", NORMAL, _normals, costs.LOG_FLOPS + costs.TRIG_FLOPS + 4)
+unit_p = _numbers("random_uniform", host.RANDOM_UNIFORM, 2)
+normal_p = _numbers("random_normal", host.RANDOM_NORMAL, costs.LOG_FLOPS + costs.TRIG_FLOPS + 4)
 
 
 def _split_shape(key: Any, num: int) -> tuple:
@@ -138,7 +88,7 @@ def _split_shape(key: Any, num: int) -> tuple:
 split_p = Primitive(
     "random_split",
     _split_shape,
-    cpu=(SPLIT, host("numpy", lambda ins, outs, num: _words(ins[0], CHILDREN, outs[0]), NUMPY)),
+    cpu=host.SPLIT,
     batch=lambda n, ins, batched, num: split_p(ins[0], num=num),
     flops=costs.none,
 )
@@ -151,16 +101,10 @@ def _fold_shape(key: Any, data: Any) -> tuple:
     return (Aval(tuple(key.shape), dtypes.uint32),)
 
 
-def _fold(ins: list, outs: list) -> None:
-    for key, data, row in zip(ins[0].reshape(-1, 2), ins[1].reshape(-1), outs[0].reshape(-1, 2), strict=True):
-        low, high = int(data) & philox.MASK, int(data) >> 32 & philox.MASK
-        row[:] = philox.block(int(key[0]), int(key[1]), low, high, FOLD, 0)[:2]
-
-
 fold_in_p = Primitive(
     "random_fold_in",
     _fold_shape,
-    cpu=(FOLD_IN, host("numpy", _fold, "Python's integers cost less than a launch for few keys")),
+    cpu=host.FOLD_IN,
     batch=lambda n, ins, batched: fold_in_p(*all_batched(n, ins, batched)),
     flops=costs.none,
 )

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from funcnn.core import dtypes
 from funcnn.core.aval import Aval
 from funcnn.core.composition import pullback
@@ -20,6 +18,7 @@ from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.sampling import grid_launch as launch
 from funcnn.kernels.cpu.sampling.grid_taps import BORDER, REFLECTION, ZEROS
+from funcnn.kernels.cpu.sampling.host import pixel_line
 from funcnn.ops.base import costs
 from funcnn.ops.base.batching import all_batched, fold, unfold_batch
 from funcnn.ops.base.dims import numel
@@ -214,10 +213,4 @@ def affine_grid(theta: Any, size: Any, align_corners: bool | None = None) -> Ten
     return reshape(places, (n, *sizes[2:], axes))
 
 
-def _line(size: int, align: bool, dtype: np.dtype) -> np.ndarray:
-    """The places of ``size`` pixels in [-1, 1]."""
-    ends = np.linspace(-1, 1, size, dtype=dtype) if size > 1 else np.zeros(1, dtype)
-    return ends if align else ends * dtype.type((size - 1) / size)
-
-
-line = tabulated("affine_line", lambda size, align, dtype: Aval((size,), dtype), _line, costs.each(2))
+line = tabulated("affine_line", lambda size, align, dtype: Aval((size,), dtype), pixel_line, costs.each(2))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from funcnn.core.errors import DTypeError, ShapeError
-from funcnn.kernels.cpu.random import launch
+from funcnn.kernels.cpu.random import host, launch
 from funcnn.ops.random import generator as g
 from funcnn.ops.random import keys as r
 from funcnn.ops.tensor.creation import as_tensor
@@ -30,8 +30,8 @@ def test_implementations_give_the_same_bits() -> None:
     for count in (
         1,
         5,
-        r.WORDS_IN_PYTHON,
-        r.WORDS_IN_PYTHON + 1,
+        host.WORDS_IN_PYTHON,
+        host.WORDS_IN_PYTHON + 1,
         launch.ELEMENTS_FOR_KERNEL - 1,
         launch.ELEMENTS_FOR_KERNEL,
     ):
