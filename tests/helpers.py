@@ -90,7 +90,7 @@ def dirty_scratch(monkeypatch: Any) -> None:
 
 def on_workers(monkeypatch: Any, count: int) -> None:
     """From here on kernels run on so many workers, however little they have to do."""
-    monkeypatch.setattr(number, "WORTHWHILE", 0)
+    monkeypatch.setattr(number, "NANOSECONDS_FOR_THREADS", 0)
     monkeypatch.setattr(launching, "workers", lambda work: count)
 
 

@@ -19,7 +19,6 @@ from funcnn.kernels import cpu
 from funcnn.kernels.cpu.build.compile import Kernel
 from funcnn.kernels.cpu.elementwise import comparison, functions
 from funcnn.kernels.cpu.reduce import functions as reductions
-from funcnn.kernels.cpu.vector import scratch as room
 from funcnn.warmup.command import main
 from funcnn.warmup.programs import DTYPES, PROGRAMS
 from tests import helpers as h
@@ -76,7 +75,7 @@ def test_programs_reach_every_kernel(forms: Forms) -> None:
     every = {
         value: f"{m.__name__}.{name}" for m in modules for name, value in vars(m).items() if isinstance(value, Kernel)
     }
-    apart = room, functions, comparison  # for users' kernels; what runs only where it is preferred to NumPy's loops
+    apart = functions, comparison  # what runs only where it is preferred to NumPy's loops
     reached = {value for module in apart for value in vars(module).values() if isinstance(value, Kernel)}
     reached |= {reductions.some, reductions.every}  # likewise
     reached |= {reductions.squares, reductions.roots}  # the norm over axes that alternate with others

@@ -6,7 +6,7 @@ from typing import Any
 
 from funcnn.kernels.launch import CONSTANT, SCRATCH, Array, Constant, LaunchPlan, Scratch
 
-LINE = 64  # bytes of a cache line
+LINE_BYTES = 64  # bytes of a cache line
 
 
 class Parts:
@@ -45,5 +45,5 @@ class Parts:
 
 def lines(count: int, itemsize: int = 4) -> int:
     """Rounds ``count`` elements and one cache line up to whole lines, so that no two workers write to the same line."""
-    each = LINE // itemsize
+    each = LINE_BYTES // itemsize
     return (-(-count // each) + 1) * each

@@ -160,10 +160,10 @@ def between_bands() -> Iterator[None]:
 @contextmanager
 def on_threads(count: int) -> Iterator[None]:
     """Inside, kernels run on so many threads, however little they have to do."""
-    before, least = number._chosen, number.WORTHWHILE
+    before, least = number._chosen, number.NANOSECONDS_FOR_THREADS
     try:
-        number.WORTHWHILE = 0
+        number.NANOSECONDS_FOR_THREADS = 0
         number.set_num_threads(count)
         yield
     finally:
-        number._chosen, number.WORTHWHILE = before, least
+        number._chosen, number.NANOSECONDS_FOR_THREADS = before, least

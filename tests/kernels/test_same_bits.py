@@ -116,9 +116,9 @@ LARGER: dict[str, Callable[[str], list]] = {  # the kernels of which ``PROGRAMS`
 @pytest.fixture(autouse=True)
 def never_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
     """However small the work, kernels run on as many threads as they are allowed."""
-    monkeypatch.setattr(threads, "WORTHWHILE", 0)
+    monkeypatch.setattr(threads, "NANOSECONDS_FOR_THREADS", 0)
     monkeypatch.setattr(threads, "_chosen", 0)
-    monkeypatch.setattr(recurrent, "WORTH_SHARING", 0)
+    monkeypatch.setattr(recurrent, "NANOSECONDS_FOR_SHARING", 0)
 
 
 def _recorded(program: Callable, dtype: str, count: int) -> tuple[list[np.ndarray], dict[str, set]]:

@@ -89,7 +89,7 @@ class Runner:
             elif outs[i] is not ins[holds]:  # it may be that input's own memory
                 np.copyto(outs[i], ins[holds])
         for shape, dtype, large, each, zeros in self.scratch:
-            if each and self.nanoseconds >= number.WORTHWHILE:
+            if each and self.nanoseconds >= number.NANOSECONDS_FOR_THREADS:
                 room = memory.empty((shape[0] * workers(self.nanoseconds),), dtype)
             else:
                 room = (memory.empty if large else memory.fresh)(shape, dtype)
@@ -111,7 +111,7 @@ class Runner:
             for at, place, part, _ in arrays:
                 args[at] = buffers[place] if part is None else part(buffers[place])
             for at, nanoseconds in counted:
-                args[at] = 1 if nanoseconds < number.WORTHWHILE else workers(nanoseconds)
+                args[at] = 1 if nanoseconds < number.NANOSECONDS_FOR_THREADS else workers(nanoseconds)
             (kernel.compiled if ours and not around and kernel.compiled is not None else kernel)(*args)
         if status is not None and status[0]:
             self._stopped(status, ins, outs)

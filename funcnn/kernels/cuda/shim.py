@@ -14,7 +14,7 @@ from typing import Any
 
 from funcnn.kernels.cpu.build.compile import Kernel, rebound
 
-THREADS, BLOCKS = 128, 1024  # threads a block; most blocks of a launch
+BLOCK_THREADS, MOST_BLOCKS = 128, 1024  # threads a block; most blocks of a launch
 _lock = threading.RLock()
 
 
@@ -43,7 +43,7 @@ class CudaKernel:
         with _lock:
             if self.compiled is None:
                 self.compiled = _jit(self.function, device=False)
-        self.compiled[max(1, min(BLOCKS, -(-items // THREADS))), min(THREADS, max(items, 1))](*args)
+        self.compiled[max(1, min(MOST_BLOCKS, -(-items // BLOCK_THREADS))), min(BLOCK_THREADS, max(items, 1))](*args)
 
 
 def kernel(function: Callable) -> CudaKernel:

@@ -100,7 +100,7 @@ def test_like_whole_scores(row: tuple, dtype: str, tolerance: float) -> None:
 @pytest.mark.parametrize("row", ROWS[1:], ids=str)
 @pytest.mark.parametrize("split", [False, True])
 def test_the_same_bits_for_one_and_two_threads(row: tuple, split: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launch, "WORTH_SPLITTING", 0 if split else 1 << 40)
+    monkeypatch.setattr(launch, "PRODUCTS_FOR_SPLITTING", 0 if split else 1 << 40)
     found = []
     for count in (1, 2):
         h.on_workers(monkeypatch, count)
@@ -110,9 +110,9 @@ def test_the_same_bits_for_one_and_two_threads(row: tuple, split: bool, monkeypa
 
 @pytest.mark.parametrize("row", ROWS[:5], ids=str)
 def test_keys_split_among_chunks(row: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launch, "WORTH_SPLITTING", 1 << 40)
+    monkeypatch.setattr(launch, "PRODUCTS_FOR_SPLITTING", 1 << 40)
     whole = _run(row, "float64")
-    monkeypatch.setattr(launch, "WORTH_SPLITTING", 0)
+    monkeypatch.setattr(launch, "PRODUCTS_FOR_SPLITTING", 0)
     for mine, one in zip(_run(row, "float64"), whole, strict=True):
         np.testing.assert_allclose(mine, one, rtol=1e-12, atol=1e-12)
 
@@ -139,7 +139,7 @@ def test_no_keys_and_no_queries() -> None:
 @pytest.mark.parametrize("split", [False, True])
 def test_examples_that_draw_alone(shape: tuple | None, split: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """All in one launch give what each gives by itself: the same weights are dropped, the same bits come out."""
-    monkeypatch.setattr(launch, "WORTH_SPLITTING", 0 if split else 1 << 40)
+    monkeypatch.setattr(launch, "PRODUCTS_FOR_SPLITTING", 0 if split else 1 << 40)
     rng = np.random.default_rng(0)
     arrays = [rng.normal(size=s).astype(np.float32) for s in ((3, 2, 5, 4), (3, 1, 7, 4), (3, 1, 7, 3), (3, 2, 5, 3))]
     mask = [] if shape is None else [rng.normal(size=shape).astype(np.float32)]

@@ -23,10 +23,9 @@ from funcnn.kernels.cpu.norm import layer_norm
 from funcnn.kernels.cpu.optim import step as optim
 from funcnn.kernels.cpu.optim.launch import chunk_table
 from funcnn.kernels.cpu.recurrent import weights as recurrent_weights
-from funcnn.kernels.cpu.vector import scratch as room
 from funcnn.kernels.cpu.vector.instructions import pointer
 from tests.kernels.build.test_compile_kernels import python
-from tests.plain import PLAIN, compiled_only, plain
+from tests.plain import PLAIN, compiled_only
 
 
 @device_function
@@ -110,8 +109,6 @@ def test_whatever_writes_outside_is_found(at, where):
 def test_fresh_memory_shows():
     assert np.isnan(check.fill(np.ones((2, 3), np.float32))).all() and check.fill(np.zeros(2, np.bool_)).all()
     assert check.fill(np.zeros(2, np.int64))[0] > 1 << 60 and check.fill(np.zeros((0, 2))).size == 0
-    banded = plain(Kernel(room._banded_room))(4, np.dtype(np.float32))
-    assert banded.size == 4 and banded.base.size == 4 + 2 * room.WIDE and np.isnan(banded.base).all()
     x = np.arange(4.0)
     elementwise.square.dispatcher()
     check.around(elementwise.square, (x, x, (), 1))
@@ -187,20 +184,6 @@ def test_the_whole_process_can_run_in_it():
     )
     out, _ = python(script, FUNCNN_CHECK=1, FUNCNN_CACHE_DIR=check_cache())
     assert out.startswith("kernel add touches 3 numbers of its argument y, which has 2")
-
-
-def test_scratch_that_a_kernel_makes_for_itself_is_checked_as_well():
-    script = (
-        "import numpy as np\nfrom funcnn.kernels.cpu.build.compile import kernel\n"
-        "from funcnn.kernels.cpu.vector.instructions import pointer\n"
-        "from funcnn.kernels.cpu.vector.scratch import intact, room\n"
-        "@kernel\ndef short(out):\n    scratch = room(4, np.int64)\n    for i in range(out.size):\n"
-        "        pointer(scratch, 0)[i] = 1\n    out[0] = pointer(scratch, 0)[0]\n    intact(scratch)\n"
-        "short(np.ones(4))\n"
-        "try:\n    short(np.ones(5))\nexcept RuntimeError as error:\n    print(error)"
-    )
-    out, _ = python(script, FUNCNN_CHECK=1, FUNCNN_CACHE_DIR=check_cache())
-    assert out.startswith("kernel short: it wrote outside scratch that it made for itself")
 
 
 def check_cache():

@@ -14,7 +14,7 @@ from funcnn.kernels.cpu import launching
 from funcnn.kernels.cpu.conv.launch import lists as conv_cpu
 from funcnn.kernels.cpu.conv.launch import pointwise as conv_pointwise
 from funcnn.kernels.cpu.conv.launch import winograd as conv_winograd
-from funcnn.kernels.cpu.vector.tiles import RUN
+from funcnn.kernels.cpu.vector.tiles import RUN_PRODUCTS
 from funcnn.kernels.implementation import Implementation, operand_of
 from funcnn.kernels.launch import LaunchPlan
 from tests import helpers as h
@@ -130,7 +130,7 @@ DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.fixture(autouse=True)
 def winograd_pays(monkeypatch):
     """Winograd's convolution is there wherever it can be, whatever it costs for shapes as small as these."""
-    monkeypatch.setattr(conv_winograd, "TURNS", (0, 0))
+    monkeypatch.setattr(conv_winograd, "PATCH_TERMS", (0, 0))
 
 
 def setup(case, dtype, seed=0):
@@ -241,8 +241,8 @@ def test_one_tap_past_the_cache_is_the_same(case, dtype, monkeypatch):
     x, w, dy, args = setup(CASES[case], dtype)
     expected = run(x, w, dy, args)
     monkeypatch.setattr(conv_pointwise, "beyond_cache", lambda size: True)
-    monkeypatch.setattr(conv_pointwise, "CHUNKS", 1)  # blocks that follow one another in a chunk
-    monkeypatch.setattr(conv_pointwise, "BLOCK", 1)
+    monkeypatch.setattr(conv_pointwise, "LEAST_CHUNKS", 1)  # blocks that follow one another in a chunk
+    monkeypatch.setattr(conv_pointwise, "BLOCK_BYTES", 1)
     for got, same in zip(run(x, w, dy, args), expected, strict=True):
         np.testing.assert_array_equal(got, same)
 
@@ -357,7 +357,7 @@ def test_direct_weight_gradients_are_sums_in_float64():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("many", [RUN - 1, RUN, RUN + 1, 2 * RUN])
+@pytest.mark.parametrize("many", [RUN_PRODUCTS - 1, RUN_PRODUCTS, RUN_PRODUCTS + 1, 2 * RUN_PRODUCTS])
 @pytest.mark.parametrize("taps, stride", [(1, 1), (1, 2), ("all", 1), (3, 1), (3, 2)])
 def test_sums_around_the_end_of_a_run(many, taps, stride, dtype):
     """One tap of many channels, many taps of one channel, and three taps, whose runs end elsewhere."""

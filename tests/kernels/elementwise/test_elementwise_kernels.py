@@ -54,7 +54,7 @@ def run(kernel, *ins, params=(), threads=1):
 @pytest.mark.parametrize("name", KERNELS)
 def test_the_same_bits_on_two_threads(name, dtype):
     kernel, count = KERNELS[name]
-    x = np.random.default_rng(0).uniform(-0.9, 3, (count, sized(3 * elementwise.CHUNK + 17, 8))).astype(dtype)
+    x = np.random.default_rng(0).uniform(-0.9, 3, (count, sized(3 * elementwise.CHUNK_ELEMENTS + 17, 8))).astype(dtype)
     params = PARAMS.get(name.removesuffix("_grad"), ())
     one, two = (run(kernel, *x, params=params, threads=threads) for threads in (1, 2))
     np.testing.assert_array_equal(one.view(f"u{one.itemsize}"), two.view(f"u{two.itemsize}"))
@@ -124,8 +124,8 @@ def test_logaddexp(dtype):
 
 
 def test_a_block_stands_for_an_array_of_equal_numbers():
-    x = np.linspace(-2, 2, sized(3, 1) * elementwise.CHUNK + 5)
-    block = np.full(elementwise.CHUNK, 2.5)
+    x = np.linspace(-2, 2, sized(3, 1) * elementwise.CHUNK_ELEMENTS + 5)
+    block = np.full(elementwise.CHUNK_ELEMENTS, 2.5)
     np.testing.assert_array_equal(
         run(activation.silu_grad, block, x), run(activation.silu_grad, np.full(x.size, 2.5), x)
     )

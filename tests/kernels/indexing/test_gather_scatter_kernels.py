@@ -22,7 +22,7 @@ DTYPES = ["bool", "uint8", "int16", "float16", "int32", "float32", "int64", "flo
 @pytest.fixture(params=["whole", "cut"], autouse=True)
 def cut(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks as they are, or so small that these arrays have many of each kind."""
-    monkeypatch.setattr(number, "WORTHWHILE", 0)
+    monkeypatch.setattr(number, "NANOSECONDS_FOR_THREADS", 0)
     if request.param == "cut":
         monkeypatch.setattr(problem, "CHUNK_BYTES", 48)
         monkeypatch.setattr(problem, "RANGE_BYTES", 64)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from funcnn.kernels.cpu.movement.permute import turn_planes
+from funcnn.kernels.cpu.movement.permute import transpose_planes
 from funcnn.kernels.cpu.movement.regions import collapsed
 from funcnn.kernels.cpu.movement.strided import CHUNK_ELEMENTS, copy_strided
 from tests.plain import sized
@@ -19,7 +19,7 @@ def test_transposed_planes(shape, dtype):
     x = np.random.default_rng(0).standard_normal(shape).astype(dtype)
     for threads in (1, 2):
         out = np.full((shape[0], shape[2], shape[1]), np.nan, dtype)
-        turn_planes(x.reshape(-1), out.reshape(-1), *shape, threads)
+        transpose_planes(x.reshape(-1), out.reshape(-1), *shape, threads)
         np.testing.assert_array_equal(out, x.transpose(0, 2, 1))
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from funcnn.kernels.cpu.pool import plane as plane_pool
 from funcnn.kernels.cpu.pool.windows import windows_of
-from funcnn.kernels.cpu.vector.tap_tables import ABSENT, GROUP, listed, plane_table
+from funcnn.kernels.cpu.vector.tap_tables import ABSENT, GROUP_OUTPUTS, listed, plane_table
 from tests.plain import sized
 
 DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -118,7 +118,7 @@ def test_the_mean_and_its_gradient(case, planes, dtype):
 
 def test_an_absent_tap_adds_nothing_though_its_place_holds_nan():
     table = plane_table(np.array([[1, 2], [-1, 1]]), 3, False)
-    assert (table.indices.array == ABSENT).any() and table.sizes[3] == GROUP // 2
+    assert (table.indices.array == ABSENT).any() and table.sizes[3] == GROUP_OUTPUTS // 2
     x, y, dx = np.array([np.nan, 1, 3], np.float32), np.empty(2, np.float32), np.empty(2, np.float32)
     plane_pool.plane_means(x, y, table.indices.array, table.each(np.array([1, 2], np.float32)), table.sizes, 64, 1)
     plane_pool.plane_sums(

@@ -11,7 +11,7 @@ from funcnn.kernels.cpu.launching import Refused, Runner
 from funcnn.kernels.cpu.pool import avg as avg_pool
 from funcnn.kernels.cpu.pool import launch, launch_avg, launch_max
 from funcnn.kernels.cpu.pool import max as max_pool
-from funcnn.kernels.cpu.pool.geometry import Where
+from funcnn.kernels.cpu.pool.geometry import Window
 from funcnn.kernels.cpu.pool.windows import adaptive_windows, windows
 from funcnn.kernels.cpu.threads import number
 from funcnn.kernels.cpu.vector.lanes import LANES
@@ -95,12 +95,12 @@ def run_max(x, out, where, past=False):
     """Values and indices; the kernel without indices agrees."""
     y, argmax = np.empty((x.shape[0], *out), x.dtype), np.empty((x.shape[0], *out), np.int32)
     fill(
-        launch_max.rows_with_places(x.shape, y.shape, Where(*where), x.dtype, argmax.dtype, 2, past, 1),
+        launch_max.rows_with_places(x.shape, y.shape, Window(*where), x.dtype, argmax.dtype, 2, past, 1),
         [x],
         [y, argmax],
     )
     values = np.empty_like(y)
-    fill(launch_max.rows_of_values(x.shape, y.shape, Where(*where), x.dtype, 2, past, 1), [x], [values])
+    fill(launch_max.rows_of_values(x.shape, y.shape, Window(*where), x.dtype, 2, past, 1), [x], [values])
     np.testing.assert_array_equal(values, y)
     return y, argmax
 
@@ -246,8 +246,8 @@ def ways(x, dy):
     )
     values, means, spread = np.empty_like(dy), np.empty(M * H, x.dtype), np.empty((M * H, W), x.dtype)
     shapes, back = (x.shape, dy.shape), (dy.shape, x.shape, how)
-    fill(launch_max.rows_with_places(*shapes, Where(*where), dtype, known.dtype, 7, True, many), [x], [best, known])
-    fill(launch_max.rows_of_values(*shapes, Where(*where), dtype, 7, True, many), [x], [values])
+    fill(launch_max.rows_with_places(*shapes, Window(*where), dtype, known.dtype, 7, True, many), [x], [best, known])
+    fill(launch_max.rows_of_values(*shapes, Window(*where), dtype, 7, True, many), [x], [values])
     run_windows(x, windows((1, H, W), (1, P, Q), *where, False, 0).bounds, [again, found], many)
     count = number.get_num_threads()
     by_places(launch.scatters, [dy, known], scattered, size=(H, W))
@@ -258,7 +258,7 @@ def ways(x, dy):
     fill(launch_avg.rows_of_grads(*back, (3, 2, 1), dtype, 7, True, many), [dy], [dx])
     fill(launch_avg.rows_of_grads(*back, (1, 0, 0), dtype, 7, False, many), [dy], [any_dx])
     avg_pool.mean_rows(x.reshape(-1, W), means, 7, count)
-    avg_pool.spread_rows(means, spread, 7, count)
+    avg_pool.mean_rows_grad(means, spread, 7, count)
     return best, known, again, found, scattered, gathered, placed, y, any_y, dx, any_dx, means, spread, values
 
 

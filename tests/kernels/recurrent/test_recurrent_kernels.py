@@ -136,7 +136,7 @@ def _check_slope(mode: str, reverse: bool, ins: list, got: list, tolerance: floa
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("mode", ["lstm", "gru", "tanh", "relu"])
 def test_same_bits_for_any_number_of_threads(mode: str, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launch, "WORTH_SHARING", 0)
+    monkeypatch.setattr(launch, "NANOSECONDS_FOR_SHARING", 0)
     for shape in [(3, 20, 130), (4, 1, 200)]:
         found = []
         for threads in (1, 2):
@@ -176,4 +176,4 @@ def test_blocks_depend_on_the_shape_alone() -> None:
         tiles, units = recurrent.blocking(n, 4)
         heights = {n * (i + 1) // tiles - n * i // tiles for i in range(tiles)}
         assert max(heights) <= recurrent.most_rows(4) and units % 4 == 0
-        assert n <= recurrent.FEW_ROWS or min(heights) >= recurrent.FEW_ROWS
+        assert n <= recurrent.WIDE_ROWS or min(heights) >= recurrent.WIDE_ROWS

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from funcnn.kernels.cpu.sampling import grid_sample
-from funcnn.kernels.cpu.sampling.grid_taps import BLOCK, FLOATS, INTS
+from funcnn.kernels.cpu.sampling.grid_taps import BLOCK_POINTS, ROOM_FLOATS, ROOM_INTS
 
 HOWS = [how for how in product((1, 2, 4), (0, 1, 2), (False, True))]
 
@@ -18,8 +18,12 @@ def run(kernel, before, grid, out, image, how):
     seen = []
     for threads in (1, 2):
         out.fill(np.nan)
-        room = FLOATS + grid_sample.GROUP * (BLOCK + int(np.prod(image))) + grid_sample.ROWS * before[0].size
-        ints, floats = np.empty(threads * INTS, np.int64), np.empty(threads * room, grid.dtype)
+        room = (
+            ROOM_FLOATS
+            + grid_sample.GROUP_CHANNELS * (BLOCK_POINTS + int(np.prod(image)))
+            + grid_sample.TRANSPOSED_POINTS * before[0].size
+        )
+        ints, floats = np.empty(threads * ROOM_INTS, np.int64), np.empty(threads * room, grid.dtype)
         kernel(*before, grid, out, image, how, np.array([0.5], grid.dtype), ints, floats, room, threads)
         seen.append(out.tobytes())
     assert seen[0] == seen[1]
@@ -77,7 +81,7 @@ def test_values_and_gradients(how, image, axes, channels):
     if how[0] == 4 and axes == 3:
         return
     rng = np.random.default_rng(0)
-    n, c, places, pixels = 2, channels, BLOCK + 3 if how == (2, 0, False) else 9, int(np.prod(image))
+    n, c, places, pixels = 2, channels, BLOCK_POINTS + 3 if how == (2, 0, False) else 9, int(np.prod(image))
     x, grid, dy = (
         rng.normal(size=(n, c, pixels)),
         rng.uniform(-1.6, 1.6, (n, places, axes)),
@@ -85,7 +89,7 @@ def test_values_and_gradients(how, image, axes, channels):
     )
     value, matrix = naive(x, grid, image, how)
     turned = np.empty((n, pixels, c))
-    grid_sample.turn_images(x, turned, 2)
+    grid_sample.transpose_images(x, turned, 2)
     np.testing.assert_array_equal(turned, x.transpose(0, 2, 1))
     dx = run(grid_sample.image_grad, [dy], grid, np.empty_like(x), image, how)
     np.testing.assert_allclose(dx, np.einsum("npi,ncp->nci", matrix, dy), 1e-11, 1e-11)

@@ -14,7 +14,7 @@ import pytest
 
 import funcnn as fn
 from funcnn.kernels.cpu.build.compile import device_function, kernel
-from funcnn.kernels.cpu.build.parallel import SHARES, parallel_for
+from funcnn.kernels.cpu.build.parallel import MOST_SHARES, parallel_for
 from funcnn.kernels.cpu.threads import number as threads
 from funcnn.kernels.cpu.threads.code import CALLER, DONE, LOCK, SIZE
 from funcnn.kernels.cpu.threads.pool import Pool, pool
@@ -36,7 +36,7 @@ def squares(x, y, seen, size, threads):
     parallel_for(square_chunk, (x.size + size - 1) // size, threads, (x, y, seen, size))
 
 
-@pytest.mark.parametrize("many", [1, 2, 3, SHARES + 2])
+@pytest.mark.parametrize("many", [1, 2, 3, MOST_SHARES + 2])
 def test_every_chunk_runs_once_on_a_worker(many):
     x = np.random.default_rng(0).standard_normal(10_001)
     for size in (500, 4000, 100):  # 21 chunks, fewer than workers, and more than there can be shares
@@ -143,7 +143,7 @@ before = dict(os.environ)
 import numpy as np, funcnn as fn
 import funcnn.nn.functional as F
 from funcnn.kernels.cpu.threads import number as threads
-threads.WORTHWHILE = 0
+threads.NANOSECONDS_FOR_THREADS = 0
 x, w = fn.randn(4, 8, 30, 30), fn.randn(8, 8, 3, 3)
 right = F.conv2d(x, w, padding=1).numpy()
 """

@@ -38,7 +38,7 @@ QA, QB, GA, GB, DQ, KT, VT, KB, S, DS, T, DK, DV, DELTA = range(14)  # parts of 
 
 
 def backward_scratch(queries: int, e: int, d: int, span: int, itemsize: int) -> np.ndarray:
-    """Where the parts of a worker's scratch begin, and last its size: Q and G packed both ways, dQ^T, a block of K and V
+    """Returns where the parts of a worker's scratch begin, and last its size: Q and G packed both ways, dQ^T, a block of K and V
     packed, three blocks of scores, dK^T and dV^T of the span, delta."""
     rows = tile_shape(itemsize)[0]
     long, e8, d8 = -(-queries // BLOCK_POSITIONS) * BLOCK_POSITIONS, -(-e // rows) * rows, -(-d // rows) * rows
@@ -87,7 +87,7 @@ def _pack_keys(at, n, k, v, part, shape, places):
 
 @device_function
 def _weights(s, ds, n, ahead, causal, lse, delta):
-    """s = exp(s - lse), ds = s * (ds - delta), a panel of n queries; key j comes ``j - ahead - i`` after query i."""
+    """Writes s = exp(s - lse), ds = s * (ds - delta), a panel of n queries; key j comes ``j - ahead - i`` after query i."""
     columns = tile_columns(s)
     for i in range(n):
         row, slope = shift(s, i * columns), shift(ds, i * columns)
@@ -114,7 +114,7 @@ def _dropped_weights(s, ds, keep, n, ahead, causal, lse, delta):
 
 @device_function
 def _scores(head, first, n, start, keys, mask, origins, key, lse, part, shape, places, chance):
-    """S = the dropped weights and DS = dS of a block of n queries and ``keys`` keys."""
+    """Writes S = the dropped weights and DS = dS of a block of n queries and ``keys`` keys."""
     e, d, rows, columns = shape[4], shape[5], tile_rows(part), tile_columns(part)
     qa, ga = shift(part, places[QA] + first * e), shift(part, places[GA] + first * d)
     delta = shift(part, places[DELTA] + first)
@@ -142,7 +142,7 @@ def _scores(head, first, n, start, keys, mask, origins, key, lse, part, shape, p
 
 @device_function
 def _accumulate(first, n, offset, keys, part, shape, places):
-    """Add a block's share to dV^T, dK^T (of the keys ``offset`` into the span) and dQ^T."""
+    """Adds a block's share to dV^T, dK^T (of the keys ``offset`` into the span) and dQ^T."""
     queries, e, d, rows, columns = shape[2], shape[4], shape[5], tile_rows(part), tile_columns(part)
     long, e8, d8 = (
         (queries + BLOCK_POSITIONS - 1) // BLOCK_POSITIONS * BLOCK_POSITIONS,
@@ -171,7 +171,7 @@ def _accumulate(first, n, offset, keys, part, shape, places):
 
 @device_function
 def _write(sums, out, n, e, factor):
-    """out (n, e) = factor times the panels of its transpose."""
+    """Writes out (n, e) = factor times the panels of its transpose."""
     rows, columns = tile_rows(sums), tile_columns(sums)
     deep = (e + rows - 1) // rows * rows
     for i in range(0, n, columns):

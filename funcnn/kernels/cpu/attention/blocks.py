@@ -1,6 +1,6 @@
 """What attention's forward and backward kernels share: packing of blocks into operands of the register tile, and masks.
 
-The left operand of ``tile_product`` is strips of tile_rows numbers for each step of the sum, the right one panels of
+The left operand of ``tile_product`` is strips of tile_rows elements for each step of the sum, the right one panels of
 tile_columns. Here "rows" and "columns" are always the tile's.
 """
 
@@ -25,7 +25,7 @@ def _rows_twin(p: Any) -> int:
 
 @intrinsic(twin=_rows_twin)
 def tile_rows(typingctx: Any, p: Any) -> Any:
-    """The tile's rows for numbers like those at ``p``, a constant to the compiler."""
+    """Computes the tile's rows for elements like those at ``p``, a constant to the compiler."""
     return _constant(p, 0)
 
 
@@ -35,7 +35,7 @@ def _columns_twin(p: Any) -> int:
 
 @intrinsic(twin=_columns_twin)
 def tile_columns(typingctx: Any, p: Any) -> Any:
-    """The tile's columns for numbers like those at ``p``, a constant to the compiler."""
+    """Computes the tile's columns for elements like those at ``p``, a constant to the compiler."""
     return _constant(p, 1)
 
 
@@ -49,7 +49,7 @@ def _constant(p: Any, place: int) -> Any:
 # ---- packing ----------------------------------------------------------------------------------------------------------
 @device_function
 def transpose(x, stride, n, count, y, step, factor):
-    """y[e * step + r] = factor * x[r * stride + e] for n rows r of ``count`` numbers."""
+    """Writes y[e * step + r] = factor * x[r * stride + e] for n rows r of ``count`` elements."""
     for r in range(n):
         row, column = shift(x, r * stride), shift(y, r)
         for e in range(count):
@@ -69,7 +69,7 @@ def pack_transposed(x, n, count, y, step, factor):
 
 @device_function
 def pack_groups(x, n, count, y, step, factor):
-    """Groups of tile_rows columns of x (n, count), ``step`` numbers apart, each (n, tile_rows): sums over n."""
+    """Groups of tile_rows columns of x (n, count), ``step`` elements apart, each (n, tile_rows): sums over n."""
     rows = tile_rows(x)
     for first in range(0, count, rows):
         target, wide = shift(y, first // rows * step), min(rows, count - first)
@@ -88,7 +88,7 @@ def pack_groups(x, n, count, y, step, factor):
 # ---- masks ------------------------------------------------------------------------------------------------------------
 @device_function
 def add_mask(mask, query_step, key_step, s, across, along, queries, keys):
-    """s[q * across + k * along] += mask[q * query_step + k * key_step]; a query's part of a mask lies together."""
+    """Writes s[q * across + k * along] += mask[q * query_step + k * key_step]; a query's part of a mask lies together."""
     for q in range(queries):
         row, line = shift(s, q * across), shift(mask, q * query_step)
         if key_step == 0:
@@ -121,7 +121,7 @@ def drop(s, query_step, key_step, head, first, first_key, queries, keys, shape, 
 
 
 def mask_end(mask: Any, origins: Any, shape: Any) -> int:
-    """How many numbers of a mask all heads, queries and keys reach."""
+    """Returns how many elements of a mask all heads, queries and keys reach."""
     last = (shape[2] - 1) * shape[7] + (shape[3] - 1) * shape[8]
     return int(origins[: shape[0]].max() + last) + 1 if mask.size and shape[0] else 0
 

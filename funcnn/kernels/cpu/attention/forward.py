@@ -1,7 +1,7 @@
 """Attention, blocked so that the matrix of scores is never whole in memory (Dao et al., arXiv:2205.14135).
 
 Query head ``h`` holds (queries, e), key head ``h // group`` holds keys (keys, e) and values (keys, d). A chunk is one query
-head and as many queries as the register tile has columns; it walks over blocks of KEYS keys and keeps, for each query, the
+head and as many queries as the register tile has columns; it walks over blocks of BLOCK_KEYS keys and keeps, for each query, the
 largest score so far and the sum of the exponentials against it (online softmax: Milakov and Gimelshein, arXiv:1805.02867).
 The scores lie transposed, a row for each key and a column for each query: so they are tiles of ``K Q^T``, the softmax runs
 along vectors without horizontal sums, and as they lie they are the packed right operand of ``V^T P^T``. Keys and values
@@ -35,29 +35,28 @@ from funcnn.kernels.cpu.vector.bits import pick
 from funcnn.kernels.cpu.vector.functions import exp, log
 from funcnn.kernels.cpu.vector.instructions import pointer, shift, tile_product
 
-KEYS = (
-    192  # of a block; a multiple of the tile's rows: the longer the sums the better, until the scores leave the cache
-)
+# Of a block; a multiple of the tile's rows: the longer the sums the better, until the scores leave the cache.
+BLOCK_KEYS = 192
 
 
 def packed_size(keys: int, e: int, d: int, itemsize: int) -> int:
-    """Numbers that the packed keys and values of one head take."""
+    """Returns how many elements the packed keys and values of one head take."""
     rows = tile_shape(itemsize)[0]
     return -(-keys // rows) * rows * e + -(-d // rows) * rows * keys
 
 
 def forward_scratch(e: int, d: int, itemsize: int) -> int:
-    """Numbers that a worker needs: packed queries, scores, output and statistics."""
+    """Returns how many elements a worker needs: packed queries, scores, output and statistics."""
     rows, columns = tile_shape(itemsize)
-    return (e + KEYS + -(-d // rows) * rows + 4) * columns
+    return (e + BLOCK_KEYS + -(-d // rows) * rows + 4) * columns
 
 
 @device_function
 def _pack_chunk(chunk, worker, k, v, packed, shape):
     keys, e, d = shape[3], shape[4], shape[5]
-    blocks = (keys + KEYS - 1) // KEYS
-    head, start = chunk // blocks, chunk % blocks * KEYS
-    n = min(KEYS, keys - start)
+    blocks = (keys + BLOCK_KEYS - 1) // BLOCK_KEYS
+    head, start = chunk // blocks, chunk % blocks * BLOCK_KEYS
+    n = min(BLOCK_KEYS, keys - start)
     here = pointer(packed, head * (packed.size // (shape[0] // shape[1])))
     rows, one = tile_rows(here), k.dtype.type(1)
     pack_transposed(pointer(k, (head * keys + start) * e), n, e, shift(here, start * e), rows, one)
@@ -67,7 +66,7 @@ def _pack_chunk(chunk, worker, k, v, packed, shape):
 
 @device_function
 def _softmax_block(s, n, top, base, total, factor):
-    """s = exp(s - base) for n keys, base the largest score so far; ``factor`` rescales what was summed before."""
+    """Writes s = exp(s - base) for n keys, base the largest score so far; ``factor`` rescales what was summed before."""
     columns = tile_columns(s)
     zero, low = pick(s[0], 0.0, 0.0), pick(s[0], -np.inf, -np.inf)
     for j in range(columns):
@@ -106,7 +105,7 @@ def _scores(kp, qt, s, start, n, first, count, mask, at, shape):
 
 @device_function
 def _write(o, out, n, d, base, total, lse, kept):
-    """out (queries, d) = o / total transposed, and the logarithm of the sum of exponentials."""
+    """Writes out (queries, d) = o / total transposed, and the logarithm of the sum of exponentials."""
     columns = tile_columns(o)
     zero, one = pick(o[0], 0.0, 0.0), pick(o[0], 1.0, 1.0)
     for j in range(n):
@@ -126,18 +125,18 @@ def _forward_chunk(chunk, worker, q, packed, mask, origins, key, o, lse, kept, s
     panels = (queries + columns - 1) // columns
     head, first = chunk // panels, chunk % panels * columns
     count, deep = min(columns, queries - first), (d + rows - 1) // rows * rows
-    qt = pointer(scratch, worker * ((e + KEYS + deep + 4) * columns))
+    qt = pointer(scratch, worker * ((e + BLOCK_KEYS + deep + 4) * columns))
     kp = pointer(packed, head // shape[1] * (packed.size // (shape[0] // shape[1])))
     vp = shift(kp, (keys + rows - 1) // rows * rows * e)
     s = shift(qt, e * columns)
-    sums = shift(s, KEYS * columns)
+    sums = shift(s, BLOCK_KEYS * columns)
     top, base = shift(sums, deep * columns), shift(sums, (deep + 1) * columns)
     total, factor = shift(sums, (deep + 2) * columns), shift(sums, (deep + 3) * columns)
     pack_transposed(pointer(q, (head * queries + first) * e), count, e, qt, columns, chance[2])
     for j in range(columns):
         top[j], total[j] = pick(top[j], -np.inf, -np.inf), pick(top[j], 0.0, 0.0)
-    for start in range(0, min(keys, first + count) if shape[6] else keys, KEYS):
-        n = min(KEYS, keys - start)
+    for start in range(0, min(keys, first + count) if shape[6] else keys, BLOCK_KEYS):
+        n = min(BLOCK_KEYS, keys - start)
         _scores(kp, qt, s, start, n, first, count, mask, origins[head], shape)
         _softmax_block(s, n, top, base, total, factor)
         if shape[9]:
@@ -164,9 +163,9 @@ def _forward_chunk(chunk, worker, q, packed, mask, origins, key, o, lse, kept, s
     }
 )
 def attention_forward(q, k, v, mask, origins, key, packed, scratch, o, lse, kept, shape, chance, threads):
-    """o = softmax(factor * Q K^T + mask) V, and lse if it is ``kept``."""
+    """Writes o = softmax(factor * Q K^T + mask) V, and lse if it is ``kept``."""
     columns, heads = tile_columns(q), shape[0]
-    blocks = heads // shape[1] * ((shape[3] + KEYS - 1) // KEYS)
+    blocks = heads // shape[1] * ((shape[3] + BLOCK_KEYS - 1) // BLOCK_KEYS)
     parallel_for(_pack_chunk, blocks, threads, (k, v, packed, shape))
     chunks = heads * ((shape[2] + columns - 1) // columns)
     args = (q, packed, mask, origins, key, o, lse, kept, scratch, shape, chance)

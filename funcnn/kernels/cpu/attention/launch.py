@@ -26,22 +26,22 @@ from funcnn.kernels.launch import (
     Workers,
 )  # fmt: skip
 
-SPLITS = 16  # chunks of work that the backward kernel is given at least, where there are keys enough
-WORTH_SPLITTING = 10_000_000  # products; below, one chunk for each head of the keys
-FLOPS = 80  # a nanosecond, of one thread
-MASK, ORIGINS, KEY, SHAPE, CHANCE, PLACES = (Array(CONSTANT, i) for i in range(6))
+LEAST_CHUNKS = 16  # chunks of work that the backward kernel is given at least, where there are keys enough
+PRODUCTS_FOR_SPLITTING = 10_000_000  # products; below, one chunk for each head of the keys
+FLOPS_PER_NS = 80  # a nanosecond, of one thread
+MASK, ORIGINS, KEY, SHAPE, CHANCE, OFFSETS = (Array(CONSTANT, i) for i in range(6))
 
 
 @lru_cache(256)
 def _origins(lead: tuple[int, ...], steps: tuple[int, ...]) -> Constant:
-    """Where the mask of each head begins, if it goes so far on along each leading axis."""
+    """Returns where the mask of each head begins, if it goes so far on along each leading axis."""
     heads = prod(lead)
     grid = np.indices(lead).reshape(len(lead), heads)
     return Constant(np.array(steps, np.int64) @ grid if lead else np.zeros(heads, np.int64))
 
 
 def _steps(mask: Operand, rank: int) -> tuple[int, ...]:
-    """How far a contiguous mask goes on along each axis of the scores; 0 where it is repeated."""
+    """Returns how far a contiguous mask goes on along each axis of the scores; 0 where it is repeated."""
     steps, step = [0] * rank, 1
     for axis, size in enumerate(reversed(mask.shape)):
         steps[rank - 1 - axis] = step if size > 1 else 0
@@ -77,9 +77,9 @@ class _Call:
         return (Constant(nothing), self.origins, Constant(key), Constant(shape), Constant(chance))
 
     def cost(self, products: int, *arrays: Operand) -> Cost:
-        """Of so many numbers multiplied and added at each score."""
+        """Returns the flops of so many multiply-adds at each score."""
         flops = 2.0 * products * self.heads * self.queries * self.keys
-        return Cost(flops, sum(x.nbytes for x in arrays), flops / FLOPS)
+        return Cost(flops, sum(x.nbytes for x in arrays), flops / FLOPS_PER_NS)
 
 
 def _forward(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan:
@@ -109,7 +109,7 @@ def _splits(call: _Call) -> tuple[int, int]:
     """Among how many chunks the keys of a head are split, and how many of them one has: whatever the threads, for the bits."""
     blocks, keyed = -(-call.keys // backward.BLOCK_POSITIONS), call.keyed // call.examples
     products = call.heads // call.examples * call.queries * call.keys * (3 * call.e + 2 * call.d)
-    splits = min(blocks, -(-SPLITS // keyed)) if products > WORTH_SPLITTING else 1
+    splits = min(blocks, -(-LEAST_CHUNKS // keyed)) if products > PRODUCTS_FOR_SPLITTING else 1
     span = -(-blocks // splits) * backward.BLOCK_POSITIONS
     return -(-call.keys // span), span
 
@@ -131,7 +131,7 @@ def _backward(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPl
         scratch.append(Scratch(q.dtype.name, splits * q.size))
     args = (
         *(Array(INPUT, i) for i in (1, 2, 3)), call.mask, ORIGINS, call.key, *(Array(INPUT, i) for i in (4, 5, 0)), parts,
-        Array(SCRATCH, 0), PLACES, dq, dk, dv, SHAPE, CHANCE, Workers(cost.nanoseconds),
+        Array(SCRATCH, 0), OFFSETS, dq, dk, dv, SHAPE, CHANCE, Workers(cost.nanoseconds),
     )  # fmt: skip
     launch, constants = Launch(backward.attention_backward, args), (*call.constants(splits, span), Constant(places))
     return LaunchPlan((launch,), inputs, (Output(),) * 3, tuple(scratch), constants, cost=cost)

@@ -29,7 +29,7 @@ _MARK = b"funcnn kernel 1\n"
 
 @cache
 def cache_directory() -> str | None:
-    """Where compiled kernels are kept: ``$FUNCNN_CACHE_DIR`` or the user's cache; None, with one warning, if there is none."""
+    """Returns where compiled kernels are kept: ``$FUNCNN_CACHE_DIR`` or the user's cache; None, with one warning, if there is none."""
     from pathlib import Path
 
     root = os.environ.get("FUNCNN_CACHE_DIR")
@@ -121,7 +121,7 @@ class KernelCache:
 
 
 def _stamp(kernel: Any) -> str | None:
-    """The kernel's hash; None, with a warning, where its code has no file: in a prompt, from stdin or ``python -c``."""
+    """Returns the kernel's hash; None, with a warning, where its code has no file: in a prompt, from stdin or ``python -c``."""
     path = kernel.function.__code__.co_filename
     if not os.path.exists(path) and not path.startswith("<ipython-") and "ipykernel_" not in path:
         _warn_of(

@@ -18,8 +18,8 @@ import numpy as np
 
 from funcnn.kernels.cpu.build.facts import evaluated, given_by_name
 
-BAND = 4096  # bytes before and behind
-LINE = 64  # copies lie as their originals do within a line of the cache
+BAND_BYTES = 4096  # bytes before and behind
+LINE_BYTES = 64  # copies lie as their originals do within a line of the cache
 _QUIET = {2: 0x7E5A, 4: 0x7FC5A5A5, 8: 0x7FF85A5A5A5A5A5A}  # NaN whose other bits are known
 _NOWHERE = {1: 0xAA, 2: 0x2AAA, 4: 0x2AAAAAAA, 8: 0x2AAAAAAAAAAAAAAA}  # an index there is no memory for
 
@@ -114,13 +114,13 @@ class Group:
     def copy(self) -> None:
         """Makes the copy between its bands, and each piece in it."""
         self.size = self.end - self.start
-        self.room = np.empty(self.size + 2 * BAND + 2 * LINE, np.uint8)
+        self.room = np.empty(self.size + 2 * BAND_BYTES + 2 * LINE_BYTES, np.uint8)
         base = self.room.ctypes.data
-        self.first = BAND + (self.start - base - BAND) % LINE
+        self.first = BAND_BYTES + (self.start - base - BAND_BYTES) % LINE_BYTES
         self.inside()[...] = _memory(self.start, self.size)
         low, high = min(self.pieces, key=lambda p: p.start), max(self.pieces, key=lambda p: p.end)
-        self.low = np.frombuffer(filler(low.dtype) * (BAND // low.dtype.itemsize), np.uint8)
-        self.high = np.frombuffer(filler(high.dtype) * (BAND // high.dtype.itemsize), np.uint8)
+        self.low = np.frombuffer(filler(low.dtype) * (BAND_BYTES // low.dtype.itemsize), np.uint8)
+        self.high = np.frombuffer(filler(high.dtype) * (BAND_BYTES // high.dtype.itemsize), np.uint8)
         self.bands()[0][...], self.bands()[1][...] = self.low, self.high
         for piece in self.pieces:
             offset = self.first + piece.start - self.start

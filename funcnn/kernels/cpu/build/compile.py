@@ -71,14 +71,14 @@ class Kernel:
         return kernel_of, (name_of(self),)
 
     def dispatcher(self) -> Any:
-        """The dispatcher that Python calls, made on first use after those of the helpers that the function names."""
+        """Returns the dispatcher that Python calls, made on first use after those of the helpers that the function names."""
         with _lock:
             if self.compiled is None:
                 self.compiled = _dispatcher(self)
             return self.compiled
 
     def part(self) -> Any:
-        """The dispatcher that other kernels call: a part of them, which is neither assembled nor cached by itself."""
+        """Returns the dispatcher that other kernels call: a part of them, which is neither assembled nor cached by itself."""
         with _lock:
             if self.linked is None:
                 options = {**COMMON, **self.options, "_nrt": self.holds()}  # NRT is Numba's runtime, which counts
@@ -102,11 +102,11 @@ class Kernel:
         return bool(self.makes)
 
     def stamped(self) -> tuple[Any, Any, bool]:
-        """What its machine code follows from: options, a function, and whether that runs while a kernel compiles."""
+        """Returns what its machine code follows from: options, a function, and whether that runs while a kernel compiles."""
         return {**COMMON, **self.options, "apart": self.apart, "_nrt": self.holds()}, self.function, False
 
     def inspect(self) -> Any:
-        """Which instructions the kernel was compiled to, for each combination of types that it was called with.
+        """Returns which instructions the kernel was compiled to, for each combination of types that it was called with.
 
         Raises ``RuntimeError`` where it was not called yet, or runs as plain Python.
         """
@@ -136,7 +136,7 @@ class ParallelKernel(Kernel):
 
 
 def kernel(function: Any = None, *, parallel: Any = False, **facts: Any) -> Any:
-    """Declare a kernel: it takes C-contiguous arrays and numbers, and fills the output arrays it is given.
+    """Declares a kernel: it takes C-contiguous arrays and numbers, and fills the output arrays it is given.
 
     Arrays that it only reads may be read-only. ``facts``: what it does with its arguments, see ``facts.Facts``.
     parallel: its ``numba.prange`` loops run in parallel; ``parallel_for`` needs no such word, compiles several times faster
@@ -149,30 +149,25 @@ def kernel(function: Any = None, *, parallel: Any = False, **facts: Any) -> Any:
 
 
 def device_function(function: Any = None, *, makes: bool | None = None) -> Any:
-    """Declare a helper that kernels call; when it handles numbers only, CUDA kernels may call it too.
+    """Declares a helper that kernels call; when it handles numbers only, CUDA kernels may call it too.
 
     makes: whether it makes arrays, of which Numba then counts who holds them, or assigns one to a slice, which may copy it.
     """
     return Kernel(function) if function is not None else lambda f: Kernel(f, makes=makes)
 
 
-def making_function(function: Callable) -> Any:
-    """Declare a helper that makes an array and returns it."""
-    return Kernel(function, makes=True)
-
-
 def apart_function(function: Callable) -> Any:
-    """Declare a helper each of whose pointers leads to memory of its own, so that short loops need no tests for overlaps."""
+    """Declares a helper each of whose pointers leads to memory of its own, so that short loops need no tests for overlaps."""
     return Kernel(function, apart=True)
 
 
 def exact_function(function: Callable) -> Any:
-    """Declare a helper whose every rounding happens as written, inlined wherever it is called, so that loops vectorise."""
+    """Declares a helper whose every rounding happens as written, inlined wherever it is called, so that loops vectorise."""
     return Kernel(function, fastmath=False, forceinline=True)
 
 
 def kernel_from(template: Any, name: str, facts: Facts = NO_FACTS, **helpers: Any) -> Any:
-    """Declare a kernel or helper as a copy of a plain function, cached as ``name``, whose globals ``helpers`` replace."""
+    """Declares a kernel or helper as a copy of a plain function, cached as ``name``, whose globals ``helpers`` replace."""
     copy = FunctionType(template.__code__, {**template.__globals__, **helpers}, name)
     update_wrapper(copy, template, assigned=("__module__", "__doc__"))
     copy.__qualname__ = name  # Numba's cache has one index for each qualified name and line
@@ -199,12 +194,12 @@ class Intrinsic(Kernel):
     part = dispatcher
 
     def stamped(self) -> tuple[Any, Any, bool]:
-        """As of a kernel; the function makes code, so it runs."""
+        """Returns the same as of a kernel; the function makes code, so it runs."""
         return None, self.function, True
 
 
 def intrinsic(twin: Callable, calls: tuple[int, int] | None = None) -> Callable:
-    """Declare ``function(typingctx, *types) -> (signature, codegen)`` as an intrinsic with a Python twin.
+    """Declares ``function(typingctx, *types) -> (signature, codegen)`` as an intrinsic with a Python twin.
 
     calls: the places of an argument that it calls with two numbers and the members of a tuple, and of that tuple.
     """
@@ -212,7 +207,7 @@ def intrinsic(twin: Callable, calls: tuple[int, int] | None = None) -> Callable:
 
 
 def named(function: Any) -> dict[str, Kernel]:
-    """The lazy objects that a function's code names, by their names."""
+    """Returns the lazy objects that a function's code names, by their names."""
     code = function.__code__
     shift = sys.version_info >= (3, 11)  # since then the lowest bit says that a call follows
     names = {code.co_names[place >> shift] for place in operands(code, "LOAD_GLOBAL")}
@@ -221,14 +216,14 @@ def named(function: Any) -> dict[str, Kernel]:
 
 
 def rebound(function: Any, turn: Callable) -> Any:
-    """A copy of a function in whose globals ``turn`` has replaced the lazy objects that its code names."""
+    """Returns a copy of a function in whose globals ``turn`` has replaced the lazy objects that its code names."""
     names = {**function.__globals__, **{name: turn(one) for name, one in named(function).items()}}
     copy = FunctionType(function.__code__, names, function.__name__, function.__defaults__, function.__closure__)
     return update_wrapper(copy, function)
 
 
 def linked(function: Any) -> Any:
-    """A copy of a function that calls the dispatchers of its helpers."""
+    """Returns a copy of a function that calls the dispatchers of its helpers."""
     return rebound(function, lambda helper: helper.part())
 
 
@@ -245,7 +240,7 @@ def _dispatcher(kernel: Kernel) -> Any:
 
 
 def _for_writable(kernel: Kernel, dispatcher: Any) -> Callable:
-    """The dispatcher's ``compile``, where read-only arrays run what is made for writable ones, if it does not write them."""
+    """Returns the dispatcher's ``compile``, where read-only arrays run what is made for writable ones, if it does not write them."""
     from numba import types
 
     compile_types = dispatcher.compile

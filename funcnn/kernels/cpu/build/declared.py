@@ -32,7 +32,7 @@ _adopting = Lock()
 
 
 def adopt(function: Any) -> Any:
-    """The kernel of a function that Numba compiles (``@njit``), the same one each time; anything else as it is."""
+    """Returns the kernel of a function that Numba compiles (``@njit``), the same one each time; anything else as it is."""
     plain, options = getattr(function, "py_func", None), getattr(function, "targetoptions", None)
     if not isinstance(plain, FunctionType) or not isinstance(options, dict):
         return function
@@ -53,7 +53,7 @@ class Argument(NamedTuple):
 
 
 def arguments_of(owner: str, function: Any) -> tuple[str, ...]:
-    """The names of a function's arguments. Raises ``TypeError`` where they are not plain names."""
+    """Returns the names of a function's arguments. Raises ``TypeError`` where they are not plain names."""
     plain = getattr(function, "function", None) or getattr(function, "py_func", None) or function
     try:
         found = inspect.signature(plain).parameters.values()
@@ -66,7 +66,7 @@ def arguments_of(owner: str, function: Any) -> tuple[str, ...]:
 
 
 def title(function: Any) -> str:
-    """How a function is called in errors: ``kernel f(x, y)``."""
+    """Returns how a function is called in errors: ``kernel f(x, y)``."""
     if hasattr(function, "title"):
         return function.title
     plain = getattr(function, "function", None) or getattr(function, "py_func", None) or function
@@ -75,7 +75,7 @@ def title(function: Any) -> str:
 
 
 def by_name(owner: str, what: str, rule: Callable, named: Mapping[str, Any]) -> Any:
-    """A rule's value, for arguments of the names that it takes. Raises ``TypeError`` for a name that there is not."""
+    """Returns a rule's value, for arguments of the names that it takes. Raises ``TypeError`` for a name that there is not."""
     names = arguments_of(owner, rule)
     missing = [name for name in names if name not in named]
     if missing:
@@ -185,7 +185,7 @@ class Declared:
         times: int = 1,
         steps: Sequence[bool] = (),
     ) -> LaunchPlan:
-        """One launch, or ``times`` of them along a leading axis of the outputs and of the inputs that ``steps`` says have it.
+        """Returns one launch, or ``times`` of them along a leading axis of the outputs and of the inputs that ``steps`` says have it.
 
         ins, outs: shape and dtype of one such example.
         """
@@ -229,7 +229,7 @@ class Declared:
         return shape_and_dtype(self.owner, f"scratch {name}", by_name(self.owner, name, rule, named))
 
     def _compare_writes(self) -> None:
-        """Raise ``TypeError`` where the kernel writes into an argument that is no output."""
+        """Raises ``TypeError`` where the kernel writes into an argument that is no output."""
         done = effects(self.function.function)
         for place in sorted(done.written | done.added):
             name = self.names[place]
@@ -241,7 +241,7 @@ class Declared:
 
     # ---- Python functions -----------------------------------------------------------------------------------------------
     def call(self, ins: Sequence[Any], outs: Sequence[Any], params: Mapping[str, Any]) -> None:
-        """Call a function that is no kernel. Raises ``TypeError`` where it returns what it should have filled in."""
+        """Calls a function that is no kernel. Raises ``TypeError`` where it returns what it should have filled in."""
         for name, out in zip(self.outputs, outs, strict=True):
             if name in self.overwrites:
                 np.copyto(out, ins[self.inputs.index(name)])
@@ -257,7 +257,7 @@ class Declared:
 
 
 def shape_and_dtype(owner: str, what: str, made: Any) -> tuple[tuple[int, ...], np.dtype]:
-    """A rule's result, as a shape and a dtype. Raises ``TypeError``."""
+    """Returns a rule's result, as a shape and a dtype. Raises ``TypeError``."""
     if hasattr(made, "shape") and hasattr(made, "dtype"):
         made = (made.shape, made.dtype)
     try:

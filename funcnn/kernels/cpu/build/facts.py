@@ -17,13 +17,13 @@ class Row(NamedTuple):
     """Names a row of a table of addresses."""
 
     dtype: Any
-    touched: list[int]  # how many numbers from each address on
+    touched: list[int]  # how many elements from each address on
 
 
 class Facts(NamedTuple):
     """Declared beside the kernel: ``@kernel(touches={"x": lambda out: out.size})``."""
 
-    touches: Mapping[str, Callable[..., int]] = {}  # argument -> how many of its numbers are read or written, at most
+    touches: Mapping[str, Callable[..., int]] = {}  # argument -> how many of its elements are read or written, at most
     tables: Mapping[str, Callable[..., list[Row]]] = {}  # argument -> rows of its addresses [0], whose lengths are [1]
     reads: tuple[
         str, ...

@@ -41,9 +41,9 @@ class Instructions:
     registers: str  # their name: "zmm", "ymm", "xmm", or "v" of NEON
     move_bits: int  # widest vectors that are loaded and stored
     packed: int  # floating-point arithmetic on whole vectors, fused multiply-adds included
-    scalar: int  # and on single numbers
+    scalar: int  # and on single elements
     fma: int  # fused multiply-adds, either way
-    libm: dict[str, int] = field(default_factory=dict)  # calls to functions of the C library, a number at a time
+    libm: dict[str, int] = field(default_factory=dict)  # calls to functions of the C library, an element at a time
     calls: int = 0  # calls of any function, libm's included
     total: int = 0  # instructions in all
 
@@ -82,7 +82,7 @@ def inspect(kernel: Any) -> Inspection:
 
 
 def assembly(compiled: Any) -> str:
-    """The assembly of a compiled form, emitted from a copy: emitting rewrites a module, and kernels that inline this use it."""
+    """Returns the assembly of a compiled form, emitted from a copy: emitting rewrites a module, and kernels that inline this use it."""
     from llvmlite import binding
 
     library = compiled.library

@@ -19,8 +19,8 @@ from typing import Any
 
 from funcnn.kernels.cpu.build.compile import intrinsic
 
-SHARES = 64  # at most, whatever the number of threads
-LINE = 8  # words of a cache line, the distance of counters
+MOST_SHARES = 64  # at most, whatever the number of threads
+LINE_WORDS = 8  # of a cache line, the distance of counters
 _CODE, _INFO = 4, 5  # places in the shared block: what the first chunk to raise returned, and what Numba knows of it
 
 
@@ -52,9 +52,9 @@ def _emit(context: Any, builder: Any, compiled: Any, args: Any, values: Any) -> 
 
     chunks, threads, packed = values
     word = ir.IntType(64)
-    shares = builder.select(builder.icmp_signed("<", threads, word(SHARES)), threads, word(SHARES))
+    shares = builder.select(builder.icmp_signed("<", threads, word(MOST_SHARES)), threads, word(MOST_SHARES))
     raised = [callconv.errcode_t, callconv.excinfo_ptr_t]
-    block_type = ir.LiteralStructType([word, word, packed.type, ir.ArrayType(word, LINE * SHARES), *raised])
+    block_type = ir.LiteralStructType([word, word, packed.type, ir.ArrayType(word, LINE_WORDS * MOST_SHARES), *raised])
     block = cgutils.alloca_once(builder, block_type)
     for place, kind in enumerate(raised, _CODE):
         builder.store(kind(0 if place == _CODE else None), _part(builder, block, place))
@@ -63,7 +63,7 @@ def _emit(context: Any, builder: Any, compiled: Any, args: Any, values: Any) -> 
     with cgutils.for_range(builder, shares) as loop_over:
         share = loop_over.index
         first = builder.sdiv(builder.mul(share, chunks), shares)
-        builder.store(first, _part(builder, block, 3, builder.mul(share, word(LINE))))
+        builder.store(first, _part(builder, block, 3, builder.mul(share, word(LINE_WORDS))))
     loop = _worker_loop(context, builder.module, compiled, args, block_type)
     kind = ir.FunctionType(ir.VoidType(), [word, word, word])
     spread = cgutils.get_or_insert_function(builder.module, kind, "funcnn_parallel_for")
@@ -75,7 +75,7 @@ def _emit(context: Any, builder: Any, compiled: Any, args: Any, values: Any) -> 
 
 
 def _part(builder: Any, block: Any, *place: Any) -> Any:
-    """The address of a part of the shared block."""
+    """Returns the address of a part of the shared block."""
     from llvmlite import ir
 
     index = ir.IntType(32)
@@ -83,7 +83,7 @@ def _part(builder: Any, block: Any, *place: Any) -> Any:
 
 
 def _keep_first(builder: Any, block: Any, status: Any, shares: Any) -> None:
-    """Note the exception unless there is one, and put all counters behind their last chunks."""
+    """Notes the exception unless there is one, and puts all counters behind their last chunks."""
     from llvmlite import ir
     from numba.core import cgutils
 
@@ -92,7 +92,7 @@ def _keep_first(builder: Any, block: Any, status: Any, shares: Any) -> None:
     with builder.if_then(builder.extract_value(before, 1)):
         builder.store(status.excinfoptr, _part(builder, block, _INFO))
     with cgutils.for_range(builder, shares) as loop_over:
-        counter = _part(builder, block, 3, builder.mul(loop_over.index, ir.IntType(64)(LINE)))
+        counter = _part(builder, block, 3, builder.mul(loop_over.index, ir.IntType(64)(LINE_WORDS)))
         builder.store_atomic(builder.load(_part(builder, block, 1)), counter, "monotonic", 8)
 
 
@@ -115,7 +115,7 @@ def _worker_loop(context: Any, module: Any, compiled: Any, args: Any, block_type
     kinds = compiled.fndesc.restype, compiled.fndesc.argtypes
     with cgutils.for_range(builder, shares) as loop_over:
         share = builder.srem(builder.add(worker, loop_over.index), shares)
-        counter = _part(builder, block, 3, builder.mul(share, word(LINE)))
+        counter = _part(builder, block, 3, builder.mul(share, word(LINE_WORDS)))
         limit = builder.sdiv(builder.mul(builder.add(share, word(1)), chunks), shares)
         take, work, done = (function.append_basic_block(name) for name in ("take", "work", "done"))
         builder.branch(take)

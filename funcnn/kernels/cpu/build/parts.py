@@ -3,7 +3,7 @@
 By itself Numba optimises and assembles every function that another one calls, wraps it for Python, and then does the same
 to all of it again in the caller, so that a kernel with three floors of helpers is compiled four times. Here the kernel that
 Python calls is optimised with everything in it and assembled once; that takes 3/4 of the time. It is optimised twice,
-for LLVM's second look vectorises the remainders of loops (a mean of 49 numbers takes 15 to 30 % less, Winograd convolution
+for LLVM's second look vectorises the remainders of loops (a mean of 49 elements takes 15 to 30 % less, Winograd convolution
 and attention 5 %). Nothing is optimised function by function before, as Numba does: the whole is no faster for it, and it
 took 6 % of the time.
 """
@@ -19,7 +19,7 @@ from funcnn.kernels.cpu.machine import vector_bytes
 
 
 def part(function: Callable, options: dict[str, Any], apart: bool = False) -> Any:
-    """A Numba dispatcher that only compiled functions can call; ``apart``: its pointers reach no memory in common."""
+    """Returns a Numba dispatcher that only compiled functions can call; ``apart``: its pointers reach no memory in common."""
     import numba
 
     if numba.config.DISABLE_JIT:
@@ -59,7 +59,7 @@ def compilers() -> tuple[type, type, type]:
         """LLVM's form of one function and of all that it calls, to be linked into others."""
 
         def finalize(self) -> None:
-            """Take in the parts that the function calls, as they are."""
+            """Takes in the parts that the function calls, as they are."""
             for library in dict.fromkeys(self._linking_libraries):
                 self._final_module.link_in(library._get_module_for_linking(), preserve=True)
             self._finalized = True

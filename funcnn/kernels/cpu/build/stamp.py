@@ -49,7 +49,7 @@ class Walk:
         self.lowest = sys.maxsize  # the outermost open value that was met again
 
     def digest(self, value: Any, runs: bool = False) -> bytes:
-        """The digest of a value that code names. ``runs``: the code that names it runs while a kernel compiles."""
+        """Returns the digest of a value that code names. ``runs``: the code that names it runs while a kernel compiles."""
         key = id(value), runs
         if key in self.known:
             return self.known[key][1]
@@ -125,7 +125,7 @@ def _function(function: Any, runs: bool, walk: Walk) -> list[bytes]:
 
 
 def _named(value: Any, names: list[str], runs: bool, walk: Walk, depth: int = 0) -> list[bytes]:
-    """A global as the code sees it: of a module the attributes that it may name, of anything else the whole."""
+    """Returns a global as the code sees it: of a module the attributes that it may name, of anything else the whole."""
     if not isinstance(value, ModuleType):
         return [walk.digest(value, runs or isinstance(value, (FunctionType, type)))]
     parts = [value.__name__.encode()]
@@ -186,12 +186,12 @@ def _code(code: CodeType) -> list[bytes]:
 
 
 def _names(code: CodeType) -> set[str]:
-    """Every global and attribute that a function, or one within it, names."""
+    """Returns every global and attribute that a function, or one within it, names."""
     return set(code.co_names).union(*(_names(part) for part in code.co_consts if isinstance(part, CodeType)))
 
 
 def operands(code: CodeType, operation: str) -> set[int]:
-    """The operands of an operation in a function's code, found twenty times faster than by ``dis``."""
+    """Returns the operands of an operation in a function's code, found twenty times faster than by ``dis``."""
     wanted, raw, high, found = opmap[operation], code.co_code, 0, set()
     for at in range(0, len(raw), 2):
         if raw[at] == wanted:
@@ -201,14 +201,14 @@ def operands(code: CodeType, operation: str) -> set[int]:
 
 
 def _imported(code: CodeType) -> set[str]:
-    """The modules that a function, or one within it, imports when it runs."""
+    """Returns the modules that a function, or one within it, imports when it runs."""
     found = {code.co_names[place] for place in operands(code, "IMPORT_NAME")}
     found = {name for name in found if not _outside(name)}
     return found.union(*(_imported(part) for part in code.co_consts if isinstance(part, CodeType)))
 
 
 def _module(name: str, names: dict[str, Any]) -> Any:
-    """The module that an import statement inside a function means; None where it cannot be imported."""
+    """Returns the module that an import statement inside a function means; None where it cannot be imported."""
     for path in (name, f"{names.get('__package__')}.{name}"):
         try:
             return import_module(path)
@@ -226,7 +226,7 @@ def _outside(module: str) -> bool:
 
 @cache
 def _file(path: str) -> bytes:
-    """The hash of a source file, as it was when this process began."""
+    """Returns the hash of a source file, as it was when this process began."""
     try:
         if os.stat(path).st_mtime > BEGAN:
             raise Unknown(f"{path} was written after it may have been loaded")

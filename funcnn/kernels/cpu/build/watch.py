@@ -19,7 +19,7 @@ class Watch:
 
     @staticmethod
     def compiling(function: Any, args: Any) -> None:
-        """Count, log or refuse the compilation of a kernel that the cache has not, ours or a user's."""
+        """Counts, logs or refuses the compilation of a kernel that the cache does not hold, ours or a user's."""
         if Watch.forbidden:
             raise RuntimeError(
                 f"no_compile: kernel {function.__name__}{args} is not in the cache; compile it before, for "

@@ -48,7 +48,7 @@ _open: set[Any] = set()  # functions that are being read: a recursive one adds n
 
 
 def effects(function: Any) -> Effects:
-    """What a Python function, whose globals may be kernels, does to its arguments."""
+    """Returns what a Python function, whose globals may be kernels, does to its arguments."""
     return NOTHING if function in _open else _read(function)
 
 

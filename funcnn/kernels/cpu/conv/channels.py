@@ -1,12 +1,12 @@
 """Depthwise convolution with channels along the vector: any stride, dilation and size of a plane, forward and back.
 
 ``depthwise`` fills vectors with neighbouring pixels, which a plane of 7 x 7 or a stride leaves half empty. Here a chunk
-turns some rows of a vector of planes to (pixels, channels) between zeros, makes outputs of the same form from them with
-``tile_channels``, and turns these back. Every number goes through two transpositions in registers, about one shuffle each, and
+transposes some rows of a vector of planes to (pixels, channels) between zeros, makes outputs of the same form from them with
+``tile_channels``, and transposes these back. Every element goes through two transpositions in registers, about one shuffle each, and
 every multiply-add is of a whole vector: 2 N K P Q R flops, x read and y written once.
 
 The gradient of the input is the same with other tables: for each phase of the stride the taps that reach it, over the
-cotangent. Taps are summed in runs of at most RUN; the largest error in float32 is 1.4e-7 of the largest output.
+cotangent. Taps are summed in runs of at most RUN_PRODUCTS; the largest error in float32 is 1.4e-7 of the largest output.
 
 A vector holds neighbouring channels of an image, the last vector beginning in the one before; where an image has fewer, of
 neighbouring images.
@@ -20,12 +20,12 @@ from funcnn.kernels.cpu.conv.channel_tile import tile_channels
 from funcnn.kernels.cpu.machine import vector_bytes
 from funcnn.kernels.cpu.vector.instructions import pointer, shift
 from funcnn.kernels.cpu.vector.rows import clear_row
-from funcnn.kernels.cpu.vector.tiles import RUN
-from funcnn.kernels.cpu.vector.transpose import lanes_of, turn
+from funcnn.kernels.cpu.vector.tiles import RUN_PRODUCTS
+from funcnn.kernels.cpu.vector.transpose import lanes_of, transpose
 
 
 def in_vector(packed):
-    """Numbers of a vector."""
+    """Returns how many elements a vector holds."""
     return vector_bytes() // packed.itemsize
 
 
@@ -36,13 +36,13 @@ def vectors(packed, planes):
 
 @device_function
 def first_plane(block, planes, lanes):
-    """The first plane of a vector of them."""
+    """Returns the first plane of a vector of them."""
     return max(0, min(block * lanes, planes - lanes))
 
 
 @device_function
 def pack_channels(chunk, worker, w, bias, table, packed, spoiled, planes, channels, many):
-    """The vectors of block ``chunk // many``: of the bias, then of the weights for each tap. ``spoiled``: see ``pack_lanes``."""
+    """Works on the vectors of block ``chunk // many``: of the bias, then of the weights for each tap. ``spoiled``: see ``pack_lanes``."""
     target = pointer(packed, 0)
     lanes, taps, bad = lanes_of(target), w.size // (channels * many), w.dtype.type(0)
     first, m = first_plane(chunk // many, planes, lanes), chunk % many
@@ -58,7 +58,7 @@ def pack_channels(chunk, worker, w, bias, table, packed, spoiled, planes, channe
 
 
 @device_function
-def turn_rows(x, apart, image, first, rows, layout):
+def transpose_rows(x, apart, image, first, rows, layout):
     """Rows ``first`` and following, of the padded planes at x, which are ``apart``, as (pixels, channels)."""
     height, width, above, left, pitch = layout
     lanes = lanes_of(x)
@@ -66,7 +66,7 @@ def turn_rows(x, apart, image, first, rows, layout):
         row, at = shift(image, r * pitch * lanes), first + r - above
         if 0 <= at < height:
             clear_row(row, left * lanes)
-            turn(shift(x, at * width), apart, shift(row, left * lanes), lanes, lanes, width)
+            transpose(shift(x, at * width), apart, shift(row, left * lanes), lanes, lanes, width)
             clear_row(shift(row, (left + width) * lanes), (pitch - left - width) * lanes)
         else:
             clear_row(row, pitch * lanes)
@@ -74,14 +74,14 @@ def turn_rows(x, apart, image, first, rows, layout):
 
 @device_function
 def sum_taps(count, start, weights, offsets, image, step, apart, c, further, beside, length):
-    """``tile_channels`` in runs of at most RUN taps; of none the outputs are what they start with."""
+    """``tile_channels`` in runs of at most RUN_PRODUCTS taps; of none the outputs are what they start with."""
     lanes = lanes_of(image)
     if count == 0:
         for j in range(length):
             for i in range(lanes):
                 c[j * further + i] = start[i]
                 c[beside + j * further + i] = start[i]
-    runs = (count + RUN - 1) // RUN
+    runs = (count + RUN_PRODUCTS - 1) // RUN_PRODUCTS
     for run in range(runs):
         t = count * run // runs
         many, a, places = count * (run + 1) // runs - t, shift(weights, t * lanes), shift(offsets, t)
@@ -117,7 +117,7 @@ def part_rows(image, panel, offsets, c, part, rows, steps, longest):
 def channels_chunk(
     chunk, worker, x, packed, offsets, y, scratch, parts, layout, out, planes, bands, strides, taps, longest
 ):  # fmt: skip
-    """A band of rows of one vector of planes of an image."""
+    """Works on a band of rows of one vector of planes of an image."""
     per_image, many, _ = planes
     P, Q, (high, reach) = out[0], out[1], (bands[1], bands[2])
     image = pointer(scratch, worker * bands[3])
@@ -127,7 +127,7 @@ def channels_chunk(
     block, n = rest % blocks, rest // blocks
     plane, from_row = n * per_image + first_plane(block, per_image, lanes), band * high
     count = (min(high, out[2] - from_row) - 1) * strides[0] + reach
-    turn_rows(
+    transpose_rows(
         pointer(x, plane * layout[0] * layout[1]), layout[0] * layout[1], image, from_row * strides[0], count, layout
     )
     steps = (strides[0] * pitch * lanes, strides[1] * lanes, strides[2] * Q * lanes, strides[3] * lanes)
@@ -139,7 +139,7 @@ def channels_chunk(
             target = shift(c, (parts[i, 2] * Q + parts[i, 3]) * lanes)
             part, rows = (parts[i, 0], parts[i, 1], parts[i, 5]), min(high, parts[i, 4] - from_row)
             part_rows(image, panel, pointer(offsets, 0), target, part, rows, steps, longest)
-        turn(c, lanes, pointer(y, (plane * many + m) * P * Q + top * Q), many * P * Q, (bottom - top) * Q, lanes)
+        transpose(c, lanes, pointer(y, (plane * many + m) * P * Q + top * Q), many * P * Q, (bottom - top) * Q, lanes)
 
 
 @kernel(
@@ -183,7 +183,7 @@ def convolve_channels(
     of its first output, rows and columns of its outputs. layout: height and width of x, zeros above and left of it, pixels
     from row to row. out: P, Q, the most rows of a part. planes: of an image, outputs of each, and channels (planes are those
     of several images if there are more). bands: how many, rows of a part in one, rows that one row of outputs reads,
-    numbers of a thread's scratch, and of the image in it. strides: rows and pixels from one output to the next, in x and in y.
+    elements of a thread's scratch, and of the image in it. strides: rows and pixels from one output to the next, in x and in y.
     """
     lanes = lanes_of(pointer(packed, 0))
     blocks = (planes[0] + lanes - 1) // lanes

@@ -1,8 +1,8 @@
 """The weight gradient of a depthwise convolution with channels along the vector: see ``channels``.
 
-The tile is that of the outputs with other operands: the cotangent's pixels, turned to (pixels, channels), stand for the weights,
+The tile is that of the outputs with other operands: the cotangent's pixels, transposed to (pixels, channels), stand for the weights,
 the taps of a kernel's rows for the pixels. A chunk has a vector of planes of some images, takes some of their rows at a
-time, and sums up to PIECE pixels in the data's type, these in float64. The chunks' sums are joined in their order. The
+time, and sums up to PIECE_PIXELS pixels in the data's type, these in float64. The chunks' sums are joined in their order. The
 largest error in float32 is 3e-7 of the largest gradient.
 """
 
@@ -10,20 +10,20 @@ from __future__ import annotations
 
 from funcnn.kernels.cpu.build.compile import device_function, kernel
 from funcnn.kernels.cpu.build.parallel import parallel_for
-from funcnn.kernels.cpu.conv.channels import first_plane, in_vector, part_rows, turn_rows, vectors
+from funcnn.kernels.cpu.conv.channels import first_plane, in_vector, part_rows, transpose_rows, vectors
 from funcnn.kernels.cpu.vector.instructions import pointer, shift
 from funcnn.kernels.cpu.vector.rows import clear_row
-from funcnn.kernels.cpu.vector.transpose import lanes_of, turn
+from funcnn.kernels.cpu.vector.transpose import lanes_of, transpose
 
-PIECE = 128  # pixels of a sum in the data's type
+PIECE_PIXELS = 128  # of a sum in the data's type
 
 
 @device_function
 def add_pieces(image, panel, places, pixels, c, total, kernel, steps, longest):
     """``total`` (taps, lanes) += the sums over ``pixels`` of the cotangent behind the zeros of ``panel``; c has room for them."""
     numbers = kernel[0] * kernel[1] * lanes_of(image)
-    for at in range(0, pixels, PIECE):
-        part_rows(image, panel, places, c, (at, min(PIECE, pixels - at), kernel[1]), kernel[0], steps, longest)
+    for at in range(0, pixels, PIECE_PIXELS):
+        part_rows(image, panel, places, c, (at, min(PIECE_PIXELS, pixels - at), kernel[1]), kernel[0], steps, longest)
         for i in range(numbers):
             total[i] += c[i]
 
@@ -32,7 +32,7 @@ def add_pieces(image, panel, places, pixels, c, total, kernel, steps, longest):
 def channels_weight_chunk(
     chunk, worker, x, dy, places, sums, scratch, layout, out, planes, bands, strides, kernel, images, each, longest
 ):  # fmt: skip
-    """The sums of images ``chunk // blocks * each`` and following for a vector of planes: (outputs of each, taps, lanes)."""
+    """Works on the sums of images ``chunk // blocks * each`` and following for a vector of planes: (outputs of each, taps, lanes)."""
     per_image, many, _ = planes
     count, high, reach, room, inside = bands
     image = pointer(scratch, worker * room)
@@ -48,17 +48,17 @@ def channels_weight_chunk(
         for band in range(count):
             p, rows = band * high, min(high, out[0] - band * high)
             source, apart = pointer(x, plane * layout[0] * layout[1]), layout[0] * layout[1]
-            turn_rows(source, apart, image, p * strides[0], (rows - 1) * strides[0] + reach, layout)
+            transpose_rows(source, apart, image, p * strides[0], (rows - 1) * strides[0] + reach, layout)
             for m in range(many):
                 source = pointer(dy, (plane * many + m) * pixels + p * out[1])
-                turn(source, many * pixels, cotangent, lanes, lanes, rows * out[1])
+                transpose(source, many * pixels, cotangent, lanes, lanes, rows * out[1])
                 total = pointer(sums, (chunk * many + m) * size)
                 add_pieces(image, panel, pointer(places, 0), rows * out[1], c, total, kernel, steps, longest)
 
 
 @device_function
 def join_planes(chunk, worker, sums, dw, planes, groups, taps, lanes):
-    """The weights of input channel ``chunk``: sums of all groups of images, and of all planes that are this channel's."""
+    """Works on the weights of input channel ``chunk``: sums of all groups of images, and of all planes that are this channel's."""
     per_image, many, channels = planes
     blocks = (per_image + lanes - 1) // lanes
     for m in range(many):

@@ -2,7 +2,7 @@
 
 A chunk takes some images and some input channels. A plane of x is padded and split by phase into scratch memory, dy's
 planes are copied beside it in the same pixel grid, zeros where the grid has no output: for every tap both are one run of
-numbers. A vector of dy meets TAPS runs of x, whose sums stay in registers and go to float64 after a piece of the plane.
+elements. A vector of dy meets TILE_TAPS runs of x, whose sums stay in registers and go to float64 after a piece of the plane.
 Each group of images has sums of its own for all weights, which are added up in their order. 2 N K P Q R flops, x and dy
 read once, 10 loaded vectors for 9 multiply-adds. The largest error in float32 is 1.4e-7 of the largest gradient.
 """
@@ -18,24 +18,24 @@ from funcnn.kernels.cpu.vector.instructions import pointer
 from funcnn.kernels.cpu.vector.rows import clear_row
 from funcnn.kernels.cpu.vector.tiles import Dots
 
-TAPS = 9  # runs of x at a time: 3 x 3 taps are one tile
-JOINED = 16  # channels whose sums a chunk adds up
+TILE_TAPS = 9  # runs of x at a time: 3 x 3 taps are one tile
+JOINED_CHANNELS = 16  # channels whose sums a chunk adds up
 
 
 def _taps_twin(count: int, a: Any, b: Any, offsets: Any, c: Any) -> None:
-    for j in range(TAPS):
+    for j in range(TILE_TAPS):
         c[j] += a[:count] @ b[offsets[j] : offsets[j] + count]
 
 
 @intrinsic(twin=_taps_twin)
 def tap_dots(typingctx: Any, count: Any, a: Any, b: Any, offsets: Any, c: Any) -> Any:
-    """``c[j] += sum(a[i] * b[offsets[j] + i] for i in range(count))`` for TAPS sums in float64; ``count`` in whole vectors."""
+    """Computes ``c[j] += sum(a[i] * b[offsets[j] + i] for i in range(count))`` for TILE_TAPS sums in float64; ``count`` in whole vectors."""
     from numba.core import types
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         many, left, right, places, sums = values
         dots = Dots(builder, context.get_data_type(a.dtype), a.dtype.bitwidth // 8)
-        dots.emit_dots(many, [left], dots.starts(right, places, TAPS), sums)
+        dots.emit_dots(many, [left], dots.starts(right, places, TILE_TAPS), sums)
         return context.get_dummy_value()
 
     return types.void(types.intp, a, b, offsets, c), codegen
@@ -43,7 +43,7 @@ def tap_dots(typingctx: Any, count: Any, a: Any, b: Any, offsets: Any, c: Any) -
 
 @device_function
 def depthwise_dots(chunk, worker, x, dy, sums, scratch, room, offsets, sizes, share, inner, layout, around):
-    """The sums of a group of images for a run of input channels and the output channels that each has."""
+    """Works on the sums of a group of images for a run of input channels and the output channels that each has."""
     channels, many, batch = sizes
     images, run = share
     runs, taps, pixels = (channels + run - 1) // run, offsets.size, around[4]
@@ -59,15 +59,15 @@ def depthwise_dots(chunk, worker, x, dy, sums, scratch, room, offsets, sizes, sh
                 copy_plane(dy, n * channels * many + k, scratch, cotangent, around)
                 for start in range(0, pixels, inner):
                     left, right = pointer(scratch, cotangent + start), pointer(scratch, plane + start)
-                    for tap in range(0, taps, TAPS):
+                    for tap in range(0, taps, TILE_TAPS):
                         place = pointer(sums, at + k * taps + tap)
                         tap_dots(min(inner, pixels - start), left, right, pointer(offsets, tap), place)
 
 
 @device_function
 def join_channels(chunk, worker, sums, dw, groups, channels, taps, count):
-    """Add up the groups' sums of JOINED channels in order and write them."""
-    for k in range(chunk * JOINED, min((chunk + 1) * JOINED, channels)):
+    """Adds up the groups' sums of JOINED_CHANNELS channels in order and writes them."""
+    for k in range(chunk * JOINED_CHANNELS, min((chunk + 1) * JOINED_CHANNELS, channels)):
         total, target = pointer(sums, k * taps), pointer(dw, k * count)
         for group in range(1, groups):
             more = pointer(sums, (group * channels + k) * taps)
@@ -92,7 +92,7 @@ def depthwise_weight_grad(x, dy, dw, sums, scratch, room, offsets, sizes, share,
 
     offsets: of the taps in the padded plane, the last one repeated to whole tiles. sizes: input channels, output channels for
     each, images. share: images and input channels of a chunk. inner: pixels at a time. layout, around: how x and dy are
-    spread, see ``spread``. scratch: ``room`` zeros for each thread, for what taps read of a plane, then one of dy.
+    laid out, see ``copy_image``. scratch: ``room`` zeros for each thread, for what taps read of a plane, then one of dy.
     """
     channels, many, batch = sizes
     groups = (batch + share[0] - 1) // share[0]
@@ -100,4 +100,4 @@ def depthwise_weight_grad(x, dy, dw, sums, scratch, room, offsets, sizes, share,
     parallel_for(depthwise_dots, groups * ((channels + share[1] - 1) // share[1]), threads, args)
     outputs = channels * many
     args = (sums, dw, groups, outputs, offsets.size, dw.size // outputs)
-    parallel_for(join_channels, (outputs + JOINED - 1) // JOINED, threads, args)
+    parallel_for(join_channels, (outputs + JOINED_CHANNELS - 1) // JOINED_CHANNELS, threads, args)

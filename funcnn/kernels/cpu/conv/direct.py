@@ -2,12 +2,12 @@
 
 ``gather``'s product takes 48 pixels of the image's grid at a time, of which a row of ten outputs in a pitch of 14 fills two
 thirds. Here ``tile_runs`` takes two rows of exactly as many pixels as there are, and the channels fill whole vectors
-or halves. The outputs come as (pixels, channels) and are turned when they are written; the bias is where the sums begin.
+or halves. The outputs come as (pixels, channels) and are transposed when they are written; the bias is where the sums begin.
 
-The weight gradient is the same tile with other operands: the cotangent, turned to (pixels, channels), in place of the
+The weight gradient is the same tile with other operands: the cotangent, transposed to (pixels, channels), in place of the
 weights, and the image's rows at the taps (c, i) in place of rows of pixels, whose neighbours are the taps (c, i, j).
 
-Sums run over at most RUN taps, whose sums are added up: 3e-7 to 4e-7 of the largest output is the largest error in float32.
+Sums run over at most RUN_PRODUCTS taps, whose sums are added up: 3e-7 to 4e-7 of the largest output is the largest error in float32.
 
 A chunk is one group of one image, copied by its worker where there is padding or a stride. One call does everything.
 """
@@ -17,18 +17,18 @@ from __future__ import annotations
 from funcnn.kernels.cpu.build.compile import device_function, kernel
 from funcnn.kernels.cpu.build.parallel import parallel_for
 from funcnn.kernels.cpu.conv.direct_tile import tile_runs
-from funcnn.kernels.cpu.conv.gather import SLACK, copy_planes
+from funcnn.kernels.cpu.conv.gather import SLACK_ELEMENTS, copy_planes
 from funcnn.kernels.cpu.conv.packing import pack_lanes
 from funcnn.kernels.cpu.vector.instructions import pointer, shift
 from funcnn.kernels.cpu.vector.rows import clear_row
-from funcnn.kernels.cpu.vector.tiles import RUN
-from funcnn.kernels.cpu.vector.transpose import turn
+from funcnn.kernels.cpu.vector.tiles import RUN_PRODUCTS
+from funcnn.kernels.cpu.vector.transpose import transpose
 
 
 # ---- outputs, and gradients of inputs -----------------------------------------------------------------------------------
 @device_function
 def pack_direct(chunk, worker, w, bias, table, packed, spoiled, lanes, width, stride, group):
-    """Panel (g, tile): ``width`` numbers of the bias, then of the weights for each tap, as ``pack_panel`` takes them."""
+    """Works on panel (g, tile): ``width`` elements of the bias, then of the weights for each tap, as ``pack_panel`` takes them."""
     tiles = (lanes + width - 1) // width
     g, tile = chunk // tiles, chunk % tiles
     valid = min(width, lanes - tile * width)
@@ -51,7 +51,7 @@ def pack_direct(chunk, worker, w, bias, table, packed, spoiled, lanes, width, st
     }
 )
 def pack_direct_weights(w, bias, table, packed, spoiled, groups, lanes, width, stride, group, threads):
-    """Panels of ``width`` output channels of bias and weights; the arguments are those of ``pack_weights``."""
+    """Packs panels of ``width`` output channels of bias and weights; the arguments are those of ``pack_weights``."""
     panels = groups * ((lanes + width - 1) // width)
     parallel_for(pack_direct, panels, threads, (w, bias, table, packed, spoiled, lanes, width, stride, group))
 
@@ -77,7 +77,7 @@ def direct_rows(image, panel, offsets, spans, c, rows, grid, width, half, longes
             apart, beside = (pitch, Q) if pair else (together - length, together - length)
             target = shift(c, (p * Q + q) * width)
             source = shift(image, p * pitch + q)
-            runs = (count + RUN - 1) // RUN
+            runs = (count + RUN_PRODUCTS - 1) // RUN_PRODUCTS
             for run in range(runs):
                 r = count * run // runs
                 many, a, some = count * (run + 1) // runs - r, shift(weights, r * width), shift(places, r)
@@ -86,9 +86,9 @@ def direct_rows(image, panel, offsets, spans, c, rows, grid, width, half, longes
 
 @device_function
 def direct_image(chunk, worker, x, images, packed, offsets, spans, y, scratch, layout, copied, grid, step, sizes, half):
-    """One group of one image."""
+    """Works on one group of one image."""
     inner, lanes, width, block, longest, groups = sizes
-    room = inner * layout[2][0] * layout[4] + (SLACK if copied else 0)
+    room = inner * layout[2][0] * layout[4] + (SLACK_ELEMENTS if copied else 0)
     base = (worker if copied else chunk) * room
     if copied:
         copy_planes(x, chunk * inner, images, base, inner, layout)
@@ -103,7 +103,7 @@ def direct_image(chunk, worker, x, images, packed, offsets, spans, y, scratch, l
                 panel = pointer(packed, (chunk % groups * panels + k) * (offsets.size + 1) * width)
                 direct_rows(source, panel, offsets, pointer(spans, first), c, rows, grid, width, half, longest)
                 target = pointer(y, (((chunk * lanes + k * width) * planes + plane) * P + first) * Q)
-                turn(c, width, target, planes * P * Q, rows * Q, min(width, lanes - k * width))
+                transpose(c, width, target, planes * P * Q, rows * Q, min(width, lanes - k * width))
 
 
 @kernel(
@@ -113,7 +113,7 @@ def direct_image(chunk, worker, x, images, packed, offsets, spans, y, scratch, l
             y.size // (sizes[1] * grid[0] * grid[1] * grid[2]) * sizes[0] * layout[0][0] * layout[0][1] * layout[0][2]
         ),
         "images": lambda layout, copied, sizes, threads: (
-            threads * (sizes[0] * layout[2][0] * layout[4] + SLACK) if copied else 0
+            threads * (sizes[0] * layout[2][0] * layout[4] + SLACK_ELEMENTS) if copied else 0
         ),
         "packed": lambda offsets, sizes: sizes[5] * -(-sizes[1] // sizes[2]) * sizes[2] * (offsets.size + 1),
         "spans": lambda grid: (grid[1] + 1) // 2 * 2,
@@ -121,11 +121,11 @@ def direct_image(chunk, worker, x, images, packed, offsets, spans, y, scratch, l
     },
 )
 def convolve_direct(x, images, packed, offsets, spans, y, scratch, layout, copied, grid, step, sizes, half, threads):
-    """y = bias + w * x for images in chunks, from packed bias and weights.
+    """Writes y = bias + w * x for images in chunks, from packed bias and weights.
 
     images: room for one group of one image for each thread, or x itself (``copied`` false). grid: planes, rows, columns
     of an output, and the image's pitch. step: from a plane of the image to the next. sizes: input and output channels
-    of a group, numbers of a vector, rows of outputs at a time (even, or all), pixels of a run, groups. spans: see
+    of a group, elements of a vector, rows of outputs at a time (even, or all), pixels of a run, groups. spans: see
     ``direct_rows``.
     """
     chunks = y.size // (sizes[1] * grid[0] * grid[1] * grid[2])

@@ -1,12 +1,12 @@
-"""The register tile of direct convolution: channels along the vector, pixels beside each other, numbers broadcast from memory.
+"""The register tile of direct convolution: channels along the vector, pixels beside each other, elements broadcast from memory.
 
 ``tile_gather`` holds 48 neighbouring pixels of eight channels, which a row of ten pixels does not fill. Here a tile is one
 vector of channels for two runs of exactly as many pixels as there are: for each tap one vector of weights is loaded, and each
-pixel's number is broadcast from memory by the multiply-add that needs it. So 24 sums cost 25 loads, of which an AVX-512
+pixel's element is broadcast from memory by the multiply-add that needs it. So 24 sums cost 25 loads, of which an AVX-512
 CPU makes one beside each multiply-add. Where half a vector holds all channels, half vectors are used: as many
 multiply-adds of them fit a cycle on CPUs that split the wide ones.
 
-The code has one loop for each number of pixels in a run, from 1 to RUN, chosen by a switch.
+The code has one loop for each element of pixels in a run, from 1 to RUN, chosen by a switch.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Any
 
 from funcnn.kernels.cpu.build.compile import intrinsic
 from funcnn.kernels.cpu.machine import tile_shape, vector_bytes
-from funcnn.kernels.cpu.vector.instructions import Tile
+from funcnn.kernels.cpu.vector.writer import Writer
 
 
 @cache
 def longest_run(itemsize: int) -> int:
-    """Pixels of a run at most: two runs are as many sums as a quarter of the registers leaves."""
+    """Returns pixels of a run at most: two runs are as many sums as a quarter of the registers leaves."""
     return 12 if tile_shape(itemsize)[0] == 8 else 6
 
 
@@ -42,38 +42,28 @@ def tile_runs(
     typingctx: Any, count: Any, start: Any, a: Any, half: Any, b: Any, offsets: Any, apart: Any, c: Any, beside: Any,
     length: Any, accumulate: Any,
 ) -> Any:  # fmt: skip
-    """``c[j, lane] = start[lane] + sum(a[k, lane] * b[offsets[k] + j])`` for two runs of ``length`` pixels j; count > 0.
+    """Computes ``c[j, lane] = start[lane] + sum(a[k, lane] * b[offsets[k] + j])`` for two runs of ``length`` pixels j; count > 0.
 
     accumulate: the sum is added to c, and not to ``start``. The second run begins ``apart`` further on in b, and ``beside`` further on in c. a and c are of vectors, or of halves.
     """
     from numba.core import types
 
     word = types.intp
-    size = c.dtype.bitwidth // 8
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        Runs(builder, context.get_data_type(c.dtype), size, 1).emit_runs(*values)
+        Runs.of(context, builder, c).emit_runs(*values)
         return context.get_dummy_value()
 
     return types.void(word, start, a, types.boolean, b, offsets, word, c, word, word, types.boolean), codegen
 
 
-class Runs(Tile):
-    """The IR of ``tile_runs``: a loop over ``count`` for each length of the runs, in whole vectors and in halves."""
-
-    def __init__(self, builder: Any, scalar: Any, size: int, parts: int):
-        from numba.core import cgutils
-
-        super().__init__(builder, scalar, size)
-        self.lanes //= parts
-        self.scalar, self.vector = scalar, self.ir.VectorType(scalar, self.lanes)
-        kind = self.ir.FunctionType(self.vector, [self.vector] * 3)
-        self.fma = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{self.lanes}f{size * 8}")
+class Runs(Writer):
+    """Writes ``tile_runs``: a loop over ``count`` for each length of the runs, in whole vectors and in halves."""
 
     def emit_runs(self, count: Any, start: Any, a: Any, half: Any, b: Any, offsets: Any, apart: Any, c: Any, beside: Any,
                   length: Any, adding: Any) -> None:  # fmt: skip
         builder = self.builder
-        halves = Runs(builder, self.scalar, self.size, 2)
+        halves = Runs(builder, self.scalar, self.size, self.lanes // 2)
         with builder.if_else(half) as (narrow, wide):
             with narrow:
                 halves.emit_lengths(count, start, a, b, offsets, apart, c, beside, length, adding)
@@ -94,8 +84,8 @@ class Runs(Tile):
         adding: Any,
     ) -> None:
         """One loop for each length."""
-        builder, zero = self.builder, self.ir.Constant(self.vector, [0.0] * self.lanes)
-        first = builder.select(adding, zero, self._load(start, 0))
+        builder, zero = self.builder, self.same(0.0)
+        first = builder.select(adding, zero, self.load(start))
         done = builder.append_basic_block("done")
         choice = builder.switch(length, done)
         for pixels in range(1, longest_run(self.size) + 1):
@@ -103,7 +93,7 @@ class Runs(Tile):
             choice.add_case(self.word(pixels), case)
             builder.position_at_end(case)
             sums = self._sums(count, first, a, (b, builder.gep(b, [apart])), offsets, pixels)
-            places = [self._address(target, j) for target in (c, builder.gep(c, [beside])) for j in range(pixels)]
+            places = [self.address(target, j) for target in (c, builder.gep(c, [beside])) for j in range(pixels)]
             befores = [builder.select(adding, builder.load(place, align=self.size), zero) for place in places]
             totals = [builder.fadd(before, value) for before, value in zip(befores, sums, strict=True)]
             for place, total in zip(places, totals, strict=True):  # the runs may overlap: no total is read again
@@ -112,26 +102,17 @@ class Runs(Tile):
         builder.position_at_end(done)
 
     def _sums(self, count: Any, start: Any, a: Any, images: tuple, offsets: Any, pixels: int) -> list:
-        """The sums of both runs, after a loop over the taps."""
+        """Returns the sums of both runs, after a loop over the taps."""
         builder, word = self.builder, self.word
-        before = builder.block
-        loop, after = builder.append_basic_block("taps"), builder.append_basic_block("sums")
-        builder.branch(loop)
-        builder.position_at_end(loop)
-        k = builder.phi(word)
-        k.add_incoming(word(0), before)
-        sums = [builder.phi(self.vector) for _ in range(2 * pixels)]
-        following = builder.add(k, word(1))
-        k.add_incoming(following, loop)
-        weights = self._load(builder.gep(a, [builder.mul(k, word(self.lanes))]), 0)
-        offset = builder.load(builder.gep(offsets, [k]))
-        rows = [builder.gep(image, [offset]) for image in images]
-        new = []
-        for i, total in enumerate(sums):
-            place = builder.gep(rows[i // pixels], [word(i % pixels)])
-            new.append(builder.call(self.fma, [weights, self._splat(builder.load(place)), total]))
-            total.add_incoming(start, before)
-            total.add_incoming(new[-1], loop)
-        builder.cbranch(builder.icmp_signed("<", following, count), loop, after)
-        builder.position_at_end(after)
-        return new
+
+        def advance(k: Any, state: list) -> list:
+            weights = self.load(builder.gep(a, [builder.mul(k, word(self.lanes))]))
+            offset = builder.load(builder.gep(offsets, [k]))
+            rows = [builder.gep(image, [offset]) for image in images]
+            new = []
+            for i, total in enumerate(state):
+                pixel = builder.load(builder.gep(rows[i // pixels], [word(i % pixels)]))
+                new.append(builder.call(self.fma, [weights, self.splat(pixel), total]))
+            return new
+
+        return self.loop(count, [start] * (2 * pixels), advance)

@@ -4,7 +4,7 @@ The other products pack the weights in panels, which pays where many pixels shar
 channels has 16 pixels for 9.4 MB of weights: packing takes four times as long as the product. Here the M pixels of the batch
 are unfolded to rows of all R taps (c, i, j), one move for 2 K flops, and
 
-- outputs are dot products of rows of weights with rows of pixels (``tile_dots``), in float64 after some hundred numbers;
+- outputs are dot products of rows of weights with rows of pixels (``tile_dots``), in float64 after some hundred elements;
 - gradients of inputs are sums over the output channels of rows of weights (``tile_strided``), for a block of input channels
   at a time, whose taps are then added to where they belong;
 - gradients of weights are sums over the pixels of their unfolded rows, written where the weights lie.
@@ -22,15 +22,14 @@ from funcnn.kernels.cpu.vector.rows import clear_row, copy_row
 from funcnn.kernels.cpu.vector.tiles import tile_dots, tile_strided
 from funcnn.kernels.cpu.vector.transpose import lanes_of
 
-SUM = (
-    128  # output channels, or pixels, of one running sum: a tile of so many rows of weights fits the first-level cache
-)
+# Output channels, or pixels, of one running sum: a tile of so many rows of weights fits the first-level cache.
+SUM_TERMS = 128
 
 
 # ---- pixels -------------------------------------------------------------------------------------------------------------
 @device_function
 def unfold_pixel(chunk, worker, x, unfolded, places, sizes):
-    """Row ``chunk`` of the unfolded pixels: the numbers of all channels that its taps meet, zero where that is padding."""
+    """Works on row ``chunk`` of the unfolded pixels: the elements of all channels that its taps meet, zero where that is padding."""
     inner, _, taps, pixels, volume, _, pitch = sizes
     n, p = chunk // pixels, chunk % pixels
     row, table = pointer(unfolded, chunk * pitch), pointer(places, p * taps)
@@ -44,7 +43,7 @@ def unfold_pixel(chunk, worker, x, unfolded, places, sizes):
 
 @device_function
 def join_images(chunk, worker, dy, joined, sizes, along, apart):
-    """joined[k * along + m * apart] = channel k = ``chunk`` of pixel m of the batch."""
+    """Writes joined[k * along + m * apart] = channel k = ``chunk`` of pixel m of the batch."""
     _, lanes, _, pixels, _, batch, _ = sizes
     for n in range(batch):
         source = pointer(dy, (n * lanes + chunk) * pixels)
@@ -55,7 +54,7 @@ def join_images(chunk, worker, dy, joined, sizes, along, apart):
 # ---- outputs ------------------------------------------------------------------------------------------------------------
 @device_function
 def add_rest(w, unfolded, c, first, count, rows, columns, wide):
-    """The products of the last numbers of some rows, fewer than a vector: ``c`` (rows, columns) of a tile ``wide`` numbers wide."""
+    """The products of the last elements of some rows, fewer than a vector: ``c`` (rows, columns) of a tile ``wide`` elements wide."""
     for i in range(rows[1]):
         for j in range(columns[1]):
             left, right, total = shift(w, i * rows[0] + first), shift(unfolded, j * columns[0] + first), 0.0
@@ -66,7 +65,7 @@ def add_rest(w, unfolded, c, first, count, rows, columns, wide):
 
 @device_function
 def few_outputs(chunk, worker, w, bias, y, unfolded, sums, rows, offsets, sizes, tile, deep, piece):
-    """Output channels ``chunk * deep`` and following, of all pixels."""
+    """Works on output channels ``chunk * deep`` and following, of all pixels."""
     inner, lanes, taps, pixels, _, batch, pitch = sizes
     many, each = tile
     size, count, total = many * each, inner * taps, batch * pixels
@@ -112,11 +111,11 @@ def few_outputs(chunk, worker, w, bias, y, unfolded, sums, rows, offsets, sizes,
     }
 )
 def convolve_few(x, w, bias, y, unfolded, sums, places, rows, offsets, sizes, tile, deep, piece, threads):
-    """y = bias + w * x. places: which number of a volume of x each tap of each pixel meets, -1 for padding.
+    """Writes y = bias + w * x. places: which number of a volume of x each tap of each pixel meets, -1 for padding.
 
     rows, offsets: where rows of weights and of unfolded pixels begin, repeated to whole tiles. sizes: channels of x and of y, taps,
-    pixels of an image of y, numbers of a volume of x, images, and of an unfolded pixel. deep: channels of a chunk, in
-    whole tiles. piece: numbers of a row at a time, in whole vectors.
+    pixels of an image of y, elements of a volume of x, images, and of an unfolded pixel. deep: channels of a chunk, in
+    whole tiles. piece: elements of a row at a time, in whole vectors.
     """
     parallel_for(unfold_pixel, sizes[5] * sizes[3], threads, (x, unfolded, places, sizes))
     args = (w, bias, y, unfolded, sums, rows, offsets, sizes, tile, deep, piece)
@@ -126,15 +125,15 @@ def convolve_few(x, w, bias, y, unfolded, sums, places, rows, offsets, sizes, ti
 # ---- gradients of inputs --------------------------------------------------------------------------------------------------
 @device_function
 def sum_rows(joined, w, c, columns, wide, sizes, across, tile):
-    """c (pixels, ``wide``) = for ``columns`` taps the sums over all output channels; the last tile begins in the one before."""
+    """Writes c (pixels, ``wide``) = for ``columns`` taps the sums over all output channels; the last tile begins in the one before."""
     inner, lanes, taps = sizes[0], sizes[1], sizes[2]
     for start in range(0, columns, tile[1]):
         r = min(start, columns - tile[1])
-        for k in range(0, lanes, SUM):
+        for k in range(0, lanes, SUM_TERMS):
             source = shift(w, k * inner * taps + r)
             for m in range(0, across, tile[0]):
                 factors, target = shift(joined, k * across + m), shift(c, m * wide + r)
-                tile_strided(min(SUM, lanes - k), factors, across, 1, source, inner * taps, target, wide, k > 0)
+                tile_strided(min(SUM_TERMS, lanes - k), factors, across, 1, source, inner * taps, target, wide, k > 0)
 
 
 @device_function
@@ -182,8 +181,8 @@ def few_input_grad(dy, w, bias, dx, joined, scratch, places, sizes, across, tile
 def sum_pixels(factors, source, place, c, valid, total, count, pitch, tile):
     """A tile of dw, of which ``valid`` rows are written; a tile that is not full comes by way of c."""
     rows, columns = tile
-    for m in range(0, total, SUM):
-        many, a, b = min(SUM, total - m), shift(factors, m), shift(source, m * pitch)
+    for m in range(0, total, SUM_TERMS):
+        many, a, b = min(SUM_TERMS, total - m), shift(factors, m), shift(source, m * pitch)
         if valid == rows:
             tile_strided(many, a, 1, total, b, pitch, place, count, m > 0)
         else:

@@ -1,4 +1,4 @@
-"""Whether all numbers of an array are finite: where one is not, another plan takes the place of the one that runs."""
+"""Whether all elements of an array are finite: where one is not, another plan takes the place of the one that runs."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from funcnn.kernels.cpu.build.parallel import parallel_for
 from funcnn.kernels.cpu.vector.instructions import pointer
 from funcnn.kernels.launch import GIVE_WAY
 
-CHUNK = 1 << 15  # numbers
+CHUNK_ELEMENTS = 1 << 15
 
 
 @device_function
 def look_at(chunk, worker, numbers, status):
-    """CHUNK numbers: zero times each is zero unless one is infinite or NaN."""
-    source, bad = pointer(numbers, chunk * CHUNK), numbers.dtype.type(0)
-    for i in range(min(CHUNK, numbers.size - chunk * CHUNK)):
+    """Looks at CHUNK_ELEMENTS elements: zero times each is zero unless one is infinite or NaN."""
+    source, bad = pointer(numbers, chunk * CHUNK_ELEMENTS), numbers.dtype.type(0)
+    for i in range(min(CHUNK_ELEMENTS, numbers.size - chunk * CHUNK_ELEMENTS)):
         bad += source[i] * 0
     if bad != 0:  # NaN is not 0
         status[0] = GIVE_WAY
@@ -22,5 +22,5 @@ def look_at(chunk, worker, numbers, status):
 
 @kernel(touches={"status": lambda: 1})
 def give_way_unless_finite(numbers, status, threads):
-    """Give way where a number is infinite or NaN."""
-    parallel_for(look_at, (numbers.size + CHUNK - 1) // CHUNK, threads, (numbers, status))
+    """Gives way where an element is infinite or NaN."""
+    parallel_for(look_at, (numbers.size + CHUNK_ELEMENTS - 1) // CHUNK_ELEMENTS, threads, (numbers, status))

@@ -1,7 +1,7 @@
 """Convolution of (N, C, D, H, W) arrays as a product that never unfolds its input.
 
 The input is copied once, padded, and for strides above 1 split by phase (element w of a row goes to plane ``w % stride``,
-place ``w // stride``). Then the numbers that one tap (c, i, j) multiplies lie in consecutive memory for all pixels of an
+place ``w // stride``). Then the elements that one tap (c, i, j) multiplies lie in consecutive memory for all pixels of an
 output plane, if the plane is taken with the input's row pitch: ``pixel = p * pitch + q``. So the rows of the unfolded matrix
 are addresses into the image (``offsets``), ``tile_gather`` multiplies them with packed weights, and the few pixels with
 q beyond the output's width are computed and dropped. Without padding and stride the input itself is the image.
@@ -12,10 +12,10 @@ reads R columns of weights (packed, sequential) and R rows of pixels from the se
 The input's gradient is the same product with other tables: for each phase of the input, the taps that reach it, over the
 cotangent padded. Its tables and the forward's are made in ``tables``. The weight's gradient is in ``gather_weight``.
 
-Taps are summed in runs of at most RUN, and the sums added up, so that the largest error in float32 stays at 3e-7 to 4e-7 of
+Taps are summed in runs of at most RUN_PRODUCTS, and the sums added up, so that the largest error in float32 stays at 3e-7 to 4e-7 of
 the largest output, for 64 channels as for 2048 (one running sum: 1.1e-6 for 64 channels of 3 x 3 taps, 2.7e-6 for 512).
 
-Where there are enough images, each is spread by the worker that multiplies it and stays in its cache for all phases.
+Where there are enough images, each is copied by the worker that multiplies it and stays in its cache for all phases.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from funcnn.kernels.cpu.build.parallel import parallel_for
 from funcnn.kernels.cpu.vector.instructions import pointer, shift
 from funcnn.kernels.cpu.vector.rows import add_row, clear_row
 from funcnn.kernels.cpu.vector.split import pad_plane, split_plane
-from funcnn.kernels.cpu.vector.tiles import FEW_ROWS, RUN, tile_few, tile_gather
+from funcnn.kernels.cpu.vector.tiles import FEW_ROWS, RUN_PRODUCTS, tile_few, tile_gather
 
-SLACK = 128  # numbers beyond an image that a tile may read
+SLACK_ELEMENTS = 128  # beyond an image that a tile may read
 
 
 # ---- the padded, phase-split image --------------------------------------------------------------------------------------
 @device_function
 def copy_plane(x, plane, image, place, layout):
-    """x[plane] (D, H, W) to image (Dp, sh, sw, Hs, Ws), slices of ``slice_size`` numbers, from ``place`` on.
+    """x[plane] (D, H, W) to image (Dp, sh, sw, Hs, Ws), slices of ``slice_size`` elements, from ``place`` on.
 
     The helpers get pointers: of arrays each call would count its uses, in a line that all workers share.
     """
@@ -50,24 +50,24 @@ def copy_planes(x, first, image, place, planes, layout):
     size = layout[2][0] * layout[4]
     for c in range(planes):
         copy_plane(x, first + c, image, place + c * size, layout)
-    clear_row(pointer(image, place + planes * size), SLACK)
+    clear_row(pointer(image, place + planes * size), SLACK_ELEMENTS)
 
 
 @device_function
-def spread_plane(chunk, worker, x, image, layout):
-    """One (n, c)."""
+def copy_plane_chunk(chunk, worker, x, image, layout):
+    """Works on one (n, c)."""
     copy_plane(x, chunk, image, chunk * layout[2][0] * layout[4], layout)
 
 
 @kernel(
     touches={
         "x": lambda planes, layout: planes * layout[0][0] * layout[0][1] * layout[0][2],
-        "image": lambda planes, layout: planes * layout[2][0] * layout[4] + SLACK,
+        "image": lambda planes, layout: planes * layout[2][0] * layout[4] + SLACK_ELEMENTS,
     }
 )
-def spread(x, image, planes, layout, threads):
-    """All planes of x into the image. layout: D, H, W; padding before; places; phases; numbers of a slice."""
-    parallel_for(spread_plane, planes, threads, (x, image, layout))
+def copy_image(x, image, planes, layout, threads):
+    """Copies all planes of x into the image. layout: D, H, W; padding before; places; phases; elements of a slice."""
+    parallel_for(copy_plane_chunk, planes, threads, (x, image, layout))
     used = planes * layout[2][0] * layout[4]
     clear_row(pointer(image, used), image.size - used)
 
@@ -75,7 +75,7 @@ def spread(x, image, planes, layout, threads):
 # ---- outputs that no tap reaches ------------------------------------------------------------------------------------------
 @device_function
 def fill_plane(chunk, worker, bias, y, parts, channels, size):
-    """The pixels of all parts in a plane of y."""
+    """Works on the pixels of all parts in a plane of y."""
     add = bias[chunk % channels]
     for i in range(parts.shape[0]):
         for d in range(parts[i, 4]):
@@ -92,9 +92,9 @@ def fill_plane(chunk, worker, bias, y, parts, channels, size):
     }
 )
 def fill_pixels(bias, y, parts, sizes, threads):
-    """y = bias for the pixels of parts: of each where it begins in a plane, steps of planes, rows and columns, and their numbers.
+    """Writes y = bias for the pixels of parts: of each where it begins in a plane, steps of planes, rows and columns, and their elements.
 
-    sizes: planes of all images, channels, numbers of a plane.
+    sizes: planes of all images, channels, elements of a plane.
     """
     parallel_for(fill_plane, sizes[0], threads, (bias, y, parts, sizes[1], sizes[2]))
 
@@ -102,7 +102,7 @@ def fill_pixels(bias, y, parts, sizes, threads):
 # ---- the product ------------------------------------------------------------------------------------------------------------
 @device_function
 def store_tile(c, columns, y, bias, valid, start, grid, strides):
-    """Write the tile's pixels that exist, plus the bias, to where they belong in y."""
+    """Writes the tile's pixels that exist, plus the bias, to where they belong in y."""
     _, P, Q, pitch = grid
     p, q, j = start // pitch, start % pitch, 0
     while j < columns and p < P:
@@ -122,8 +122,8 @@ def store_tile(c, columns, y, bias, valid, start, grid, strides):
 
 @device_function
 def gather_runs(count, panel, image, offsets, c, rows, columns):
-    """The tile c from all of ``count`` taps, in runs of at most RUN."""
-    runs = (count + RUN - 1) // RUN
+    """The tile c from all of ``count`` taps, in runs of at most RUN_PRODUCTS."""
+    runs = (count + RUN_PRODUCTS - 1) // RUN_PRODUCTS
     for run in range(runs):
         first = count * run // runs
         many, a, places = count * (run + 1) // runs - first, shift(panel, first * rows), shift(offsets, first)
@@ -137,7 +137,7 @@ def gather_runs(count, panel, image, offsets, c, rows, columns):
 def convolve_plane(image, factors, offsets, count, bias, y, c, tile, grid, lanes, tiles, panels, strides):
     """Tiles ``tiles[0]`` to ``tiles[1]`` of the pixels of an output plane, ``panels`` likewise of a group's channels.
 
-    All are pointers to where the group's numbers begin: image and y at the plane, factors at its panels.
+    All are pointers to where the group's elements begin: image and y at the plane, factors at its panels.
     """
     rows, columns = tile
     pixels = (grid[1] - 1) * grid[3] + grid[2]
@@ -152,7 +152,7 @@ def convolve_plane(image, factors, offsets, count, bias, y, c, tile, grid, lanes
 
 @device_function
 def convolve_chunk(chunk, worker, image, weights, offsets, bias, y, scratch, tile, grid, lanes, blocks, steps, strides):
-    """Some tiles of pixels of one plane, for some tiles of one group's output channels."""
+    """Works on some tiles of pixels of one plane, for some tiles of one group's output channels."""
     pixel_blocks, pixel_tiles, lane_blocks, lane_tiles = blocks
     block, chunk = chunk % pixel_blocks, chunk // pixel_blocks
     lane_block, chunk = chunk % lane_blocks, chunk // lane_blocks
@@ -194,7 +194,7 @@ def convolve_chunk(chunk, worker, image, weights, offsets, bias, y, scratch, til
     }
 )
 def convolve(image, weights, offsets, bias, y, scratch, tile, grid, lanes, blocks, steps, strides, batch, threads):
-    """y = bias + weights x image, where row r of the image's matrix begins ``offsets[r]`` into its group.
+    """Writes y = bias + weights x image, where row r of the image's matrix begins ``offsets[r]`` into its group.
 
     grid: planes of an output, its height and width, and the image's row pitch. lanes: output channels of a group.
     blocks: pixel blocks, tiles in one, channel blocks, tiles in one. steps: the image's from image, group and plane to the
@@ -209,10 +209,10 @@ def convolve(image, weights, offsets, bias, y, scratch, tile, grid, lanes, block
 def convolve_image(
     chunk, worker, x, images, weights, offsets, bias, y, scratch, tile, lanes, layout, inner, parts, strides
 ):
-    """One group of one image: its own copy, small enough for the worker's cache, and all of its outputs, part for part."""
+    """Works on one group of one image: its own copy, small enough for the worker's cache, and all of its outputs, part for part."""
     groups = strides[2]
     g, n = chunk % groups, chunk // groups
-    image = worker * (inner * layout[2][0] * layout[4] + SLACK)
+    image = worker * (inner * layout[2][0] * layout[4] + SLACK_ELEMENTS)
     copy_planes(x, chunk * inner, images, image, inner, layout)
     c, everything, panels = pointer(scratch, worker * tile[0] * tile[1]), (0, y.size), (lanes + tile[0] - 1) // tile[0]
     for p in range(parts.shape[0]):
@@ -233,7 +233,7 @@ def convolve_image(
         "x": lambda layout, inner, strides, batch: (
             batch * strides[2] * inner * layout[0][0] * layout[0][1] * layout[0][2]
         ),
-        "images": lambda layout, inner, threads: threads * (inner * layout[2][0] * layout[4] + SLACK),
+        "images": lambda layout, inner, threads: threads * (inner * layout[2][0] * layout[4] + SLACK_ELEMENTS),
         "weights": lambda offsets, tile, lanes, strides: strides[2] * -(-lanes // tile[0]) * tile[0] * offsets.size,
         "bias": lambda lanes, strides: strides[2] * lanes,
         "y": lambda strides, batch: batch * strides[0],
@@ -243,7 +243,7 @@ def convolve_image(
 def convolve_images(
     x, images, weights, offsets, bias, y, scratch, tile, lanes, layout, inner, parts, strides, batch, threads
 ):
-    """``convolve`` of x, of ``inner`` channels a group, each image spread once by the worker that multiplies it.
+    """``convolve`` of x, of ``inner`` channels a group, each image copied once by the worker that multiplies it.
 
     images: room for one group of one image for each thread. parts: a row for each product of the same image: where its
     offsets begin in ``offsets``, how many there are; from an image's plane to the next; where its outputs begin in y; grid;

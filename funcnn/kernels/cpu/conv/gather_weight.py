@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from funcnn.kernels.cpu.build.compile import device_function, kernel
 from funcnn.kernels.cpu.build.parallel import parallel_for
-from funcnn.kernels.cpu.conv.gather import SLACK, copy_planes
+from funcnn.kernels.cpu.conv.gather import SLACK_ELEMENTS, copy_planes
 from funcnn.kernels.cpu.vector.instructions import pointer
 from funcnn.kernels.cpu.vector.rows import clear_row
 from funcnn.kernels.cpu.vector.tiles import tile_dots
@@ -42,7 +42,7 @@ def add_dots(image, dy, places, offsets, sums, at, tile, pixels, inner, lane_til
 
 @device_function
 def put_dots(sums, at, dw, g, k, r, tile, lanes, count):
-    """Write the tile (k, r) of a group's dw from the sums that begin at ``at``."""
+    """Writes the tile (k, r) of a group's dw from the sums that begin at ``at``."""
     many, each = tile
     for i in range(min(many, lanes - k * many)):
         target = pointer(dw, (g * lanes + k * many + i) * count + r * each)
@@ -52,7 +52,7 @@ def put_dots(sums, at, dw, g, k, r, tile, lanes, count):
 
 @device_function
 def weight_grad_chunk(chunk, worker, image, dy, places, offsets, dw, scratch, tile, blocks, sizes, steps, inner):
-    """A block of output channels and of rows, summed over all planes of all images."""
+    """Works on a block of output channels and of rows, summed over all planes of all images."""
     many, each = tile
     lane_blocks, lane_tiles, row_blocks, row_tiles = blocks
     lanes, count, batch, planes, pixels = sizes
@@ -123,12 +123,12 @@ def convolve_weight_grad(image, dy, places, offsets, dw, scratch, tile, blocks, 
 
 @device_function
 def image_dots(chunk, worker, x, dy, images, places, offsets, sums, tile, sizes, step, groups, inner, layout, around):
-    """The sums of the images ``chunk * each`` and following: (groups, lane tiles, row tiles, tile)."""
+    """Works on the sums of the images ``chunk * each`` and following: (groups, lane tiles, row tiles, tile)."""
     lanes, count, channels, batch, planes, pixels, each = sizes
     lane_tiles, row_tiles = (lanes + tile[0] - 1) // tile[0], (count + tile[1] - 1) // tile[1]
     size = lane_tiles * row_tiles * tile[0] * tile[1]
-    base = worker * (channels * layout[2][0] * layout[4] + lanes * around[2][0] * around[4] + 2 * SLACK)
-    beside = base + channels * layout[2][0] * layout[4] + SLACK
+    base = worker * (channels * layout[2][0] * layout[4] + lanes * around[2][0] * around[4] + 2 * SLACK_ELEMENTS)
+    beside = base + channels * layout[2][0] * layout[4] + SLACK_ELEMENTS
     clear_row(pointer(sums, chunk * groups * size), groups * size)
     for n in range(chunk * each, min((chunk + 1) * each, batch)):
         for g in range(groups):
@@ -143,7 +143,7 @@ def image_dots(chunk, worker, x, dy, images, places, offsets, sums, tile, sizes,
 
 @device_function
 def join_sums(chunk, worker, sums, dw, tile, chunks, groups, lanes, count):
-    """Add the chunks' sums of one group and one tile of channels in order, and write them."""
+    """Adds the chunks' sums of one group and one tile of channels in order, and writes them."""
     lane_tiles, row_tiles = (lanes + tile[0] - 1) // tile[0], (count + tile[1] - 1) // tile[1]
     size = row_tiles * tile[0] * tile[1]
     total = pointer(sums, chunk * size)
@@ -161,7 +161,7 @@ def join_sums(chunk, worker, sums, dw, tile, chunks, groups, lanes, count):
         "x": lambda sizes, groups, layout: sizes[3] * groups * sizes[2] * layout[0][0] * layout[0][1] * layout[0][2],
         "dy": lambda sizes, groups, around: sizes[3] * groups * sizes[0] * around[0][0] * around[0][1] * around[0][2],
         "images": lambda sizes, layout, around, threads: (
-            threads * (sizes[2] * layout[2][0] * layout[4] + sizes[0] * around[2][0] * around[4] + 2 * SLACK)
+            threads * (sizes[2] * layout[2][0] * layout[4] + sizes[0] * around[2][0] * around[4] + 2 * SLACK_ELEMENTS)
         ),
         "places": lambda tile, sizes: -(-sizes[0] // tile[0]) * tile[0],
         "offsets": lambda tile, sizes: -(-sizes[1] // tile[1]) * tile[1],
@@ -178,7 +178,7 @@ def image_weight_grad(
     (whole vectors), images of a chunk.
 
     images: room for one group of an image of x and of dy for each thread. step: from a plane of x' image to the next.
-    layout, around: how x and dy are spread, see ``spread``. The others: see ``convolve_weight_grad``.
+    layout, around: how x and dy are laid out, see ``copy_image``. The others: see ``convolve_weight_grad``.
     """
     lanes, count, _, batch, _, _, each = sizes
     chunks = (batch + each - 1) // each

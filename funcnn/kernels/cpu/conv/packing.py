@@ -1,4 +1,4 @@
-"""Weights in panels: for each row of a product the numbers of a tile's output channels one after the other, between zeros."""
+"""Weights in panels: for each row of a product the elements of a tile's output channels one after the other, between zeros."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from funcnn.kernels.cpu.vector.instructions import pointer
 
 @device_function
 def pack_lanes(w, at, table, count, target, valid, width, stride):
-    """target[r, lane] = w[at + stride * lane + table[r]] for ``width`` lanes and ``count`` rows, zero from ``valid`` on.
+    """Computes target[r, lane] = w[at + stride * lane + table[r]] for ``width`` lanes and ``count`` rows, zero from ``valid`` on.
 
     What is returned is not 0 where a weight is infinite or NaN.
     """
@@ -27,7 +27,7 @@ def pack_lanes(w, at, table, count, target, valid, width, stride):
 
 @device_function
 def pack_panel(chunk, worker, w, table, ends, packed, spoiled, groups, lanes, rows, stride, group):
-    """Panel (part, g, tile): packed[r, lane] = w[group * g + stride * (tile * rows + lane) + table[r]], zero beyond ``lanes``."""
+    """Works on panel (part, g, tile): packed[r, lane] = w[group * g + stride * (tile * rows + lane) + table[r]], zero beyond ``lanes``."""
     tiles = (lanes + rows - 1) // rows
     part, panel = chunk // (groups * tiles), chunk % (groups * tiles)
     g, tile = panel // tiles, panel % tiles
@@ -49,7 +49,7 @@ def pack_panel(chunk, worker, w, table, ends, packed, spoiled, groups, lanes, ro
     }
 )
 def pack_weights(w, table, ends, packed, spoiled, groups, lanes, rows, stride, group, threads):
-    """Panels of ``rows`` output channels of the weights, in the order of the product's rows, for one part after the other.
+    """Packs panels of ``rows`` output channels of the weights, in the order of the product's rows, for one part after the other.
 
     ends: where the rows of each part end in the table, from 0. ``spoiled``, a number for each panel, is not 0 where a weight is
     infinite or NaN.

@@ -1,22 +1,22 @@
 """All phases of a transposed convolution at once: their products meet in one tile, and whole rows of outputs are written.
 
-With a stride, each phase of the outputs is a product of its own (``gather``), whose numbers lie ``stride`` apart: by
+With a stride, each phase of the outputs is a product of its own (``gather``), whose elements lie ``stride`` apart: by
 itself it reads and writes every line of the outputs, which so go through the cache once for each phase. Here a worker
 makes the tiles of all phases for the same pixels and channels and weaves them into runs. The sums are those of
-``gather``, number by number, and err by as much.
+``gather``, element by element, and err by as much.
 """
 
 from __future__ import annotations
 
 from funcnn.kernels.cpu.build.compile import apart_function, device_function, kernel
 from funcnn.kernels.cpu.build.parallel import parallel_for
-from funcnn.kernels.cpu.conv.gather import SLACK, copy_planes, gather_runs
+from funcnn.kernels.cpu.conv.gather import SLACK_ELEMENTS, copy_planes, gather_runs
 from funcnn.kernels.cpu.vector.instructions import pointer, shift
 
 
 @apart_function
 def weave_two(target, a, b, length, add):
-    """target = a[0], b[0], a[1], ... plus ``add``."""
+    """Writes target = a[0], b[0], a[1], ... plus ``add``."""
     for t in range(length):
         target[2 * t] = a[t] + add
         target[2 * t + 1] = b[t] + add
@@ -24,7 +24,7 @@ def weave_two(target, a, b, length, add):
 
 @apart_function
 def weave_four(target, a, b, c, d, length, add):
-    """target = a[0], b[0], c[0], d[0], a[1], ... plus ``add``."""
+    """Writes target = a[0], b[0], c[0], d[0], a[1], ... plus ``add``."""
     for t in range(length):
         target[4 * t] = a[t] + add
         target[4 * t + 1] = b[t] + add
@@ -34,7 +34,7 @@ def weave_four(target, a, b, c, d, length, add):
 
 @device_function
 def weave(target, source, each, across, length, add):
-    """``target[t * across + b] = source[b * each + t] + add``."""
+    """Writes ``target[t * across + b] = source[b * each + t] + add``."""
     if across == 2:
         weave_two(target, source, shift(source, each), length, add)
     elif across == 4:
@@ -47,7 +47,7 @@ def weave(target, source, each, across, length, add):
 
 @device_function
 def store_phases(c, columns, each, y, begins, bias, channel, valid, start, grid, strides):
-    """Write the pixels that exist of the tiles of all phases, ``each`` numbers apart, plus the bias."""
+    """Writes the pixels that exist of the tiles of all phases, ``each`` elements apart, plus the bias."""
     _, P, Q, pitch = grid
     across = strides[4]
     p, q, j = start // pitch, start % pitch, 0
@@ -65,11 +65,11 @@ def store_phases(c, columns, each, y, begins, bias, channel, valid, start, grid,
 def phases_of_image(
     chunk, worker, x, images, weights, offsets, ends, begins, bias, y, scratch, tile, grid, lanes, layout, step, inner, strides
 ):  # fmt: skip
-    """One group of one image: its own copy, and all of its outputs."""
+    """Works on one group of one image: its own copy, and all of its outputs."""
     rows, columns = tile
     g, n = chunk % strides[5], chunk // strides[5]
     panels, each, pixels = (lanes + rows - 1) // rows, rows * columns, (grid[1] - 1) * grid[3] + grid[2]
-    base = worker * (inner * layout[2][0] * layout[4] + SLACK)
+    base = worker * (inner * layout[2][0] * layout[4] + SLACK_ELEMENTS)
     copy_planes(x, chunk * inner, images, base, inner, layout)
     c = pointer(scratch, worker * begins.size * each)
     for plane in range(grid[0]):
@@ -92,7 +92,7 @@ def phases_of_image(
         "x": lambda layout, inner, strides, batch: (
             batch * strides[5] * inner * layout[0][0] * layout[0][1] * layout[0][2]
         ),
-        "images": lambda layout, inner, threads: threads * (inner * layout[2][0] * layout[4] + SLACK),
+        "images": lambda layout, inner, threads: threads * (inner * layout[2][0] * layout[4] + SLACK_ELEMENTS),
         "weights": lambda offsets, tile, lanes, strides: strides[5] * -(-lanes // tile[0]) * tile[0] * offsets.size,
         "bias": lambda lanes, strides: strides[5] * lanes,
         "y": lambda strides, batch: batch * strides[0],

@@ -1,6 +1,6 @@
 """Convolution with kernels of one tap: for each image, y (K x pixels) = w (K x C) x (C x pixels), and for dx the same of w'.
 
-There is nothing to spread and no padding, so the product is of the arrays as they lie, and its columns are the pixels of all
+There is nothing to lay out and no padding, so the product is of the arrays as they lie, and its columns are the pixels of all
 images in a row: small images share tiles. With strides above 1 the wrapper takes the pixels out first.
 
 2 N K C P flops on 4 N (K + C) P bytes: 64 channels to 256 on 56 x 56 pixels are 7.1 ms of multiply-adds at the full rate of two
@@ -14,7 +14,7 @@ cores and 1.4 ms of copying at that of memory, which add up unless memory is rea
 
 What binds then is the multiply-add: 87 % of its rate.
 
-Channels are summed in runs of at most RUN, and the sums added up: the largest error in float32 is 4e-7 to 7e-7 of the largest
+Channels are summed in runs of at most RUN_PRODUCTS, and the sums added up: the largest error in float32 is 4e-7 to 7e-7 of the largest
 output, for 64 channels as for 2048.
 """
 
@@ -25,14 +25,14 @@ from funcnn.kernels.cpu.build.parallel import parallel_for
 from funcnn.kernels.cpu.vector.instructions import pointer, shift, tile_product
 from funcnn.kernels.cpu.vector.rows import add_row, clear_row, copy_row
 from funcnn.kernels.cpu.vector.streaming import prefetch, stream_sum
-from funcnn.kernels.cpu.vector.tiles import RUN, tile_keep
+from funcnn.kernels.cpu.vector.tiles import RUN_PRODUCTS, tile_keep
 from funcnn.kernels.cpu.vector.transpose import lanes_of
 
 
 # ---- pixels that strides take -------------------------------------------------------------------------------------------
 @device_function
 def take_plane(chunk, worker, x, taken, size, out, stride):
-    """One (n, c)."""
+    """Works on one (n, c)."""
     for o in range(out[0]):
         for p in range(out[1]):
             source = pointer(x, ((chunk * size[0] + o * stride[0]) * size[1] + p * stride[1]) * size[2])
@@ -48,13 +48,13 @@ def take_plane(chunk, worker, x, taken, size, out, stride):
     }
 )
 def take_pixels(x, taken, planes, size, out, stride, threads):
-    """taken (planes, *out) = every ``stride``-th pixel of x (planes, *size)."""
+    """Writes taken (planes, *out) = every ``stride``-th pixel of x (planes, *size)."""
     parallel_for(take_plane, planes, threads, (x, taken, size, out, stride))
 
 
 @device_function
 def put_plane(chunk, worker, taken, bias, dx, channels, size, out, stride):
-    """One (n, c)."""
+    """Works on one (n, c)."""
     whole, add = size[0] * size[1] * size[2], bias[chunk % channels]
     plane = pointer(dx, chunk * whole)
     for i in range(whole):
@@ -75,7 +75,7 @@ def put_plane(chunk, worker, taken, bias, dx, channels, size, out, stride):
     }
 )
 def put_pixels(taken, bias, dx, planes, channels, size, out, stride, threads):
-    """Every ``stride``-th pixel of dx (planes, *size) = taken (planes, *out), the others the bias of their channel."""
+    """Writes every ``stride``-th pixel of dx (planes, *size) = taken (planes, *out), the others the bias of their channel."""
     parallel_for(put_plane, planes, threads, (taken, bias, dx, channels, size, out, stride))
 
 
@@ -98,7 +98,7 @@ def find_pieces(start, many, pixels, x_image, y_image, pieces):
 
 @device_function
 def pack_pixels(x, block, packed, count, wide, apart):
-    """packed[j // wide, c, j % wide] = channel c of the block's pixel j; channels are ``apart``."""
+    """Writes packed[j // wide, c, j % wide] = channel c of the block's pixel j; channels are ``apart``."""
     pieces, found = block
     j = 0
     for f in range(found):
@@ -113,7 +113,7 @@ def pack_pixels(x, block, packed, count, wide, apart):
 
 @device_function
 def ask_for(x, block, low, high, apart):
-    """Have channels ``low`` to ``high`` of a block of pixels brought to the second-level cache."""
+    """Has channels ``low`` to ``high`` of a block of pixels brought to the second-level cache."""
     pieces, found = block
     for f in range(found):
         for c in range(low, high):
@@ -139,8 +139,8 @@ def put_row(row, number, y, block, past):
 # ---- the product ------------------------------------------------------------------------------------------------------------
 @device_function
 def product_runs(count, a, b, c, wide, tile):
-    """``tile_product`` in runs of at most RUN."""
-    runs = (count + RUN - 1) // RUN
+    """``tile_product`` in runs of at most RUN_PRODUCTS."""
+    runs = (count + RUN_PRODUCTS - 1) // RUN_PRODUCTS
     for run in range(runs):
         first = count * run // runs
         many = count * (run + 1) // runs - first
@@ -149,8 +149,8 @@ def product_runs(count, a, b, c, wide, tile):
 
 @device_function
 def keep_runs(count, a, x, apart, kept, c, wide, tile):
-    """``tile_keep`` in runs of at most RUN."""
-    runs = (count + RUN - 1) // RUN
+    """``tile_keep`` in runs of at most RUN_PRODUCTS."""
+    runs = (count + RUN_PRODUCTS - 1) // RUN_PRODUCTS
     for run in range(runs):
         first = count * run // runs
         many, copy = count * (run + 1) // runs - first, shift(kept, first * tile[1])
@@ -189,7 +189,7 @@ def multiply_block(x, weights, bias, y, packed, here, following, tile, sizes, pa
 
 @device_function
 def multiply_blocks(chunk, worker, x, weights, bias, y, scratch, places, tile, sizes, blocks, past):
-    """Some blocks of pixels of the batch, for some tiles of a group's output channels."""
+    """Works on some blocks of pixels of the batch, for some tiles of a group's output channels."""
     count, lanes, pixels, batch, groups = sizes
     wide, each, pixel_chunks, lane_chunks, lane_tiles = blocks
     panels = (lanes + tile[0] - 1) // tile[0]
@@ -200,9 +200,9 @@ def multiply_blocks(chunk, worker, x, weights, bias, y, scratch, places, tile, s
     packed, end = pointer(scratch, worker * (count + tile[0]) * wide), batch * pixels
     more = 0
     for start in range(first - wide, min(first + each * wide, end), wide):
-        turn = (start - first) // wide % 2
-        pieces, found = pointer(places, (worker * 2 + turn) * 3 * wide), more
-        following, after = pointer(places, (worker * 2 + 1 - turn) * 3 * wide), min(wide, end - start - wide)
+        half = (start - first) // wide % 2
+        pieces, found = pointer(places, (worker * 2 + half) * 3 * wide), more
+        following, after = pointer(places, (worker * 2 + 1 - half) * 3 * wide), min(wide, end - start - wide)
         more = find_pieces(start + wide, after, pixels, groups * count * pixels, groups * lanes * pixels, following)
         if start >= first:
             multiply_block(
@@ -222,10 +222,10 @@ def multiply_blocks(chunk, worker, x, weights, bias, y, scratch, places, tile, s
     }
 )
 def pointwise(x, weights, bias, y, scratch, places, tile, sizes, blocks, past, threads):
-    """y (N, groups * lanes, pixels) = bias + w x for each pixel of x (N, groups * channels, pixels).
+    """Writes y (N, groups * lanes, pixels) = bias + w x for each pixel of x (N, groups * channels, pixels).
 
     weights: in panels of ``tile[0]`` lanes. scratch: for each thread a block of all channels and of a tile's rows; places: six
-    numbers a pixel of a block. sizes: channels and lanes of a group, pixels of an image, images, groups. blocks: pixels of a
+    elements a pixel of a block. sizes: channels and lanes of a group, pixels of an image, images, groups. blocks: pixels of a
     block (whole tiles), blocks of a chunk, chunks of pixels, of lanes, tiles of these in one. past: whether y is written
     past the cache.
     """

@@ -1,6 +1,6 @@
 """The weight gradient of a convolution with kernels of one tap: dw (K x C) = the sum over images of dy (K x pixels) x'.
 
-A chunk owns a block of dw and some pieces of images. It turns a piece of x round, (pixels x C), into the second-level cache,
+A chunk owns a block of dw and some pieces of images. It transposes a piece of x, to (pixels x C), into the second-level cache,
 and then every eight rows of dy are eight streams that are read where they lie, once: a tile of dw is a product whose sum runs
 along the pixels. It stays in registers for a thousand of them or less and is added to sums in float64; those of the chunks
 are added up in order. Turning costs least for the array of fewer channels, so x and dy may change places.
@@ -14,41 +14,41 @@ from funcnn.kernels.cpu.build.compile import device_function, kernel
 from funcnn.kernels.cpu.build.parallel import parallel_for
 from funcnn.kernels.cpu.vector.instructions import pointer, shift
 from funcnn.kernels.cpu.vector.rows import clear_row
-from funcnn.kernels.cpu.vector.tiles import RUN, tile_strided
-from funcnn.kernels.cpu.vector.transpose import turn
+from funcnn.kernels.cpu.vector.tiles import RUN_PRODUCTS, tile_strided
+from funcnn.kernels.cpu.vector.transpose import transpose
 
 
 @device_function
 def add_numbers(sums, c, count):
-    """sums += c."""
+    """Writes sums += c."""
     for i in range(count):
         sums[i] += c[i]
 
 
 @device_function
 def sum_pieces(chunk, worker, x, dy, scratch, sums, tile, sizes, blocks):
-    """The sums of a block of dw over the pieces ``each * part`` and following: (tiles of channels, wide / columns, tile)."""
+    """Works on the sums of a block of dw over the pieces ``each * part`` and following: (tiles of channels, wide / columns, tile)."""
     rows, columns = tile
     channels, lanes, pixels, pieces, groups = sizes
     inner, each, deep, wide, lane_blocks, row_blocks = blocks
     g, part = chunk // row_blocks // lane_blocks % groups, chunk // row_blocks // lane_blocks // groups
     first, low = chunk % row_blocks * wide, chunk // row_blocks % lane_blocks * deep
     there, high = min(wide, channels - first), min(low + deep, (lanes + rows - 1) // rows)
-    turned, total = pointer(scratch, worker * inner * wide), pointer(sums, chunk * deep * rows * wide)
+    transposed, total = pointer(scratch, worker * inner * wide), pointer(sums, chunk * deep * rows * wide)
     c, image = pointer(scratch, scratch.size - (worker + 1) * rows * columns), (pixels + inner - 1) // inner
     clear_row(total, deep * rows * wide)
     for j in range(inner):
-        clear_row(shift(turned, j * wide + there), wide - there)
+        clear_row(shift(transposed, j * wide + there), wide - there)
     for piece in range(part * each, min((part + 1) * each, pieces)):
         n, p = piece // image, piece % image * inner
         many, source = min(inner, pixels - p), pointer(x, ((n * groups + g) * channels + first) * pixels + p)
-        turn(source, pixels, turned, wide, there, many)
+        transpose(source, pixels, transposed, wide, there, many)
         for k in range(low, high):
             a = pointer(dy, ((n * groups + g) * lanes + min(k * rows, lanes - rows)) * pixels + p)
             for t in range(0, there, columns):
-                for run in range(0, many, RUN):
-                    b = shift(turned, run * wide + t)
-                    tile_strided(min(RUN, many - run), shift(a, run), 1, pixels, b, wide, c, columns, run > 0)
+                for run in range(0, many, RUN_PRODUCTS):
+                    b = shift(transposed, run * wide + t)
+                    tile_strided(min(RUN_PRODUCTS, many - run), shift(a, run), 1, pixels, b, wide, c, columns, run > 0)
                 add_numbers(shift(total, ((k - low) * wide + t) * rows), c, rows * columns)
 
 
@@ -69,7 +69,7 @@ def put_sums(total, dw, first, rows, columns, many, places):
 
 @device_function
 def join_sums(chunk, worker, sums, dw, tile, sizes, blocks, parts, places):
-    """Add what the parts have for eight rows of a block in order, and write it."""
+    """Adds what the parts have for eight rows of a block in order, and writes it."""
     rows, columns = tile
     channels, lanes, _, _, groups = sizes
     _, _, deep, wide, lane_blocks, row_blocks = blocks

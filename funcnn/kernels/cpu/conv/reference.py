@@ -31,7 +31,7 @@ def meeting(size, out, at, stride):
 
 @device_function
 def row_pair(x, y, w, what, at, first, last, stride):
-    """The outputs ``first`` to ``last`` of a row of y, which meet ``x[o * stride + at]``; returns the sum for WEIGHT."""
+    """Works on the outputs ``first`` to ``last`` of a row of y, which meet ``x[o * stride + at]``; returns the sum for WEIGHT."""
     total = w * 0
     if what == FORWARD:
         for o in range(first, last):
@@ -47,7 +47,7 @@ def row_pair(x, y, w, what, at, first, last, stride):
 
 @device_function
 def plane_pair(x, x_plane, y, y_plane, w, what, tap, geometry):
-    """All rows of a plane of x and a plane of y that meet at a tap (d, h, w); returns the sum for WEIGHT."""
+    """Works on all rows of a plane of x and a plane of y that meet at a tap (d, h, w); returns the sum for WEIGHT."""
     (D, H, W), (O, P, Q), stride, before, apart = geometry
     d0, h0, w0 = tap[0] * apart[0] - before[0], tap[1] * apart[1] - before[1], tap[2] * apart[2] - before[2]
     total = 0.0
@@ -65,13 +65,13 @@ def plane_pair(x, x_plane, y, y_plane, w, what, tap, geometry):
 
 @device_function
 def tap_at(r, kernel):
-    """The r-th tap (d, h, w) of a kernel."""
+    """Returns the r-th tap (d, h, w) of a kernel."""
     return r // (kernel[1] * kernel[2]), r // kernel[2] % kernel[1], r % kernel[2]
 
 
 @device_function
 def put_sums(target, sums, size, add):
-    """target = sums + ``add``, rounded once."""
+    """Writes target = sums + ``add``, rounded once."""
     for i in range(size):
         target[i] = sums[i] + add
 
@@ -92,7 +92,7 @@ def forward_plane(chunk, worker, x, w, bias, y, sums, kernel, channels, geometry
 
 
 def _touches(x: str, y: str, biased: str) -> dict[str, Callable]:
-    """What each kernel touches of the arrays like x and like y, of the weights, and of a number for each channel."""
+    """Returns what each kernel touches of the arrays like x and like y, of the weights, and of a number for each channel."""
     taps: dict[str, Callable] = {
         x: lambda batch, channels, geometry: batch * channels[2] * channels[0] * prod(geometry[0]),
         y: lambda batch, channels, geometry: batch * channels[2] * channels[1] * prod(geometry[1]),
@@ -106,7 +106,7 @@ def _touches(x: str, y: str, biased: str) -> dict[str, Callable]:
 
 @kernel(reads=("x",), touches=_touches("x", "y", "lanes"))
 def reference_forward(x, w, bias, y, sums, kernel, channels, batch, geometry, threads):
-    """y = w * x + bias; x, w and y flat. sums: a plane of y in float64 for each thread.
+    """Writes y = w * x + bias; x, w and y flat. sums: a plane of y in float64 for each thread.
 
     channels: inputs and outputs of a group, groups. geometry: sizes of a plane of x, of y, stride, padding and dilation, each
     of (D, H, W).
@@ -140,7 +140,7 @@ def reference_input_grad(dy, w, bias, dx, sums, kernel, channels, batch, geometr
 
 @device_function
 def weight_taps(chunk, worker, x, dy, dw, kernel, channels, batch, geometry):
-    """The taps of pair ``chunk`` = (k, c): all images summed in float64."""
+    """Works on the taps of pair ``chunk`` = (k, c): all images summed in float64."""
     inner, lanes, groups = channels
     taps = kernel[0] * kernel[1] * kernel[2]
     k, c = chunk // inner, chunk % inner

@@ -12,16 +12,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from funcnn.kernels.cpu.conv.gather import SLACK
+from funcnn.kernels.cpu.conv.gather import SLACK_ELEMENTS
 
 Three = tuple[int, int, int]
-COPY = 1 << 62  # as the number of lanes: more pixels than any output has, so ``forward`` copies every image
+COPY_EVERY_IMAGE = 1 << 62  # as the number of lanes: more pixels than any output has, so ``forward`` copies every image
 
 
 class Image(NamedTuple):
-    """How an array of planes (D, H, W) is laid out for ``spread``: see ``gather``'s page.
+    """How an array of planes (D, H, W) is laid out for ``copy_image``: see ``gather``'s page.
 
-    direct: the array itself serves, without a copy. size: numbers of one plane. places: depth, rows and pitch after
+    direct: the array itself serves, without a copy. size: elements of one plane. places: depth, rows and pitch after
     padding and splitting.
     """
 
@@ -38,11 +38,11 @@ class Image(NamedTuple):
 
     @property
     def layout(self) -> tuple:
-        """What ``spread`` is told."""
+        """Returns what ``copy_image`` is told."""
         return self.sizes, self.before, self.places, self.phases, self.slice_size
 
     def offset(self, d: int, h: int, w: int) -> int:
-        """The place in a plane of padded element (d, h, w)."""
+        """Returns the place in a plane of padded element (d, h, w)."""
         sh, sw = self.phases
         _, rows, pitch = self.places
         return d * self.slice_size + (((h % sh) * sw + w % sw) * rows + h // sh) * pitch + w // sw
@@ -64,13 +64,13 @@ class Part(NamedTuple):
 
 
 def _tail(last: int, pitch: int) -> int:
-    """Zeros behind a slice, where SLACK is less than a row's last tap, at ``last``, reads there with a whole vector."""
-    return max(0, last + 16 - SLACK, last - pitch)
+    """Zeros behind a slice, where SLACK_ELEMENTS is less than a row's last tap, at ``last``, reads there with a whole vector."""
+    return max(0, last + 16 - SLACK_ELEMENTS, last - pitch)
 
 
 @lru_cache(512)
 def forward(size: Three, channels: int, kernel: Three, stride: Three, padding: Three, dilation: Three, lanes: int):
-    """The image of x and the only part of y = w * x. ``channels`` of one group; a direct image needs ``lanes`` pixels."""
+    """Returns the image of x and the only part of y = w * x. ``channels`` of one group; a direct image needs ``lanes`` pixels."""
     out = tuple(
         (s + 2 * p - d * (k - 1) - 1) // t + 1
         for s, k, t, p, d in zip(size, kernel, stride, padding, dilation, strict=True)
@@ -93,7 +93,7 @@ def forward(size: Three, channels: int, kernel: Three, stride: Three, padding: T
 def input_grad(
     size: Three, out: Three, lanes: int, channels: int, kernel: Three, stride: Three, padding: Three, dilation: Three
 ):
-    """The image of dy (``out``, of ``lanes`` channels a group) and the parts of dx (``size``), one for each phase of it.
+    """Returns the image of dy (``out``, of ``lanes`` channels a group) and the parts of dx (``size``), one for each phase of it.
 
     Element ``hh * stride + a`` of dx meets tap i where ``(a + padding - i dilation)`` is a multiple of the stride, at element
     ``hh + that / stride`` of dy. The weights are (lanes, channels, *kernel).
@@ -140,14 +140,14 @@ class Parts(NamedTuple):
 
 
 def _places(part: Part, size: Three) -> tuple[int, tuple[int, int, int]]:
-    """Where the part's outputs begin in a plane of an array (..., *size), and how far apart they are in each dimension."""
+    """Returns where the part's outputs begin in a plane of an array (..., *size), and how far apart they are in each dimension."""
     plane = size[1] * size[2]
     begin = part.phase[0] * plane + part.phase[1] * size[2] + part.phase[2]
     return begin, (part.strides[0] * plane, part.strides[1] * size[2], part.strides[2])
 
 
 def _joined(parts: list[Part], size: Three) -> Parts:
-    """Of parts whose outputs make up an array (..., *size)."""
+    """Joins the parts whose outputs make up an array (..., *size)."""
     each = tuple(part for part in parts if part.offsets.size)
     ends, rows = [0], []
     for part in each:
@@ -182,7 +182,7 @@ def input_grad_parts(
 
 
 def _meetings(size: int, kernel: int, stride: int, padding: int, dilation: int) -> list[list[tuple[int, int]]]:
-    """For each phase of dx the (tap, shift of dy) that reach it."""
+    """Returns for each phase of dx the (tap, shift of dy) that reach it."""
     return [
         [
             (i, (a + padding - i * dilation) // stride)
@@ -195,14 +195,14 @@ def _meetings(size: int, kernel: int, stride: int, padding: int, dilation: int) 
 
 @lru_cache(512)
 def cotangent(out: Three, pitch: int, lanes: int) -> Image:
-    """The layout of dy in the forward's pixel grid, in whole vectors, zeros where the grid has no output."""
+    """Returns the layout of dy in the forward's pixel grid, in whole vectors, zeros where the grid has no output."""
     pixels = -(-out[1] * pitch // lanes) * lanes
     direct = out[2] == pitch and pixels == out[1] * pitch
     return Image(out, (0, 0, 0), (out[0], out[1], pitch), (1, 1), pixels, direct)
 
 
 def pieces(pixels: int, lanes: int) -> int:
-    """Pixels at a time, in whole vectors: about a thousand, so that the rows of a tile stay in the first-level cache."""
+    """Returns how many pixels are taken at a time, in whole vectors: about a thousand, so that the rows of a tile stay in the first-level cache."""
     return -(-pixels // (max(1, round(pixels / 1024)) * lanes)) * lanes
 
 
@@ -213,7 +213,7 @@ def repeated(step: int, count: int, tile: int) -> np.ndarray:
 
 
 def to_tiles(offsets: np.ndarray, tile: int) -> np.ndarray:
-    """The offsets, the last one repeated to whole tiles."""
+    """Returns the offsets, the last one repeated to whole tiles."""
     return offsets[repeated(1, offsets.size, tile)]
 
 
@@ -224,6 +224,6 @@ def by_depth(channels: int, depth: int) -> np.ndarray:
 
 
 @lru_cache(512)
-def turned_by_depth(filters: int, depth: int, each: int) -> np.ndarray:
+def reversed_by_depth(filters: int, depth: int, each: int) -> np.ndarray:
     """Places of a channel's weights (filters, depth, 9), filters ``each`` apart, in the order (depth, filters, 9) from the end."""
     return (np.arange(depth * 9)[::-1].reshape(depth, 1, 9) + np.arange(filters).reshape(1, -1, 1) * each).ravel()

@@ -4,16 +4,16 @@ A dilated convolution is a plain one of each phase of the image: rows a, a + dil
 
 The image is copied once with channels last, padded to whole patches, so that every transform (``sandwich``) works on
 vectors of channels. A block of patches then goes through three phases, each in parallel: the patches of all channels
-become V (f, t, c), one matrix for each of the f = (m + 2)^2 places (GAP numbers apart); the products M_f = V_f U_f with
+become V (f, t, c), one matrix for each of the f = (m + 2)^2 places (GAP_ELEMENTS elements apart); the products M_f = V_f U_f with
 the transformed weights U (f, panel, c, lane); and M (f, t, k) becomes patches of y, plus the bias. A block is as large
 as keeps V and M in the cache.
 
 With taps in depth too, M_f sums the products with the planes that the taps reach; a block is then a whole volume.
 
-The weight gradient is the same bilinear form turned: dU_f = V_f^T (A dy A^T)_f summed over all patches t, then G^T dU G.
+The weight gradient is the same bilinear form transposed: dU_f = V_f^T (A dy A^T)_f summed over all patches t, then G^T dU G.
 The input gradient is a forward pass with the weights flipped.
 
-Channels are summed SUM at a time, and the sums added up: in float32 the largest error is 1.0e-6 to 1.3e-6 of the largest
+Channels are summed SUM_TERMS at a time, and the sums added up: in float32 the largest error is 1.0e-6 to 1.3e-6 of the largest
 output for 64 to 512 channels, that of plain sums in runs 3e-7 to 4e-7 (``python -m benchmarks.conv_errors``). A
 product of infinities or NaN spoils the whole patch: ``spoiled`` says where, and the plan gives way to another.
 """
@@ -24,12 +24,12 @@ from funcnn.kernels.cpu.build.compile import device_function, kernel
 from funcnn.kernels.cpu.build.parallel import parallel_for
 from funcnn.kernels.cpu.conv import winograd_touches as touched
 from funcnn.kernels.cpu.conv.winograd_transform import (
+    from_outputs_2,
+    from_outputs_4,
     from_products_2,
     from_products_4,
     from_weights_2,
     from_weights_4,
-    spread_outputs_2,
-    spread_outputs_4,
     to_products_2,
     to_products_4,
     to_weights_2,
@@ -38,10 +38,11 @@ from funcnn.kernels.cpu.conv.winograd_transform import (
 from funcnn.kernels.cpu.vector.instructions import pointer, shift
 from funcnn.kernels.cpu.vector.rows import clear_row
 from funcnn.kernels.cpu.vector.tiles import tile_strided
-from funcnn.kernels.cpu.vector.transpose import turn
+from funcnn.kernels.cpu.vector.transpose import transpose
 
-GAP = 16  # numbers between matrices f: else the 36 places of a patch fall into few sets of the first-level cache
-SUM = 40  # channels, or for weight gradients patches, of one running sum: such sums are added up
+# Elements between matrices f: else the 36 places of a patch fall into few sets of the first-level cache.
+GAP_ELEMENTS = 16
+SUM_TERMS = 40  # channels, or for weight gradients patches, of one running sum: such sums are added up
 
 
 # ---- channels last ----------------------------------------------------------------------------------------------------
@@ -52,8 +53,8 @@ def phase_of(image, apart):
 
 
 @device_function
-def turn_row(chunk, worker, x, image, sizes, padded, before, apart):
-    """Row h of an image: (C, W) to (W, C) between zeros. Images: (n, d), phases, whose rows and columns lie ``apart``."""
+def transpose_row(chunk, worker, x, image, sizes, padded, before, apart):
+    """Works on row h of an image: (C, W) to (W, C) between zeros. Images: (n, d), phases, whose rows and columns lie ``apart``."""
     C, D, H, W = sizes
     Hp, Wp, Cp, lanes = padded
     plane, a, b = phase_of(chunk // Hp, apart)
@@ -70,7 +71,7 @@ def turn_row(chunk, worker, x, image, sizes, padded, before, apart):
     source = pointer(x, (plane // D * C * D + plane % D) * H * W + h * W + first * step + column)
     row = pointer(image, (chunk * Wp + first) * Cp)
     if step == 1:
-        turn(source, D * H * W, row, Cp, C, last - first)
+        transpose(source, D * H * W, row, Cp, C, last - first)
     else:
         for c in range(0, C, lanes):
             for w in range(last - first):
@@ -94,9 +95,9 @@ def make_products(chunk, worker, image, V, m, block, many, padded, channel, chan
             source, target = pointer(image, base + c), pointer(V, t * width + c)
             if outputs:
                 if m == 4:
-                    spread_outputs_4(source, Wp * Cp, Cp, target, step)
+                    from_outputs_4(source, Wp * Cp, Cp, target, step)
                 else:
-                    spread_outputs_2(source, Wp * Cp, Cp, target, step)
+                    from_outputs_2(source, Wp * Cp, Cp, target, step)
             elif m == 4:
                 to_products_4(source, Wp * Cp, Cp, target, step)
             else:
@@ -105,10 +106,10 @@ def make_products(chunk, worker, image, V, m, block, many, padded, channel, chan
 
 @device_function
 def multiply(chunk, worker, V, U, M, place, tile, channels, width, row, steps, depth, patches):
-    """M_f = V_f U_f for one f and one panel of output channels, plane by plane of ``patches``, summed over taps in depth."""
+    """Writes M_f = V_f U_f for one f and one panel of output channels, plane by plane of ``patches``, summed over taps in depth."""
     rows, columns = tile
     planes, goal, taps, before, dilation = depth
-    panels, blocks = row // columns, (channels + SUM - 1) // SUM
+    panels, blocks = row // columns, (channels + SUM_TERMS - 1) // SUM_TERMS
     f, k = chunk // panels, chunk % panels
     for d in range(goal):
         for t in range(0, patches, rows):
@@ -135,7 +136,7 @@ def make_outputs(
     """Patches of y from M (f, patches, width), with the bias; ``spoiled`` is not 0 where one is not finite."""
     across, down, lanes = padded[3:]
     K, D, P, Q = out
-    Y, turned = pointer(scratch, worker * 32 * lanes), pointer(scratch, (worker * 2 + 1) * 16 * lanes)
+    Y, transposed = pointer(scratch, worker * 32 * lanes), pointer(scratch, (worker * 2 + 1) * 16 * lanes)
     for t in range(chunk * many, min((chunk + 1) * many, block[1])):
         image, rest = (block[0] + t) // (across * down), (block[0] + t) % (across * down)
         p, q = rest // across * m, rest % across * m
@@ -152,7 +153,7 @@ def make_outputs(
             for i in range(m * m * lanes):
                 bad += Y[i] * 0
             if m == 4:
-                turn(Y, lanes, turned, 16, 16, lanes)
+                transpose(Y, lanes, transposed, 16, 16, lanes)
             for i in range(min(lanes, channels - k)):
                 add = bias[channel + k + i]
                 at = ((plane // D * K + channel + k + i) * D + plane % D) * P * Q
@@ -160,7 +161,7 @@ def make_outputs(
                 if m == 4 and columns == 4 and apart[1] == 1:
                     for r in range(rows):
                         for s in range(4):
-                            target[r * apart[0] * Q + s] = turned[i * 16 + r * 4 + s] + add
+                            target[r * apart[0] * Q + s] = transposed[i * 16 + r * 4 + s] + add
                 else:
                     for r in range(rows):
                         for s in range(columns):
@@ -170,7 +171,7 @@ def make_outputs(
 
 @device_function
 def transform_weights(chunk, worker, packed, U, m, channels, panels, columns, lanes):
-    """The nine taps of one (group, panel, channel) to the places f of U (group, f, panel, channel, lane)."""
+    """Works on the nine taps of one (group, panel, channel) to the places f of U (group, f, panel, channel, lane)."""
     places = (m + 2) * (m + 2)
     rest, c = chunk // channels, chunk % channels
     g, k = rest // panels, rest % panels
@@ -205,8 +206,8 @@ def winograd_forward(
     lanes, C, k = padded[5], sizes[0] // groups, out[0] // groups
     width, row = (C + lanes - 1) // lanes * lanes, (k + tile[1] - 1) // tile[1] * tile[1]
     steps = ((V.size - tile[1]) // ((m + 2) * (m + 2)), (M.size - tile[1]) // ((m + 2) * (m + 2)))
-    turning = (x, image, sizes, (padded[0], padded[1], padded[2], lanes), before, apart)
-    parallel_for(turn_row, blocks[2] // (padded[3] * padded[4]) * padded[0], threads, turning)
+    rows = (x, image, sizes, (padded[0], padded[1], padded[2], lanes), before, apart)
+    parallel_for(transpose_row, blocks[2] // (padded[3] * padded[4]) * padded[0], threads, rows)
     for block in range((blocks[2] + blocks[0] - 1) // blocks[0]):
         given = (block * blocks[0], min(blocks[0], blocks[2] - block * blocks[0]))
         made = (block * blocks[1], min(blocks[1], blocks[3] - block * blocks[1]))
@@ -223,7 +224,7 @@ def winograd_forward(
 # ---- the weight gradient --------------------------------------------------------------------------------------------------
 @device_function
 def multiply_transposed(chunk, worker, V, D, dU, tile, width, row, steps, wide, depth, patches, more):
-    """dU_f (+)= V_f^T D_f for one f, one tap in depth and one tile of input channels, summed over planes of ``patches``."""
+    """Writes dU_f (+)= V_f^T D_f for one f, one tap in depth and one tile of input channels, summed over planes of ``patches``."""
     rows, columns = tile
     planes, goal, taps, before, dilation = depth
     c, rest = chunk % (wide // rows) * rows, chunk // (wide // rows)
@@ -234,8 +235,8 @@ def multiply_transposed(chunk, worker, V, D, dU, tile, width, row, steps, wide, 
         for d in range(low, high):
             a = pointer(V, f * steps[0] + (d + tap * dilation - before) * patches * width + c)
             b = pointer(D, f * steps[1] + d * patches * row + k)
-            for t in range(0, patches, SUM):
-                many, done = min(SUM, patches - t), more or d > low or t > 0
+            for t in range(0, patches, SUM_TERMS):
+                many, done = min(SUM_TERMS, patches - t), more or d > low or t > 0
                 tile_strided(many, shift(a, t * width), width, 1, shift(b, t * row), row, target, row, done)
         if high <= low and not more:
             for i in range(rows):
@@ -270,10 +271,10 @@ def winograd_weight_grad(
     width, row = (C + lanes - 1) // lanes * lanes, (k + tile[1] - 1) // tile[1] * tile[1]
     wide = (C + tile[0] - 1) // tile[0] * tile[0]
     steps = ((V.size - tile[1]) // places, (D.size - tile[1]) // places, dU.size // places)
-    turning = (x, image, sizes, (padded[0], padded[1], padded[2], lanes), before, apart)
-    parallel_for(turn_row, blocks[2] // (padded[3] * padded[4]) * padded[0], threads, turning)
-    turning = (dy, other, out, (around[0], around[1], around[2], lanes), (0, 0), apart)
-    parallel_for(turn_row, blocks[3] // (padded[3] * padded[4]) * around[0], threads, turning)
+    rows = (x, image, sizes, (padded[0], padded[1], padded[2], lanes), before, apart)
+    parallel_for(transpose_row, blocks[2] // (padded[3] * padded[4]) * padded[0], threads, rows)
+    rows = (dy, other, out, (around[0], around[1], around[2], lanes), (0, 0), apart)
+    parallel_for(transpose_row, blocks[3] // (padded[3] * padded[4]) * around[0], threads, rows)
     for g in range(groups):
         for block in range((blocks[2] + blocks[0] - 1) // blocks[0]):
             given = (block * blocks[0], min(blocks[0], blocks[2] - block * blocks[0]))

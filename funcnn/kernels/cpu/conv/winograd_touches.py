@@ -8,7 +8,7 @@ Touches = dict[str, Callable[..., int]]
 
 
 def up(count: int, step: int) -> int:
-    """The next whole number of steps."""
+    """Returns the next whole number of steps."""
     return -(-count // step) * step
 
 

@@ -20,14 +20,14 @@ import numpy as np
 
 from funcnn.kernels.cpu.build.compile import intrinsic
 from funcnn.kernels.cpu.machine import vector_bytes
-from funcnn.kernels.cpu.vector.instructions import Tile
+from funcnn.kernels.cpu.vector.writer import Writer
 
 # For m outputs a row: +- each, beside 0 and infinity.
 POINTS: dict[int, tuple[float, ...]] = {2: (1.0,), 4: (11 / 16, 23 / 16)}
 
 
 def _without(roots: list) -> list:
-    """The coefficients, lowest first, of the product of (x - root)."""
+    """Returns the coefficients, lowest first, of the product of (x - root)."""
     product: list = [1]
     for root in roots:
         product = [a - root * b for a, b in zip([0, *product], [*product, 0], strict=True)]
@@ -55,7 +55,7 @@ def _transposed(matrix: list) -> list:
 
 
 def _sandwich(matrix: list) -> Any:
-    """An intrinsic for one Q (out x in)."""
+    """Returns an intrinsic for one Q (out x in)."""
     out, into = len(matrix), len(matrix[0])
 
     def twin(source: Any, row: int, column: int, target: Any, step: int) -> None:
@@ -71,8 +71,7 @@ def _sandwich(matrix: list) -> Any:
         from numba.core import types
 
         def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-            scalar, size = context.get_data_type(source.dtype), source.dtype.bitwidth // 8
-            Sandwich(builder, scalar, size).between(matrix, *values)
+            Sandwich.of(context, builder, source).between(matrix, *values)
             return context.get_dummy_value()
 
         return types.void(source, types.intp, types.intp, target, types.intp), codegen
@@ -80,8 +79,8 @@ def _sandwich(matrix: list) -> Any:
     return transform
 
 
-class Sandwich(Tile):
-    """The IR: load all elements, transform the columns, transform the rows, store."""
+class Sandwich(Writer):
+    """Writes it: load all elements, transform the columns, transform the rows, store."""
 
     def between(self, matrix: list, source: Any, row: Any, column: Any, target: Any, step: Any) -> None:
         builder, word = self.builder, self.word
@@ -89,12 +88,11 @@ class Sandwich(Tile):
         x = []
         for i in range(into):
             start = builder.gep(source, [builder.mul(row, word(i))])
-            x.append([self._load(builder.gep(start, [builder.mul(column, word(j))]), 0) for j in range(into)])
+            x.append([self.load(builder.gep(start, [builder.mul(column, word(j))])) for j in range(into)])
         half = [self.combined(matrix, list(line)) for line in x]  # x Q^T, by rows of x
         for j in range(out):
             for i, value in enumerate(self.combined(matrix, [line[j] for line in half])):
-                place = builder.gep(target, [builder.mul(step, word(i * out + j))])
-                builder.store(value, self._address(place, 0), align=self.size)
+                self.store(value, builder.gep(target, [builder.mul(step, word(i * out + j))]))
 
     def combined(self, matrix: list, xs: list) -> list:
         """``matrix @ xs``. Columns that agree up to sign are added and subtracted once, and rows likewise."""
@@ -119,27 +117,24 @@ class Sandwich(Tile):
         return results
 
     def weighted(self, weights: list, xs: list) -> Any:
-        """The sum of weights times vectors, from the plainest weight on."""
+        """Returns the sum of weights times vectors, from the plainest weight on."""
         builder = self.builder
         terms = sorted(((w, x) for w, x in zip(weights, xs, strict=True) if w), key=lambda term: term[0] != 1)
         weight, total = terms[0]
         if weight != 1:
-            total = builder.fmul(total, self.constant(weight))
+            total = builder.fmul(total, self.same(float(weight)))
         for w, x in terms[1:]:
             if w == 1:
                 total = builder.fadd(total, x)
             elif w == -1:
                 total = builder.fsub(total, x)
             else:
-                total = builder.call(self.fma, [x, self.constant(w), total])
+                total = builder.call(self.fma, [x, self.same(float(w)), total])
         return total
-
-    def constant(self, value: float) -> Any:
-        return self.ir.Constant(self.vector, [float(value)] * self.lanes)
 
 
 to_products_4, to_products_2 = _sandwich(BT[4]), _sandwich(BT[2])
 from_products_4, from_products_2 = _sandwich(AT[4]), _sandwich(AT[2])
-spread_outputs_4, spread_outputs_2 = _sandwich(_transposed(AT[4])), _sandwich(_transposed(AT[2]))
+from_outputs_4, from_outputs_2 = _sandwich(_transposed(AT[4])), _sandwich(_transposed(AT[2]))
 to_weights_4, to_weights_2 = _sandwich(G[4]), _sandwich(G[2])
 from_weights_4, from_weights_2 = _sandwich(_transposed(G[4])), _sandwich(_transposed(G[2]))

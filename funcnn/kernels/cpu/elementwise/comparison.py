@@ -16,7 +16,7 @@ BYTE = np.uint8
 # ---- comparisons ------------------------------------------------------------------------------------------------------
 @exact_function
 def eq_scalar(x, y):
-    """x == y."""
+    """Computes x == y."""
     return BYTE(x == y)
 
 
@@ -101,25 +101,25 @@ def logical_not_scalar(x):
 
 @exact_function
 def bitwise_and_scalar(x, y):
-    """The bits of both."""
+    """Returns the bits of both."""
     return x & y
 
 
 @exact_function
 def bitwise_or_scalar(x, y):
-    """The bits of either."""
+    """Returns the bits of either."""
     return x | y
 
 
 @exact_function
 def bitwise_xor_scalar(x, y):
-    """The bits of just one."""
+    """Returns the bits of just one."""
     return x ^ y
 
 
 @exact_function
 def bitwise_not_scalar(x):
-    """The bits that x has not."""
+    """Returns the bits that x has not."""
     return ~x
 
 

@@ -16,25 +16,25 @@ from funcnn.kernels.cpu.vector.bits import like, pick
 # ---- rounding ---------------------------------------------------------------------------------------------------------
 @exact_function
 def ceil_scalar(x):
-    """The next integer upwards."""
+    """Returns the next integer upwards."""
     return like(x, np.ceil(x))
 
 
 @exact_function
 def floor_scalar(x):
-    """The next integer downwards."""
+    """Returns the next integer downwards."""
     return like(x, np.floor(x))
 
 
 @exact_function
 def trunc_scalar(x):
-    """The integer part, towards zero."""
+    """Returns the integer part, towards zero."""
     return like(x, np.trunc(x))
 
 
 @exact_function
 def round_scalar(x):
-    """The nearest integer, halves to even."""
+    """Returns the nearest integer, halves to even."""
     return like(x, np.rint(x))
 
 
@@ -51,7 +51,7 @@ def fmod_scalar(x, y):
 
 @exact_function
 def remainder_scalar(x, y):
-    """The remainder with the sign of y; NaN for y = 0."""
+    """Returns the remainder with the sign of y; NaN for y = 0."""
     zero, rest = pick(x, 0.0, 0.0), like(x, np.fmod(x, y))
     if rest == zero:
         return like(x, np.copysign(zero, y))
@@ -60,7 +60,7 @@ def remainder_scalar(x, y):
 
 @exact_function
 def floor_divide_scalar(x, y):
-    """The largest integer that is at most x / y, from the remainder, so that rounding the quotient does no harm."""
+    """Returns the largest integer that is at most x / y, from the remainder, so that rounding the quotient does no harm."""
     zero, one = pick(x, 0.0, 0.0), pick(x, 1.0, 1.0)
     if y == zero:
         return x / y
@@ -76,7 +76,7 @@ def floor_divide_scalar(x, y):
 
 @exact_function
 def trunc_divide_scalar(x, y):
-    """The integer part of x / y."""
+    """Returns the integer part of x / y."""
     return like(x, np.trunc(x / y))
 
 
@@ -88,7 +88,7 @@ def reciprocal_scalar(x):
 
 @exact_function
 def number_over_scalar(x, number):
-    """A number over x."""
+    """Returns a number over x."""
     return like(x, number) / x
 
 
@@ -100,14 +100,14 @@ reciprocal, number_over = loop1("reciprocal", reciprocal_scalar), loop1("number_
 # ---- the larger and the smaller, where NaN loses ----------------------------------------------------------------------
 @exact_function
 def fmax_scalar(x, y):
-    """The larger; the number where one is NaN."""
+    """Returns the larger; the number where one is NaN."""
     larger = x if x >= y else y
     return x if y != y else larger
 
 
 @exact_function
 def fmin_scalar(x, y):
-    """The smaller; the number where one is NaN."""
+    """Returns the smaller; the number where one is NaN."""
     smaller = x if x <= y else y
     return x if y != y else smaller
 
@@ -131,13 +131,13 @@ def exp2_scalar(x):
 
 @exact_function
 def log2_scalar(x):
-    """The logarithm to base 2."""
+    """Returns the logarithm to base 2."""
     return like(x, np.log2(x))
 
 
 @exact_function
 def log10_scalar(x):
-    """The logarithm to base 10."""
+    """Returns the logarithm to base 10."""
     return like(x, np.log10(x))
 
 
@@ -160,61 +160,61 @@ pow_, hypot = loop2("pow", pow_scalar), loop2("hypot", hypot_scalar)
 # ---- trigonometric and hyperbolic -------------------------------------------------------------------------------------
 @exact_function
 def tan_scalar(x):
-    """The tangent."""
+    """Returns the tangent."""
     return like(x, np.tan(x))
 
 
 @exact_function
 def asin_scalar(x):
-    """The inverse sine."""
+    """Returns the inverse sine."""
     return like(x, np.arcsin(x))
 
 
 @exact_function
 def acos_scalar(x):
-    """The inverse cosine."""
+    """Returns the inverse cosine."""
     return like(x, np.arccos(x))
 
 
 @exact_function
 def atan_scalar(x):
-    """The inverse tangent."""
+    """Returns the inverse tangent."""
     return like(x, np.arctan(x))
 
 
 @exact_function
 def atan2_scalar(x, y):
-    """The angle of the point (y, x)."""
+    """Returns the angle of the point (y, x)."""
     return like(x, np.arctan2(x, y))
 
 
 @exact_function
 def sinh_scalar(x):
-    """The hyperbolic sine."""
+    """Returns the hyperbolic sine."""
     return like(x, np.sinh(x))
 
 
 @exact_function
 def cosh_scalar(x):
-    """The hyperbolic cosine."""
+    """Returns the hyperbolic cosine."""
     return like(x, np.cosh(x))
 
 
 @exact_function
 def asinh_scalar(x):
-    """The inverse hyperbolic sine."""
+    """Returns the inverse hyperbolic sine."""
     return like(x, np.arcsinh(x))
 
 
 @exact_function
 def acosh_scalar(x):
-    """The inverse hyperbolic cosine."""
+    """Returns the inverse hyperbolic cosine."""
     return like(x, np.arccosh(x))
 
 
 @exact_function
 def atanh_scalar(x):
-    """The inverse hyperbolic tangent."""
+    """Returns the inverse hyperbolic tangent."""
     return like(x, np.arctanh(x))
 
 

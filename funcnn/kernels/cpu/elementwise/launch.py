@@ -11,7 +11,7 @@ import numpy as np
 
 from funcnn.kernels.cpu.elementwise import broadcast
 from funcnn.kernels.cpu.elementwise import loops as kernels
-from funcnn.kernels.cpu.threads.number import WORTHWHILE
+from funcnn.kernels.cpu.threads.number import NANOSECONDS_FOR_THREADS
 from funcnn.kernels.implementation import ANY, CONTIGUOUS, NUMPY, REAL, Implementation, Operand, host
 from funcnn.kernels.launch import (
     INPUT,
@@ -27,9 +27,9 @@ from funcnn.kernels.launch import (
     Workers,
 )  # fmt: skip
 
-RUN = 16  # elements at least that meet one number, or a whole vector, where shapes differ
-FEW, SELECT_NS = 1 << 13, 0.15  # elements from which a kernel chooses, nanoseconds an element
-BLOCK = kernels.CHUNK  # one such block of equal numbers stands for an array of them
+LEAST_RUN = 16  # elements at least that meet one number, or a whole vector, where shapes differ
+ELEMENTS_FOR_SELECT, SELECT_NS = 1 << 13, 0.15  # elements from which a kernel chooses, nanoseconds an element
+BLOCK_ELEMENTS = kernels.CHUNK_ELEMENTS  # one such block of equal elements stands for an array of them
 RESULT = Array(OUTPUT, 0)
 
 
@@ -72,19 +72,19 @@ class Arguments:
                 self.sharable.append(i)
             return Array(INPUT, i, dtype=_bytes(x.dtype))
         self.inputs.append(Access(repeated=several))
-        self.scratch.append(Scratch(_bytes(x.dtype) or x.dtype.name, min(self.size, BLOCK)))
+        self.scratch.append(Scratch(_bytes(x.dtype) or x.dtype.name, min(self.size, BLOCK_ELEMENTS)))
         block = Array(SCRATCH, len(self.scratch) - 1)
         self.launches.append(Launch(kernels.repeat_number, (Array(INPUT, i, dtype=_bytes(x.dtype)), block)))
         return block
 
     def plan(self, launch: Launch, cost: Cost) -> LaunchPlan:
-        """The plan that ends with a launch into the output, which may be an operand's own memory."""
+        """Returns the plan that ends with a launch into the output, which may be an operand's own memory."""
         output = Output(shares=tuple(self.sharable))
         return LaunchPlan((*self.launches, launch), tuple(self.inputs), (output,), tuple(self.scratch), cost=cost)
 
 
 def loop_plan(loop: Loop, operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan | None:
-    """The plan ``out = f(*operands, *params)`` by an elementwise kernel, of operands of one shape and of lone numbers.
+    """Returns the plan ``out = f(*operands, *params)`` by an elementwise kernel, of operands of one shape and of lone numbers.
 
     None for other shapes, and for dtypes that the kernel does not compute in.
     """
@@ -126,7 +126,7 @@ def _is_half(operands: tuple[Operand, ...], **params: Any) -> bool:
 
 
 def looped(loop: Loop) -> tuple[Implementation, ...]:
-    """The implementations by an elementwise kernel alone; half precision goes through float32."""
+    """Returns the implementations by an elementwise kernel alone; half precision goes through float32."""
     return (
         Implementation("kernel", partial(loop_plan, loop)),
         host("half", _half(loop.kernel), "half precision is computed in float32", _is_half),
@@ -135,7 +135,7 @@ def looped(loop: Loop) -> tuple[Implementation, ...]:
 
 def with_kernel(loop: Loop, plain: Callable, least: float | None = None) -> tuple[Implementation, ...]:
     """Implementations: the kernel for large inputs (by default where a second thread helps), NumPy for the others."""
-    few = WORTHWHILE / loop.nanoseconds if least is None else least
+    few = NANOSECONDS_FOR_THREADS / loop.nanoseconds if least is None else least
     return Implementation("kernel", partial(loop_plan, loop), partial(_many, few)), host("numpy", plain, NUMPY)
 
 
@@ -148,19 +148,19 @@ def _many(least: float, operands: tuple[Operand, ...], params: dict[str, Any]) -
 # ---- arrays of different shapes ---------------------------------------------------------------------------------------
 @lru_cache(4096)
 def along(shape: tuple[int, ...], vector: tuple[int, ...]) -> int:
-    """How many elements of an array meet each of a vector that lies along some neighbouring axes of it; 0: not so."""
+    """Returns how many elements of an array meet each of a vector that lies along some neighbouring axes of it; 0: not so."""
     spread = (1,) * (len(shape) - len(vector)) + vector
     axes = [axis for axis, size in enumerate(spread) if size > 1]
     if not axes or len(vector) > len(shape) or spread[axes[0] : axes[-1] + 1] != shape[axes[0] : axes[-1] + 1]:
         return 0
     inner = prod(shape[axes[-1] + 1 :])
-    return inner if max(inner, prod(vector)) >= RUN and (inner == 1 or inner >= RUN) else 0
+    return inner if max(inner, prod(vector)) >= LEAST_RUN and (inner == 1 or inner >= LEAST_RUN) else 0
 
 
 def _strip_plan(
     loop: Loop, strip: Any, commutes: bool, operands: tuple[Operand, ...], params: dict[str, Any]
 ) -> LaunchPlan | None:
-    """The plan for a contiguous array and a vector along its axes, or, where the function commutes, the two exchanged."""
+    """Returns the plan for a contiguous array and a vector along its axes, or, where the function commutes, the two exchanged."""
     first, second = (1, 0) if commutes and along(operands[1].shape, operands[0].shape) else (0, 1)
     x, y = operands[first], operands[second]
     inner = along(x.shape, y.shape)
@@ -173,7 +173,7 @@ def _strip_plan(
 
 
 def pairwise(loop: Loop, plain: Callable, least: float | None = None) -> tuple[Implementation, ...]:
-    """As ``with_kernel``, for a function of two inputs: for some there is one for an array and a vector along its axes, too."""
+    """Returns what ``with_kernel`` does, for a function of two inputs: for some there is one for an array and a vector along its axes, too."""
     ways, strip = with_kernel(loop, plain, least), getattr(broadcast, loop.kernel.__name__ + "_strip", None)
     if strip is None:
         return ways
@@ -194,4 +194,6 @@ def _select_plan(operands: tuple[Operand, ...], params: dict[str, Any]) -> Launc
     return arguments.plan(launch, Cost(mask.size, moved, work))
 
 
-selects = Implementation("kernel", _select_plan, partial(_many, FEW))  # of ``where``, for a mask of the output's shape
+selects = Implementation(
+    "kernel", _select_plan, partial(_many, ELEMENTS_FOR_SELECT)
+)  # of ``where``, for a mask of the output's shape

@@ -1,7 +1,7 @@
-"""Elementwise loops over flat contiguous arrays, in parallel: each number is read and written once.
+"""Elementwise loops over flat contiguous arrays, in parallel: each element is read and written once.
 
 A loop is made from a template and a scalar function, which is inlined into it. The chunks are cut by size alone. Beyond
-the caches traffic is the limit: 2 numbers an element for one input, 3 for two. Within them it is the arithmetic of the
+the caches traffic is the limit: 2 accesses an element for one input, 3 for two. Within them it is the arithmetic of the
 scalar function (those of ``functions.py`` have 20 to 60 instructions a vector).
 
 Gradient kernels take the cotangent first, then what the derivative is a function of: the input x or the output o.
@@ -23,12 +23,12 @@ from funcnn.kernels.cpu.vector.functions import far_from_circle
 from funcnn.kernels.cpu.vector.functions import log1p as log1p_scalar
 from funcnn.kernels.cpu.vector.instructions import pointer
 
-CHUNK = 1 << 14
+CHUNK_ELEMENTS = 1 << 14
 
 
 def one_or_all(x, out):
-    """How much of an input is touched: as much as of the output, or, where it is shorter, a chunk that is read again."""
-    return out.size if x.size == out.size else min(CHUNK, out.size)
+    """Returns how much of an input is touched: as much as of the output, or, where it is shorter, a chunk that is read again."""
+    return out.size if x.size == out.size else min(CHUNK_ELEMENTS, out.size)
 
 
 LOOP1 = Facts({"x": lambda out: out.size})
@@ -39,39 +39,39 @@ LOOP3 = Facts({**LOOP2.touches, "z": lambda z, out: one_or_all(z, out)})
 # ---- templates --------------------------------------------------------------------------------------------------------
 @device_function
 def chunks(x):
-    """How many chunks a flat array has."""
-    return (x.size + CHUNK - 1) // CHUNK
+    """Returns how many chunks a flat array has."""
+    return (x.size + CHUNK_ELEMENTS - 1) // CHUNK_ELEMENTS
 
 
 @device_function
 def begin(chunk, x, out):
-    """Where a chunk of an input begins; one that is shorter than the output is a single chunk, read again and again."""
-    return chunk * CHUNK if x.size == out.size else 0
+    """Returns where a chunk of an input begins; one that is shorter than the output is a single chunk, read again and again."""
+    return chunk * CHUNK_ELEMENTS if x.size == out.size else 0
 
 
 def _chunk1(chunk, worker, x, out, params):
-    start = chunk * CHUNK
+    start = chunk * CHUNK_ELEMENTS
     p, q = pointer(x, start), pointer(out, start)
-    for i in range(min(CHUNK, out.size - start)):
+    for i in range(min(CHUNK_ELEMENTS, out.size - start)):
         q[i] = scalar(p[i], *params)  # noqa: F821, a helper that the template is given
 
 
 def _chunk2(chunk, worker, x, y, out, params):
-    p, r, q = pointer(x, begin(chunk, x, out)), pointer(y, begin(chunk, y, out)), pointer(out, chunk * CHUNK)
-    for i in range(min(CHUNK, out.size - chunk * CHUNK)):
+    p, r, q = pointer(x, begin(chunk, x, out)), pointer(y, begin(chunk, y, out)), pointer(out, chunk * CHUNK_ELEMENTS)
+    for i in range(min(CHUNK_ELEMENTS, out.size - chunk * CHUNK_ELEMENTS)):
         q[i] = scalar(p[i], r[i], *params)  # noqa: F821
 
 
 def _chunk3(chunk, worker, x, y, z, out, params):
     p, r, s = pointer(x, begin(chunk, x, out)), pointer(y, begin(chunk, y, out)), pointer(z, begin(chunk, z, out))
-    q = pointer(out, chunk * CHUNK)
-    for i in range(min(CHUNK, out.size - chunk * CHUNK)):
+    q = pointer(out, chunk * CHUNK_ELEMENTS)
+    for i in range(min(CHUNK_ELEMENTS, out.size - chunk * CHUNK_ELEMENTS)):
         q[i] = scalar(p[i], r[i], s[i], *params)  # noqa: F821
 
 
 def _circle_chunk(chunk, worker, x, out, params):
-    start = chunk * CHUNK
-    n = min(CHUNK, out.size - start)
+    start = chunk * CHUNK_ELEMENTS
+    n = min(CHUNK_ELEMENTS, out.size - start)
     p, q = pointer(x, start), pointer(out, start)
     far = 0
     for i in range(n):
@@ -85,32 +85,32 @@ def _circle_chunk(chunk, worker, x, out, params):
 
 
 def _loop1(x, out, params, threads):
-    """out = f(x, *params), elementwise."""
+    """Writes out = f(x, *params), elementwise."""
     parallel_for(body, chunks(out), threads, (x, out, params))  # noqa: F821
 
 
 def _loop2(x, y, out, params, threads):
-    """out = f(x, y, *params), elementwise."""
+    """Writes out = f(x, y, *params), elementwise."""
     parallel_for(body, chunks(out), threads, (x, y, out, params))  # noqa: F821
 
 
 def _loop3(x, y, z, out, params, threads):
-    """out = f(x, y, z, *params), elementwise."""
+    """Writes out = f(x, y, z, *params), elementwise."""
     parallel_for(body, chunks(out), threads, (x, y, z, out, params))  # noqa: F821
 
 
 def loop1(name, scalar):
-    """The kernel ``(x, out, params, threads)`` of a scalar function of one number."""
+    """Returns the kernel ``(x, out, params, threads)`` of a scalar function of one number."""
     return _of_scalar(_loop1, _chunk1, LOOP1, name, scalar)
 
 
 def loop2(name, scalar):
-    """The kernel ``(x, y, out, params, threads)`` of a scalar function of two numbers."""
+    """Returns the kernel ``(x, y, out, params, threads)`` of a scalar function of two numbers."""
     return _of_scalar(_loop2, _chunk2, LOOP2, name, scalar)
 
 
 def loop3(name, scalar):
-    """The kernel ``(x, y, z, out, params, threads)`` of a scalar function of three numbers."""
+    """Returns the kernel ``(x, y, z, out, params, threads)`` of a scalar function of three numbers."""
     return _of_scalar(_loop3, _chunk3, LOOP3, name, scalar)
 
 
@@ -122,7 +122,7 @@ def _of_scalar(loop, chunk, facts, name, scalar, **helpers):
 
 @kernel(touches={"x": lambda: 1})
 def repeat_number(x, out):
-    """out = x[0], everywhere."""
+    """Writes out = x[0], everywhere."""
     number = x[0]
     for i in range(out.size):
         out[i] = number
@@ -155,14 +155,14 @@ def div_scalar(x, y):
 
 @exact_function
 def maximum_scalar(x, y):
-    """The larger; NaN wins."""
+    """Returns the larger; NaN wins."""
     larger = x if x > y else y
     return larger if x == x else x
 
 
 @exact_function
 def minimum_scalar(x, y):
-    """The smaller; NaN wins."""
+    """Returns the smaller; NaN wins."""
     smaller = x if x < y else y
     return smaller if x == x else x
 
@@ -194,7 +194,7 @@ def square_scalar(x):
 
 @exact_function
 def sqrt_scalar(x):
-    """The square root."""
+    """Returns the square root."""
     return like(x, np.sqrt(x))
 
 
@@ -231,7 +231,7 @@ clamp, clamp_grad = loop1("clamp", clamp_scalar), loop2("clamp_grad", clamp_grad
 # ---- mathematics ------------------------------------------------------------------------------------------------------
 @exact_function
 def erfinv_scalar(x):
-    """The inverse of erf: Winitzki's closed form (2008) as a start, then Halley's steps on erf(t) = x, or on
+    """Returns the inverse of erf: Winitzki's closed form (2008) as a start, then Halley's steps on erf(t) = x, or on
     erfc(t) = 1 - x where erf is flat."""
     if np.isnan(x) or x < -1.0 or x > 1.0:
         return np.nan

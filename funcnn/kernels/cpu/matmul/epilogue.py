@@ -1,6 +1,6 @@
 """What a matrix product does to a tile before it is written: affine for each row or lane, residual, activation.
 
-The tile lies in the first-level cache, ``wide`` numbers a row, so each step is a short loop over it; a separate operation
+The tile lies in the first-level cache, ``wide`` elements a row, so each step is a short loop over it; a separate operation
 would read and write all of the result again. Order: ``act(c * scale + shift + residual)``.
 """
 
@@ -11,14 +11,18 @@ from funcnn.kernels.cpu.vector.bits import like
 from funcnn.kernels.cpu.vector.functions import sigmoid, tanh
 from funcnn.kernels.cpu.vector.instructions import pointer, shift
 
-NOTHING, ROWS, LANES = 0, 1, 2  # scale and shift are absent, or have one element for each row or for each lane
+NO_AFFINE, EACH_ROW, EACH_LANE = (
+    0,
+    1,
+    2,
+)  # scale and shift are absent, or have one element for each row or for each lane
 ACTIVATIONS = (None, "relu", "sigmoid", "tanh")
 
 
 @device_function
 def finish_tile(c, rows, lanes, wide, extra, each, scaled, first, size):
-    """``c = c * scale + shift``: extra is shift, then scale if ``scaled``, of ``size`` numbers each; ``first`` is the tile's."""
-    if each == LANES:
+    """Writes ``c = c * scale + shift``: extra is shift, then scale if ``scaled``, of ``size`` elements each; ``first`` is the tile's."""
+    if each == EACH_LANE:
         add, times = pointer(extra, first), pointer(extra, size + first if scaled else 0)
         for i in range(rows):
             row = shift(c, i * wide)
@@ -28,7 +32,7 @@ def finish_tile(c, rows, lanes, wide, extra, each, scaled, first, size):
             else:
                 for j in range(lanes):
                     row[j] = row[j] + add[j]
-    elif each == ROWS:
+    elif each == EACH_ROW:
         for i in range(rows):
             row, add = shift(c, i * wide), extra[first + i]
             times = extra[size + first + i] if scaled else like(add, 1)
@@ -38,7 +42,7 @@ def finish_tile(c, rows, lanes, wide, extra, each, scaled, first, size):
 
 @device_function
 def add_residual(c, rows, lanes, wide, residual, down, across):
-    """Add numbers that lie as those of the result do."""
+    """Adds elements whose strides are those of the result."""
     for i in range(rows):
         row, more = shift(c, i * wide), shift(residual, i * down)
         if across == 1:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from funcnn.kernels.cpu.elementwise.loops import repeat_number
-from funcnn.kernels.cpu.matmul.epilogue import ACTIVATIONS, LANES, NOTHING, ROWS
+from funcnn.kernels.cpu.matmul.epilogue import ACTIVATIONS, EACH_LANE, EACH_ROW, NO_AFFINE
 from funcnn.kernels.cpu.matmul.product import multiply, work_size
 from funcnn.kernels.cpu.vector.tiles import strided_shape
 from funcnn.kernels.implementation import ANY, CONTIGUOUS, REAL, Implementation, Operand, host
@@ -28,8 +28,8 @@ from funcnn.kernels.launch import (
 )  # fmt: skip
 
 PRODUCTS_FOR_KERNEL = 1 << 18  # from so many on NumPy's BLAS uses, and spins, threads of its own; below, it costs less
-FLOP_NS = 0.01  # nanoseconds a flop on one core
-NARROW = 8  # rows, columns and terms of a sum below which the kernel's tiles are mostly empty
+FLOP_NS = 0.01  # a flop on one core
+LEAST_EXTENT = 8  # rows, columns and terms of a sum below which the kernel's tiles are mostly empty
 BLAS = "NumPy's BLAS, which costs less for small products; what is no float has no kernel"
 RESULT = Array(OUTPUT, 0)
 
@@ -43,18 +43,18 @@ class Matrix(NamedTuple):
     strides: tuple[int, int]
 
     @property
-    def turned(self) -> Matrix:
-        """The transpose."""
+    def transposed(self) -> Matrix:
+        """Returns the transpose."""
         return Matrix(self.array, self.shape[::-1], self.strides[::-1])
 
     def packing(self, wide: int) -> float:
-        """What packing it costs in moved numbers, with the work on columns that are not there."""
+        """Returns what packing it costs in moved elements, with the work on columns that are not there."""
         count, lanes = self.shape
         waste = -(-lanes // wide) * wide / lanes - 1
         return (1 if self.strides[1] == 1 else 3) * count * lanes + waste * lanes * count * 4
 
     def reading(self) -> float:
-        """What packing it costs as the left factor: nothing where its rows are contiguous."""
+        """Returns what packing it costs as the left factor: nothing where its rows are contiguous."""
         return 0 if self.strides[1] == 1 else 2 * prod(self.shape)
 
 
@@ -75,21 +75,21 @@ def product(
     a: Matrix, b: Matrix, out: Array, dtype: np.dtype, scratch: list[Scratch], epilogue: Epilogue = Epilogue(),
     times: int = 1,
 ) -> Launch:  # fmt: skip
-    """The launch of out (m, n) = epilogue(a (m, k) @ b (k, n)), one stride of each factor 1, and in ``scratch`` their memory.
+    """Returns the launch of out (m, n) = epilogue(a (m, k) @ b (k, n)), one stride of each factor 1, and in ``scratch`` their memory.
 
     Which of the two is packed into panels, whole, is what costs less.
     """
     n, wide = b.shape[1], strided_shape(dtype.itemsize)[1]
-    if b.packing(wide) + a.reading() <= a.turned.packing(wide) + b.turned.reading():
-        return _launch(a, b, out, (n, 1), LANES, dtype, scratch, epilogue, times)
-    return _launch(b.turned, a.turned, out, (1, n), ROWS, dtype, scratch, epilogue, times)
+    if b.packing(wide) + a.reading() <= a.transposed.packing(wide) + b.transposed.reading():
+        return _launch(a, b, out, (n, 1), EACH_LANE, dtype, scratch, epilogue, times)
+    return _launch(b.transposed, a.transposed, out, (1, n), EACH_ROW, dtype, scratch, epilogue, times)
 
 
 def _launch(
     a: Matrix, b: Matrix, out: Array, lie: tuple[int, int], each: int, dtype: np.dtype, scratch: list[Scratch],
     epilogue: Epilogue, times: int,
 ) -> Launch:  # fmt: skip
-    """The kernel on a (many, count) and b (count, lanes); element (i, j) of its result ``lie``s i, j times that far in out."""
+    """Returns the kernel on a (many, count) and b (count, lanes); element (i, j) of its result ``lie``s i, j times that far in out."""
     rows, wide = tile = strided_shape(dtype.itemsize)
     (many, count), lanes = a.shape, b.shape[1]
     tiles, panels = -(-many // rows), -(-lanes // wide)
@@ -100,7 +100,7 @@ def _launch(
     room = _room(scratch, dtype, rows * wide, each_worker=True)
     extra, scaled, residual, activation = epilogue
     finish = (
-        each if extra is not None else NOTHING,
+        each if extra is not None else NO_AFFINE,
         scaled,
         residual is not None,
         ACTIVATIONS.index(activation),
@@ -122,7 +122,7 @@ def _cost(m: int, k: int, n: int, arrays: tuple[Operand, ...], each: int, times:
 
 # ---- how factors lie ----------------------------------------------------------------------------------------------------
 def _laid(x: Operand) -> tuple[Access, tuple[int, ...], tuple[int, int]]:
-    """How a batch of factors is to lie, and in elements its strides and those of a factor.
+    """Returns how a batch of factors is to lie, and in elements its strides and those of a factor.
 
     It lies as it is where each is contiguous, or its transpose is. An axis of the batch along which one stands for all is left out.
     """
@@ -149,13 +149,13 @@ def _simple(x: Operand) -> bool:
 
 def _large(m: int, k: int, n: int, *factors: Operand) -> bool:
     """Whether our kernel is chosen: for large products of factors that are contiguous, as they are or transposed."""
-    fits = factors[0].dtype.char in REAL and min(m, k, n) >= NARROW and m * k * n >= PRODUCTS_FOR_KERNEL
+    fits = factors[0].dtype.char in REAL and min(m, k, n) >= LEAST_EXTENT and m * k * n >= PRODUCTS_FOR_KERNEL
     return fits and all(map(_simple, factors))
 
 
 # ---- batches of products ------------------------------------------------------------------------------------------------
 def _runs(lead: tuple[int, ...], *strides: tuple[int, ...]) -> list[tuple[int, tuple[int, ...], tuple[int, ...]]]:
-    """The products of a batch as runs ``(times, offsets, steps)`` whose factors and results lie evenly apart."""
+    """Returns the products of a batch as runs ``(times, offsets, steps)`` whose factors and results lie evenly apart."""
     grid = np.indices(lead).reshape(len(lead), prod(lead))
     places = np.array(strides, np.int64).reshape(len(strides), len(lead)) @ grid
     ahead, runs, first = np.diff(places, axis=1), [], 0
@@ -224,7 +224,7 @@ def _rows(x: Operand) -> Operand:
 
 
 def _linear_plan(activation: str | None, operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan | None:
-    """out (*, n) = activation(x (*, k) @ w (n, k)' (+ bias))."""
+    """Computes out (*, n) = activation(x (*, k) @ w (n, k)' (+ bias))."""
     x, w, *biases = operands
     (n, k), m = w.shape, prod(x.shape[:-1])
     if x.dtype.char not in REAL or (k == 0 and m * n):
@@ -233,8 +233,8 @@ def _linear_plan(activation: str | None, operands: tuple[Operand, ...], params: 
         return LaunchPlan((), (ANY,) * len(operands), (Output(),))
     scratch: list[Scratch] = []
     access, _, strides = _laid(x) if x.ndim == 2 else (CONTIGUOUS, (), (k, 1))
-    left, (second, _, turned) = Matrix(Array(INPUT, 0), (m, k), strides), _laid(w)
-    right = Matrix(Array(INPUT, 1), (n, k), turned).turned
+    left, (second, _, transposed) = Matrix(Array(INPUT, 0), (m, k), strides), _laid(w)
+    right = Matrix(Array(INPUT, 1), (n, k), transposed).transposed
     launches: list[Launch] = []
     extra = None
     if biases:

@@ -12,23 +12,23 @@ from typing import Any
 
 from funcnn.kernels.cpu.build.compile import device_function, kernel
 from funcnn.kernels.cpu.build.parallel import parallel_for
-from funcnn.kernels.cpu.matmul.epilogue import LANES, NOTHING, activate, add_residual, finish_tile
+from funcnn.kernels.cpu.matmul.epilogue import EACH_LANE, NO_AFFINE, activate, add_residual, finish_tile
 from funcnn.kernels.cpu.vector.instructions import pointer, shift
 from funcnn.kernels.cpu.vector.rows import clear_row, copy_row
 from funcnn.kernels.cpu.vector.tiles import tile_strided
-from funcnn.kernels.cpu.vector.transpose import turn
+from funcnn.kernels.cpu.vector.transpose import transpose
 
 
 @device_function
 def pack_lanes(chunk, worker, b, packed, count, lanes, wide, along, across):
-    """Panel ``chunk``: packed[k, j] = b[k * along + (chunk * wide + j) * across], zero beyond ``lanes``; one stride is 1."""
+    """Works on panel ``chunk``: packed[k, j] = b[k * along + (chunk * wide + j) * across], zero beyond ``lanes``; one stride is 1."""
     source, target = pointer(b, chunk * wide * across), shift(packed, chunk * count * wide)
     valid = min(wide, lanes - chunk * wide)
     if across == 1:
         for k in range(count):
             copy_row(shift(target, k * wide), shift(source, k * along), valid)
     else:
-        turn(source, across, target, wide, valid, count)
+        transpose(source, across, target, wide, valid, count)
     if valid < wide:
         for k in range(count):
             clear_row(shift(target, k * wide + valid), wide - valid)
@@ -62,8 +62,8 @@ def multiply_block(chunk, worker, a, packed, y, extra, residual, tiles, tile, si
         start = t * rows if panel else min(t * rows, many - rows)
         there, place = min(rows, many - start), start * y_down + j * wide * y_across
         tile_strided(count, shift(a, t * panel if panel else start * down), along, down, b, wide, c, wide, False)
-        if each != NOTHING:
-            place_in_extra, size = (j * wide, lanes) if each == LANES else (start, many)
+        if each != NO_AFFINE:
+            place_in_extra, size = (j * wide, lanes) if each == EACH_LANE else (start, many)
             finish_tile(c, there, columns, wide, extra, each, scaled, place_in_extra, size)
         if added:
             add_residual(c, there, columns, wide, pointer(residual, place), y_down, y_across)
@@ -93,14 +93,16 @@ def work_size(tile: Any, sizes: Any, strides: Any) -> int:
             (sizes[0] - 1) * strides[4] + (sizes[2] - 1) * strides[5] + 1 if finish[2] else 0
         ),
         "extra": lambda sizes, finish: (
-            0 if finish[0] == NOTHING else (sizes[2] if finish[0] == LANES else sizes[0]) * (2 if finish[1] else 1)
+            0
+            if finish[0] == NO_AFFINE
+            else (sizes[2] if finish[0] == EACH_LANE else sizes[0]) * (2 if finish[1] else 1)
         ),
         "work": work_size,
         "tiles": lambda tile, threads: threads * tile[0] * tile[1],
     }
 )
 def multiply(a, b, y, extra, residual, work, tiles, tile, sizes, strides, block, finish, threads):
-    """y = epilogue(a x b); all arrays flat. sizes: many, count, lanes. block: tiles of rows in a chunk.
+    """Writes y = epilogue(a x b); all arrays flat. sizes: many, count, lanes. block: tiles of rows in a chunk.
 
     strides: of a down and along, of b down and across, of y down and across. A is packed unless it is 1 along and ``many`` is
     at least a tile. work: room for the panels of b, and for those of a; tiles: a tile for each thread.

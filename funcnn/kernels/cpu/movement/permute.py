@@ -1,7 +1,7 @@
-"""Copies of transposed arrays: (A, C, B) from (A, B, C), flat, as tiles turned in registers (``turn``).
+"""Copies of transposed arrays: (A, C, B) from (A, B, C), flat, as tiles transposed in registers (``transpose``).
 
-A chunk is a block of ``BLOCK`` x ``BLOCK`` numbers, whose lines of both arrays stay in the first-level cache while the tiles
-are turned; every number is read and written once.
+A chunk is a block of ``BLOCK_SIDE`` x ``BLOCK_SIDE`` elements, whose lines of both arrays stay in the first-level cache while the tiles
+are transposed; every element is read and written once.
 """
 
 from __future__ import annotations
@@ -9,18 +9,22 @@ from __future__ import annotations
 from funcnn.kernels.cpu.build.compile import device_function, kernel
 from funcnn.kernels.cpu.build.parallel import parallel_for
 from funcnn.kernels.cpu.vector.instructions import pointer
-from funcnn.kernels.cpu.vector.transpose import turn
+from funcnn.kernels.cpu.vector.transpose import transpose
 
-BLOCK = 64
+BLOCK_SIDE = 64
 
 
 @device_function
-def turn_block(chunk, worker, x, out, rows, columns):
-    """One block of one matrix."""
-    down, across = (rows + BLOCK - 1) // BLOCK, (columns + BLOCK - 1) // BLOCK
-    i, j, plane = chunk // across % down * BLOCK, chunk % across * BLOCK, chunk // (down * across) * rows * columns
+def transpose_block(chunk, worker, x, out, rows, columns):
+    """Works on one block of one matrix."""
+    down, across = (rows + BLOCK_SIDE - 1) // BLOCK_SIDE, (columns + BLOCK_SIDE - 1) // BLOCK_SIDE
+    i, j, plane = (
+        chunk // across % down * BLOCK_SIDE,
+        chunk % across * BLOCK_SIDE,
+        chunk // (down * across) * rows * columns,
+    )
     source, target = pointer(x, plane + i * columns + j), pointer(out, plane + j * rows + i)
-    turn(source, columns, target, rows, min(BLOCK, rows - i), min(BLOCK, columns - j))
+    transpose(source, columns, target, rows, min(BLOCK_SIDE, rows - i), min(BLOCK_SIDE, columns - j))
 
 
 @kernel(
@@ -29,7 +33,7 @@ def turn_block(chunk, worker, x, out, rows, columns):
         "out": lambda planes, rows, columns: planes * rows * columns,
     }
 )
-def turn_planes(x, out, planes, rows, columns, threads):
-    """out (planes, columns, rows) = x (planes, rows, columns), both flat."""
-    blocks = ((rows + BLOCK - 1) // BLOCK) * ((columns + BLOCK - 1) // BLOCK)
-    parallel_for(turn_block, planes * blocks, threads, (x, out, rows, columns))
+def transpose_planes(x, out, planes, rows, columns, threads):
+    """Writes out (planes, columns, rows) = x (planes, rows, columns), both flat."""
+    blocks = ((rows + BLOCK_SIDE - 1) // BLOCK_SIDE) * ((columns + BLOCK_SIDE - 1) // BLOCK_SIDE)
+    parallel_for(transpose_block, planes * blocks, threads, (x, out, rows, columns))

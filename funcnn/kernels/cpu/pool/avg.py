@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from funcnn.kernels.cpu.build.compile import device_function, kernel
 from funcnn.kernels.cpu.build.parallel import parallel_for
-from funcnn.kernels.cpu.pool.rows import deliver, fill, lines_under, spread, three_from
+from funcnn.kernels.cpu.pool.rows import deliver, fill, lines_under, sum_by_phase, three_from
 from funcnn.kernels.cpu.pool.taps import paired_totals, scale_row, totals, window_means
 from funcnn.kernels.cpu.vector.instructions import pointer, shift
 from funcnn.kernels.cpu.vector.rows import clear_row, copy_row
 from funcnn.kernels.cpu.vector.streaming import to_line
 from funcnn.kernels.cpu.vector.table_taps import weighted_taps
 
-HEAD, GRAD_HEAD = 14, 12  # numbers of the tables in front of their offsets
+HEAD_ENTRIES, GRAD_HEAD_ENTRIES = 14, 12  # of the tables in front of their offsets
 BLOCK_ROWS = 4  # rows
 
 
@@ -25,17 +25,17 @@ BLOCK_ROWS = 4  # rows
 @kernel(
     touches={
         "x": lambda x, y: x.size // max(len(x), 1) * len(y),
-        "table": lambda y, table: HEAD + int(table[2]) + sum(y.shape[1:]),
+        "table": lambda y, table: HEAD_ENTRIES + int(table[2]) + sum(y.shape[1:]),
         "across": lambda y, table: y.shape[3] + int(table[11]),
         "floats": lambda table, threads: threads * int(table[12]),
         "ints": lambda table, threads: threads * int(table[13]),
     }
 )
 def avg_pool(x, y, table, across, floats, ints, rows, past, threads):
-    """y = the sum of each window divided by its extents.
+    """Writes y = the sum of each window divided by its extents.
 
-    table: size, stride and padding; margin and distance of phases of a spread row, slack; numbers of ``floats`` and ``ints``
-    for each worker; where the taps of the first window lie in a spread row; the extents. across: the extents along W, with
+    table: size, stride and padding; margin and distance of phases of a row by phase, slack; elements of ``floats`` and ``ints``
+    for each worker; where the taps of the first window lie in a row by phase; the extents. across: the extents along W, with
     slack. ``rows`` output rows make a chunk; ``past``: y is written past the cache.
     """
     M, O, P, _ = y.shape
@@ -45,7 +45,7 @@ def avg_pool(x, y, table, across, floats, ints, rows, past, threads):
 
 @device_function
 def avg_pool_rows(chunk, worker, x, y, table, across, floats, ints, rows, past):
-    """Output rows [chunk * rows, (chunk + 1) * rows) of ``avg_pool``: the rows under a window are summed, then columns.
+    """Works on output rows [chunk * rows, (chunk + 1) * rows) of ``avg_pool``: the rows under a window are summed, then columns.
 
     ``BLOCK_ROWS`` rows are summed before the first is read again, so that no load waits for a store just made.
     """
@@ -56,8 +56,8 @@ def avg_pool_rows(chunk, worker, x, y, table, across, floats, ints, rows, past):
     sums, used = pointer(floats, worker * table[12]), BLOCK_ROWS * stride[2] * apart + more
     means, divisors = shift(sums, used), shift(sums, used + BLOCK_ROWS * Q + more)
     ones, line = shift(divisors, BLOCK_ROWS), shift(divisors, BLOCK_ROWS + size[0] * size[1])
-    lines, columns = pointer(ints, worker * table[13]), pointer(table, HEAD)
-    extents, factors, aligned = pointer(table, HEAD + size[2]), pointer(across, 0), to_line(sums)
+    lines, columns = pointer(ints, worker * table[13]), pointer(table, HEAD_ENTRIES)
+    extents, factors, aligned = pointer(table, HEAD_ENTRIES + size[2]), pointer(across, 0), to_line(sums)
     fill(sums, zero, used), fill(ones, zero + 1, size[0] * size[1])
     first, last = chunk * rows, min((chunk + 1) * rows, M * O * P)
     for block in range(first, last, BLOCK_ROWS):
@@ -68,7 +68,7 @@ def avg_pool_rows(chunk, worker, x, y, table, across, floats, ints, rows, past):
             taps = lines_under(lines, o, p, x, size, stride, padding, (1, 1, 1))
             divisors[u] = extents[o] * extents[O + p]
             image, target = pointer(x, m * D * H * W), shift(sums, aligned + u * stride[2] * apart + margin)
-            spread(image, lines, ones, taps, W, stride[2], target, apart, zero, line)
+            sum_by_phase(image, lines, ones, taps, W, stride[2], target, apart, zero, line)
         for u in range(count):
             summed, out = shift(sums, aligned + u * stride[2] * apart), shift(means, u * Q)
             window_means(summed, columns, size[2], Q, divisors[u], factors, out)
@@ -85,9 +85,9 @@ def avg_pool_rows(chunk, worker, x, y, table, across, floats, ints, rows, past):
     }
 )
 def window_mean(x, y, bounds, extents, sums, each, rows, threads):
-    """y = the sum of each window divided by its extents: rows are summed first, then columns of the sum.
+    """Writes y = the sum of each window divided by its extents: rows are summed first, then columns of the sum.
 
-    sums: ``each`` numbers for each worker, a row of x at least.
+    sums: ``each`` elements for each worker, a row of x at least.
     """
     M, O, P, _ = y.shape
     parallel_for(window_mean_rows, (M * O * P + rows - 1) // rows, threads, (x, y, bounds, extents, sums, each, rows))
@@ -95,7 +95,7 @@ def window_mean(x, y, bounds, extents, sums, each, rows, threads):
 
 @device_function
 def window_mean_rows(chunk, worker, x, y, bounds, extents, room, each, rows):
-    """Output rows [chunk * rows, (chunk + 1) * rows) of ``window_mean``."""
+    """Works on output rows [chunk * rows, (chunk + 1) * rows) of ``window_mean``."""
     M, O, P, Q = y.shape
     _, D, H, W = x.shape
     sums = pointer(room, worker * each)
@@ -119,13 +119,13 @@ def window_mean_rows(chunk, worker, x, y, bounds, extents, room, each, rows):
 
 @kernel(touches={"y": lambda x: len(x)})
 def mean_rows(x, y, rows, threads):
-    """y[m] = the mean of x[m]: pooling to one pixel. ``rows`` rows of x (M, n) make a chunk."""
+    """Writes y[m] = the mean of x[m]: pooling to one pixel. ``rows`` rows of x (M, n) make a chunk."""
     parallel_for(mean_of_rows, (x.shape[0] + rows - 1) // rows, threads, (x, y, rows))
 
 
 @device_function
 def mean_of_rows(chunk, worker, x, y, rows):
-    """The rows of a chunk of ``mean_rows``."""
+    """Works on the rows of a chunk of ``mean_rows``."""
     M, n = x.shape
     for m in range(chunk * rows, min((chunk + 1) * rows, M)):
         source = pointer(x, m * n)
@@ -136,14 +136,14 @@ def mean_of_rows(chunk, worker, x, y, rows):
 
 
 @kernel(touches={"dy": lambda dx: len(dx)})
-def spread_rows(dy, dx, rows, threads):
-    """dx[m] = dy[m] / n in all of its n numbers: the gradient of ``mean_rows``."""
-    parallel_for(spread_over_rows, (dx.shape[0] + rows - 1) // rows, threads, (dy, dx, rows))
+def mean_rows_grad(dy, dx, rows, threads):
+    """Writes dx[m] = dy[m] / n in all of its n elements: the gradient of ``mean_rows``."""
+    parallel_for(mean_rows_grad_chunk, (dx.shape[0] + rows - 1) // rows, threads, (dy, dx, rows))
 
 
 @device_function
-def spread_over_rows(chunk, worker, dy, dx, rows):
-    """The rows of a chunk of ``spread_rows``."""
+def mean_rows_grad_chunk(chunk, worker, dy, dx, rows):
+    """Works on the rows of a chunk of ``mean_rows_grad``."""
     M, n = dx.shape
     for m in range(chunk * rows, min((chunk + 1) * rows, M)):
         out = pointer(dx, m * n)
@@ -156,7 +156,7 @@ def spread_over_rows(chunk, worker, dy, dx, rows):
 @kernel(
     touches={
         "dy": lambda dy, dx: dy.size // max(len(dy), 1) * len(dx),
-        "table": lambda dx, table: GRAD_HEAD + 2 * int(table[0]) + 2 * sum(dx.shape[1:]),
+        "table": lambda dx, table: GRAD_HEAD_ENTRIES + 2 * int(table[0]) + 2 * sum(dx.shape[1:]),
         "shares": lambda dy, table: sum(dy.shape[1:]) + int(table[6]),
         "columns": lambda table: int(table[10] * table[11]),
         "weights": lambda table: int(table[10] * table[11]),
@@ -165,10 +165,10 @@ def spread_over_rows(chunk, worker, dy, dx, rows):
     }
 )
 def avg_pool_grad(dy, dx, table, shares, columns, weights, floats, ints, rows, past, threads):
-    """dx = the transpose of the pooling: each dy is shared out over its window. ``rows`` rows of dx make a chunk.
+    """Writes dx = the transpose of the pooling: each dy is shared out over its window. ``rows`` rows of dx make a chunk.
 
     table: size, stride and padding along W; margin of a row of sums, how far apart two lie, how many offsets are of even
-    pixels, slack; numbers of ``floats`` and ``ints`` for each worker; the most rows of dy over one of dx; taps and pitch of
+    pixels, slack; elements of ``floats`` and ``ints`` for each worker; the most rows of dy over one of dx; taps and pitch of
     columns; the offsets of the columns over pixels; the covers. stride: 1 or 2 (then size > 1) where windows have one size,
     else 0, and ``columns`` and ``weights`` are a table (``table_taps.py``) of the windows over each column, 1 by the extent
     being the weight. shares: 1 by the extents, with slack.
@@ -181,7 +181,7 @@ def avg_pool_grad(dy, dx, table, shares, columns, weights, floats, ints, rows, p
 
 @device_function
 def avg_pool_grad_rows(chunk, worker, dy, dx, table, shares, columns, weights, floats, ints, rows, past):
-    """Rows [chunk * rows, (chunk + 1) * rows) of dx, counted over images, depths and heights; ``BLOCK_ROWS`` at a time."""
+    """Works on rows [chunk * rows, (chunk + 1) * rows) of dx, counted over images, depths and heights; ``BLOCK_ROWS`` at a time."""
     M, O, P, Q = dy.shape
     _, D, H, W = dx.shape
     (size, stride, _), (margin, apart, evens) = three_from(table, 0), three_from(table, 3)
@@ -190,9 +190,9 @@ def avg_pool_grad_rows(chunk, worker, dy, dx, table, shares, columns, weights, f
     slopes, parts = shift(sums, used), shift(sums, used + BLOCK_ROWS * W + 2 * more)
     lines, again = pointer(ints, worker * table[8]), pointer(ints, worker * table[8] + most)
     offsets, deep, high = (
-        pointer(table, GRAD_HEAD),
-        pointer(table, GRAD_HEAD + 2 * size),
-        pointer(table, GRAD_HEAD + 2 * size + 2 * D),
+        pointer(table, GRAD_HEAD_ENTRIES),
+        pointer(table, GRAD_HEAD_ENTRIES + 2 * size),
+        pointer(table, GRAD_HEAD_ENTRIES + 2 * size + 2 * D),
     )
     share, aligned = pointer(shares, 0), to_line(sums)
     fill(sums, zero, used)
@@ -214,7 +214,7 @@ def avg_pool_grad_rows(chunk, worker, dy, dx, table, shares, columns, weights, f
             if taps == 0:
                 clear_row(summed, Q)
             else:
-                spread(pointer(dy, m * O * P * Q), lines, parts, taps, Q, 1, summed, 0, zero, summed)
+                sum_by_phase(pointer(dy, m * O * P * Q), lines, parts, taps, Q, 1, summed, 0, zero, summed)
                 if stride > 0:
                     scale_row(summed, shift(share, O + P), Q)
         for u in range(count):

@@ -1,4 +1,4 @@
-"""Where the windows of fractional max pooling lie: floor((i + u) a) - floor(u a) for a sample u of each image and dimension,
+"""The windows of fractional max pooling: floor((i + u) a) - floor(u a) for a sample u of each image and dimension,
 a = (pixels - size) / (windows - 1), the last window at the end (Graham, arXiv:1412.6071)."""
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from funcnn.kernels.cpu.vector.instructions import pointer
 
 @exact_function
 def place_of(i, u, alpha):
-    """Where window i begins, each rounding as it stands here."""
+    """Returns where window i begins, each rounding as it stands here."""
     return int((i + u) * alpha) - int(u * alpha)
 
 
 @device_function
 def axis_bounds(samples, at, out, pixels, windows, size):
-    """Start and end of the windows along one dimension, for sample ``at``."""
+    """Returns the starts and the ends of the windows along one dimension, for sample ``at``."""
     kind, last = samples.dtype.type, pixels - size
     u, alpha = pointer(samples, at)[0], kind(last) / kind(max(windows - 1, 1))
     for i in range(windows):
@@ -30,7 +30,7 @@ def axis_bounds(samples, at, out, pixels, windows, size):
     }
 )
 def window_bounds(samples, bounds, sizes):
-    """bounds (M, O + P + Q, 2) = start and end of each image's windows along D, H and W.
+    """Writes bounds (M, O + P + Q, 2) = start and end of each image's windows along D, H and W.
 
     samples (M, n): of an image's dimensions, PyTorch's order: (width, height), but (depth, height, width). sizes: n, the
     sizes of an image, of its outputs, of a window.

@@ -11,7 +11,7 @@ import numpy as np
 def max_pool(
     ins: list, outs: list, size: tuple, stride: tuple, padding: tuple, dilation: tuple, ceil_mode: bool, indices: bool
 ) -> None:
-    """The primitive: of equal numbers the first wins; padding never does."""
+    """The primitive: of equal elements the first wins; padding never does."""
     x, y = ins[0], outs[0]
     space, reached = x.shape[2:], []
     for n, o, k, s, p, d in zip(space, y.shape[2:], size, stride, padding, dilation, strict=True):

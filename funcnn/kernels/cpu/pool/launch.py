@@ -10,9 +10,9 @@ from funcnn.kernels.implementation import ANY, Implementation, Operand
 from funcnn.kernels.launch import LaunchPlan, Output
 
 CHUNK_ELEMENTS = 1 << 14  # that one chunk reads or writes: some 10 us
-TAPS = 1 << 18  # taps of windows that one chunk takes in vector registers: some 30 us
-NUMBER_NS = 0.25  # nanoseconds on one thread for a number that a kernel reads, or a tap in vector registers
-SCALAR_NS, WINDOW_NS = 1.0, 10.0  # ... for a number that a kernel handles alone, and for a window of those
+CHUNK_TAPS = 1 << 18  # of windows that one chunk takes in vector registers: some 30 us
+ELEMENT_NS = 0.25  # nanoseconds on one thread for an element that a kernel reads, or a tap in vector registers
+SCALAR_NS, WINDOW_NS = 1.0, 10.0  # ... for an element that a kernel handles alone, and for a window of those
 
 
 def images_of(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
@@ -22,18 +22,18 @@ def images_of(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
 
 
 def nothing(outs: int, ins: int = 1) -> LaunchPlan:
-    """The plan of empty outputs."""
+    """Returns the plan of empty outputs."""
     return LaunchPlan((), (ANY,) * ins, (Output(),) * outs)
 
 
 def chunk_of(work: int) -> int:
-    """How many rows of ``work`` numbers make a chunk."""
+    """Returns how many rows of ``work`` elements make a chunk."""
     return max(1, CHUNK_ELEMENTS // max(work, 1))
 
 
 def rows_together(rows: int, taps: int) -> int:
-    """How many of ``rows`` rows of ``taps`` taps each make a chunk; there are 16 chunks or more where rows suffice."""
-    return max(1, min(TAPS // max(taps, 1), rows // 16))
+    """Returns how many of ``rows`` rows of ``taps`` taps each make a chunk; there are 16 chunks or more where rows suffice."""
+    return max(1, min(CHUNK_TAPS // max(taps, 1), rows // 16))
 
 
 # ---- by places: images are rows, and pixels their places -----------------------------------------------------------------

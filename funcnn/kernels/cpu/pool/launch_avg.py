@@ -14,13 +14,13 @@ from funcnn.kernels.cpu.pool import avg as kernels
 from funcnn.kernels.cpu.pool import planes
 from funcnn.kernels.cpu.pool.geometry import (
     line_length,
+    phases_of,
     slack_of,
-    spread_of,
     tap_columns,
     vectors,
-    where_of,
+    window_of,
 )
-from funcnn.kernels.cpu.pool.launch import NUMBER_NS, chunk_of, images_of, nothing, rows_together
+from funcnn.kernels.cpu.pool.launch import ELEMENT_NS, chunk_of, images_of, nothing, rows_together
 from funcnn.kernels.cpu.pool.windows import is_whole, pooled_sizes, windows_of
 from funcnn.kernels.cpu.vector.lanes import FEW_LANES
 from funcnn.kernels.implementation import CONTIGUOUS, Implementation, Operand
@@ -31,28 +31,28 @@ Shape = tuple[int, int, int, int]
 
 
 def _one(parts: Parts, kernel: Any, args: tuple, moved: float, flops: float, work: float) -> LaunchPlan:
-    """The plan of one launch of one input and one output."""
+    """Returns the plan of one launch of one input and one output."""
     return parts.plan((Launch(kernel, args),), (CONTIGUOUS,), (Output(),), cost=Cost(flops, moved, work))
 
 
 # ---- rows of windows --------------------------------------------------------------------------------------------------
 @lru_cache(256)
 def _table(space: tuple, out: tuple, how: tuple, dtype: np.dtype) -> tuple[Constant, Constant, int, int]:
-    """The table of ``avg_pool`` and the extents along W, and how many numbers and rows each worker needs."""
-    where, extents = where_of(*how[:3]), windows_of(space, out, how).extents
-    row, block, outputs = spread_of(out[2], space[2], where, dtype.itemsize), kernels.BLOCK_ROWS, out[2]
-    under = where.size[0] * where.size[1]
-    used = block * where.stride[2] * row.apart + row.slack + block * outputs + row.slack + block + under
-    floats, ints = lines(used + line_length(space[2], where, row), dtype.itemsize), lines(under)
-    head = [*where.size, *where.stride, *where.padding, *row, floats, ints]
+    """Returns the table of ``avg_pool`` and the extents along W, and how many elements and rows each worker needs."""
+    window, extents = window_of(*how[:3]), windows_of(space, out, how).extents
+    row, block, outputs = phases_of(out[2], space[2], window, dtype.itemsize), kernels.BLOCK_ROWS, out[2]
+    under = window.size[0] * window.size[1]
+    used = block * window.stride[2] * row.apart + row.slack + block * outputs + row.slack + block + under
+    floats, ints = lines(used + line_length(space[2], window, row), dtype.itemsize), lines(under)
+    head = [*window.size, *window.stride, *window.padding, *row, floats, ints]
     across = np.ones(outputs + row.slack, dtype)
     across[:outputs] = extents[-outputs:]
-    table = np.array([*head, *tap_columns(where, row), *extents], np.int64)
+    table = np.array([*head, *tap_columns(window, row), *extents], np.int64)
     return Constant(table), Constant(across), floats, ints
 
 
 def rows_of_means(x: Shape, y: Shape, how: tuple, dtype: np.dtype, rows: int, past: bool, work: float) -> LaunchPlan:
-    """The plan of ``avg_pool`` for images x and y, ``rows`` rows a chunk; how: as in ``windows_of``."""
+    """Returns the plan of ``avg_pool`` for images x and y, ``rows`` rows a chunk; how: as in ``windows_of``."""
     parts = Parts()
     table, across, floats, ints = _table(x[1:], y[1:], how, dtype)
     args = (
@@ -70,7 +70,7 @@ def _bounds(space: tuple, out: tuple, how: tuple) -> tuple[Constant, Constant]:
 
 
 def windows_of_means(x: Shape, y: Shape, how: tuple, dtype: np.dtype, rows: int, work: float) -> LaunchPlan:
-    """The plan of ``window_mean``."""
+    """Returns the plan of ``window_mean``."""
     parts, each = Parts(), lines(x[3], dtype.itemsize)
     bounds, extents = _bounds(x[1:], y[1:], how)
     args = (
@@ -81,16 +81,16 @@ def windows_of_means(x: Shape, y: Shape, how: tuple, dtype: np.dtype, rows: int,
 
 
 def _whole(x: Operand) -> LaunchPlan:
-    """The mean of each image."""
+    """Returns the mean of each image."""
     images = prod(x.shape[:2])
-    n, work = x.size // images, NUMBER_NS * x.size
+    n, work = x.size // images, ELEMENT_NS * x.size
     args = (Array(INPUT, 0, (images, n)), Array(OUTPUT, 0, (images,)), chunk_of(n), Workers(work))
     return _one(Parts(), kernels.mean_rows, args, x.nbytes, x.size, work)
 
 
 # ---- the gradient -----------------------------------------------------------------------------------------------------
 def _column_offsets(size: int, stride: int, padding: int, margin: int) -> tuple[list[int], int]:
-    """Where the columns over pixel w = stride * u lie from u on, in the row of sums with its margin; then those over
+    """Returns where the columns over pixel w = stride * u lie from u on, in the row of sums with its margin; then those over
     stride * u + 1; and how many are the first."""
     over = [
         [margin + (e + padding - j) // stride for j in range(size) if (e + padding - j) % stride == 0]
@@ -102,7 +102,7 @@ def _column_offsets(size: int, stride: int, padding: int, margin: int) -> tuple[
 
 @lru_cache(256)
 def _grad_table(space: tuple, out: tuple, how: tuple, steps: tuple, dtype: np.dtype) -> tuple:
-    """What ``avg_pool_grad`` reads: its table, shares, columns and weights; and how much each worker needs."""
+    """Returns what ``avg_pool_grad`` reads: its table, shares, columns and weights; and how much each worker needs."""
     size, stride, padding = steps
     windows, slack, block = windows_of(space, out, how), slack_of(dtype.itemsize), kernels.BLOCK_ROWS
     margin = vectors(size, dtype.itemsize)
@@ -124,7 +124,7 @@ def _grad_table(space: tuple, out: tuple, how: tuple, steps: tuple, dtype: np.dt
 def rows_of_grads(
     dy: Shape, dx: Shape, how: tuple, steps: tuple, dtype: np.dtype, rows: int, past: bool, work: float
 ) -> LaunchPlan:
-    """The plan of ``avg_pool_grad``. steps: size, stride and padding along W, as the kernel takes them."""
+    """Returns the plan of ``avg_pool_grad``. steps: size, stride and padding along W, as the kernel takes them."""
     parts = Parts()
     table, shares, columns, weights, floats, ints = _grad_table(dx[1:], dy[1:], how, steps, dtype)
     args = (
@@ -134,12 +134,12 @@ def rows_of_grads(
     return _one(parts, kernels.avg_pool_grad, args, dtype.itemsize * (prod(dy) + prod(dx)), 2 * prod(dx), work)
 
 
-def _spread_whole(dy: Operand, space: tuple) -> LaunchPlan:
-    """The gradient of the mean of each image."""
+def _mean_grad_whole(dy: Operand, space: tuple) -> LaunchPlan:
+    """Returns the gradient of the mean of each image."""
     images, n = dy.size, prod(space)
-    work = 2 * NUMBER_NS * images * n
+    work = 2 * ELEMENT_NS * images * n
     args = (Array(INPUT, 0, (images,)), Array(OUTPUT, 0, (images, n)), chunk_of(n), Workers(work))
-    return _one(Parts(), kernels.spread_rows, args, images * n * dy.itemsize, images, work)
+    return _one(Parts(), kernels.mean_rows_grad, args, images * n * dy.itemsize, images, work)
 
 
 # ---- of primitives ----------------------------------------------------------------------------------------------------
@@ -177,7 +177,7 @@ def _mean_windows(operands: tuple[Operand, ...], params: dict[str, Any]) -> Laun
     if not prod(y):
         return nothing(1)
     rows = chunk_of(prod(x) // max(prod(y[:3]), 1))
-    return windows_of_means(x, y, call.how, call.dtype, rows, NUMBER_NS * prod(x))
+    return windows_of_means(x, y, call.how, call.dtype, rows, ELEMENT_NS * prod(x))
 
 
 def _mean_rows(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan:
@@ -186,8 +186,8 @@ def _mean_rows(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchP
     if not prod(y):
         return nothing(1)
     taps = prod(params["size"])
-    rows, work = rows_together(prod(y[:3]), y[3] * taps), NUMBER_NS * taps * prod(y)
-    how = (*where_of(*call.how[:3])[:3], *call.how[3:])
+    rows, work = rows_together(prod(y[:3]), y[3] * taps), ELEMENT_NS * taps * prod(y)
+    how = (*window_of(*call.how[:3])[:3], *call.how[3:])
     return rows_of_means(x, y, how, call.dtype, rows, beyond_cache(call.moved), work)
 
 
@@ -207,7 +207,7 @@ avg_pools = (WHOLE, PLANES, Implementation("windows", _mean_windows, _narrow), I
 
 def _grad_whole(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan | None:
     call = _Call(operands[0], params, params["space"])
-    return _spread_whole(operands[0], call.space) if call.whole and 0 not in (*call.x, *call.y) else None
+    return _mean_grad_whole(operands[0], call.space) if call.whole and 0 not in (*call.x, *call.y) else None
 
 
 def _grad_planes(forced: bool, operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan | None:
@@ -222,12 +222,12 @@ def _grad_rows(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchP
         return nothing(1)
     how = call.how
     if how:
-        how = (*where_of(*how[:3])[:3], *how[3:])
+        how = (*window_of(*how[:3])[:3], *how[3:])
         size, stride, padding = (part[2] for part in how[:3])
         steps = size, stride if stride == 1 or (stride == 2 and size > 1) else 0, padding
     rows = rows_together(prod(dx[:3]), 3 * dx[3])
     past = beyond_cache(call.moved)
-    return rows_of_grads(dy, dx, how, steps, call.dtype, rows, past, 2 * NUMBER_NS * prod(dx))
+    return rows_of_grads(dy, dx, how, steps, call.dtype, rows, past, 2 * ELEMENT_NS * prod(dx))
 
 
 avg_pool_grads = (

@@ -12,9 +12,9 @@ from funcnn.kernels.cpu.machine import beyond_cache
 from funcnn.kernels.cpu.pool import fractional, integers, planes
 from funcnn.kernels.cpu.pool import max as kernels
 from funcnn.kernels.cpu.pool import max_values as value_kernels
-from funcnn.kernels.cpu.pool.geometry import Where, line_length, spread_of, tap_columns, where_of
+from funcnn.kernels.cpu.pool.geometry import Window, line_length, phases_of, tap_columns, window_of
 from funcnn.kernels.cpu.pool.launch import (
-    NUMBER_NS,
+    ELEMENT_NS,
     SCALAR_NS,
     WINDOW_NS,
     chunk_of,
@@ -32,15 +32,15 @@ Shape = tuple[int, int, int, int]
 
 
 def index_dtype(space: tuple) -> Any:
-    """The dtype of the flat indices that pooling notes for its gradient: half the memory where it suffices."""
+    """Returns the dtype of the flat indices that pooling notes for its gradient: half the memory where it suffices."""
     return np.dtype(np.int32 if prod(space) < 1 << 31 else np.int64)
 
 
 # ---- rows of windows --------------------------------------------------------------------------------------------------
 @lru_cache(256)
-def _first_columns(outputs: int, width: int, where: Where, slack: int, dtype: np.dtype) -> Constant:
-    """The first column of each window of a row that is inside the image, -1 where none is; and -1 as often again."""
-    size, step, padding, dilation = (part[2] for part in where)
+def _first_columns(outputs: int, width: int, window: Window, slack: int, dtype: np.dtype) -> Constant:
+    """Returns the first column of each window of a row that is inside the image, -1 where none is; and -1 as often again."""
+    size, step, padding, dilation = (part[2] for part in window)
     starts = np.arange(outputs) * step - padding
     first = np.where(starts < 0, starts + (dilation - 1 - starts) // dilation * dilation, starts)
     inside = (first < width) & (first <= starts + (size - 1) * dilation)
@@ -50,83 +50,85 @@ def _first_columns(outputs: int, width: int, where: Where, slack: int, dtype: np
 
 
 @lru_cache(256)
-def _tap_table(space: tuple, outputs: int, where: Where, itemsize: int) -> tuple[Constant, int, int]:
-    """The table of ``max_pool``, and how many values and places each worker needs."""
-    size, stride, _, dilation = where
-    (_, height, width), row, block = space, spread_of(outputs, space[2], where, itemsize), kernels.BLOCK_ROWS
+def _tap_table(space: tuple, outputs: int, window: Window, itemsize: int) -> tuple[Constant, int, int]:
+    """Returns the table of ``max_pool``, and how many values and places each worker needs."""
+    size, stride, _, dilation = window
+    (_, height, width), row, block = space, phases_of(outputs, space[2], window, itemsize), kernels.BLOCK_ROWS
     slots = (block - 1) * stride[1] + (size[1] - 1) * dilation[1] + 1
     used = size[0] * slots * stride[2] * row.apart + row.slack
     held = block * outputs + row.slack
-    floats, places = lines(used + held + line_length(width, where, row) + 1, itemsize), lines(held)
-    columns, apart = tap_columns(where, row), stride[2] * row.apart
+    floats, places = lines(used + held + line_length(width, window, row) + 1, itemsize), lines(held)
+    columns, apart = tap_columns(window, row), stride[2] * row.apart
     taps = [(a, i, j) for a in range(size[0]) for i in range(size[1]) for j in range(size[2])]
     offsets = [(a * slots + i * dilation[1]) * apart + columns[j] for a, i, j in taps]
     marks = [
-        (a * dilation[0] * height + i * dilation[1]) * width + j * dilation[2] - where.padding[2] for a, i, j in taps
+        (a * dilation[0] * height + i * dilation[1]) * width + j * dilation[2] - window.padding[2] for a, i, j in taps
     ]
-    head = [*sum(where, ()), row.margin, row.apart, slots, row.slack, floats, places]
+    head = [*sum(window, ()), row.margin, row.apart, slots, row.slack, floats, places]
     return Constant(np.array([*head, *offsets, *marks, 0], np.int64)), floats, places
 
 
 def rows_with_places(
-    x: Shape, y: Shape, where: Where, dtype: np.dtype, index: np.dtype, rows: int, past: bool, work: float
+    x: Shape, y: Shape, window: Window, dtype: np.dtype, index: np.dtype, rows: int, past: bool, work: float
 ) -> LaunchPlan:
-    """The plan of ``max_pool`` for images x and y, ``rows`` rows a chunk."""
+    """Returns the plan of ``max_pool`` for images x and y, ``rows`` rows a chunk."""
     parts, size = Parts(), dtype.itemsize
-    table, floats, places = _tap_table(x[1:], y[3], where, size)
-    firsts = _first_columns(y[3], x[3], where, spread_of(y[3], x[3], where, size).slack, index)
+    table, floats, places = _tap_table(x[1:], y[3], window, size)
+    firsts = _first_columns(y[3], x[3], window, phases_of(y[3], x[3], window, size).slack, index)
     args = (
         Array(INPUT, 0, x), Array(OUTPUT, 0, y), Array(OUTPUT, 1, y), parts.constant(table), parts.constant(firsts),
         parts.each(dtype, floats), parts.each(index, places), rows, past, Workers(work),
     )  # fmt: skip
     moved = size * (prod(x) + prod(y)) + index.itemsize * prod(y)
-    cost = Cost(prod(where.size) * prod(y), moved, work)
+    cost = Cost(prod(window.size) * prod(y), moved, work)
     return parts.plan((Launch(kernels.max_pool, args),), (CONTIGUOUS,), (Output(), Output()), cost=cost)
 
 
 @lru_cache(256)
-def _value_table(space: tuple, outputs: int, where: Where, itemsize: int) -> tuple[Constant, int, int]:
-    """The table of ``max_values``, and how many numbers and places each worker needs."""
-    row, block = spread_of(outputs, space[2], where, itemsize), value_kernels.BLOCK_ROWS
-    used = block * where.stride[2] * row.apart + row.slack + block * outputs + row.slack
-    floats, ints = lines(used + line_length(space[2], where, row), itemsize), lines(where.size[0] * where.size[1])
-    head = [*sum(where, ()), *row, floats, ints]
-    return Constant(np.array([*head, *tap_columns(where, row)], np.int64)), floats, ints
+def _value_table(space: tuple, outputs: int, window: Window, itemsize: int) -> tuple[Constant, int, int]:
+    """Returns the table of ``max_values``, and how many elements and places each worker needs."""
+    row, block = phases_of(outputs, space[2], window, itemsize), value_kernels.BLOCK_ROWS
+    used = block * window.stride[2] * row.apart + row.slack + block * outputs + row.slack
+    floats, ints = lines(used + line_length(space[2], window, row), itemsize), lines(window.size[0] * window.size[1])
+    head = [*sum(window, ()), *row, floats, ints]
+    return Constant(np.array([*head, *tap_columns(window, row)], np.int64)), floats, ints
 
 
-def rows_of_values(x: Shape, y: Shape, where: Where, dtype: np.dtype, rows: int, past: bool, work: float) -> LaunchPlan:
-    """The plan of ``max_values``."""
+def rows_of_values(
+    x: Shape, y: Shape, window: Window, dtype: np.dtype, rows: int, past: bool, work: float
+) -> LaunchPlan:
+    """Returns the plan of ``max_values``."""
     parts = Parts()
-    table, floats, ints = _value_table(x[1:], y[3], where, dtype.itemsize)
+    table, floats, ints = _value_table(x[1:], y[3], window, dtype.itemsize)
     args = (
         Array(INPUT, 0, x), Array(OUTPUT, 0, y), parts.constant(table), parts.each(dtype, floats),
         parts.each("int64", ints), rows, past, Workers(work),
     )  # fmt: skip
-    cost = Cost(prod(where.size) * prod(y), dtype.itemsize * (prod(x) + prod(y)), work)
+    cost = Cost(prod(window.size) * prod(y), dtype.itemsize * (prod(x) + prod(y)), work)
     return parts.plan((Launch(value_kernels.max_values, args),), (CONTIGUOUS,), (Output(),), cost=cost)
 
 
 def _rows(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan | None:
     if operands[0].dtype.kind != "f":
         return None
-    x, y, where = *_images(operands[0], params), _where(params)
+    x, y, window = *_images(operands[0], params), _window(params)
     if not prod(y):
         return nothing(1 + params["indices"])
-    dtype, taps = operands[0].dtype, prod(where.size)
+    dtype, taps = operands[0].dtype, prod(window.size)
     rows, held = rows_together(prod(y[:3]), y[3] * taps), dtype.itemsize * (prod(x) + prod(y))
     if params["indices"]:
         index = index_dtype(x[1:])
         past = beyond_cache(held + index.itemsize * prod(y))
-        return rows_with_places(x, y, where, dtype, index, rows, past, NUMBER_NS * taps * prod(y))
-    work = NUMBER_NS / 2 * max(taps * prod(y), prod(x))
-    return rows_of_values(x, y, where, dtype, rows, beyond_cache(held), work)
+        return rows_with_places(x, y, window, dtype, index, rows, past, ELEMENT_NS * taps * prod(y))
+    work = ELEMENT_NS / 2 * max(taps * prod(y), prod(x))
+    return rows_of_values(x, y, window, dtype, rows, beyond_cache(held), work)
 
 
 # ---- windows of any bounds --------------------------------------------------------------------------------------------
 def windows_plan(
     x: Shape, y: Shape, dtype: np.dtype, bounds: Constant, taps: int, rows: int, work: float, noted: bool = True
 ) -> LaunchPlan:
-    """The plan of ``window_max`` over windows of about ``taps`` pixels; noted: whether their places are an output."""
+    """Returns the plan of ``window_max`` over windows of about ``taps`` pixels; noted: whether their places are an output."""
     parts = Parts()
     table = parts.constant(bounds, bounds.array.shape)
     launch, cost = _window_launch(x, y, dtype, parts, table, taps, rows, work, noted)
@@ -147,8 +149,8 @@ def _window_launch(
 
 
 @lru_cache(256)
-def _bounds(space: tuple, out: tuple, where: tuple) -> Constant:
-    table = windows(space, out, *where, True, 0) if where else adaptive_windows(space, out)
+def _bounds(space: tuple, out: tuple, window: tuple) -> Constant:
+    table = windows(space, out, *window, True, 0) if window else adaptive_windows(space, out)
     return Constant(table.bounds)
 
 
@@ -160,17 +162,17 @@ def _by_windows(x: Shape, y: Shape, dtype: np.dtype, bounds: Constant, taps: int
 def _windows(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan | None:
     if operands[0].dtype.kind != "f":
         return None
-    x, y, where = *_images(operands[0], params), _where(params)
-    if where.dilation != (1, 1, 1) or not params["indices"]:
+    x, y, window = *_images(operands[0], params), _window(params)
+    if window.dilation != (1, 1, 1) or not params["indices"]:
         return None
     if not prod(y):
         return nothing(2)
-    return _by_windows(x, y, operands[0].dtype, _bounds(x[1:], y[1:], where[:3]), prod(where.size), True)
+    return _by_windows(x, y, operands[0].dtype, _bounds(x[1:], y[1:], window[:3]), prod(window.size), True)
 
 
 # ---- of primitives ----------------------------------------------------------------------------------------------------
-def _where(params: dict[str, Any]) -> Where:
-    return where_of(params["size"], params["stride"], params["padding"], params["dilation"])
+def _window(params: dict[str, Any]) -> Window:
+    return window_of(params["size"], params["stride"], params["padding"], params["dilation"])
 
 
 def _out(x: Operand, params: dict[str, Any]) -> tuple[int, ...]:
@@ -195,7 +197,7 @@ def _narrow(operands: tuple[Operand, ...], params: dict[str, Any]) -> bool:
 
 
 max_pools = (
-    host("integers", integers.max_pool, "integers have no kernel yet: NumPy compares one tap of all windows at a time", lambda ins, **where: ins[0].dtype.kind != "f"),
+    host("integers", integers.max_pool, "integers have no kernel yet: NumPy compares one tap of all windows at a time", lambda ins, **window: ins[0].dtype.kind != "f"),
     Implementation(
         "planes",
         lambda operands, params: _planes(True, operands, params),
@@ -238,7 +240,7 @@ def _fractional(operands: tuple[Operand, ...], params: dict[str, Any]) -> Launch
         return nothing(1 + noted, 2)
     parts, taps, many = Parts(), prod(size), sum(y[1:])
     bounds = parts.room("int64", x[0] * many * 2, (x[0], many, 2))
-    sizes = (len(size), *x[1:], *y[1:], *where_of(size, (1,), (0,)).size)
+    sizes = (len(size), *x[1:], *y[1:], *window_of(size, (1,), (0,)).size)
     drawn = Launch(fractional.window_bounds, (Array(INPUT, 1), bounds, sizes))
     work = (SCALAR_NS * taps + WINDOW_NS) * prod(y)
     launch, cost = _window_launch(x, y, image.dtype, parts, bounds, taps, chunk_of(y[3] * taps), work, noted)

@@ -1,7 +1,7 @@
 """Max pooling over three spatial dimensions of (M, D, H, W) images, M being batch times channels.
 
-A row of outputs is computed at once: the rows under its windows are spread by phase (``rows.py``), its taps become a
-list of offsets there, and neighbouring windows go through the list with maximum and index in vector registers. A spread row
+A row of outputs is computed at once: the rows under its windows are split by phase (``rows.py``), its taps become a
+list of offsets there, and neighbouring windows go through the list with maximum and index in vector registers. A row by phase
 is kept for the next output row. Rows with NaN among them go window by window: NaN wins, which costs twice the comparisons.
 So an image is read once from memory and each output written once. The index is flat in the input image; the gradient
 scatters to it (``places.py``). With ceil_mode the caller gives a larger output, and windows run over
@@ -14,34 +14,33 @@ import numpy as np
 
 from funcnn.kernels.cpu.build.compile import device_function, kernel
 from funcnn.kernels.cpu.build.parallel import parallel_for
-from funcnn.kernels.cpu.pool.rows import deliver, fill, spread, three_from
+from funcnn.kernels.cpu.pool.rows import deliver, fill, sum_by_phase, three_from
 from funcnn.kernels.cpu.pool.taps import window_maxima
 from funcnn.kernels.cpu.vector.instructions import pointer, shift
 from funcnn.kernels.cpu.vector.lanes import FEW_LANES, LANES, largest, largest_few
 from funcnn.kernels.cpu.vector.streaming import to_line
 
-HEAD = 18  # numbers of the table in front of its taps
-BLOCK_ROWS = (
-    4  # output rows: what is spread for them is written long before it is read, so that no load waits for a store
-)
+HEAD_ENTRIES = 18  # of the table in front of its taps
+# Output rows: what is split for them is written long before it is read, so that no load waits for a store.
+BLOCK_ROWS = 4
 
 
 @kernel(
     touches={
         "x": lambda x, y: x.size // max(len(x), 1) * len(y),
         "argmax": lambda y: y.size,
-        "table": lambda table: HEAD + 2 * int(table[0] * table[1] * table[2]) + 1,
+        "table": lambda table: HEAD_ENTRIES + 2 * int(table[0] * table[1] * table[2]) + 1,
         "firsts": lambda y, table: 2 * (y.shape[3] + int(table[15])),
         "floats": lambda table, threads: threads * int(table[16]),
         "places": lambda table, threads: threads * int(table[17]),
     }
 )
 def max_pool(x, y, argmax, table, firsts, floats, places, rows, past, threads):
-    """y = the largest of each window, argmax = its flat index; the first of equals, the last NaN; padding never wins.
+    """Writes y = the largest of each window, argmax = its flat index; the first of equals, the last NaN; padding never wins.
     A dilated window that touches nothing but padding gives -inf and index -1, which ``places.py`` passes over.
 
-    table: size, stride, padding and dilation; margin, distance of phases and slots of a spread row, slack; numbers of
-    ``floats`` and ``places`` for each worker; the taps of a block's first window among the spread rows; their flat indices,
+    table: size, stride, padding and dilation; margin, distance of phases and slots of a row by phase, slack; elements of
+    ``floats`` and ``places`` for each worker; the taps of a block's first window among the rows by phase; their flat indices,
     counted from the window's own corner; a 0. firsts: the first column of each window of a row that is inside the image, -1
     where none is, then -1 as often, each with slack. ``rows`` output rows make a chunk; ``past``: outputs are written past the
     cache.
@@ -53,7 +52,7 @@ def max_pool(x, y, argmax, table, firsts, floats, places, rows, past, threads):
 
 @device_function
 def max_pool_rows(chunk, worker, x, y, argmax, table, firsts, floats, places, rows, past):
-    """Output rows [chunk * rows, (chunk + 1) * rows) of ``max_pool``, counted over images, depths and heights."""
+    """Works on output rows [chunk * rows, (chunk + 1) * rows) of ``max_pool``, counted over images, depths and heights."""
     M, O, P, Q = y.shape
     _, D, H, W = x.shape
     size, stride, padding, dilation = (
@@ -65,18 +64,18 @@ def max_pool_rows(chunk, worker, x, y, argmax, table, firsts, floats, places, ro
     (margin, apart, slots), more, each = three_from(table, 12), table[15], table[16]
     step, lowest, taps = stride[2], x.dtype.type(-np.inf), size[0] * size[1] * size[2]
     reach, below = (size[1] - 1) * dilation[1], stride[1] * step * apart  # from one output row's rows to the next's
-    spread_rows, used = pointer(floats, worker * each), size[0] * slots * step * apart + more
+    phase_rows, used = pointer(floats, worker * each), size[0] * slots * step * apart + more
     values, line, one = (
-        shift(spread_rows, used),
-        shift(spread_rows, used + BLOCK_ROWS * Q + more),
-        shift(spread_rows, each - 1),
+        shift(phase_rows, used),
+        shift(phase_rows, used + BLOCK_ROWS * Q + more),
+        shift(phase_rows, each - 1),
     )
-    found, nothing = pointer(places, worker * table[17]), pointer(table, HEAD + 2 * taps)
-    offsets, marks = pointer(table, HEAD), pointer(table, HEAD + taps)
-    fill(spread_rows, lowest, used)
+    found, nothing = pointer(places, worker * table[17]), pointer(table, HEAD_ENTRIES + 2 * taps)
+    offsets, marks = pointer(table, HEAD_ENTRIES), pointer(table, HEAD_ENTRIES + taps)
+    fill(phase_rows, lowest, used)
     one[0] = 1
     first, last = chunk * rows, min((chunk + 1) * rows, M * O * P)
-    aligned, row = to_line(spread_rows), first
+    aligned, row = to_line(phase_rows), first
     while row < last:
         m, plane_row = divmod(row, O * P)
         o, p = divmod(plane_row, P)
@@ -86,17 +85,17 @@ def max_pool_rows(chunk, worker, x, y, argmax, table, firsts, floats, places, ro
         for a in range(size[0]):
             d = depth + a * dilation[0]
             for t in range((count - 1) * stride[1] + reach + 1):
-                target = shift(spread_rows, aligned + (a * slots + t) * step * apart)
+                target = shift(phase_rows, aligned + (a * slots + t) * step * apart)
                 if d < 0 or d >= D or height + t < 0 or height + t >= H:
                     fill(target, lowest, step * apart)
                 elif t % stride[1] <= reach:
                     source = pointer(x, ((m * D + d) * H + height + t) * W)
-                    nan |= spread(source, nothing, one, 1, W, step, shift(target, margin), apart, lowest, line)
+                    nan |= sum_by_phase(source, nothing, one, 1, W, step, shift(target, margin), apart, lowest, line)
         d = first_inside(depth, size[0], dilation[0], D)
         for u in range(count):
             h = first_inside(height + u * stride[1], size[1], dilation[1], H)
             top, base = (d * H + h) * W, (depth * H + height + u * stride[1]) * W
-            lines, best, where = shift(spread_rows, aligned + u * below), shift(values, u * Q), shift(found, u * Q)
+            lines, best, where = shift(phase_rows, aligned + u * below), shift(values, u * Q), shift(found, u * Q)
             starts = pointer(firsts, 0 if d >= 0 and h >= 0 else Q + more)
             if nan:
                 maxima_or_nan(lines, offsets, marks, taps, Q, step, starts, top, base, lowest, best, where)
@@ -109,7 +108,7 @@ def max_pool_rows(chunk, worker, x, y, argmax, table, firsts, floats, places, ro
 
 @device_function
 def first_inside(start, size, dilation, length):
-    """The first of start, start + dilation, ... (``size`` numbers) that is from 0 to length - 1; -1 if none is."""
+    """Returns the first of start, start + dilation, ... (``size`` elements) that is from 0 to length - 1; -1 if none is."""
     last = start + (size - 1) * dilation
     if start < 0:
         start += (dilation - 1 - start) // dilation * dilation
@@ -130,7 +129,7 @@ def maxima_or_nan(lines, offsets, marks, taps, count, step, firsts, top, base, l
 
 @device_function
 def largest_near(image, depths, heights, columns, H, W, lowest):
-    """The largest number of a window narrower than vectors, the last NaN, and its index; -1 for a window without pixels."""
+    """Returns the largest number of a window narrower than vectors, the last NaN, and its index; -1 for a window without pixels."""
     value, place = lowest, -1
     for d in range(depths[0], depths[1]):
         for h in range(heights[0], heights[1]):
@@ -143,7 +142,7 @@ def largest_near(image, depths, heights, columns, H, W, lowest):
 
 
 def pieces_most(shape):
-    """The places that ``window_max`` needs for images of this shape: LANES, and one for every piece of a window."""
+    """Returns the places that ``window_max`` needs for images of this shape: LANES, and one for every piece of a window."""
     return LANES + shape[1] * shape[2] * (shape[3] // FEW_LANES + 1)
 
 
@@ -160,7 +159,7 @@ def window_max(x, y, argmax, noted, bounds, values, places, each, rows, threads)
     """``max_pool`` over windows of any bounds: bounds[t] (O + P + Q, 2) gives start and end along D, H and W, t being the
     image or 0 for all. noted: whether the places are written to ``argmax``.
 
-    values, places: for each worker 2 LANES numbers, and ``each`` (``pieces_most``).
+    values, places: for each worker 2 LANES elements, and ``each`` (``pieces_most``).
     """
     M, O, P, _ = y.shape
     parallel_for(
@@ -173,7 +172,7 @@ def window_max(x, y, argmax, noted, bounds, values, places, each, rows, threads)
 
 @device_function
 def window_max_rows(chunk, worker, x, y, argmax, noted, bounds, values, places, each, rows):
-    """Output rows [chunk * rows, (chunk + 1) * rows) of ``window_max``."""
+    """Works on output rows [chunk * rows, (chunk + 1) * rows) of ``window_max``."""
     M, O, P, Q = y.shape
     _, D, H, W = x.shape
     lane_best, lane_where = pointer(values, worker * 2 * LANES), pointer(places, worker * each)
@@ -216,7 +215,7 @@ def window_max_rows(chunk, worker, x, y, argmax, noted, bounds, values, places, 
 
 @device_function
 def winning_lane(best, where, lanes):
-    """The largest value of the lanes and its index: of equals the first in the image, of NaN the last. The lanes are
+    """Returns the largest value of the lanes and its index: of equals the first in the image, of NaN the last. The lanes are
     halved, without branches, until one is left."""
     while lanes > 1:
         lanes //= 2

@@ -1,6 +1,6 @@
 """Max pooling where nobody asks for the places: rows first, then columns, with half the comparisons and fewer bytes.
 
-``max.py`` says how windows are served. Here the largest of the rows under a window is taken while they are spread, as
+``max.py`` says how windows are served. Here the largest of the rows under a window is taken while they are split, as
 ``avg.py`` sums them; ties need no order. A block of rows with NaN among them goes window by window.
 """
 
@@ -10,28 +10,28 @@ import numpy as np
 
 from funcnn.kernels.cpu.build.compile import device_function, kernel
 from funcnn.kernels.cpu.build.parallel import parallel_for
-from funcnn.kernels.cpu.pool.rows import deliver, fill, lines_under, spread_maxima, three_from
+from funcnn.kernels.cpu.pool.rows import deliver, fill, largest_by_phase, lines_under, three_from
 from funcnn.kernels.cpu.pool.taps import window_peaks
 from funcnn.kernels.cpu.vector.instructions import pointer, shift
 from funcnn.kernels.cpu.vector.streaming import to_line
 
-HEAD = 17  # numbers of the table in front of its taps
-BLOCK_ROWS = 4  # rows that are spread before the first is read again, so that no load waits for a store just made
+HEAD_ENTRIES = 17  # of the table in front of its taps
+BLOCK_ROWS = 4  # that are split before the first is read again, so that no load waits for a store just made
 
 
 @kernel(
     touches={
         "x": lambda x, y: x.size // max(len(x), 1) * len(y),
-        "table": lambda table: HEAD + int(table[2]),
+        "table": lambda table: HEAD_ENTRIES + int(table[2]),
         "floats": lambda table, threads: threads * int(table[15]),
         "ints": lambda table, threads: threads * int(table[16]),
     }
 )
 def max_values(x, y, table, floats, ints, rows, past, threads):
-    """y = the largest of each window, NaN if there is one, -inf where there is only padding.
+    """Writes y = the largest of each window, NaN if there is one, -inf where there is only padding.
 
-    table: size, stride, padding and dilation; margin and distance of phases of a spread row, slack; numbers of ``floats`` and
-    ``ints`` for each worker; where the taps of the first window lie in a spread row. ``rows`` output rows make a chunk;
+    table: size, stride, padding and dilation; margin and distance of phases of a row by phase, slack; elements of ``floats`` and
+    ``ints`` for each worker; where the taps of the first window lie in a row by phase. ``rows`` output rows make a chunk;
     ``past``: y is written past the cache.
     """
     M, O, P, _ = y.shape
@@ -41,7 +41,7 @@ def max_values(x, y, table, floats, ints, rows, past, threads):
 
 @device_function
 def max_values_rows(chunk, worker, x, y, table, floats, ints, rows, past):
-    """Output rows [chunk * rows, (chunk + 1) * rows) of ``max_values``, counted over images, depths and heights."""
+    """Works on output rows [chunk * rows, (chunk + 1) * rows) of ``max_values``, counted over images, depths and heights."""
     M, O, P, Q = y.shape
     _, D, H, W = x.shape
     size, stride, padding, dilation = (
@@ -53,7 +53,7 @@ def max_values_rows(chunk, worker, x, y, table, floats, ints, rows, past):
     (margin, apart, more), step, lowest = three_from(table, 12), stride[2], x.dtype.type(-np.inf)
     peaks, used = pointer(floats, worker * table[15]), BLOCK_ROWS * step * apart + more
     tops, line = shift(peaks, used), shift(peaks, used + BLOCK_ROWS * Q + more)
-    lines, columns, aligned = pointer(ints, worker * table[16]), pointer(table, HEAD), to_line(peaks)
+    lines, columns, aligned = pointer(ints, worker * table[16]), pointer(table, HEAD_ENTRIES), to_line(peaks)
     fill(peaks, lowest, used)
     last = min((chunk + 1) * rows, M * O * P)
     for block in range(chunk * rows, last, BLOCK_ROWS):
@@ -64,7 +64,9 @@ def max_values_rows(chunk, worker, x, y, table, floats, ints, rows, past):
             taps = lines_under(lines, o, p, x, size, stride, padding, dilation)
             image, start = pointer(x, m * D * H * W), aligned + u * step * apart
             if taps > 0:
-                nan |= spread_maxima(image, lines, taps, W, step, shift(peaks, start + margin), apart, lowest, line)
+                nan |= largest_by_phase(
+                    image, lines, image, taps, W, step, shift(peaks, start + margin), apart, lowest, line
+                )
             else:
                 fill(shift(peaks, start), lowest, step * apart)
         for u in range(count):

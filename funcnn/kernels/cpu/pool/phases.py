@@ -1,7 +1,7 @@
 """A row split by phase for windows any number of columns apart, where ``pool_rows`` has no vectors of its own for it.
 
 A line is made with whole vectors first, and lies in the first-level cache when it is split; what windows cost is then little
-more than a copy. A number at a time, with a division for its place, took ten times as long.
+more than a copy. An element at a time, with a division for its place, took ten times as long.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from funcnn.kernels.cpu.vector.instructions import shift
 
 @apart_function
 def part_three(line, target, second, third, count):
-    """Three phases of a line, ``count`` numbers of each: loops of a known step become loads of whole vectors and shuffles."""
+    """Three phases of a line, ``count`` elements of each: loops of a known step become loads of whole vectors and shuffles."""
     for u in range(count):
         target[u], second[u], third[u] = line[3 * u], line[3 * u + 1], line[3 * u + 2]
 
@@ -26,7 +26,7 @@ def part_four(line, target, second, third, fourth, count):
 
 @device_function
 def part(line, width, step, target, apart):
-    """target[e * apart + u] = line[step * u + e] for any step: the phases of a line of ``width`` numbers."""
+    """Writes target[e * apart + u] = line[step * u + e] for any step: the phases of a line of ``width`` elements."""
     whole = width // step
     if step == 3:
         part_three(line, target, shift(target, apart), shift(target, 2 * apart), whole)

@@ -24,7 +24,7 @@ TOUCHES = {
 
 @device_function
 def next_planes(m, last, sizes):
-    """How many planes go from plane m on, where their table begins in a row of both, and its pitch."""
+    """Returns how many planes go from plane m on, where their table begins in a row of both, and its pitch."""
     if m + sizes[3] <= last:
         return sizes[3], 0, sizes[4]
     return 1, sizes[4], sizes[5]
@@ -32,7 +32,7 @@ def next_planes(m, last, sizes):
 
 @kernel(touches={**TOUCHES, "divisors": lambda sizes: sizes[4] + sizes[5]})
 def plane_means(x, y, index, divisors, sizes, planes, threads):
-    """y = the sum of each window, divided by its divisor.
+    """Writes y = the sum of each window, divided by its divisor.
 
     sizes: (taps, pixels of a plane, its outputs, group, pitch, pitch of the table for one plane). ``planes`` make a chunk.
     """
@@ -41,7 +41,7 @@ def plane_means(x, y, index, divisors, sizes, planes, threads):
 
 @device_function
 def means_of(chunk, worker, x, y, index, divisors, sizes, planes):
-    """The planes of a chunk of ``plane_means``."""
+    """Works on the planes of a chunk of ``plane_means``."""
     taps, pixels, outputs = sizes[:3]
     m, last = chunk * planes, min((chunk + 1) * planes, x.size // pixels)
     while m < last:
@@ -53,13 +53,13 @@ def means_of(chunk, worker, x, y, index, divisors, sizes, planes):
 
 @kernel(touches={**TOUCHES, "weights": lambda sizes: sizes[0] * (sizes[4] + sizes[5])})
 def plane_sums(x, y, index, weights, sizes, planes, threads):
-    """y = the sum of what the table names, each number times its weight; for ``sizes`` see ``plane_means``."""
+    """Writes y = the sum of what the table names, each element times its weight; for ``sizes`` see ``plane_means``."""
     parallel_for(sums_of, -(-(x.size // sizes[1]) // planes), threads, (x, y, index, weights, sizes, planes))
 
 
 @device_function
 def sums_of(chunk, worker, x, y, index, weights, sizes, planes):
-    """The planes of a chunk of ``plane_sums``."""
+    """Works on the planes of a chunk of ``plane_sums``."""
     taps, pixels, outputs = sizes[:3]
     m, last = chunk * planes, min((chunk + 1) * planes, x.size // pixels)
     while m < last:
@@ -71,13 +71,13 @@ def sums_of(chunk, worker, x, y, index, weights, sizes, planes):
 
 @kernel(touches=TOUCHES)
 def plane_peaks(x, y, index, sizes, planes, threads):
-    """y = the largest of each window, NaN where one is; for ``sizes`` see ``plane_means``."""
+    """Writes y = the largest of each window, NaN where one is; for ``sizes`` see ``plane_means``."""
     parallel_for(peaks_of, -(-(x.size // sizes[1]) // planes), threads, (x, y, index, sizes, planes))
 
 
 @device_function
 def peaks_of(chunk, worker, x, y, index, sizes, planes):
-    """The planes of a chunk of ``plane_peaks``."""
+    """Works on the planes of a chunk of ``plane_peaks``."""
     taps, pixels, outputs = sizes[:3]
     m, last = chunk * planes, min((chunk + 1) * planes, x.size // pixels)
     while m < last:
@@ -105,7 +105,7 @@ def plane_maxima(x, y, argmax, index, bases, sizes, planes, threads):
 
 @device_function
 def maxima_of(chunk, worker, x, y, argmax, index, bases, sizes, planes):
-    """The planes of a chunk of ``plane_maxima``."""
+    """Works on the planes of a chunk of ``plane_maxima``."""
     taps, pixels, outputs = sizes[:3]
     m, last = chunk * planes, min((chunk + 1) * planes, x.size // pixels)
     while m < last:

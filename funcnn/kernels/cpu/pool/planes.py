@@ -1,7 +1,7 @@
 """When pooling goes by tables of whole planes (``kernels.cpu.pool.plane``) instead of by rows, and the tables it takes.
 
 Of both ways the cheaper one by a model is taken: nanoseconds for a row of outputs, measured on one core. A table costs a load
-for each tap; rows cost a fixed amount, then little for each number, as long as windows are a step of 1 or 2 apart.
+for each tap; rows cost a fixed amount, then little for each element, as long as windows are a step of 1 or 2 apart.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from funcnn.kernels.launch import INPUT, OUTPUT, Array, Constant, Cost, Launch, 
 from funcnn.kernels.plan_parts import Parts
 
 TAP_NS, PEAK_NS = 0.35, 0.36  # of a tap by table: added, compared
-MOST = 1 << 16  # bytes of a table: it stays in the second-level cache
+MOST_TABLE_BYTES = 1 << 16  # of a table: it stays in the second-level cache
 CHUNK_TAPS = 1 << 13  # some 4 us
 
 
@@ -30,7 +30,7 @@ class Rows(NamedTuple):
 
     fixed: float
     number: float  # of an input row under the windows
-    split: float  # of a number that is split by phase, for steps above 2; twice as much above 4
+    split: float  # of an element that is split by phase, for steps above 2; twice as much above 4
     vector: float  # of a tap of 32 windows
     alone: float = 0.0  # of a tap along the row of a single window
     lines: bool = False  # whether each input row is split and handled alone, not the sum or maximum of all
@@ -42,7 +42,7 @@ GRADS, ANY_GRADS = Rows(20, 0.1, 0, 0.5), Rows(20, 0.1, 0, 0, 0.35)
 
 
 def row_ns(rows: Rows, width: int, outputs: int, size: tuple, step: int) -> float:
-    """Nanoseconds of a row of outputs whose windows have this size in an image of this width."""
+    """Returns nanoseconds of a row of outputs whose windows have this size in an image of this width."""
     lines, each = size[0] * size[1], size[0] * size[1] if rows.lines else 1
     split = rows.split * each * width * (0 if step <= 2 else 1 if step <= 4 else 2)
     taps = rows.vector * lines * size[2] * -(-outputs // 32) + rows.alone * each * size[2] * outputs
@@ -61,7 +61,7 @@ def _extent(ranges: list[np.ndarray]) -> tuple:
 def _small(ranges: list[np.ndarray]) -> bool:
     """Whether a table of these ranges is."""
     size, (depth, height, outputs) = _extent(ranges), (len(span) for span in ranges)
-    return table_bytes(size[0] * size[1] * size[2], depth * height * outputs) <= MOST
+    return table_bytes(size[0] * size[1] * size[2], depth * height * outputs) <= MOST_TABLE_BYTES
 
 
 def _cheaper(ranges: list[np.ndarray], tap_ns: float, rows: Rows, width: int, step: int) -> bool:
@@ -74,12 +74,12 @@ Found = tuple[PlaneTable, Constant] | None
 
 
 def _ways(rows: Rows, any_rows: Rows, how: tuple) -> tuple[Rows, int]:
-    """What rows of such windows cost, and how far apart they are in a row."""
+    """Returns what rows of such windows cost, and how far apart they are in a row."""
     return (rows, how[1][-1]) if how else (any_rows, 1)
 
 
 def _pieces(space: tuple, out: tuple, how: tuple, least: int) -> tuple[tuple, tuple]:
-    """The sizes of a plane and its outputs, where a line of windows beside one another, ``least`` or more apart, is as many
+    """Returns the sizes of a plane and its outputs, where a line of windows beside one another, ``least`` or more apart, is as many
     planes as it has windows, so that its table is short however long it is."""
     if len(space) > 1 or not how:
         return space, out
@@ -135,7 +135,7 @@ def _mean_grads(space: tuple, out: tuple, how: tuple, dtype: np.dtype, forced: b
 
 @lru_cache(maxsize=256)
 def columns(space: tuple, out: tuple, how: tuple, dtype: np.dtype) -> tuple[Constant, Constant, int, int]:
-    """The windows over each column, and the share of each in it, as ``kernels.cpu.pool.avg`` takes them."""
+    """Returns the windows over each column, and the share of each in it, as ``kernels.cpu.pool.avg`` takes them."""
     windows = windows_of(space, out, how)
     places = listed([windows.covers[-space[-1] :]], (out[-1],))
     shares = _shares(windows.extents[-out[-1] :], places, dtype)
@@ -147,14 +147,14 @@ def _shares(divisors: np.ndarray, places: np.ndarray, dtype: np.dtype) -> np.nda
 
 
 def _divisors(extents: np.ndarray, out: tuple) -> np.ndarray:
-    """What each output is divided by, in order."""
+    """Returns what each output is divided by, in order."""
     deep, high, wide = _split(extents, three(out, 1))
     return (deep[:, None, None] * high[:, None] * wide).reshape(-1)
 
 
 # ---- plans ------------------------------------------------------------------------------------------------------------
 def _plan(kernel: Any, x: Operand, table: PlaneTable, tap_ns: float, outs: int, *numbers: Constant) -> LaunchPlan:
-    """The plan of a kernel of planes with ``outs`` outputs, whose table is followed by other numbers."""
+    """Returns the plan of a kernel of planes with ``outs`` outputs, whose table is followed by other constants."""
     taps, pixels, outputs, group = table.sizes[:4]
     count = x.size // pixels
     planes = max(1, CHUNK_TAPS // (taps * outputs * group)) * group
@@ -169,7 +169,7 @@ def _plan(kernel: Any, x: Operand, table: PlaneTable, tap_ns: float, outs: int, 
 
 
 def maxima(x: Operand, out: tuple, how: tuple, dilation: tuple, places: bool, forced: bool) -> LaunchPlan | None:
-    """The plan of the largest of windows, and their places if those are wanted; None: not by table.
+    """Returns the plan of the largest of windows, and their places if those are wanted; None: not by table.
 
     x (N, C, *space); out: the outputs of a plane; how: as in ``windows_of``; forced: whether it shall be, although it costs
     more than rows.
@@ -183,12 +183,12 @@ def maxima(x: Operand, out: tuple, how: tuple, dilation: tuple, places: bool, fo
 
 
 def means(x: Operand, out: tuple, how: tuple, forced: bool) -> LaunchPlan | None:
-    """The plan of the means of windows, see ``maxima``."""
+    """Returns the plan of the means of windows, see ``maxima``."""
     found = _means(x.shape[2:], out, how, x.dtype, forced)
     return None if found is None else _plan(kernels.plane_means, x, found[0], TAP_NS, 1, found[1])
 
 
 def mean_grads(dy: Operand, space: tuple, how: tuple, forced: bool) -> LaunchPlan | None:
-    """The plan of each dy shared out over its window, see ``maxima``."""
+    """Returns the plan of each dy shared out over its window, see ``maxima``."""
     found = _mean_grads(space, dy.shape[2:], how, dy.dtype, forced)
     return None if found is None else _plan(kernels.plane_sums, dy, found[0], TAP_NS, 1, found[1])

@@ -1,4 +1,4 @@
-"""What pooling does with rows that are spread by phase (``rows.py``): sums and maxima over taps, ``TOGETHER`` vectors at a
+"""What pooling does with rows that are split by phase (``rows.py``): sums and maxima over taps, ``GROUP_VECTORS`` vectors at a
 time, in registers from the first tap to the last."""
 
 from __future__ import annotations
@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from funcnn.kernels.cpu.build.compile import intrinsic
-from funcnn.kernels.cpu.pool.rows import TOGETHER, WindowRow
-from funcnn.kernels.cpu.vector.lanes import over_taps
+from funcnn.kernels.cpu.pool.rows import GROUP_VECTORS, WindowRow
 
 
 # ---- sums -------------------------------------------------------------------------------------------------------------
@@ -25,14 +24,14 @@ def _means_twin(source: Any, offsets: Any, taps: int, count: int, divisor: Any, 
 def window_means(
     typingctx: Any, source: Any, offsets: Any, taps: Any, count: Any, divisor: Any, across: Any, out: Any
 ) -> Any:
-    """out[q] = the sum of source[offsets[t] + q] over the taps, divided by ``divisor * across[q]``."""
+    """Computes out[q] = the sum of source[offsets[t] + q] over the taps, divided by ``divisor * across[q]``."""
     from numba.core import types
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         start, table, number, size, dividing, factors, place = values
-        rows = WindowRow(context, builder, source)
-        outer = rows._splat(dividing)
-        with rows.groups(size, TOGETHER) as starts:
+        rows = WindowRow.of(context, builder, source)
+        outer = rows.splat(dividing)
+        with rows.groups(size, GROUP_VECTORS) as starts:
             for k, total in zip(starts, rows.sums(start, table, number, starts), strict=True):
                 rows.put(builder.fdiv(total, builder.fmul(outer, rows.at(factors, k))), place, k)
         return context.get_dummy_value()
@@ -46,13 +45,13 @@ def _totals_twin(source: Any, offsets: Any, taps: int, count: int, out: Any) -> 
 
 @intrinsic(twin=_totals_twin)
 def totals(typingctx: Any, source: Any, offsets: Any, taps: Any, count: Any, out: Any) -> Any:
-    """out[u] = the sum of source[offsets[t] + u] over the taps."""
+    """Computes out[u] = the sum of source[offsets[t] + u] over the taps."""
     from numba.core import types
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         start, table, number, size, place = values
-        rows = WindowRow(context, builder, source)
-        with rows.groups(size, TOGETHER) as starts:
+        rows = WindowRow.of(context, builder, source)
+        with rows.groups(size, GROUP_VECTORS) as starts:
             for k, total in zip(starts, rows.sums(start, table, number, starts), strict=True):
                 rows.put(total, place, k)
         return context.get_dummy_value()
@@ -67,13 +66,13 @@ def _pairs_twin(source: Any, even: Any, evens: int, odd: Any, odds: int, count: 
 
 @intrinsic(twin=_pairs_twin)
 def paired_totals(typingctx: Any, source: Any, even: Any, evens: Any, odd: Any, odds: Any, count: Any, out: Any) -> Any:
-    """out[2 u] and out[2 u + 1] = ``totals`` with the offsets ``even`` and ``odd``, for ``count`` numbers u."""
+    """Computes out[2 u] and out[2 u + 1] = ``totals`` with the offsets ``even`` and ``odd``, for ``count`` elements u."""
     from numba.core import types
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         start, size, place = values[0], values[5], values[6]
-        rows = WindowRow(context, builder, source)
-        with rows.groups(size, TOGETHER) as starts:
+        rows = WindowRow.of(context, builder, source)
+        with rows.groups(size, GROUP_VECTORS) as starts:
             sums = [rows.sums(start, table, number, starts) for table, number in (values[1:3], values[3:5])]
             for k, even_sum, odd_sum in zip(starts, *sums, strict=True):
                 first = builder.shl(k, rows.word(1))
@@ -90,11 +89,11 @@ def _scaled_twin(row: Any, factors: Any, count: int) -> None:
 
 @intrinsic(twin=_scaled_twin)
 def scale_row(typingctx: Any, row: Any, factors: Any, count: Any) -> Any:
-    """``row[:count] *= factors[:count]``."""
+    """Computes ``row[:count] *= factors[:count]``."""
     from numba.core import types
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        rows = WindowRow(context, builder, row)
+        rows = WindowRow.of(context, builder, row)
         with rows.groups(values[2], 1) as (k,):
             rows.put(builder.fmul(rows.at(values[0], k), rows.at(values[1], k)), values[0], k)
         return context.get_dummy_value()
@@ -131,7 +130,7 @@ def window_maxima(
     typingctx: Any, source: Any, offsets: Any, marks: Any, taps: Any, count: Any, step: Any, firsts: Any, top: Any,
     base: Any, best: Any, where: Any,
 ) -> Any:  # fmt: skip
-    """best[q] = the first largest of source[offsets[t] + q], no NaN among them, where[q] = marks[t] + base + step q for that
+    """Computes best[q] = the first largest of source[offsets[t] + q], no NaN among them, where[q] = marks[t] + base + step q for that
     tap; where none is above -infinity, firsts[q] + top, or -1 where firsts[q] is -1."""
     from numba.core import types
 
@@ -139,38 +138,34 @@ def window_maxima(
         from llvmlite import ir
 
         start, table, numbers, count, size, apart, first, above, corner, best_at, where_at = values
-        rows, kind = WindowRow(context, builder, source), ir.IntType(where.dtype.bitwidth)
-        indices = ir.VectorType(kind, rows.lanes)
-        low = ir.Constant(rows.vector, [float("-inf")] * rows.lanes)
-        none = ir.Constant(indices, [-1] * rows.lanes)
-        zero = ir.Constant(indices, [0] * rows.lanes)
-        steps = builder.mul(rows.integers(apart, kind), rows.counted(rows.word(0), 1, kind))
+        rows, kind = WindowRow.of(context, builder, source), ir.IntType(where.dtype.bitwidth)
+        low, none, zero = rows.same(float("-inf")), rows.same(-1, kind), rows.same(0, kind)
+        steps = builder.mul(rows.integer(apart, kind), rows.counted(rows.word(0), kind))
 
         def begin(k: Any, shift: Any) -> Any:
-            at = builder.bitcast(builder.gep(first, [k]), indices.as_pointer())
-            column = builder.load(at, align=kind.width // 8)
-            known = builder.add(column, rows.integers(above, kind))
+            column = rows.at(first, k, kind=kind)
+            known = builder.add(column, rows.integer(above, kind))
             place = builder.select(builder.icmp_signed("<", column, zero), none, known)
             return builder.sub(place, shift)
 
-        with rows.groups(size, TOGETHER) as starts:
+        with rows.groups(size, GROUP_VECTORS) as starts:
             moved = [builder.add(corner, builder.mul(apart, k)) for k in starts]
-            shifts = [builder.add(rows.integers(number, kind), steps) for number in moved]
+            shifts = [builder.add(rows.integer(number, kind), steps) for number in moved]
 
-            def turn(t: Any, state: list) -> list:
+            def advance(t: Any, state: list) -> list:
                 offset, number = (builder.load(builder.gep(array, [t])) for array in (table, numbers))
-                mark, out = rows.integers(number, kind), []
-                for k, value, place in zip(starts, state[:TOGETHER], state[TOGETHER:], strict=True):
+                mark, out = rows.integer(number, kind), []
+                for k, value, place in zip(starts, state[:GROUP_VECTORS], state[GROUP_VECTORS:], strict=True):
                     new = rows.at(start, offset, k)
                     take = builder.fcmp_ordered(">", new, value)
                     out.append((builder.select(take, new, value), builder.select(take, mark, place)))
                 return [*(value for value, _ in out), *(place for _, place in out)]
 
-            before = [low] * TOGETHER + [begin(k, shift) for k, shift in zip(starts, shifts, strict=True)]
-            state = over_taps(builder, count, before, turn)
+            before = [low] * GROUP_VECTORS + [begin(k, shift) for k, shift in zip(starts, shifts, strict=True)]
+            state = rows.loop(count, before, advance)
             for v, k in enumerate(starts):
                 rows.put(state[v], best_at, k)
-                rows.put(builder.add(state[TOGETHER + v], shifts[v]), where_at, k)
+                rows.put(builder.add(state[GROUP_VECTORS + v], shifts[v]), where_at, k)
         return context.get_dummy_value()
 
     return types.void(
@@ -184,23 +179,23 @@ def _peaks_twin(source: Any, offsets: Any, taps: int, count: int, out: Any) -> N
 
 @intrinsic(twin=_peaks_twin)
 def window_peaks(typingctx: Any, source: Any, offsets: Any, taps: Any, count: Any, out: Any) -> Any:
-    """out[q] = the largest of source[offsets[t] + q], no NaN among them."""
+    """Computes out[q] = the largest of source[offsets[t] + q], no NaN among them."""
     from numba.core import types
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         start, table, number, size, place = values
-        rows = WindowRow(context, builder, source)
-        low = rows.ir.Constant(rows.vector, [float("-inf")] * rows.lanes)
+        rows = WindowRow.of(context, builder, source)
+        low = rows.same(float("-inf"))
 
-        with rows.groups(size, TOGETHER) as starts:
+        with rows.groups(size, GROUP_VECTORS) as starts:
 
-            def turn(t: Any, state: list) -> list:
+            def advance(t: Any, state: list) -> list:
                 offset = builder.load(builder.gep(table, [t]))
                 news = [rows.at(start, offset, k) for k in starts]
                 takes = [builder.fcmp_ordered(">", new, value) for new, value in zip(news, state, strict=True)]
                 return [builder.select(*chosen) for chosen in zip(takes, news, state, strict=True)]
 
-            for k, value in zip(starts, over_taps(builder, number, [low] * TOGETHER, turn), strict=True):
+            for k, value in zip(starts, rows.loop(number, [low] * GROUP_VECTORS, advance), strict=True):
                 rows.put(value, place, k)
         return context.get_dummy_value()
 

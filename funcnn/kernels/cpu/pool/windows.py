@@ -1,4 +1,4 @@
-"""Where the windows of pooling lie: tables along depth, height and width, for images of one to three dimensions."""
+"""The windows of pooling: tables along depth, height and width, for images of one to three dimensions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 
 def three(value: tuple, fill: int) -> Any:
-    """One number for each of the three dimensions that kernels know."""
+    """Returns one number for each of the three dimensions that kernels know."""
     return (fill,) * (3 - len(value)) + tuple(value)
 
 
@@ -35,7 +35,7 @@ def _windows(space: tuple, starts: list, ends: list, extents: list) -> Windows:
 def windows(
     space: tuple, out: tuple, size: tuple, stride: tuple, padding: tuple, include: bool, divisor: int
 ) -> Windows:
-    """Windows of one size; ``divisor`` (0: none) replaces the extents, which count padding where ``include`` says so."""
+    """Returns windows of one size; ``divisor`` (0: none) replaces the extents, which count padding where ``include`` says so."""
     starts, ends, extents = [], [], []
     for s, o, k, t, p in zip(space, out, size, stride, padding, strict=True):
         start = np.arange(o) * t - p
@@ -51,7 +51,7 @@ def windows(
 
 @lru_cache(maxsize=256)
 def adaptive_windows(space: tuple, out: tuple) -> Windows:
-    """Window i of o over s pixels: floor(i s / o) to ceil((i + 1) s / o)."""
+    """Returns window i of o over s pixels: floor(i s / o) to ceil((i + 1) s / o)."""
     starts = [np.arange(o) * s // o for s, o in zip(space, out, strict=True)]
     ends = [-(-np.arange(1, o + 1) * s // o) for s, o in zip(space, out, strict=True)]
     return _windows(space, starts, ends, [end - start for start, end in zip(starts, ends, strict=True)])
@@ -59,7 +59,7 @@ def adaptive_windows(space: tuple, out: tuple) -> Windows:
 
 @lru_cache(maxsize=256)
 def windows_of(space: tuple, out: tuple, how: tuple) -> Windows:
-    """Windows in the dimensions that a call names; how: (size, stride, padding, include, divisor), or () for adaptive."""
+    """Returns windows in the dimensions that a call names; how: (size, stride, padding, include, divisor), or () for adaptive."""
     space, out = three(space, 1), three(out, 1)
     if not how:
         return adaptive_windows(space, out)
@@ -79,7 +79,7 @@ def is_whole(space: tuple, out: tuple, how: tuple) -> bool:
 def pooled_sizes(
     space: tuple, size: tuple, stride: tuple, padding: tuple, dilation: tuple, ceil_mode: bool
 ) -> tuple[int, ...]:
-    """Output sizes; with ``ceil_mode`` a last window may run over the edge, if it starts inside input or left padding."""
+    """Returns output sizes; with ``ceil_mode`` a last window may run over the edge, if it starts inside input or left padding."""
     out = []
     for s, k, t, p, d in zip(space, size, stride, padding, dilation, strict=True):
         reach = s + 2 * p - d * (k - 1) - 1

@@ -1,7 +1,7 @@
 """Random numbers by Philox and what is made of them, in one pass: uniform, normal, dropout.
 
 A row of the output is drawn from each key: number j of a row is made of word j of the key's stream (two words in float64),
-so the bits do not depend on threads. Words are drawn ``SPAN_ELEMENTS`` numbers at a time into scratch memory that stays in the
+so the bits do not depend on threads. Words are drawn ``SPAN_ELEMENTS`` elements at a time into scratch memory that stays in the
 first-level cache: half a nanosecond a word.
 """
 
@@ -25,7 +25,7 @@ SCRATCH_WORDS = 4 * SPAN_ELEMENTS + 16  # of a worker: two spans of two words, e
 
 @device_function
 def draw(key, stream, first, count, scratch, place):
-    """A pointer to the words ``first`` to ``first + count`` of a stream, drawn into scratch from ``place`` on."""
+    """Returns a pointer to the words ``first`` to ``first + count`` of a stream, drawn into scratch from ``place`` on."""
     p = pointer(scratch, place)
     start = first // 4
     philox_words(np.uint64(key[0]), np.uint64(key[1]), start, (first + count + 3) // 4 - start, np.uint64(stream), p)
@@ -34,7 +34,7 @@ def draw(key, stream, first, count, scratch, place):
 
 @device_function
 def pieces(n):
-    """The chunks of a row of n numbers."""
+    """Returns the chunks of a row of n elements."""
     return (n + CHUNK_ELEMENTS - 1) // CHUNK_ELEMENTS
 
 
@@ -62,7 +62,7 @@ def words_chunk(chunk, worker, keys, stream, out, scratch):
 
 @kernel(touches={"keys": lambda out: 2 * len(out), "scratch": lambda threads: threads * SCRATCH_WORDS})
 def words(keys, out, stream, scratch, threads):
-    """out (K, n) = the words (uint32) of a stream of each key (K, 2)."""
+    """Writes out (K, n) = the words (uint32) of a stream of each key (K, 2)."""
     parallel_for(words_chunk, out.shape[0] * pieces(out.shape[1]), threads, (keys, stream, out, scratch))
 
 
@@ -91,7 +91,7 @@ def uniform_chunk(chunk, worker, keys, stream, out, scratch):
 
 @kernel(touches={"keys": lambda out: 2 * len(out), "scratch": lambda threads: threads * SCRATCH_WORDS})
 def uniform(keys, out, stream, scratch, threads):
-    """out (K, n) = uniform numbers in [0, 1) from a stream of each key (K, 2)."""
+    """Writes out (K, n) = uniform numbers in [0, 1) from a stream of each key (K, 2)."""
     parallel_for(uniform_chunk, out.shape[0] * pieces(out.shape[1]), threads, (keys, stream, out, scratch))
 
 
@@ -101,7 +101,7 @@ def normal_chunk(chunk, worker, keys, stream, out, scratch):
     n, size = out.shape[1], out.itemsize // 4
     half = (n + 1) // 2
     row, start = chunk // pieces(half), chunk % pieces(half) * CHUNK_ELEMENTS
-    one, minus, turn = like(out[0, 0], 1.0), like(out[0, 0], -2.0), like(out[0, 0], 2.0 * math.pi)
+    one, minus, circle = like(out[0, 0], 1.0), like(out[0, 0], -2.0), like(out[0, 0], 2.0 * math.pi)
     for at in range(start, min(start + CHUNK_ELEMENTS, half), SPAN_ELEMENTS):
         count = min(SPAN_ELEMENTS, half - at)
         place = worker * SCRATCH_WORDS
@@ -112,17 +112,17 @@ def normal_chunk(chunk, worker, keys, stream, out, scratch):
         both = min(count, n - half - at)
         for i in range(both):
             radius = like(one, math.sqrt(minus * log(one - unit(one, u, i))))
-            angle = turn * unit(one, v, i)
+            angle = circle * unit(one, v, i)
             p[i] = radius * cos(angle)
             q[i] = radius * sin(angle)
         if both < count:  # the last of an odd number
             radius = like(one, math.sqrt(minus * log(one - unit(one, u, both))))
-            p[both] = radius * cos(turn * unit(one, v, both))
+            p[both] = radius * cos(circle * unit(one, v, both))
 
 
 @kernel(touches={"keys": lambda out: 2 * len(out), "scratch": lambda threads: threads * SCRATCH_WORDS})
 def normal(keys, out, stream, scratch, threads):
-    """out (K, n) = standard normal numbers by the Box-Muller transform: the cosines first, then the sines."""
+    """Writes out (K, n) = standard normal numbers by the Box-Muller transform: the cosines first, then the sines."""
     chunks = out.shape[0] * pieces((out.shape[1] + 1) // 2)
     parallel_for(normal_chunk, chunks, threads, (keys, stream, out, scratch))
 
@@ -149,6 +149,6 @@ def dropout_chunk(chunk, worker, keys, stream, x, out, level, scale, scratch):
     }
 )
 def dropout(keys, x, out, stream, level, scale, scratch, threads):
-    """out (K, n) = x scaled where its word of the key's stream is above ``level`` (uint32), 0 elsewhere."""
+    """Writes out (K, n) = x scaled where its word of the key's stream is above ``level`` (uint32), 0 elsewhere."""
     chunks = out.shape[0] * pieces(out.shape[1])
     parallel_for(dropout_chunk, chunks, threads, (keys, stream, x, out, level, scale, scratch))

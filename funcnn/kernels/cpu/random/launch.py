@@ -45,7 +45,7 @@ def _rows_plan(kernel: Any, nanoseconds: float, stream: int, keys: Operand, coun
 
 
 def drawn(kernel: Any, nanoseconds: float) -> Implementation:
-    """The implementation by a kernel that draws numbers of a shape from each key, of so many nanoseconds a number."""
+    """Returns the implementation by a kernel that draws numbers of a shape from each key, of so many nanoseconds an element."""
     return Implementation(
         "kernel",
         lambda operands, params: _rows_plan(kernel, nanoseconds, BITS, operands[0], prod(params["shape"])),
@@ -76,7 +76,7 @@ FOLD_IN = Implementation("kernel", _fold_plan, lambda operands, params: operands
 
 # ---- dropout ----------------------------------------------------------------------------------------------------------
 def level(p: float) -> int:
-    """A word decides to keep when it is above this: exactly when its leading 24 bits, as a fraction, exceed p in float32."""
+    """Returns the level above which a word decides to keep: exactly when its leading 24 bits, as a fraction, exceed p in float32."""
     return min((int(float(np.float32(p)) * 2.0**24) << 8) + 255, 0xFFFFFFFF)
 
 

@@ -16,7 +16,7 @@ MASK, SHIFT = np.uint64(0xFFFFFFFF), np.uint64(32)
 
 @device_function
 def philox_block(k0, k1, index, stream):
-    """The four words of the counter whose low half is ``index`` and high half ``stream``; all are uint64."""
+    """Returns the four words of the counter whose low half is ``index`` and high half ``stream``; all are uint64."""
     c0, c1, c2, c3 = index & MASK, index >> SHIFT, stream & MASK, stream >> SHIFT
     for _ in range(10):
         p0, p1 = c0 * M0, c2 * M1

@@ -62,7 +62,7 @@ run_forward = forward("gru_steps", 3, _row, apart=2)
 def gru_forward(
     x, h0, b_ih, b_hh, kept, reverse, tiles, units, threads, done, strips, x_strips, scratch, y, hn, gates, inner
 ):
-    """Fill y, hn (rows, hidden) and what backward reads: the gates' values and the inner products of every step.
+    """Fills y, hn (rows, hidden) and what backward reads: the gates' values and the inner products of every step.
 
     kept: whether backward will; else both are scratch for one step.
     """
@@ -128,6 +128,6 @@ run_backward = backward("gru_steps_back", 3, _row_back, add_arrived)
     }
 )
 def gru_backward(dy, dhn, gates, inner, y, h0, reverse, tiles, units, threads, done, strips, scratch, dx, dgates, dh0):
-    """Fill dx, dgates and dh0; dh0 carries, on the way, the part of the states' gradient that passes by the gates."""
+    """Fills dx, dgates and dh0; dh0 carries, on the way, the part of the states' gradient that passes by the gates."""
     own = (gates, inner, y, h0)
     run_backward(reverse, tiles, units, threads, dy, dhn, done, strips, scratch, dgates, dh0, own, (dx,))

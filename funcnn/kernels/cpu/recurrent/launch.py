@@ -12,13 +12,11 @@ from funcnn.kernels.cpu.vector.tiles import strided_shape
 from funcnn.kernels.implementation import ANY, CONTIGUOUS, Implementation, Operand
 from funcnn.kernels.launch import INPUT, OUTPUT, SCRATCH, Array, Cost, Launch, LaunchPlan, Output, Scratch, Workers
 
-WORTH_SHARING = 1_500  # nanoseconds of a step on one thread, below which threads would wait for each other at its end
-FLOP_NS = 0.01  # nanoseconds a flop on one core
-STEPS, STATE, GATES = (
-    "steps",
-    "state",
-    "gates",
-)  # kinds of output: (steps, n, hidden), (n, hidden), (steps, n, gates hidden)
+# Nanoseconds of a step on one thread, below which threads would wait for each other at its end.
+NANOSECONDS_FOR_SHARING = 1_500
+FLOP_NS = 0.01  # a flop on one core
+# Kinds of output: (steps, n, hidden), (n, hidden), (steps, n, gates hidden).
+STEPS, STATE, GATES = "steps", "state", "gates"
 
 
 class Cell(NamedTuple):
@@ -56,30 +54,30 @@ class _Run:
         self.scratch: list[Scratch] = []
 
     def threads(self) -> Workers | int:
-        """How many run: one where a step is short, or has one block of units."""
+        """Returns how many run: one where a step is short, or has one block of units."""
         step = self.n * self.hidden * self.cell.gates * ((self.hidden + self.inputs) / 50 + 1)  # ns, at 100 GFLOP/s
-        return Workers(step * 1000) if step > WORTH_SHARING and self.hidden > self.units else 1
+        return Workers(step * 1000) if step > NANOSECONDS_FOR_SHARING and self.hidden > self.units else 1
 
     def model(self, buffer: str, number: int, shape: tuple[int, ...]) -> Array:
-        """An array of each model in turn."""
+        """Returns an array of each model in turn."""
         return Array(buffer, number, shape, step=prod(shape) if self.models > 1 else 0)
 
     def read(self, number: int) -> Array:
-        """An input."""
+        """Returns an input."""
         return self.model(INPUT, number, self.operands[number].shape[self.lead :])
 
     def strips(self, width: int) -> Array:
-        """Scratch for the packed weights of all models."""
+        """Returns scratch for the packed weights of all models."""
         size = strips_size(self.units, self.hidden, self.cell.gates, width)
         return self.model(SCRATCH, self.room(size * self.models).number, (size,))
 
     def room(self, size: int, dtype: str | None = None, each_worker: bool = False) -> Array:
-        """Scratch."""
+        """Returns scratch."""
         self.scratch.append(Scratch(dtype or self.operands[0].dtype.name, size, each_worker))
         return Array(SCRATCH, len(self.scratch) - 1)
 
     def outputs(self, residuals: bool) -> Iterable[Array]:
-        """The outputs; without residuals scratch in place of the last."""
+        """Returns the outputs; without residuals scratch in place of the last."""
         sizes = {STEPS: (self.steps, self.n, self.hidden), STATE: (self.n, self.hidden),
                  GATES: (self.steps, self.n, self.cell.gates * self.hidden)}  # fmt: skip
         kinds, kept = self.cell.makes, () if residuals else self.cell.kept
@@ -106,7 +104,7 @@ class _Run:
 
 
 def _nothing(cell: Cell, operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan:
-    """The plan for no models."""
+    """Returns the plan for no models."""
     made = len(cell.makes) - (0 if params.get("residuals", True) else len(cell.kept))
     return LaunchPlan((), (ANY,) * len(operands), (Output(),) * made)
 
@@ -145,7 +143,7 @@ def _weights(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPla
     if not terms:  # the kernel writes what it has terms for
         return LaunchPlan((), (ANY,) * len(operands), (Output("zeros"),) * outputs)
     tile = high, wide = strided_shape(d.itemsize)
-    deep = high * weights.TILES
+    deep = high * weights.PANEL_TILES
     scratch = (
         Scratch(dtype, (-(-inputs // wide) - (-hidden // wide)) * wide * terms),
         Scratch(dtype, deep * min(terms, weights.BLOCK_TERMS) + high * wide, each_worker=True),

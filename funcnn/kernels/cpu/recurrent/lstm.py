@@ -67,7 +67,7 @@ run_forward = forward("lstm_steps", 4, _row)
 def lstm_forward(
     x, h0, c0, bias, kept, reverse, tiles, units, threads, done, strips, x_strips, scratch, y, hn, cn, gates, cells
 ):
-    """Fill y, hn, cn (n, hidden) and what backward reads: the gates' values and the cells of every step.
+    """Fills y, hn, cn (n, hidden) and what backward reads: the gates' values and the cells of every step.
 
     kept: whether backward will; else gates is scratch for one step, and cells for two.
     """
@@ -131,7 +131,7 @@ run_backward = backward("lstm_steps_back", 4, _row_back, take_arrived)
 def lstm_backward(
     dy, dhn, dcn, gates, cells, c0, reverse, tiles, units, threads, done, strips, scratch, dgates, dh0, dc0
 ):
-    """Fill dgates, the gradient of the gates before their activation, dh0 and dc0; dc0 carries the cells' on the way."""
+    """Fills dgates, the gradient of the gates before their activation, dh0 and dc0; dc0 carries the cells' on the way."""
     copy_row(pointer(dc0, 0), pointer(dcn, 0), dc0.size)
     own = (gates, cells, c0)
     run_backward(reverse, tiles, units, threads, dy, dhn, done, strips, scratch, dgates, dh0, own, (dc0,))

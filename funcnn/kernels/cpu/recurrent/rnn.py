@@ -53,7 +53,7 @@ run_forward = forward("rnn_steps", 1, _row)
     }
 )
 def rnn_forward(x, h0, bias, relu, reverse, tiles, units, threads, done, strips, x_strips, scratch, y, hn):
-    """Fill y and hn (n, hidden)."""
+    """Fills y and hn (n, hidden)."""
     run_forward(reverse, tiles, units, threads, x, h0, done, strips, x_strips, scratch, y, (bias, relu), ())
     copy_row(pointer(hn, 0), pointer(y, 0 if reverse else (y.shape[0] - 1) * hn.size), hn.size)
 
@@ -92,5 +92,5 @@ run_backward = backward("rnn_steps_back", 1, _row_back, take_arrived)
     }
 )
 def rnn_backward(dy, dhn, y, relu, reverse, tiles, units, threads, done, strips, scratch, dgates, dh0):
-    """Fill dgates, the gradient before the activation, and dh0."""
+    """Fills dgates, the gradient before the activation, and dh0."""
     run_backward(reverse, tiles, units, threads, dy, dhn, done, strips, scratch, dgates, dh0, (y, relu), ())

@@ -29,7 +29,7 @@ from funcnn.kernels.cpu.vector.instructions import pointer
 
 
 def strips_size(units: int, hidden: int, gates: int, width: int) -> int:
-    """Numbers in the strips of weights (gates hidden, width), or backward (gates hidden, hidden) with ``width`` hidden."""
+    """Returns how many elements are in the strips of weights (gates hidden, width), or backward (gates hidden, hidden) with ``width`` hidden."""
     return -(-hidden // units) * units * gates * width
 
 
@@ -42,7 +42,7 @@ def strips_size(units: int, hidden: int, gates: int, width: int) -> int:
     }
 )
 def pack_forward(w, w_ih, strips, x_strips, gates, units, threads):
-    """The strips of w (gates hidden, hidden) and of w_ih (gates hidden, inputs) for the products forward."""
+    """Packs the strips of w (gates hidden, hidden) and of w_ih (gates hidden, inputs) for the products forward."""
     hidden = w.shape[1]
     chunks = (hidden + units - 1) // units * gates
     parallel_for(pack_gates, chunks, threads, (strips, w, gates, hidden, units))
@@ -51,7 +51,7 @@ def pack_forward(w, w_ih, strips, x_strips, gates, units, threads):
 
 @kernel(touches={"strips": lambda w, units: strips_size(units, w.shape[1], 1, w.shape[0])})
 def pack_backward(w, strips, units, threads):
-    """The strips of w (gates hidden, hidden) for the products backward."""
+    """Packs the strips of w (gates hidden, hidden) for the products backward."""
     parallel_for(pack_states, (w.shape[1] + units - 1) // units, threads, (strips, w, units))
 
 
@@ -93,10 +93,10 @@ def _forward_task(chunk, worker, blocks, reverse, tiles, units, x, h0, done, str
 
 
 def forward(name: str, gates: int, cell: Any, apart: int = -1) -> Any:
-    """The helper ``_forward`` of a cell of so many gates. apart: the gate for which what x gives is handed over by itself.
+    """Returns the helper ``_forward`` of a cell of so many gates. apart: the gate for which what x gives is handed over by itself.
 
     cell: ``(have, hidden, size, initial, first, places, sums, h0, y, own, made)`` fills ``have`` units of a
-    row, whose first is ``first``; sums: of each gate ``size`` numbers further, last of the one apart.
+    row, whose first is ``first``; sums: of each gate ``size`` elements further, last of the one apart.
     """
     given = {"gates": gates, "slots": gates + (apart >= 0), "apart": apart, "cell": cell}
     return kernel_from(_forward, name, task=kernel_from(_forward_task, name + "_task", **given))
@@ -140,7 +140,7 @@ def _backward_task(
 
 
 def backward(name: str, gates: int, cell: Any, end: Any) -> Any:
-    """The helper ``_backward`` of a cell of so many gates.
+    """Returns the helper ``_backward`` of a cell of so many gates.
 
     cell: ``(have, hidden, initial, earliest, places, arrived, dy, dgates, dh0, own, made)`` fills ``have``
     units of a row of dgates; arrived: what came to their states from the step after. end: ``(have, arrived, dh0)``.

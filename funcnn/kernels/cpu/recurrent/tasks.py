@@ -11,7 +11,7 @@ cannot lock, however few threads really run, and a step costs a tenth of a micro
 own would cost two. Rows know nothing of each other, so two halves of them, each with its own counter, take turns: the
 last task of a step is awaited while the other half goes on.
 
-Cost of a step: 2 n k gates hidden flops; k * gates * hidden numbers read from L2 for each 14 rows of n. With one to three rows
+Cost of a step: 2 n k gates hidden flops; k * gates * hidden elements read from L2 for each 14 rows of n. With one to three rows
 the tile is wider, for four vectors are needed to keep enough loads and multiply-adds in flight.
 """
 
@@ -27,39 +27,41 @@ from funcnn.kernels.cpu.build.compile import device_function, intrinsic
 from funcnn.kernels.cpu.machine import tile_shape, vector_bytes
 from funcnn.kernels.cpu.vector.instructions import Tile, pointer, shift
 from funcnn.kernels.cpu.vector.rows import clear_row, copy_row
-from funcnn.kernels.cpu.vector.transpose import turn
+from funcnn.kernels.cpu.vector.transpose import transpose
 
-WIDE_VECTORS = 4  # vectors across a tile of at most FEW_ROWS rows
+WIDE_VECTORS = 4  # vectors across a tile of at most WIDE_ROWS rows
 NARROW_VECTORS = 2  # vectors across a tile of more rows
-FEW_ROWS = 3
-SLOW = 12  # rows of a tile for which LLVM keeps too many addresses, and spills: half to three quarters of the others' speed
-PATIENCE = 5000  # looks at a counter, some ten microseconds
+WIDE_ROWS = 3
+SPILLING_ROWS = (
+    12  # of a tile for which LLVM keeps too many addresses, and spills: half to three quarters of the others' speed
+)
+LOOKS = 5000  # looks at a counter, some ten microseconds
 
 
 @cache
 def most_rows(itemsize: int) -> int:
-    """Rows of the tallest tile: with 32 registers 14 x 2 sums, 2 numbers of the strip and 1 of the state, with 16 6 x 2."""
+    """Returns rows of the tallest tile: with 32 registers 14 x 2 sums, 2 elements of the strip and 1 of the state, with 16 6 x 2."""
     return 14 if tile_shape(itemsize)[0] == 8 else 6
 
 
 def blocking(n: int, itemsize: int) -> tuple[int, int]:
-    """How many row tiles n rows are cut into, and how many UNITS make a block: by the shape and the CPU alone."""
+    """Returns how many row tiles n rows are cut into, and how many UNITS make a block: by the shape and the CPU alone."""
     lanes = vector_bytes() // itemsize
     tiles = max(1, -(-n // most_rows(itemsize)))
-    while SLOW in (n // tiles, -(-n // tiles)):
+    while SPILLING_ROWS in (n // tiles, -(-n // tiles)):
         tiles += 1
-    return tiles, lanes * (WIDE_VECTORS if n <= FEW_ROWS else NARROW_VECTORS)
+    return tiles, lanes * (WIDE_VECTORS if n <= WIDE_ROWS else NARROW_VECTORS)
 
 
 # ---- packing ----------------------------------------------------------------------------------------------------------
 @device_function
 def pack_gates(chunk, worker, strips, w, gates, k, units):
-    """Strip ``chunk`` of forward: of a gate of a block of units, ``strip[i, j]`` is the weight from state i to unit j."""
+    """Works on strip ``chunk`` of forward: of a gate of a block of units, ``strip[i, j]`` is the weight from state i to unit j."""
     hidden = w.shape[0] // gates
     first, have = block_of(chunk // gates, units, hidden)
     p = pointer(strips, chunk * k * units)
     q = pointer(w, (chunk % gates * hidden + first) * k)
-    turn(q, k, p, units, have, k)
+    transpose(q, k, p, units, have, k)
     for i in range(k):
         clear_row(shift(p, i * units + have), units - have)
 
@@ -84,7 +86,7 @@ def _take_twin(counter: Any) -> int:
 
 @intrinsic(twin=_take_twin)
 def take(typingctx: Any, counter: Any) -> Any:
-    """The next number: 0 for whoever asks first."""
+    """Takes the next number: 0 for whoever asks first."""
     from numba.core import types
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
@@ -99,7 +101,7 @@ def _arrive_twin(counter: Any) -> None:
 
 @intrinsic(twin=_arrive_twin)
 def arrive(typingctx: Any, counter: Any) -> Any:
-    """Count a finished task; what it wrote is seen by those that wait for it."""
+    """Counts a finished task; what it wrote is seen by those that wait for it."""
     from numba.core import types
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
@@ -111,7 +113,7 @@ def arrive(typingctx: Any, counter: Any) -> Any:
 
 @intrinsic(twin=lambda counter, count: None)
 def wait_for(typingctx: Any, counter: Any, count: Any) -> Any:
-    """Go on when ``count`` tasks have arrived."""
+    """Goes on when ``count`` tasks have arrived."""
     from numba.core import types
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
@@ -122,7 +124,7 @@ def wait_for(typingctx: Any, counter: Any, count: Any) -> Any:
 
 
 def _emit_wait(builder: Any, counter: Any, count: Any) -> None:
-    """Look PATIENCE times; then offer the core between looks, for on a busy machine the one waited for may be queueing for it."""
+    """Looks LOOKS times; then offers the core between looks, for on a busy machine the one waited for may be queueing for it."""
     from llvmlite import ir
     from numba.core import cgutils
 
@@ -137,7 +139,7 @@ def _emit_wait(builder: Any, counter: Any, count: Any) -> None:
     builder.position_at_end(again)
     more = builder.add(looks, count.type(1))
     looks.add_incoming(more, again)
-    builder.cbranch(builder.icmp_signed("<", more, count.type(PATIENCE)), look, offer)
+    builder.cbranch(builder.icmp_signed("<", more, count.type(LOOKS)), look, offer)
     builder.position_at_end(offer)
     if sys.platform != "win32":
         kind = ir.FunctionType(ir.IntType(32), [])
@@ -162,20 +164,20 @@ def start_task(blocks, tiles, done):
 
 @device_function
 def block_of(block, units, hidden):
-    """The first unit of a block, and how many it has."""
+    """Returns the first unit of a block, and how many it has."""
     return block * units, min(units, hidden - block * units)
 
 
 @device_function
 def steps_at(s, steps, reverse):
-    """Where step ``s`` of the recurrence stands in the sequence, and the one before it."""
+    """Returns where step ``s`` of the recurrence stands in the sequence, and the one before it."""
     return (steps - 1 - s, steps - s) if reverse else (s, s - 1)
 
 
 # ---- the tile ---------------------------------------------------------------------------------------------------------
 @device_function
 def strip_product(rows, units, count, a, step, b, c, add):
-    """``c[i, j] (+)= sum(a[i * step + k] * b[k, j])`` for ``rows`` rows and ``units`` columns, which b and c are wide.
+    """Writes ``c[i, j] (+)= sum(a[i * step + k] * b[k, j])`` for ``rows`` rows and ``units`` columns, which b and c are wide.
 
     A function, so that its tiles of all heights stand once in a kernel that multiplies the states and x.
     """
@@ -207,8 +209,8 @@ def _emit_cases(builder: Any, scalar: Any, size: int, values: Any) -> None:
     """One tile for every height, chosen by ``rows`` and by how wide the strips are."""
     rows, units, count, a, step, b, c, add = values
     lanes, tallest = vector_bytes() // size, most_rows(size)
-    cases = [(r, WIDE_VECTORS) for r in range(1, FEW_ROWS + 1)] + [
-        (r, NARROW_VECTORS) for r in range(FEW_ROWS, tallest + 1)
+    cases = [(r, WIDE_VECTORS) for r in range(1, WIDE_ROWS + 1)] + [
+        (r, NARROW_VECTORS) for r in range(WIDE_ROWS, tallest + 1)
     ]
     done, nothing = builder.append_basic_block("done"), builder.append_basic_block("no_rows")
     chosen = builder.add(builder.mul(units, units.type(tallest + 1)), rows)
@@ -232,13 +234,13 @@ class Strip(Tile):
         self.rows, self.across = rows, across
         self.starts = [builder.mul(step, self.word(i)) for i in range(rows)]
 
-    def _close(self, branch: Any) -> None:
-        """Not unrolled: LLVM would load both steps' numbers first, and spill 18 of 32 registers."""
+    def close(self, branch: Any) -> None:
+        """Keeps LLVM from unrolling: it would load both steps' elements first, and spill 18 of 32 registers."""
         module = self.builder.module
         disabled = module.add_metadata(["llvm.loop.unroll.disable"])
         loop = self.ir.MDValue(module, [disabled], name=str(len(module.metadata)))
         loop.operands = loop, disabled  # a loop's node begins with itself
         branch.set_metadata("llvm.loop", loop)
 
-    def number(self, a: Any, k: Any, i: int) -> Any:
+    def element(self, a: Any, k: Any, i: int) -> Any:
         return self.builder.gep(a, [self.builder.add(self.starts[i], k)])

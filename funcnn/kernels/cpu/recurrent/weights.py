@@ -4,7 +4,7 @@
 
 d (steps n, gates hidden) are the gradients of the gates, x (steps n, inputs), h (steps n, hidden) the states before each step:
 h0, then y but for its last. A task is a panel of gates. It copies its columns of d once, adds them up for the biases, and
-multiplies them with x and with h; numbers of d are read eight from a row, so nothing is transposed. Panels of x
+multiplies them with x and with h; elements of d are read eight from a row, so nothing is transposed. Panels of x
 and h are packed before, for all tasks. So d, the largest array, is read once, and results are written as they lie.
 
 2 steps n gates hidden (inputs + hidden) flops. Sums longer than BLOCK_TERMS are cut, so that a task's panel and one of x stay in the
@@ -19,13 +19,13 @@ from funcnn.kernels.cpu.vector.instructions import pointer, shift
 from funcnn.kernels.cpu.vector.rows import clear_row, copy_row
 from funcnn.kernels.cpu.vector.tiles import tile_strided
 
-TILES = 4  # register tiles across a task's panel of gates
+PANEL_TILES = 4  # register tiles across a task's panel of gates
 BLOCK_TERMS = 1024  # terms of a sum at a time
 
 
 @device_function
 def pack_factor(chunk, worker, packed, x, y, h0, reverse, wide):
-    """Panel ``chunk`` of x and then of the states before each step: (steps n, wide), zeros beyond their width."""
+    """Works on panel ``chunk`` of x and then of the states before each step: (steps n, wide), zeros beyond their width."""
     steps, n, inputs = x.shape
     hidden = y.shape[2]
     of_x = (inputs + wide - 1) // wide
@@ -46,7 +46,7 @@ def pack_factor(chunk, worker, packed, x, y, h0, reverse, wide):
 
 @device_function
 def take_gates(panel, d, first, start, count, deep, total):
-    """Copy ``count`` rows of the ``deep`` gates from ``first`` on, zeros beyond the last; add them to ``total``."""
+    """Copies ``count`` rows of the ``deep`` gates from ``first`` on, zeros beyond the last; adds them to ``total``."""
     width = d.shape[2]
     have = min(deep, width - first)
     for k in range(count):
@@ -59,7 +59,7 @@ def take_gates(panel, d, first, start, count, deep, total):
 
 @device_function
 def multiply_panel(panel, count, tile, deep, b, c, out, rows, columns, width, add):
-    """``out (+)= panel' b`` for ``rows`` gates and ``columns`` of a factor; tiles that reach beyond go through ``c``."""
+    """Writes ``out (+)= panel' b`` for ``rows`` gates and ``columns`` of a factor; tiles that reach beyond go through ``c``."""
     high, wide = tile
     for i in range(0, rows, high):
         there = min(high, rows - i)
@@ -123,9 +123,9 @@ def weights_task(task, worker, d, d_state, factors, panels, totals, tile, block,
             (-(-x.shape[2] // tile[1]) - (-y.shape[2] // tile[1])) * tile[1] * d.shape[0] * d.shape[1]
         ),
         "panels": lambda d, tile, block, threads: (
-            threads * (tile[0] * TILES * min(d.shape[0] * d.shape[1], block) + tile[0] * tile[1])
+            threads * (tile[0] * PANEL_TILES * min(d.shape[0] * d.shape[1], block) + tile[0] * tile[1])
         ),
-        "totals": lambda tile, threads: threads * tile[0] * TILES,
+        "totals": lambda tile, threads: threads * tile[0] * PANEL_TILES,
         "dw_ih": lambda d, x: d.shape[2] * x.shape[2],
         "dw": lambda d, y: d.shape[2] * y.shape[2],
         "db": lambda d: d.shape[2],
@@ -135,12 +135,12 @@ def weights_task(task, worker, d, d_state, factors, panels, totals, tile, block,
 def weights_grad(
     d, d_state, shared, x, y, h0, reverse, tile, block, threads, factors, panels, totals, dw_ih, dw, db, db_state
 ):
-    """Fill dw_ih (gates hidden, inputs), dw (gates hidden, hidden) and db of all sums; db_state too unless ``shared``.
+    """Fills dw_ih (gates hidden, inputs), dw (gates hidden, hidden) and db of all sums; db_state too unless ``shared``.
 
     shared: d_state, what reached the products with the states, is d itself. tile: of ``tile_strided``. block: BLOCK_TERMS.
     Scratch: factors for the panels of x and h; panels for one of gates and a tile for each thread; totals, float64.
     """
-    wide, deep = tile[1], tile[0] * TILES
+    wide, deep = tile[1], tile[0] * PANEL_TILES
     inputs, hidden = x.shape[2], y.shape[2]
     parallel_for(
         pack_factor, (inputs + wide - 1) // wide + (hidden + wide - 1) // wide, threads,

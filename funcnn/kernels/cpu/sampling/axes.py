@@ -45,7 +45,7 @@ class Table(NamedTuple):
 
 @lru_cache(maxsize=256)
 def table(axis: Axis, dtype: np.dtype, transpose: bool) -> Table:
-    """The table of an axis, or of the transposed map (m to n pixels)."""
+    """Returns the table of an axis, or of the transposed map (m to n pixels)."""
     index, weight = taps(axis, dtype.type)
     if transpose:
         index, weight = _transposed(index, weight, axis.n)
@@ -59,7 +59,7 @@ def table(axis: Axis, dtype: np.dtype, transpose: bool) -> Table:
 
 @lru_cache(maxsize=256)
 def rows_of(axis: Axis, dtype: np.dtype, transpose: bool, width: int, ring: int) -> tuple:
-    """What ``kernels.cpu.sampling.interpolate`` wants to know of rows: numbers, places, slots, weights and taps."""
+    """Returns what ``kernels.cpu.sampling.interpolate`` wants to know of rows: numbers, places, slots, weights and taps."""
     known = table(axis, dtype, transpose)
     slots = known.source % ring if ring else known.source
     places = np.where(known.source < 0, -1, slots * width)
@@ -72,7 +72,7 @@ def taps(axis: Axis, kind: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _transposed(index: np.ndarray, weight: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """The taps grouped by input pixel instead, each group in the order of the outputs."""
+    """Returns the taps grouped by input pixel instead, each group in the order of the outputs."""
     taps, m = index.shape
     source, target, amount = index.T.reshape(-1), np.repeat(np.arange(m), taps), weight.T.reshape(-1)
     there = source >= 0
@@ -81,10 +81,10 @@ def _transposed(index: np.ndarray, weight: np.ndarray, n: int) -> tuple[np.ndarr
     source, target, amount = source[order], target[order], amount[order]
     counts = np.bincount(source, minlength=n)
     place = np.arange(source.size) - np.repeat(np.cumsum(counts) - counts, counts)
-    turned = np.full((max(1, int(counts.max(initial=0))), n), -1, np.int64)
-    weights = np.zeros(turned.shape, weight.dtype)
-    turned[place, source], weights[place, source] = target, amount
-    return turned, weights
+    inverse = np.full((max(1, int(counts.max(initial=0))), n), -1, np.int64)
+    weights = np.zeros(inverse.shape, weight.dtype)
+    inverse[place, source], weights[place, source] = target, amount
+    return inverse, weights
 
 
 def _step(axis: Axis, kind: Any) -> Any:
@@ -95,7 +95,7 @@ def _step(axis: Axis, kind: Any) -> Any:
 
 
 def _places(axis: Axis, kind: Any) -> np.ndarray:
-    """Where in the input each output pixel lies."""
+    """Returns where in the input each output pixel lies."""
     i, step = np.arange(axis.m, dtype=kind), _step(axis, kind)
     return step * i if axis.align_corners else step * (i + kind(0.5)) - kind(0.5)
 
@@ -109,7 +109,7 @@ def _nearest(axis: Axis, kind: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _split(places: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """The pixel at or before each place, and the way past it in [0, 1]."""
+    """Returns the pixel at or before each place, and the way past it in [0, 1]."""
     index = np.minimum(np.floor(places).astype(np.int64), n - 1)
     return index, np.clip(places - index.astype(places.dtype), 0, 1).astype(places.dtype)
 
@@ -123,12 +123,12 @@ def _linear(axis: Axis, kind: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _near(x: np.ndarray, a: float) -> np.ndarray:
-    """The cubic kernel for |x| <= 1."""
+    """Returns the cubic kernel for |x| <= 1."""
     return ((x.dtype.type(a + 2) * x - x.dtype.type(a + 3)) * x) * x + x.dtype.type(1)
 
 
 def _far(x: np.ndarray, a: float) -> np.ndarray:
-    """The cubic kernel for 1 < |x| < 2."""
+    """Returns the cubic kernel for 1 < |x| < 2."""
     one = x.dtype.type
     return ((one(a) * x - one(5 * a)) * x + one(8 * a)) * x - one(4 * a)
 
@@ -150,7 +150,7 @@ def _cubic(axis: Axis, kind: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _antialiased(axis: Axis, kind: Any, size: int, shape: Any) -> tuple[np.ndarray, np.ndarray]:
-    """The kernel widened to the step where pixels are lost, normalised over the pixels inside the image."""
+    """Returns the kernel widened to the step where pixels are lost, normalised over the pixels inside the image."""
     step = _step(axis, kind)
     reach = kind(size * 0.5) * step if step >= 1 else kind(size * 0.5)
     squeeze = kind(1) / step if step >= 1 else kind(1)

@@ -10,11 +10,11 @@ from funcnn.kernels.implementation import ANY, CONTIGUOUS, Implementation, Opera
 from funcnn.kernels.launch import INPUT, OUTPUT, Array, Cost, Launch, LaunchPlan, Output, Workers
 
 COPY_NS = 0.08  # a byte of columns
-CHUNK = 1 << 17  # bytes of columns that a chunk writes or reads
+CHUNK_BYTES = 1 << 17  # of columns that a chunk writes or reads
 
 
 def windows(space: tuple, size: tuple, stride: tuple, padding: tuple, dilation: tuple) -> tuple[int, ...]:
-    """How many windows fit along each dimension; below 1 where none does."""
+    """Returns how many windows fit along each dimension; below 1 where none does."""
     return tuple(
         (s + 2 * p - d * (k - 1) - 1) // t + 1
         for s, k, t, p, d in zip(space, size, stride, padding, dilation, strict=True)
@@ -22,13 +22,13 @@ def windows(space: tuple, size: tuple, stride: tuple, padding: tuple, dilation: 
 
 
 def _plan(kernel: Any, images: tuple[int, ...], size: int, by_window: bool, where: dict[str, Any]) -> LaunchPlan:
-    """images: the shape (N, C, H, W). size: bytes of a number. by_window: whether chunks are cut over windows, not pixels."""
+    """images: the shape (N, C, H, W). size: bytes of an element. by_window: whether chunks are cut over windows, not pixels."""
     order = tuple(where[name] for name in ("size", "stride", "padding", "dilation"))
     counts = windows(images[2:], *order)
     planes, moved = images[0] * images[1], images[0] * images[1] * prod(order[0]) * prod(counts) * size
     if not moved:
         return LaunchPlan((), (ANY,), (Output(),))
-    run = max(1, CHUNK * (counts[0] if by_window else images[2]) * planes // moved)
+    run = max(1, CHUNK_BYTES * (counts[0] if by_window else images[2]) * planes // moved)
     args = (Array(INPUT, 0), Array(OUTPUT, 0), (*images[2:], *counts), *order, run, Workers(COPY_NS * moved))
     adds = 0 if by_window else moved // size
     cost = Cost(adds, moved + prod(images) * size, COPY_NS * moved)

@@ -15,7 +15,7 @@ from funcnn.kernels.cpu.vector.rows import clear_row, copy_row
 
 @device_function
 def meeting(offset, stride, width, count):
-    """The windows [first, last) whose pixel ``q * stride + offset`` lies in [0, width)."""
+    """Returns the windows [first, last) whose pixel ``q * stride + offset`` lies in [0, width)."""
     first = max(0, -(offset // stride)) if offset < 0 else 0
     last = min(count, (width - 1 - offset) // stride + 1) if offset < width else 0
     return min(first, count), max(last, min(first, count))
@@ -50,7 +50,7 @@ def unfold_chunk(chunk, worker, x, columns, sizes, size, stride, padding, dilati
     }
 )
 def unfold(x, columns, sizes, size, stride, padding, dilation, run, threads):
-    """columns = every window of the planes x; both flat. sizes: (H, W, P, Q). ``run`` rows of windows a chunk."""
+    """Writes columns = every window of the planes x; both flat. sizes: (H, W, P, Q). ``run`` rows of windows a chunk."""
     rows = x.size // (sizes[0] * sizes[1]) * sizes[2]
     args = (x, columns, sizes, size, stride, padding, dilation, run)
     parallel_for(unfold_chunk, -(-rows // run), threads, args)
@@ -89,6 +89,6 @@ def fold_chunk(chunk, worker, columns, y, sizes, size, stride, padding, dilation
     }
 )
 def fold(columns, y, sizes, size, stride, padding, dilation, run, threads):
-    """y = the sum of the windows that hold each pixel; both flat. sizes: (H, W, P, Q). ``run`` rows of pixels a chunk."""
+    """Writes y = the sum of the windows that hold each pixel; both flat. sizes: (H, W, P, Q). ``run`` rows of pixels a chunk."""
     args = (columns, y, sizes, size, stride, padding, dilation, run)
     parallel_for(fold_chunk, -(-(y.size // sizes[1]) // run), threads, args)

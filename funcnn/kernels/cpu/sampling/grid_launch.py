@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from funcnn.kernels.cpu.sampling import grid_sample as kernels
-from funcnn.kernels.cpu.sampling.grid_taps import BLOCK, FLOATS, INTS, SKIPPED, ZEROS
+from funcnn.kernels.cpu.sampling.grid_taps import BLOCK_POINTS, ROOM_FLOATS, ROOM_INTS, SKIPPED, ZEROS
 from funcnn.kernels.implementation import ANY, CONTIGUOUS, Implementation, Operand
 from funcnn.kernels.launch import INPUT, OUTPUT, Array, Cost, Launch, LaunchPlan, Output, Workers
 from funcnn.kernels.plan_parts import Parts, lines
 
-PLACE_NS, TAP_NS = 10.0, 0.15  # of the tables of a place; of a number that is read
+POINT_NS, TAP_NS = 10.0, 0.15  # of the tables of a place; of a number that is read
 
 
 def _images(shape: tuple[int, ...]) -> tuple[int, int, int]:
@@ -34,7 +34,7 @@ class Call:
         self.how = (params["taps"], params["padding"], params["align"])
         places = grid.size // grid.shape[-1]
         products = self.taps ** grid.shape[-1]
-        self.work = places * (PLACE_NS + TAP_NS * channels * products)
+        self.work = places * (POINT_NS + TAP_NS * channels * products)
         self.cost = Cost(2.0 * places * channels * products, places * channels * grid.itemsize, self.work)
         self.parts, self.before = Parts(), []  # type: ignore[var-annotated]
 
@@ -43,17 +43,17 @@ class Call:
         n, c, pixels = _images(x.shape)
         if self.taps == 1 or c < 8 or 8 * self.grid.size // self.grid.shape[-1] < n * pixels:
             return Array(INPUT, number), False
-        turned, given = self.parts.room(x.dtype, x.size), Array(INPUT, number, (n, c, pixels))
-        self.before.append(Launch(kernels.turn_images, (given, turned, Workers(TAP_NS * x.size))))
-        return turned, True
+        transposed, given = self.parts.room(x.dtype, x.size), Array(INPUT, number, (n, c, pixels))
+        self.before.append(Launch(kernels.transpose_images, (given, transposed, Workers(TAP_NS * x.size))))
+        return transposed, True
 
     def plan(self, kernel: Any, arrays: list, place: int, out: Array, space: tuple, room: int, ins: int) -> LaunchPlan:
-        """The plan of a kernel that takes ``arrays``, the grid, which is input ``place``, and the output."""
+        """Returns the plan of a kernel that takes ``arrays``, the grid, which is input ``place``, and the output."""
         image, dtype = (1,) * (3 - len(space)) + tuple(space), self.grid.dtype
-        each = lines(FLOATS + room)
+        each = lines(ROOM_FLOATS + room)
         args = (
             *arrays, Array(INPUT, place, _places(self.grid)), out, image, self.how,
-            self.parts.constant(np.array([0.5], dtype)), self.parts.each("int64", INTS),
+            self.parts.constant(np.array([0.5], dtype)), self.parts.each("int64", ROOM_INTS),
             self.parts.each(dtype, each), each, Workers(self.work),
         )  # fmt: skip
         launches = (*self.before, Launch(kernel, args))
@@ -67,7 +67,9 @@ def _sample(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan
         return LaunchPlan((), (ANY, ANY), (Output(),))
     call = Call(grid, x.shape[1], params)
     arrays = [*call.images(0, x)]
-    return call.plan(kernels.sample, arrays, 1, Array(OUTPUT, 0, out), x.shape[2:], kernels.ROWS * x.shape[1], 2)
+    return call.plan(
+        kernels.sample, arrays, 1, Array(OUTPUT, 0, out), x.shape[2:], kernels.TRANSPOSED_POINTS * x.shape[1], 2
+    )
 
 
 def _image_grad(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan:
@@ -77,7 +79,7 @@ def _image_grad(operands: tuple[Operand, ...], params: dict[str, Any]) -> Launch
     if not dy.size or not prod(shape):
         return LaunchPlan((), (ANY, ANY), (Output("zeros"),))
     skipped = {**params, "padding": SKIPPED if params["padding"] == ZEROS else params["padding"]}
-    call, room = Call(grid, dy.shape[1], skipped), kernels.GROUP * (BLOCK + prod(space))
+    call, room = Call(grid, dy.shape[1], skipped), kernels.GROUP_CHANNELS * (BLOCK_POINTS + prod(space))
     return call.plan(kernels.image_grad, [Array(INPUT, 0)], 1, Array(OUTPUT, 0, shape), space, room, 2)
 
 
@@ -87,7 +89,9 @@ def _grid_grad(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchP
         return LaunchPlan((), (ANY,) * 3, (Output(),))
     call = Call(grid, x.shape[1], params)
     arrays = [Array(INPUT, 0, _images(dy.shape)), *call.images(1, x)]
-    return call.plan(kernels.grid_grad, arrays, 2, Array(OUTPUT, 0), x.shape[2:], kernels.ROWS * x.shape[1], 3)
+    return call.plan(
+        kernels.grid_grad, arrays, 2, Array(OUTPUT, 0), x.shape[2:], kernels.TRANSPOSED_POINTS * x.shape[1], 3
+    )
 
 
 samples = (Implementation("kernel", _sample),)

@@ -1,4 +1,4 @@
-"""The taps of one place in images whose channels lie together: a weighted sum of pixels, and its transpose.
+"""The taps of one grid point in images whose channels follow each other: a weighted sum of pixels, and its transpose.
 
 A pixel is a row of channels, taken in vectors of which the last is masked. An absent tap (index -1) is masked as a whole: it
 adds nothing, where a weight of zero would make NaN of an infinite pixel.
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from funcnn.kernels.cpu.build.compile import intrinsic
-from funcnn.kernels.cpu.vector.rows import Row
+from funcnn.kernels.cpu.vector.writer import Writer
 
 
 def _gather_twin(out: Any, source: Any, channels: int, index: Any, weight: Any, apart: int, taps: int) -> None:
@@ -28,7 +28,7 @@ def gather_taps(
     from numba.core import types
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        Taps(builder, context.get_data_type(source.dtype), source.dtype.bitwidth // 8).emit_gather(*values)
+        Taps.of(context, builder, source).emit_gather(*values)
         return context.get_dummy_value()
 
     return types.void(out, source, types.intp, index, weight, types.intp, types.intp), codegen
@@ -44,64 +44,56 @@ def _scatter_twin(target: Any, source: Any, channels: int, index: Any, weight: A
 def scatter_taps(
     typingctx: Any, target: Any, source: Any, channels: Any, index: Any, weight: Any, apart: Any, taps: Any
 ) -> Any:
-    """Add weight[t * apart] times the row ``source`` to pixel index[t * apart] of ``target``, for every t."""
+    """Adds weight[t * apart] times the row ``source`` to pixel index[t * apart] of ``target``, for every t."""
     from numba.core import types
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        Taps(builder, context.get_data_type(source.dtype), source.dtype.bitwidth // 8).emit_scatter(*values)
+        Taps.of(context, builder, source).emit_scatter(*values)
         return context.get_dummy_value()
 
     return types.void(target, source, types.intp, index, weight, types.intp, types.intp), codegen
 
 
-class Taps(Row):
-    """The IR: a loop over the vectors of a pixel, and in it one over the taps."""
+class Taps(Writer):
+    """Writes a loop over the vectors of a pixel, and in it one over the taps."""
 
     def emit_gather(self, out: Any, source: Any, channels: Any, *table: Any) -> None:
-        """Multiply-adds into a sum that stays in a register."""
+        """Writes multiply-adds into a sum that stays in a register."""
         builder = self.builder
-        with self._steps(channels) as c:
-            mask = self._below(builder.sub(channels, c))
+        with self.steps(channels) as c:
+            mask = self.below(builder.sub(channels, c))
 
-            def turn(pixel: Any, there: Any, factor: Any, total: Any) -> Any:
-                value = self._masked_load(builder.gep(source, [builder.add(pixel, c)]), there)
+            def advance(pixel: Any, there: Any, factor: Any, total: Any) -> Any:
+                value = self.masked_load(builder.gep(source, [builder.add(pixel, c)]), there)
                 return builder.call(self.fma, [factor, value, total])
 
-            zero = self.ir.Constant(self.vector, [0.0] * self.lanes)
-            self._masked_store(self._over(table, channels, mask, zero, turn), builder.gep(out, [c]), mask)
+            self.masked_store(self._over(table, channels, mask, self.same(0.0), advance), builder.gep(out, [c]), mask)
 
     def emit_scatter(self, target: Any, source: Any, channels: Any, *table: Any) -> None:
-        """The row stays in a register; each tap reads, adds and writes."""
+        """Writes the transpose: the row stays in a register; each tap reads, adds and writes."""
         builder = self.builder
-        with self._steps(channels) as c:
-            mask = self._below(builder.sub(channels, c))
+        with self.steps(channels) as c:
+            mask = self.below(builder.sub(channels, c))
 
-            def turn(pixel: Any, there: Any, factor: Any, value: Any) -> Any:
-                place = builder.gep(target, [builder.add(pixel, c)])
-                total = builder.call(self.fma, [factor, value, self._masked_load(place, there)])
-                self._masked_store(total, place, there)
+            def advance(pixel: Any, there: Any, factor: Any, value: Any) -> Any:
+                row = builder.gep(target, [builder.add(pixel, c)])
+                total = builder.call(self.fma, [factor, value, self.masked_load(row, there)])
+                self.masked_store(total, row, there)
                 return value
 
-            self._over(table, channels, mask, self._masked_load(builder.gep(source, [c]), mask), turn)
+            self._over(table, channels, mask, self.masked_load(builder.gep(source, [c]), mask), advance)
 
-    def _over(self, table: tuple, channels: Any, mask: Any, state: Any, turn: Callable) -> Any:
-        """``state = turn(where the pixel begins, mask, weight, state)`` for each tap; taps > 0."""
+    def _over(self, table: tuple, channels: Any, mask: Any, state: Any, advance: Callable) -> Any:
+        """Computes ``state = advance(offset of the pixel, mask, weight, state)`` for each tap; taps > 0."""
         index, weight, apart, taps = table
-        builder, before = self.builder, self.builder.block
-        loop, after = builder.append_basic_block("taps"), builder.append_basic_block("done")
-        builder.branch(loop)
-        builder.position_at_end(loop)
-        t, held = builder.phi(self.word), builder.phi(state.type)
-        place = builder.mul(t, apart)
-        pixel = builder.load(builder.gep(index, [place]))
-        there = builder.icmp_signed(">=", pixel, self.word(0))
-        present = builder.select(there, mask, self.ir.Constant(mask.type, [0] * self.lanes))
-        factor = self._splat(builder.load(builder.gep(weight, [place])))
-        new = turn(builder.mul(pixel, channels), present, factor, held)
-        following = builder.add(t, self.word(1))
-        for phi, first, value in ((t, self.word(0), following), (held, state, new)):
-            phi.add_incoming(first, before)
-            phi.add_incoming(value, loop)
-        builder.cbranch(builder.icmp_signed("<", following, taps), loop, after)
-        builder.position_at_end(after)
-        return new
+        builder = self.builder
+
+        def add(t: Any, held: list) -> list:
+            entry = builder.mul(t, apart)
+            pixel = builder.load(builder.gep(index, [entry]))
+            there = builder.icmp_signed(">=", pixel, self.word(0))
+            present = builder.select(there, mask, self.constant([0] * self.lanes, mask.type.element))
+            factor = self.splat(builder.load(builder.gep(weight, [entry])))
+            return [advance(builder.mul(pixel, channels), present, factor, *held)]
+
+        return self.loop(taps, [state], add)[0]

@@ -14,16 +14,12 @@ import numpy as np
 from funcnn.kernels.cpu.build.compile import device_function
 from funcnn.kernels.cpu.vector.instructions import pointer, shift
 
-ZEROS, BORDER, REFLECTION, SKIPPED = (
-    0,
-    1,
-    2,
-    3,
-)  # SKIPPED: zeros, and what is no place adds nothing to the image's gradient
-BLOCK = 128  # places whose taps are worked out together
-INTS, FLOATS = 28 * BLOCK, 40 * BLOCK  # room for the tables
-INDEX, WEIGHT = 12 * BLOCK, 24 * BLOCK  # where the products of the axes' taps stand in it
-FAR = 1e9  # pixels; an integer holds what is nearer, and what is further is outside
+# SKIPPED: zeros, and what is no place adds nothing to the image's gradient.
+ZEROS, BORDER, REFLECTION, SKIPPED = 0, 1, 2, 3
+BLOCK_POINTS = 128  # places whose taps are worked out together
+ROOM_INTS, ROOM_FLOATS = 28 * BLOCK_POINTS, 40 * BLOCK_POINTS  # room for the tables
+INDEX_OFFSET, WEIGHT_OFFSET = 12 * BLOCK_POINTS, 24 * BLOCK_POINTS  # where the products of the axes' taps stand in it
+FAR_PIXELS = 1e9  # pixels; an integer holds what is nearer, and what is further is outside
 
 
 @device_function
@@ -57,9 +53,9 @@ def linear_taps(x, step, size, half, index, weight, slope, count):
         first = np.floor(x[b])
         past, i, s = x[b] - first, int(first), step[b]
         index[b] = i if (i >= 0) & (i < size) else -1
-        index[BLOCK + b] = i + 1 if (i >= -1) & (i < size - 1) else -1
-        weight[b], weight[BLOCK + b] = one - past, past
-        slope[b], slope[BLOCK + b] = -s, s
+        index[BLOCK_POINTS + b] = i + 1 if (i >= -1) & (i < size - 1) else -1
+        weight[b], weight[BLOCK_POINTS + b] = one - past, past
+        slope[b], slope[BLOCK_POINTS + b] = -s, s
 
 
 @device_function
@@ -81,38 +77,38 @@ def cubic_taps(x, step, axes, size, width, padding, align, half, room, index, we
     two, three, a = one + one, one + one + one, -(one + half) * half
     way = -one
     for k in range(4):
-        own, unused = shift(index, k * BLOCK), shift(room, BLOCK)
+        own, unused = shift(index, k * BLOCK_POINTS), shift(room, BLOCK_POINTS)
         for b in range(count):
             room[b] = np.floor(x[b]) + way
         way += one
         pad_places(room, unused, axes, width, padding, align, half, count)
         for b in range(count):
-            i = int(np.floor((room[b] if abs(room[b]) < FAR else -(one + one)) + half))
+            i = int(np.floor((room[b] if abs(room[b]) < FAR_PIXELS else -(one + one)) + half))
             own[b] = i if (i >= 0) & (i < size) else -1
     for b in range(count):
         t, s = x[b] - np.floor(x[b]), step[b]
         u, v, w = t + one, one - t, two - t
         weight[b] = ((a * u - (two + three) * a) * u + (two * two * two) * a) * u - two * two * a
-        weight[BLOCK + b] = ((a + two) * t - (a + three)) * t * t + one
-        weight[2 * BLOCK + b] = ((a + two) * v - (a + three)) * v * v + one
-        weight[3 * BLOCK + b] = ((a * w - (two + three) * a) * w + (two * two * two) * a) * w - two * two * a
+        weight[BLOCK_POINTS + b] = ((a + two) * t - (a + three)) * t * t + one
+        weight[2 * BLOCK_POINTS + b] = ((a + two) * v - (a + three)) * v * v + one
+        weight[3 * BLOCK_POINTS + b] = ((a * w - (two + three) * a) * w + (two * two * two) * a) * w - two * two * a
         slope[b] = ((three * a * u - two * (two + three) * a) * u + two * two * two * a) * s
-        slope[BLOCK + b] = (three * (a + two) * t - two * (a + three)) * t * s
-        slope[2 * BLOCK + b] = (two * (a + three) - three * (a + two) * v) * v * s
-        slope[3 * BLOCK + b] = -((three * a * w - two * (two + three) * a) * w + two * two * two * a) * s
+        slope[BLOCK_POINTS + b] = (three * (a + two) * t - two * (a + three)) * t * s
+        slope[2 * BLOCK_POINTS + b] = (two * (a + three) - three * (a + two) * v) * v * s
+        slope[3 * BLOCK_POINTS + b] = -((three * a * w - two * (two + three) * a) * w + two * two * two * a) * s
 
 
 @device_function
 def axis_taps(place, axes, size, width, how, half, room, index, weight, slope, count):
-    """The taps of one axis: pixel (-1: none), weight and its derivative, written BLOCK apart. room: four blocks."""
+    """The taps of one axis: pixel (-1: none), weight and its derivative, written BLOCK_POINTS apart. room: four blocks."""
     taps, padding, align = how
     one = half + half
     scale = (width - one) * half if align else width * half
-    x, step, spare = room, shift(room, BLOCK), shift(room, 2 * BLOCK)
+    x, step, spare = room, shift(room, BLOCK_POINTS), shift(room, 2 * BLOCK_POINTS)
     padded = (padding == BORDER) | (padding == REFLECTION) | (taps == 4)
     for b in range(count):
         at = (place[b * axes] + one) * scale - (half - half if align else half)
-        near = abs(at) < FAR
+        near = abs(at) < FAR_PIXELS
         x[b], step[b] = at if near | padded else -(one + one) * (one + one), scale if near else half - half
         spare[b] = at * (half - half)  # 0, or NaN where there is no place; at - at is 0 to the compiler
     if taps == 4:
@@ -126,7 +122,7 @@ def axis_taps(place, axes, size, width, how, half, room, index, weight, slope, c
     if (taps == 2) & (padding == ZEROS) & (axes == 2):
         for b in range(count):
             weight[b] += spare[b]
-            weight[BLOCK + b] += spare[b]
+            weight[BLOCK_POINTS + b] += spare[b]
 
 
 @device_function
@@ -137,11 +133,11 @@ def block_taps(n, p0, count, grid, image, how, half, ints, floats):
     """
     places, axes = grid.shape[1:]
     for a in range(3):
-        index, weight = shift(ints, a * 4 * BLOCK), shift(floats, a * 4 * BLOCK)
-        slope = shift(floats, (12 + a * 4) * BLOCK)
+        index, weight = shift(ints, a * 4 * BLOCK_POINTS), shift(floats, a * 4 * BLOCK_POINTS)
+        slope = shift(floats, (12 + a * 4) * BLOCK_POINTS)
         if a < axes:
             size, place = image[2 - a], pointer(grid, (n * places + p0) * axes + a)
-            room = shift(floats, WEIGHT)
+            room = shift(floats, WEIGHT_OFFSET)
             axis_taps(place, axes, size, grid.dtype.type(size), how, half, room, index, weight, slope, count)
         else:
             for b in range(count):
@@ -149,9 +145,17 @@ def block_taps(n, p0, count, grid, image, how, half, ints, floats):
     taps, marked = how[0], how[1] == ZEROS
     for t in range(taps**axes):
         i, j, k = t % taps, t // taps % taps, t // taps // taps
-        w, h, d = shift(ints, i * BLOCK), shift(ints, (4 + j) * BLOCK), shift(ints, (8 + k) * BLOCK)
-        u, v, z = shift(floats, i * BLOCK), shift(floats, (4 + j) * BLOCK), shift(floats, (8 + k) * BLOCK)
-        own, product = shift(ints, INDEX + t * BLOCK), shift(floats, WEIGHT + t * BLOCK)
+        w, h, d = (
+            shift(ints, i * BLOCK_POINTS),
+            shift(ints, (4 + j) * BLOCK_POINTS),
+            shift(ints, (8 + k) * BLOCK_POINTS),
+        )
+        u, v, z = (
+            shift(floats, i * BLOCK_POINTS),
+            shift(floats, (4 + j) * BLOCK_POINTS),
+            shift(floats, (8 + k) * BLOCK_POINTS),
+        )
+        own, product = shift(ints, INDEX_OFFSET + t * BLOCK_POINTS), shift(floats, WEIGHT_OFFSET + t * BLOCK_POINTS)
         for b in range(count):
             there = (w[b] >= 0) & (h[b] >= 0) & (d[b] >= 0)
             total = u[b] * v[b] * z[b]

@@ -3,7 +3,7 @@
 Nearest, linear, cubic and antialiased interpolation are such tables, and so are their transposes, the gradients. Columns
 have tables as ``table_taps.py`` describes; rows have one (taps, outputs) of where each source row lies and one of weights.
 
-The sum over rows runs along a row; the sum over columns takes numbers one by one. So columns are done on the fewer rows: when
+The sum over rows runs along a row; the sum over columns takes elements one by one. So columns are done on the fewer rows: when
 the number of rows grows, input rows are widened once each into a ring of the few rows that one output row needs (first
 level cache), then combined; when it shrinks, rows are combined first; nearest pixels need no combining. x and y are passed once. A chunk is a run of planes, or
 of output rows in a large plane; ``taps`` of 0 leave an axis as it is. Rows get pointers, no arrays: the count of who holds
@@ -21,7 +21,7 @@ from funcnn.kernels.cpu.vector.table_taps import weighted_rows, weighted_taps
 
 @device_function
 def widened(image, numbers, slots, ring, P, p, taps, W, columns, weights, column_taps, pitch, Q, room, mark):
-    """Have the rows that output row p is made of in their slots of the ring, ``numbers[t * P + p]`` being one of them."""
+    """Has the rows that output row p is made of in their slots of the ring, ``numbers[t * P + p]`` being one of them."""
     for t in range(taps):
         r, slot = numbers[t * P + p], slots[t * P + p]
         if r >= 0 and mark[slot] != r:
@@ -33,7 +33,7 @@ def widened(image, numbers, slots, ring, P, p, taps, W, columns, weights, column
 def resize_chunk(
     chunk, worker, x, y, numbers, places, slots, row_weight, row_taps, index, weight, taps, pitch, sizes, scratch, marks, plan
 ):  # fmt: skip
-    """Some planes, or some rows of one plane."""
+    """Works on some planes, or some rows of one plane."""
     H, W, P, Q = sizes
     ring, planes, block, room_apart, mark_apart = plan
     numbers, places, slots, row_weight = (
@@ -88,13 +88,13 @@ def resize_chunk(
 def resize(
     x, y, numbers, places, slots, row_weight, row_taps, index, weight, taps, pitch, sizes, scratch, marks, plan, threads
 ):
-    """y = the planes of x (M, H, W) resampled to (M, P, Q); both flat.
+    """Writes y = the planes of x (M, H, W) resampled to (M, P, Q); both flat.
 
     Of axis H to P, (row_taps, P) flat: numbers, the source row of each tap, below 0 where there is none; places, where it
     begins in the plane or, with a ring, in that; slots, its slot of the ring; row_weight.
     Of W to Q, a table of so many taps and this pitch: index and weight.
     plan: (ring, planes, block): rows kept of one plane, 0 for combining rows first, below 0 where each row is an input row,
-    as it is; planes, or rows of a plane, a chunk. Then the numbers of scratch (ring * Q, or W) and of marks (ring) for each
+    as it is; planes, or rows of a plane, a chunk. Then the elements of scratch (ring * Q, or W) and of marks (ring) for each
     worker.
     """
     H, W = sizes[:2]

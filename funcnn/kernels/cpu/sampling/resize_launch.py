@@ -14,13 +14,13 @@ from funcnn.kernels.implementation import ANY, CONTIGUOUS, Implementation, Opera
 from funcnn.kernels.launch import INPUT, OUTPUT, Array, Constant, Cost, Launch, LaunchPlan, Output, Workers
 from funcnn.kernels.plan_parts import Parts, lines
 
-TAP_NS, PLACE_NS = 0.1, 0.5  # of a weighted addition: of neighbours, of numbers anywhere
-ROW_NS, READ_NS = 10.0, 0.15  # of a row of outputs beside its numbers; of an input number
-CHUNK = 1 << 17  # bytes of input and output of a chunk
+TAP_NS, SCATTERED_NS = 0.1, 0.5  # of a weighted addition: of neighbours, of elements anywhere
+ROW_NS, READ_NS = 10.0, 0.15  # of a row of outputs beside its elements; of an input element
+CHUNK_BYTES = 1 << 17  # of input and output of a chunk
 
 
 def resized(axes: tuple[Axis, ...], transpose: bool) -> tuple[int, ...]:
-    """The sizes of what comes out."""
+    """Returns the sizes of what comes out."""
     return tuple(axis.n if transpose else axis.m for axis in axes)
 
 
@@ -31,7 +31,7 @@ class Pass(NamedTuple):
     columns: tuple[tuple[Constant, ...], int, int]  # index and weight; taps and pitch
     sizes: tuple[int, int, int, int]
     plan: tuple[int, int, int]
-    room: int  # numbers of scratch that a worker needs
+    room: int  # elements of scratch that a worker needs
     work: float  # nanoseconds a plane
 
 
@@ -47,9 +47,9 @@ def _pass(height: tuple | None, width: tuple | None, dtype: np.dtype, sizes: tup
     *listed, taps = rows_of(*height, q if ring > 0 else w, max(ring, 0)) if height else (none, none, none, nothing, 0)
     *across, many, pitch = wide.columns if wide else (none.astype(np.int32), nothing, 0, 0)
     size = dtype.itemsize * (h * w + p * q)
-    planes, block = max(1, CHUNK // size), max(1, min(p, CHUNK * p // size))
+    planes, block = max(1, CHUNK_BYTES // size), max(1, min(p, CHUNK_BYTES * p // size))
     room = 0 if ring < 0 or not (height and width) else ring * q or w
-    work = ROW_NS * p + min(h, p) * (READ_NS * w + PLACE_NS * many * q) + TAP_NS * taps * p * q
+    work = ROW_NS * p + min(h, p) * (READ_NS * w + SCATTERED_NS * many * q) + TAP_NS * taps * p * q
     cut = (ring, planes, p if planes > 1 else block)
     rows, columns = tuple(map(Constant, listed)), tuple(map(Constant, across))
     return Pass((rows, taps), (columns, many, pitch), sizes, cut, room, work)

@@ -16,7 +16,7 @@ from funcnn.kernels.cpu.softmax.softmax import is_turned, place, room_for, units
 from funcnn.kernels.cpu.vector.bits import like
 from funcnn.kernels.cpu.vector.functions import exp_below, log
 from funcnn.kernels.cpu.vector.instructions import pointer, shift
-from funcnn.kernels.cpu.vector.transpose import turn_narrow
+from funcnn.kernels.cpu.vector.transpose import transpose_narrow
 
 
 # ---- logsumexp ----------------------------------------------------------------------------------------------------------
@@ -31,7 +31,7 @@ def _sums(chunk, worker, x, top, rest, room, totals, cut):
         if turned:
             e = pointer(room, worker * (n + 4) * cut[1])
             u = shift(e, 4 * cut[1])
-            turn_narrow(p, n, u, cut[1], width, n)
+            transpose_narrow(p, n, u, cut[1], width, n)
             column_tops(u, cut[1], n, width, t)
             column_totals(u, cut[1], n, width, t, m, e, width)
         elif inner == 1:

@@ -18,7 +18,7 @@ from funcnn.kernels.cpu.build.parallel import parallel_for
 from funcnn.kernels.cpu.softmax.columns import softmax_columns, softmax_columns_grad
 from funcnn.kernels.cpu.softmax.rows import GROUP_ROWS, log_softmax_rows, softmax_row, softmax_row_grad
 from funcnn.kernels.cpu.vector.instructions import pointer, shift
-from funcnn.kernels.cpu.vector.transpose import turn_narrow
+from funcnn.kernels.cpu.vector.transpose import transpose_narrow
 
 
 # ---- chunks: cut = (units in a chunk, columns or short rows in a unit); a unit is a block of them, or a long row ----------------
@@ -73,9 +73,9 @@ def _softmax(chunk, worker, x, y, logarithm, room, totals, cut):
             t = pointer(room, worker * 2 * (cut[1] + block))
             u = shift(t, 2 * cut[1])
             v = shift(u, block)
-            turn_narrow(p, n, u, cut[1], width, n)
+            transpose_narrow(p, n, u, cut[1], width, n)
             softmax_columns(u, v, cut[1], n, width, logarithm, t, m)
-            turn_narrow(v, cut[1], q, n, n, width)
+            transpose_narrow(v, cut[1], q, n, n, width)
         elif inner == 1:
             softmax_row(x, y, start, n)
         else:

@@ -10,23 +10,23 @@ it was set. ``$name`` stands for a constant below or an address of the process (
                   write the job, open the gate, wake who sleeps, loop(0), close the gate
                   until DONE is how many had joined: spin, then sleep
     worker:       until QUIT: if the gate is open for a call not seen yet: join, loop(worker), DONE += 1, wake the caller
-                  else spin for SPIN, or not at all if some worker was kept from its core lately, then sleep
+                  else spin for SPIN_NS, or not at all if some worker was kept from its core lately, then sleep
 """
 
 from __future__ import annotations
 
-LINE = 8  # words in a line of the cache
-LOCK, GATE, JOB, DONE, SIZE, ASLEEP, HELD, WORKERS = (LINE * i for i in range(8))
+LINE_WORDS = 8  # in a line of the cache
+LOCK, GATE, JOB, DONE, SIZE, ASLEEP, HELD, WORKERS = (LINE_WORDS * i for i in range(8))
 LOOP, BLOCK, LIMIT = JOB, JOB + 1, JOB + 2
 LENGTH = HELD + 1  # how long workers are held
 QUIT, CALLER = SIZE + 1, SIZE + 2  # whether the workers shall end; the caller's lock
-SPIN = 5_000_000  # nanoseconds that an idle worker spins: the Python between two long kernels, and more
-AWAY = 100_000  # nanoseconds between two looks at the clock (2 us of work) that mean that another process had the core
-HOLD, LONGEST = 2_000_000, 32_000_000  # nanoseconds for which workers sleep when idle after that; doubled each time
-AGAIN = 4  # in which it happens within so many times the last one, since a single interruption is no busy machine
-PATIENCE = 2_000  # pauses before the caller sleeps, 30 to 100 us by processor
-MOST = 255  # workers, as many as a word of the gate counts and no machine of today needs more
-LOOK = 32  # pauses between two looks at the clock
+SPIN_NS = 5_000_000  # that an idle worker spins: the Python between two long kernels, and more
+AWAY_NS = 100_000  # between two looks at the clock (2 us of work) that mean that another process had the core
+HOLD_NS, LONGEST_HOLD_NS = 2_000_000, 32_000_000  # for which workers sleep when idle after that; doubled each time
+AGAIN_TIMES = 4  # in which it happens within so many times the last one, since a single interruption is no busy machine
+CALLER_PAUSES = 2_000  # before the caller sleeps, 30 to 100 us by processor
+MOST_WORKERS = 255  # as many as a word of the gate counts and no machine of today needs more
+LOOK_PAUSES = 32  # between two looks at the clock
 
 CODE = """
 define i64* @at(i64 %place) alwaysinline {
@@ -128,7 +128,7 @@ open:
   br label %wake
 wake:
   %i = phi i64 [ 1, %open ], [ %i.next, %wake ]
-  %line = mul i64 %i, $LINE
+  %line = mul i64 %i, $LINE_WORDS
   %sleeper = add i64 %line, $WORKERS
   %sleeper.lock = add i64 %sleeper, 1
   %woke = call i64 @woken(i64 %sleeper, i64 %sleeper.lock)
@@ -146,7 +146,7 @@ wait:
   %complete = icmp eq i64 %count, %joined
   br i1 %complete, label %finish, label %patient
 patient:
-  %enough = icmp sge i64 %pauses, $PATIENCE
+  %enough = icmp sge i64 %pauses, $CALLER_PAUSES
   br i1 %enough, label %announce, label %again
 again:
   $pause
@@ -192,7 +192,7 @@ entry:
   %done = call i64* @at(i64 $DONE)
   %quit.p = call i64* @at(i64 $QUIT)
   %held.p = call i64* @at(i64 $HELD)
-  %line = mul i64 %worker, $LINE
+  %line = mul i64 %worker, $LINE_WORDS
   %asleep = add i64 %line, $WORKERS
   %lock = add i64 %asleep, 1
   %asleep.p = call i64* @at(i64 %asleep)
@@ -223,7 +223,7 @@ work:
   %call = lshr i64 %word, 32
   br label %idle
 pass:
-  %long = icmp sge i64 %pauses, $LOOK
+  %long = icmp sge i64 %pauses, $LOOK_PAUSES
   br i1 %long, label %clock, label %spin
 spin:
   $pause
@@ -232,19 +232,19 @@ spin:
 clock:
   %time = call i64 @now()
   %gone = sub i64 %time, %last
-  %away = icmp sgt i64 %gone, $AWAY
+  %away = icmp sgt i64 %gone, $AWAY_NS
   br i1 %away, label %contended, label %calm
 contended:
   %before.until = load atomic i64, i64* %held.p monotonic, align 8
   %length.p = call i64* @at(i64 $LENGTH)
   %length = load atomic i64, i64* %length.p monotonic, align 8
   %double = shl i64 %length, 1
-  %capped = icmp slt i64 %double, $LONGEST
-  %longer = select i1 %capped, i64 %double, i64 $LONGEST
-  %while = mul i64 %length, $AGAIN
+  %capped = icmp slt i64 %double, $LONGEST_HOLD_NS
+  %longer = select i1 %capped, i64 %double, i64 $LONGEST_HOLD_NS
+  %while = mul i64 %length, $AGAIN_TIMES
   %near = add i64 %before.until, %while
   %soon = icmp slt i64 %time, %near
-  %hold.for = select i1 %soon, i64 %longer, i64 $HOLD
+  %hold.for = select i1 %soon, i64 %longer, i64 $HOLD_NS
   store atomic i64 %hold.for, i64* %length.p monotonic, align 8
   %until = add i64 %time, %hold.for
   store atomic i64 %until, i64* %held.p monotonic, align 8
@@ -253,7 +253,7 @@ calm:
   %held = load atomic i64, i64* %held.p monotonic, align 8
   %hold = icmp slt i64 %time, %held
   %spun = sub i64 %time, %start
-  %bored = icmp sgt i64 %spun, $SPIN
+  %bored = icmp sgt i64 %spun, $SPIN_NS
   %rest = or i1 %hold, %bored
   br i1 %rest, label %announce, label %look
 announce:

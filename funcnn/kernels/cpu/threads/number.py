@@ -8,17 +8,17 @@ from __future__ import annotations
 import os
 from functools import cache
 
-from funcnn.kernels.cpu.threads.pool import MOST, pool
+from funcnn.kernels.cpu.threads.pool import MOST_WORKERS, pool
 
 _chosen = 0  # 0: the default
-WORTHWHILE = 50_000  # nanoseconds: a parallel call costs about 1 us when the workers spin, 20 when they sleep
+NANOSECONDS_FOR_THREADS = 50_000  # a parallel call costs about 1 us when the workers spin, 20 when they sleep
 
 
 @cache
 def available() -> int:
     """Counts the CPUs that this process may use: its affinity, at most the control group's quota and what the pool holds, at least 1."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(count, _quota(), MOST + 1))
+    return max(1, min(count, _quota(), MOST_WORKERS + 1))
 
 
 def _quota(root: str = "/sys/fs/cgroup") -> int:
@@ -56,7 +56,7 @@ def start() -> None:
 
 def workers(work: float) -> int:
     """Returns the threads for a kernel of about ``work`` nanoseconds on one: 1 where a parallel call would not pay."""
-    if work < WORTHWHILE:
+    if work < NANOSECONDS_FOR_THREADS:
         return 1
     if pool.forked:
         start()

@@ -5,7 +5,7 @@ counts there; and a thread that spins for the next call uses up the time that it
 
 - the caller works through all chunks itself (``parallel.py`` hands them out by counters) and waits only for workers who
   have begun: one that is not scheduled is not waited for;
-- an idle worker spins for ``SPIN``, so that calls that follow each other closely cost no waking, unless it finds that it
+- an idle worker spins for ``SPIN_NS``, so that calls that follow each other closely cost no waking, unless it finds that it
   was kept from its core while it spun: then all workers sleep at once when idle, for 2 ms, and up to 32 where it happens again
   and again, for the scheduler prefers those who slept. The caller, too, spins for a bounded time before it sleeps;
 - one call has the pool; who calls meanwhile from another Python thread works alone, with the same result.
@@ -28,7 +28,17 @@ from string import Template
 from typing import Any
 
 from funcnn.kernels.cpu.threads import code as pool_code
-from funcnn.kernels.cpu.threads.code import CALLER, CODE, LINE, MONOTONIC, MOST, QUIT, SIZE, TICKS, WORKERS
+from funcnn.kernels.cpu.threads.code import (
+    CALLER,
+    CODE,
+    LINE_WORDS,
+    MONOTONIC,
+    MOST_WORKERS,
+    QUIT,
+    SIZE,
+    TICKS,
+    WORKERS,
+)
 
 X86, ARM = "call void @llvm.x86.sse2.pause()", "call void @llvm.aarch64.isb(i32 15)"
 PAUSES = {"x86_64": X86, "amd64": X86, "aarch64": ARM, "arm64": ARM}  # lets the core rest between two looks
@@ -39,7 +49,7 @@ class Pool:
     """Holds the state, the code and the threads of the process's one pool."""
 
     def __init__(self) -> None:
-        self.words = (ctypes.c_int64 * (WORKERS + LINE * (MOST + 1) + LINE))()
+        self.words = (ctypes.c_int64 * (WORKERS + LINE_WORDS * (MOST_WORKERS + 1) + LINE_WORDS))()
         base = ctypes.addressof(self.words)
         self.state = base + -base % 64  # the first line begins with a line of the cache
         self.threads: list[threading.Thread] = []
@@ -67,14 +77,14 @@ class Pool:
         add_symbol("funcnn_parallel_for", self.engine.get_function_address("funcnn_parallel_for"))
 
     def start(self, count: int) -> None:
-        """Starts workers until there are ``count``, at most ``MOST``."""
+        """Starts workers until there are ``count``, at most ``MOST_WORKERS``."""
         self.load()
         with self.guard:
             self.forked = False
             worker = ctypes.CFUNCTYPE(None, ctypes.c_int64)(self.engine.get_function_address("funcnn_worker"))
-            while len(self.threads) < min(count, MOST):
+            while len(self.threads) < min(count, MOST_WORKERS):
                 number = len(self.threads) + 1
-                self.word(WORKERS + LINE * number + 1).value = _lock()
+                self.word(WORKERS + LINE_WORDS * number + 1).value = _lock()
                 thread = threading.Thread(target=worker, args=(number,), name=f"funcnn-{number}", daemon=True)
                 self.threads.append(
                     thread
@@ -93,14 +103,14 @@ class Pool:
             )
             for number, thread in enumerate(self.threads, 1):
                 if thread.is_alive():
-                    wake(WORKERS + LINE * number, WORKERS + LINE * number + 1)
+                    wake(WORKERS + LINE_WORDS * number, WORKERS + LINE_WORDS * number + 1)
                     thread.join(1)
             self.threads.clear()
             self.word(QUIT).value = 0
 
     def forget(self) -> None:
         """Resets the pool in a forked child, which has none of the threads, and forgets a call that the parent had open."""
-        ctypes.memset(self.state, 0, 8 * (WORKERS + LINE * (MOST + 1)))
+        ctypes.memset(self.state, 0, 8 * (WORKERS + LINE_WORDS * (MOST_WORKERS + 1)))
         self.guard, self.threads = threading.Lock(), []
         if self.engine is not None:
             self.forked = True

@@ -20,7 +20,7 @@ INTEGERS = {4: np.int32, 8: np.int64}
 
 
 def _twin_bits(x: Any) -> tuple[Any, type]:
-    """A number's bits, and the integer type that they are of."""
+    """Returns a number's bits, and the integer type that they are of."""
     kind = INTEGERS[x.dtype.itemsize]
     return x.view(kind), kind
 
@@ -125,7 +125,7 @@ def _exponent_twin(x: Any, low: Any) -> Any:
 
 @intrinsic(twin=_exponent_twin)
 def exponent(typingctx: Any, x: Any, low: Any) -> Any:
-    """The e, as a float, with ``x = m 2^e`` and m in [low, 2 low), for a normal x above 0."""
+    """Computes the e, as a float, with ``x = m 2^e`` and m in [low, 2 low), for a normal x above 0."""
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         word, width, _ = _fields(x)
@@ -143,7 +143,7 @@ def _mantissa_twin(x: Any, low: Any) -> Any:
 
 @intrinsic(twin=_mantissa_twin)
 def mantissa(typingctx: Any, x: Any, low: Any) -> Any:
-    """The m in [low, 2 low) with ``x = m 2^e``, for a normal x above 0."""
+    """Computes the m in [low, 2 low) with ``x = m 2^e``, for a normal x above 0."""
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         word, width, _ = _fields(x)
@@ -175,7 +175,7 @@ def bit(typingctx: Any, t: Any, place: Any) -> Any:
 
 @intrinsic(twin=np.copysign)
 def copysign(typingctx: Any, size: Any, sign: Any) -> Any:
-    """The size of the first with the sign of the second, zeros and NaN included."""
+    """Computes the size of the first with the sign of the second, zeros and NaN included."""
     from llvmlite import ir
     from numba.core import cgutils
 
@@ -189,7 +189,7 @@ def copysign(typingctx: Any, size: Any, sign: Any) -> Any:
 
 @intrinsic(twin=np.maximum)
 def maximum(typingctx: Any, a: Any, b: Any) -> Any:
-    """The larger; NaN wins; either zero of two."""
+    """Computes the larger; NaN wins; either zero of two."""
     from llvmlite import ir
     from numba.core import cgutils
 

@@ -127,7 +127,7 @@ def log_of(f, e):
 
 @exact_function
 def log(x):
-    """The natural logarithm; -infinity at 0, NaN below."""
+    """Returns the natural logarithm; -infinity at 0, NaN below."""
     zero, tiny = pick(x, 0.0, 0.0), pick(x, 2.0**-126, 2.0**-1022)
     small = x < tiny  # denormals are scaled into the normal range
     y = x * pick(x, 2.0**25, 2.0**54) if small else x
@@ -187,7 +187,7 @@ def erfc_size(a):
 
 @exact_function
 def erf(x):
-    """The error function: an odd polynomial within 1 of 0, else 1 - erfc(|x|) with the sign of x."""
+    """Returns the error function: an odd polynomial within 1 of 0, else 1 - erfc(|x|) with the sign of x."""
     a = abs(x)
     one = pick(x, 1.0, 1.0)
     near = x * polynomial(x * x, ERF_SINGLE, ERF_DOUBLE)
@@ -222,21 +222,21 @@ def circle(x, quarters):
     sine = fma(z * r, polynomial(z, SIN_SINGLE, SIN_DOUBLE), r)
     half = fma(z, pick(x, -0.5, -0.5), pick(x, 1.0, 1.0))
     cosine = fma(z * z, polynomial(z, COS_SINGLE, COS_DOUBLE), half)
-    turned = t + quarters
-    out = cosine if bit(turned, 0) else sine
-    return -out if bit(turned, 1) else out
+    quarter = t + quarters
+    out = cosine if bit(quarter, 0) else sine
+    return -out if bit(quarter, 1) else out
 
 
 @exact_function
 def sin(x):
-    """The sine of |x| up to 2^20 in float32, 2^30 in float64 (``far_from_circle`` knows)."""
+    """Returns the sine of |x| up to 2^20 in float32, 2^30 in float64 (``far_from_circle`` knows)."""
     zero = pick(x, 0.0, 0.0)
     return x if x == zero else circle(x, zero)  # -0 stays what it is
 
 
 @exact_function
 def cos(x):
-    """The cosine of |x| up to 2^20 in float32, 2^30 in float64 (``far_from_circle`` knows)."""
+    """Returns the cosine of |x| up to 2^20 in float32, 2^30 in float64 (``far_from_circle`` knows)."""
     return circle(x, pick(x, 1.0, 1.0))
 
 

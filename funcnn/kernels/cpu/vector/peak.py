@@ -1,7 +1,7 @@
 """What the machine can do at most: kernels that do nothing but multiply-add, and nothing but copy.
 
 ``multiply`` repeats the register tile of ``vector.tile_product`` on operands that stay in the first-level cache: 2 count
-ROWS COLUMNS flops a time, each worker into a tile of its own. ``copy`` moves rows of memory: 2 itemsize bytes a number,
+ROWS COLUMNS flops a time, each worker into a tile of its own. ``copy`` moves rows of memory: 2 itemsize bytes an element,
 one read and one written.
 """
 
@@ -28,13 +28,13 @@ def multiply_chunk(chunk, worker, a, b, c, count, columns, tile, repeats):
     }
 )
 def multiply(a, b, c, count, columns, tile, repeats, chunks, threads):
-    """``chunks * repeats`` tile products; c has ``tile`` numbers for each thread, in rows of ``columns``."""
+    """``chunks * repeats`` tile products; c has ``tile`` elements for each thread, in rows of ``columns``."""
     parallel_for(multiply_chunk, chunks, threads, (a, b, c, count, columns, tile, repeats))
 
 
 @device_function
 def copy_chunk(chunk, worker, source, target, size):
-    """Numbers ``chunk * size`` and the following."""
+    """Works on numbers ``chunk * size`` and the following."""
     read, write = pointer(source, chunk * size), pointer(target, chunk * size)
     for i in range(size):
         write[i] = read[i]
@@ -42,5 +42,5 @@ def copy_chunk(chunk, worker, source, target, size):
 
 @kernel(touches={"source": lambda size, chunks: chunks * size, "target": lambda size, chunks: chunks * size})
 def copy(source, target, size, chunks, threads):
-    """``chunks`` pieces of ``size`` numbers from source to target."""
+    """``chunks`` pieces of ``size`` elements from source to target."""
     parallel_for(copy_chunk, chunks, threads, (source, target, size))

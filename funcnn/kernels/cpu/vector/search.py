@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from funcnn.kernels.cpu.build.compile import intrinsic
-from funcnn.kernels.cpu.vector.rows import Row
+from funcnn.kernels.cpu.vector.writer import Writer
 
 VECTORS = 4  # that are compared before their hits are looked at
 
@@ -26,19 +26,19 @@ def first_in_row(typingctx: Any, source: Any, count: Any, top: Any) -> Any:
     from numba.core import types
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        return Search(builder, context.get_data_type(source.dtype), source.dtype.bitwidth // 8).emit_first(*values)
+        return Search.of(context, builder, source).emit_first(*values)
 
     return types.intp(source, types.intp, source.dtype), codegen
 
 
-class Search(Row):
-    """The IR of a search in a row."""
+class Search(Writer):
+    """Writes a search in a row."""
 
     def emit_first(self, source: Any, count: Any, top: Any) -> Any:
-        """Emits a loop over VECTORS at a time that ends at a hit, and one over single vectors, the last one with a mask."""
+        """Writes a loop over VECTORS at a time that ends at a hit, and one over single vectors, the last one with a mask."""
         from numba.core import cgutils
 
-        builder, word, tops = self.builder, self.word, self._splat(top)
+        builder, word, tops = self.builder, self.word, self.splat(top)
         at = cgutils.alloca_once_value(builder, word(0))
         bits = self.ir.IntType(self.lanes)
         many, step = VECTORS * self.lanes, self.lanes
@@ -48,15 +48,15 @@ class Search(Row):
 
         def hits_of_many() -> Any:
             row = builder.gep(source, [builder.load(at)])
-            hits = [self._hits(self._load(row, j), tops) for j in range(VECTORS)]
+            hits = [self._hits(self.load(row, j), tops) for j in range(VECTORS)]
             while len(hits) > 1:
                 hits = [builder.or_(a, b) for a, b in zip(hits[::2], hits[1::2], strict=True)]
             return builder.bitcast(hits[0], bits)
 
         def hits_of_one() -> Any:
             k = builder.load(at)
-            mask = self._below(builder.sub(count, k))
-            hits = self._hits(self._masked_load(builder.gep(source, [k]), mask), tops)
+            mask = self.below(builder.sub(count, k))
+            hits = self._hits(self.masked_load(builder.gep(source, [k]), mask), tops)
             return builder.bitcast(builder.and_(hits, mask), bits)
 
         self._until(lambda: within(many), hits_of_many, at, many)
@@ -70,7 +70,7 @@ class Search(Row):
         return self.builder.or_(equal, self.builder.fcmp_unordered("uno", x, x))
 
     def _until(self, more: Any, hits: Any, at: Any, step: int) -> Any:
-        """Emits ``while more(): found = hits(); if found: break; at += step`` and returns where ``found`` is kept."""
+        """Writes ``while more(): found = hits(); if found: break; at += step`` and returns where ``found`` is kept."""
         from numba.core import cgutils
 
         builder = self.builder

@@ -1,7 +1,7 @@
-"""Planes between zeros, and for strides their rows split by phase: each number is read once, with whole vectors.
+"""Planes are copied between zeros, and for strides their rows are split by phase: each element is read once, in whole vectors.
 
 For a stride s a step loads s vectors, whose masks leave zeros where the padding is, and makes a vector of each phase from them
-by s - 1 shuffles. A row of 28 numbers in four phases takes two loads and four stores; number by number, with the ends
+by s - 1 shuffles. A row of 28 elements in four phases takes two loads and four stores; element by element, with the ends
 of every phase cleared by themselves, it took five times as long.
 """
 
@@ -13,7 +13,7 @@ from funcnn.kernels.cpu.build.compile import device_function, intrinsic
 from funcnn.kernels.cpu.vector.instructions import outlined, shift
 from funcnn.kernels.cpu.vector.rows import Row, clear_row, copy_row
 
-UNROLLED = 4  # the largest stride with shuffles of its own
+LARGEST_UNROLLED = 4  # the largest stride with shuffles of its own
 
 
 def _split_twin(source: Any, before: int, width: int, target: Any, apart: int, pitch: int, step: int) -> None:
@@ -27,11 +27,11 @@ def _split_twin(source: Any, before: int, width: int, target: Any, apart: int, p
 def split_vectors(
     typingctx: Any, source: Any, before: Any, width: Any, target: Any, apart: Any, pitch: Any, step: Any
 ) -> Any:
-    """``target[b * apart + u] = source[u * step + b - before]``, zero beyond ``width``, for u < pitch and b < step <= UNROLLED."""
+    """Computes ``target[b * apart + u] = source[u * step + b - before]``, zero beyond ``width``, for u < pitch and b < step <= LARGEST_UNROLLED."""
     from numba.core import types
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        Split(builder, context.get_data_type(source.dtype), source.dtype.bitwidth // 8).emit_split(*values)
+        Split.of(context, builder, source).emit_split(*values)
         return context.get_dummy_value()
 
     word = types.intp
@@ -39,61 +39,55 @@ def split_vectors(
 
 
 class Split(Row):
-    """The IR of ``split_vectors``: a loop for each step, chosen by a switch."""
+    """Writes ``split_vectors``: a loop for each step, chosen by a switch."""
 
     def emit_split(self, source: Any, before: Any, width: Any, target: Any, apart: Any, pitch: Any, step: Any) -> None:
         builder = self.builder
         done = builder.append_basic_block("done")
         choice = builder.switch(step, done)
-        for s in range(1, UNROLLED + 1):
+        for s in range(1, LARGEST_UNROLLED + 1):
             case = builder.append_basic_block(f"step{s}")
             choice.add_case(self.word(s), case)
             builder.position_at_end(case)
-            with self._steps(pitch) as at:
+            with self.steps(pitch) as at:
                 first = builder.sub(builder.mul(at, self.word(s)), before)
                 vectors = [self._within(source, builder.add(first, self.word(v * self.lanes)), width) for v in range(s)]
-                mask = self._below(builder.sub(pitch, at))
+                mask = self.below(builder.sub(pitch, at))
                 for b in range(s):
                     row = builder.gep(target, [builder.add(builder.mul(apart, self.word(b)), at)])
-                    self._masked_store(self._phase(vectors, b), row, mask)
+                    self.masked_store(self._phase(vectors, b), row, mask)
             builder.branch(done)
         builder.position_at_end(done)
 
     def _within(self, source: Any, at: Any, width: Any) -> Any:
-        """The vector that begins at ``at``, zero outside 0 to ``width``: seen without a sign, what is below 0 is large."""
-        ir, builder, lane = self.ir, self.builder, self.ir.IntType(32)
-        kind = ir.VectorType(lane, self.lanes)
-        splat = lambda number: builder.shuffle_vector(
-            builder.insert_element(ir.Constant(kind, ir.Undefined), builder.trunc(number, lane), lane(0)),
-            ir.Constant(kind, ir.Undefined),
-            ir.Constant(kind, [0] * self.lanes),
-        )
-        places = builder.add(splat(at), ir.Constant(kind, list(range(self.lanes))))
-        return self._masked_load(builder.gep(source, [at]), builder.icmp_unsigned("<", places, splat(width)))
+        """Returns the vector that begins at ``at``, zero outside 0 to ``width``: seen without a sign, what is below 0 is large."""
+        builder, lane = self.builder, self.ir.IntType(32)
+        inside = builder.icmp_unsigned("<", self.counted(at, lane), self.integer(width, lane))
+        return self.masked_load(builder.gep(source, [at]), inside)
 
     def _phase(self, vectors: list, b: int) -> Any:
-        """Numbers b, b + s, ... of s vectors."""
+        """Returns elements b, b + s, ... of s vectors."""
         lanes, result = self.lanes, vectors[0]
-        places = [u * len(vectors) + b for u in range(lanes)]
+        lane = [u * len(vectors) + b for u in range(lanes)]
         if len(vectors) == 1:
             return result
-        result = self._pick(result, vectors[1], [min(place, 2 * lanes - 1) for place in places])
+        result = self.pick(result, vectors[1], [min(at, 2 * lanes - 1) for at in lane])
         for v in range(2, len(vectors)):
             low = v * lanes
-            new = [u if place < low else lanes + min(place - low, lanes - 1) for u, place in enumerate(places)]
-            result = self._pick(result, vectors[v], new)
+            new = [u if at < low else lanes + min(at - low, lanes - 1) for u, at in enumerate(lane)]
+            result = self.pick(result, vectors[v], new)
         return result
 
 
 @device_function
 def split_row(source, before, width, target, apart, pitch, step):
-    """The row ``source`` of ``width`` numbers behind ``before`` zeros, in ``step`` phases of ``pitch`` numbers, ``apart`` apart."""
-    if step <= UNROLLED:
+    """Copies a row of ``width`` elements behind ``before`` zeros, in ``step`` phases of ``pitch`` elements, ``apart`` apart."""
+    if step <= LARGEST_UNROLLED:
         split_vectors(source, before, width, target, apart, pitch, step)
     else:
         for b in range(step):
             row, shifted = shift(target, b * apart), b - before
-            first = min(pitch, max(0, -(shifted // step)))  # the smallest place that is not left of the row
+            first = min(pitch, max(0, -(shifted // step)))  # the smallest index that is not left of the row
             last = max(first, min(pitch, (width - 1 - shifted) // step + 1))
             clear_row(row, first)
             for u in range(first, last):
@@ -103,7 +97,7 @@ def split_row(source, before, width, target, apart, pitch, step):
 
 @device_function
 def pad_plane(x, image, layout):
-    """``copy_plane`` without phases."""
+    """Does what ``copy_plane`` does without phases."""
     outlined()
     (D, H, W), before, (Dp, Hs, Ws), _, slice_size = layout
     first = before[2]
@@ -123,7 +117,7 @@ def pad_plane(x, image, layout):
 
 @device_function
 def split_plane(x, image, layout):
-    """``copy_plane`` with phases of rows or columns."""
+    """Does what ``copy_plane`` does with phases of rows or columns."""
     outlined()
     (D, H, W), before, (Dp, Hs, Ws), (sh, sw), slice_size = layout
     used = sh * sw * Hs * Ws

@@ -16,85 +16,77 @@ from typing import Any
 from funcnn.kernels.cpu.build.compile import device_function, intrinsic
 from funcnn.kernels.cpu.vector.instructions import shift
 from funcnn.kernels.cpu.vector.rows import add_row
+from funcnn.kernels.cpu.vector.writer import Writer
 
-LINE = 64  # bytes
+LINE_BYTES = 64  # of a line of the cache
 
 
 @intrinsic(twin=lambda q: 0)
 def to_line(typingctx: Any, q: Any) -> Any:
-    """How many numbers there are from ``q`` to the next line of the cache."""
+    """Computes how many elements there are from ``q`` to the next line of the cache."""
     from numba.core import types
 
     size = q.dtype.bitwidth // 8
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         word = context.get_value_type(types.intp)
-        left = builder.and_(builder.neg(builder.ptrtoint(values[0], word)), word(LINE - 1))
+        left = builder.and_(builder.neg(builder.ptrtoint(values[0], word)), word(LINE_BYTES - 1))
         return builder.udiv(left, word(size))
 
     return types.intp(q), codegen
 
 
 def _lines_twin(q: Any, p: Any, n: int, number: Any = None) -> int:
-    line = LINE // q.itemsize
+    line = LINE_BYTES // q.itemsize
     count = n // line * line
     q[:count] = p[:count] if number is None else p[:count] + number
     return count
 
 
-def _emit_lines(context: Any, builder: Any, dtype: Any, values: Any) -> Any:
-    """A loop over lines: loads, perhaps an addition, non-temporal stores."""
-    from llvmlite import ir
+def _emit_lines(context: Any, builder: Any, array: Any, values: Any) -> Any:
+    """Writes a loop over lines: loads, perhaps an addition, non-temporal stores."""
     from numba.core import cgutils
 
     q_at, p_at, count, *number = values
-    size = dtype.bitwidth // 8
-    kind = ir.VectorType(context.get_data_type(dtype), LINE // size)
-    q_at, p_at = builder.bitcast(q_at, kind.as_pointer()), builder.bitcast(p_at, kind.as_pointer())
-    more = [_splat(builder, one, kind) for one in number]
-    lines = builder.udiv(count, count.type(kind.count))
-    flag = builder.module.add_metadata([ir.IntType(32)(1)])
-    with cgutils.for_range(builder, lines) as loop:
+    size = array.dtype.bitwidth // 8
+    lines = Writer.of(context, builder, array, LINE_BYTES // size)
+    flag = builder.module.add_metadata([lines.ir.IntType(32)(1)])
+    more = [lines.splat(one) for one in number]
+    q_at, p_at = lines.address(q_at), lines.address(p_at)
+    many = builder.udiv(count, count.type(lines.lanes))
+    with cgutils.for_range(builder, many) as loop:
         line = builder.load(builder.gep(p_at, [loop.index]), align=size)
         for one in more:
             line = builder.fadd(line, one)
-        builder.store(line, builder.gep(q_at, [loop.index]), align=LINE).set_metadata("nontemporal", flag)
-    return builder.mul(lines, count.type(kind.count))
-
-
-def _splat(builder: Any, number: Any, kind: Any) -> Any:
-    from llvmlite import ir
-
-    index, blank = ir.IntType(32), ir.Constant(kind, ir.Undefined)
-    zeros = ir.Constant(ir.VectorType(index, kind.count), [0] * kind.count)
-    return builder.shuffle_vector(builder.insert_element(blank, number, index(0)), blank, zeros)
+        builder.store(line, builder.gep(q_at, [loop.index]), align=LINE_BYTES).set_metadata("nontemporal", flag)
+    return builder.mul(many, count.type(lines.lanes))
 
 
 @intrinsic(twin=_lines_twin)
 def stream_lines(typingctx: Any, q: Any, p: Any, n: Any) -> Any:
-    """Copy the whole lines of ``n`` numbers by non-temporal stores to ``q``, where a line begins; returns how many numbers."""
+    """Copies the whole lines of ``n`` elements by non-temporal stores to ``q``, where a line begins; returns how many elements."""
     from numba.core import types
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        return _emit_lines(context, builder, q.dtype, values)
+        return _emit_lines(context, builder, q, values)
 
     return types.intp(q, p, types.intp), codegen
 
 
 @intrinsic(twin=_lines_twin)
 def add_lines(typingctx: Any, q: Any, p: Any, n: Any, number: Any) -> Any:
-    """``stream_lines`` of what ``number`` is added to."""
+    """Does what ``stream_lines`` does, with ``number`` added to each element."""
     from numba.core import types
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        return _emit_lines(context, builder, q.dtype, values)
+        return _emit_lines(context, builder, q, values)
 
     return types.intp(q, p, types.intp, q.dtype), codegen
 
 
 @device_function
 def stream(q, p, n):
-    """``q[:n] = p[:n]`` past the cache."""
+    """Copies ``q[:n] = p[:n]`` past the cache."""
     head = min(n, to_line(q))
     for i in range(head):
         q[i] = p[i]
@@ -105,7 +97,7 @@ def stream(q, p, n):
 
 @device_function
 def stream_sum(q, p, n, number):
-    """``q[:n] = p[:n] + number`` past the cache."""
+    """Writes ``q[:n] = p[:n] + number`` past the cache."""
     head = min(n, to_line(q))
     add_row(q, p, head, number)
     done = head + add_lines(shift(q, head), shift(p, head), n - head, number)
@@ -114,7 +106,7 @@ def stream_sum(q, p, n, number):
 
 @intrinsic(twin=lambda p: None)
 def prefetch(typingctx: Any, p: Any) -> Any:
-    """Ask for the line at ``p`` in the second-level cache."""
+    """Asks for the line at ``p`` in the second-level cache."""
     from numba.core import cgutils, types
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Tables of which numbers make an output, as ``kernels.cpu.vector.table_taps`` reads them: tap-major, rows of whole vectors."""
+"""Tables of which elements make an output, as ``kernels.cpu.vector.table_taps`` reads them: tap-major, rows of whole vectors."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from funcnn.kernels.cpu.vector.table_taps import ABSENT, WIDE
+from funcnn.kernels.cpu.vector.table_taps import ABSENT, PITCH_MULTIPLE
 from funcnn.kernels.launch import Constant
 
-GROUP = 4 * WIDE  # outputs that a group of planes has at least, so that few lanes of its vectors are idle
+# Outputs that a group of planes has at least, so that few lanes of its vectors are idle.
+GROUP_OUTPUTS = 4 * PITCH_MULTIPLE
 
 
 def widths(index: np.ndarray) -> tuple[int, int]:
-    """Taps and pitch of a table."""
-    return index.shape[0], -(-index.shape[1] // WIDE) * WIDE
+    """Returns taps and pitch of a table."""
+    return index.shape[0], -(-index.shape[1] // PITCH_MULTIPLE) * PITCH_MULTIPLE
 
 
 def padded(rows: np.ndarray) -> np.ndarray:
-    """Rows filled up to whole vectors with zeros, flat; indices are then 32-bit."""
+    """Returns rows filled up to whole vectors with zeros, flat; indices are then 32-bit."""
     taps, pitch = widths(rows)
     out = np.zeros((taps, pitch), np.int32 if rows.dtype.kind == "i" else rows.dtype)
     out[:, : rows.shape[1]] = rows
@@ -33,7 +34,7 @@ class PlaneTable(NamedTuple):
     sizes: tuple  # (taps, pixels, outputs, group, pitch, pitch of one plane)
 
     def each(self, numbers: np.ndarray) -> np.ndarray:
-        """A number for each output of a plane, or a row (taps, outputs) of them, in the order of the table."""
+        """Returns a number for each output of a plane, or a row (taps, outputs) of them, in the order of the table."""
         rows, group = np.atleast_2d(numbers), self.sizes[3]
         return np.concatenate([padded(np.tile(rows, group)), padded(rows)])
 
@@ -55,13 +56,13 @@ def listed(ranges: list[np.ndarray], sizes: tuple, dilation: tuple = (1, 1, 1)) 
 
 
 def plane_table(places: np.ndarray, pixels: int, repeat: bool) -> PlaneTable:
-    """The table of ``listed`` places in planes of so many pixels; with ``repeat`` a missing tap is the one before it."""
+    """Returns the table of ``listed`` places in planes of so many pixels; with ``repeat`` a missing tap is the one before it."""
     if repeat:  # which changes no maximum, and no place
         rows = np.maximum.accumulate(np.where(places < 0, -1, np.arange(len(places))[:, None]))
         first = (places >= 0).argmax(0)
         places = np.take_along_axis(places, np.where(rows < 0, first, rows), 0)
     outputs = places.shape[1]
-    group = max(1, -(-GROUP // outputs))
+    group = max(1, -(-GROUP_OUTPUTS // outputs))
     shift = np.repeat(np.arange(group) * pixels, outputs)
     tiled = np.tile(places, group)
     many = np.where(tiled < 0, ABSENT, tiled + shift)
@@ -72,5 +73,5 @@ def plane_table(places: np.ndarray, pixels: int, repeat: bool) -> PlaneTable:
 
 
 def table_bytes(taps: int, outputs: int) -> int:
-    """How large the indices of a group are."""
-    return 4 * taps * outputs * max(1, -(-GROUP // outputs))
+    """Returns how large the indices of a group are."""
+    return 4 * taps * outputs * max(1, -(-GROUP_OUTPUTS // outputs))

@@ -1,4 +1,4 @@
-"""Register tiles of products whose operands are rows somewhere in memory: what convolution stands on.
+"""Register tiles of products whose operands are rows anywhere in memory: what convolution stands on.
 
 ``tile_gather`` is ``tile_product`` with each row of b at an address of its own, so an image serves as its own unfolded
 matrix; ``tile_few`` is the same for three rows. ``tile_dots`` multiplies rows with rows: the sum runs along the vectors,
@@ -14,8 +14,10 @@ from typing import Any
 from funcnn.kernels.cpu.build.compile import intrinsic
 from funcnn.kernels.cpu.machine import tile_shape, vector_bytes
 from funcnn.kernels.cpu.vector.instructions import Tile, _tile_twin
+from funcnn.kernels.cpu.vector.writer import Writer
 
-RUN = 256  # products that a sum takes one by one; the sums of such runs are added up, so that errors grow with their number
+# Products that a sum takes one by one; the sums of such runs are added up, so that errors grow with their number.
+RUN_PRODUCTS = 256
 
 
 # ---- rows at addresses of their own -----------------------------------------------------------------------------------
@@ -31,15 +33,14 @@ def _gathered(shape: Any) -> Any:
 
 @intrinsic(twin=_gathered(tile_shape))
 def tile_gather(typingctx: Any, count: Any, a: Any, b: Any, offsets: Any, c: Any, stride: Any, accumulate: Any) -> Any:
-    """``c[i, j] (+)= sum(a[k, i] * b[offsets[k] + j])`` for a whole tile of c, whose rows are ``stride`` apart."""
+    """Computes ``c[i, j] (+)= sum(a[k, i] * b[offsets[k] + j])`` for a whole tile of c, whose rows are ``stride`` apart."""
     from numba.core import types
 
     signature = types.void(types.intp, a, b, offsets, c, types.intp, types.boolean)
-    size = c.dtype.bitwidth // 8
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         many, left, right, places, tile, step, adding = values
-        Gather(builder, context.get_data_type(c.dtype), size, places).emit(many, left, right, tile, step, adding)
+        Gather.of(context, builder, c, places).emit(many, left, right, tile, step, adding)
         return context.get_dummy_value()
 
     return signature, codegen
@@ -56,12 +57,12 @@ class Gather(Tile):
         return self.builder.gep(b, [self.builder.load(self.builder.gep(self.offsets, [k]))])
 
 
-FEW_ROWS = 3  # rows of ``tile_few``
+FEW_ROWS = 3  # of ``tile_few``
 
 
 @cache
 def few_shape(itemsize: int) -> tuple[int, int]:
-    """Rows and columns of ``tile_few``'s tile: as many accumulators as ``tile_gather`` has, for the channels of a picture."""
+    """Returns rows and columns of ``tile_few``'s tile: as many accumulators as ``tile_gather`` has, for the channels of a picture."""
     return FEW_ROWS, (8 if tile_shape(4)[0] == 8 else 4) * vector_bytes() // itemsize
 
 
@@ -70,12 +71,10 @@ def tile_few(typingctx: Any, count: Any, a: Any, b: Any, offsets: Any, c: Any, s
     """Does what ``tile_gather`` does, with a tile of three rows and more columns, for eight rows would be mostly empty."""
     from numba.core import types
 
-    size = c.dtype.bitwidth // 8
-
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         many, left, right, places, tile, step, adding = values
-        gather = Gather(builder, context.get_data_type(c.dtype), size, places)
-        gather.rows, gather.across = FEW_ROWS, few_shape(size)[1] // gather.lanes
+        gather = Gather.of(context, builder, c, places)
+        gather.rows, gather.across = FEW_ROWS, few_shape(gather.size)[1] // gather.lanes
         gather.emit(many, left, right, tile, step, adding)
         return context.get_dummy_value()
 
@@ -84,7 +83,7 @@ def tile_few(typingctx: Any, count: Any, a: Any, b: Any, offsets: Any, c: Any, s
 
 @cache
 def row_columns(itemsize: int) -> int:
-    """Columns of ``tile_row``: four vectors, enough to hide the latency of a multiply-add."""
+    """Returns columns of ``tile_row``: four vectors, enough to hide the latency of a multiply-add."""
     return 4 * vector_bytes() // itemsize
 
 
@@ -95,14 +94,12 @@ def _row_twin(count: int, a: Any, b: Any, offsets: Any, c: Any) -> None:
 
 @intrinsic(twin=_row_twin)
 def tile_row(typingctx: Any, count: Any, a: Any, b: Any, offsets: Any, c: Any) -> Any:
-    """``c[j] = sum(a[k] * b[offsets[k] + j])``: ``tile_gather`` of a single row, wider."""
+    """Computes ``c[j] = sum(a[k] * b[offsets[k] + j])``: ``tile_gather`` of a single row, wider."""
     from numba.core import types
-
-    size = c.dtype.bitwidth // 8
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         many, left, right, places, tile = values
-        gather = Gather(builder, context.get_data_type(c.dtype), size, places)
+        gather = Gather.of(context, builder, c, places)
         gather.rows, gather.across = 1, 4
         gather.emit(many, left, right, tile, gather.word(0), None)
         return context.get_dummy_value()
@@ -121,15 +118,14 @@ def _keep_twin(count: int, a: Any, b: Any, step: int, kept: Any, c: Any, stride:
 def tile_keep(
     typingctx: Any, count: Any, a: Any, b: Any, step: Any, kept: Any, c: Any, stride: Any, accumulate: Any
 ) -> Any:
-    """``tile_product`` of rows of b that are ``step`` apart and are copied to ``kept``, packed, on the way."""
+    """Does what ``tile_product`` does, of rows of b that are ``step`` apart and are copied to ``kept``, packed, on the way."""
     from numba.core import types
 
     word = types.intp
-    size = c.dtype.bitwidth // 8
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         many, left, right, further, copy, tile, apart, adding = values
-        Keep(builder, context.get_data_type(c.dtype), size, further, copy).emit(many, left, right, tile, apart, adding)
+        Keep.of(context, builder, c, further, copy).emit(many, left, right, tile, apart, adding)
         return context.get_dummy_value()
 
     return types.void(word, a, b, word, kept, c, word, types.boolean), codegen
@@ -145,14 +141,14 @@ class Keep(Tile):
     def row(self, b: Any, k: Any) -> Any:
         row, target = self.builder.gep(b, [self.builder.mul(k, self.step)]), super().row(self.kept, k)
         for j in range(self.across):
-            self.builder.store(self._load(row, j), self._address(target, j), align=self.size)
+            self.store(self.load(row, j), target, j)
         return row
 
 
 # ---- operands with strides ----------------------------------------------------------------------------------------------
 @cache
 def strided_shape(itemsize: int) -> tuple[int, int]:
-    """Rows and columns of ``tile_strided``'s tile: two vectors wide, so that 64 channels are whole tiles."""
+    """Returns rows and columns of ``tile_strided``'s tile: two vectors wide, so that 64 channels are whole tiles."""
     return tile_shape(itemsize)[0], 2 * vector_bytes() // itemsize
 
 
@@ -169,16 +165,15 @@ def _strided_twin(
 def tile_strided(
     typingctx: Any, count: Any, a: Any, along: Any, row: Any, b: Any, step: Any, c: Any, stride: Any, accumulate: Any
 ) -> Any:
-    """``c[i * stride + j] (+)= sum(a[k * along + i * row] * b[k * step + j])``: operands as they lie in memory."""
+    """Computes ``c[i * stride + j] (+)= sum(a[k * along + i * row] * b[k * step + j])``: operands are read where they are, not packed."""
     from numba.core import types
 
     word = types.intp
     signature = types.void(word, a, word, word, b, word, c, word, types.boolean)
-    size = c.dtype.bitwidth // 8
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         many, left, over, down, right, further, tile, apart, adding = values
-        strided = Strided(builder, context.get_data_type(c.dtype), size, over, down, further)
+        strided = Strided.of(context, builder, c, over, down, further)
         strided.emit(many, left, right, tile, apart, adding)
         return context.get_dummy_value()
 
@@ -194,7 +189,7 @@ class Strided(Tile):
         self.across = columns // self.lanes
         self.along, self.down, self.step = along, down, step
 
-    def number(self, a: Any, k: Any, i: int) -> Any:
+    def element(self, a: Any, k: Any, i: int) -> Any:
         start = self.builder.gep(a, [self.builder.mul(k, self.along)])
         return self.builder.gep(start, [self.builder.mul(self.down, self.word(i))])
 
@@ -205,7 +200,7 @@ class Strided(Tile):
 # ---- rows with rows ---------------------------------------------------------------------------------------------------
 @cache
 def dots_shape() -> tuple[int, int]:
-    """Rows of a and of b in a tile of dot products: as many as the registers hold beside the loaded vectors."""
+    """Returns rows of a and of b in a tile of dot products: as many as the registers hold beside the loaded vectors."""
     return (4, 6) if tile_shape(4)[0] == 8 else (3, 3)
 
 
@@ -218,7 +213,7 @@ def _dots_twin(count: int, a: Any, places: Any, b: Any, offsets: Any, c: Any) ->
 
 @intrinsic(twin=_dots_twin)
 def tile_dots(typingctx: Any, count: Any, a: Any, places: Any, b: Any, offsets: Any, c: Any) -> Any:
-    """``c[i, j] += sum(a[places[i] + k] * b[offsets[j] + k] for k in range(count))``; ``count`` in whole vectors.
+    """Computes ``c[i, j] += sum(a[places[i] + k] * b[offsets[j] + k] for k in range(count))``; ``count`` in whole vectors.
 
     c is float64: what vectors of float32 added up is added to it exactly enough for any number of calls.
     """
@@ -228,51 +223,44 @@ def tile_dots(typingctx: Any, count: Any, a: Any, places: Any, b: Any, offsets: 
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         many, left, rows, right, columns, sums = values
-        dots, (high, wide) = Dots(builder, context.get_data_type(a.dtype), a.dtype.bitwidth // 8), dots_shape()
+        dots, (high, wide) = Dots.of(context, builder, a), dots_shape()
         dots.emit_dots(many, dots.starts(left, rows, high), dots.starts(right, columns, wide), sums)
         return context.get_dummy_value()
 
     return signature, codegen
 
 
-class Dots(Tile):
-    """The IR of a tile of dot products, each a vector of partial sums until the end."""
+class Dots(Writer):
+    """Writes a tile of dot products, each a vector of partial sums until the end."""
 
     def starts(self, a: Any, places: Any, count: int) -> list:
-        """Where the rows of a begin, whose places are the first of a table."""
+        """Returns the addresses of rows of a, whose offsets are the first of a table."""
         builder, word = self.builder, self.word
         return [builder.gep(a, [builder.load(builder.gep(places, [word(i)]))]) for i in range(count)]
 
     def emit_dots(self, count: Any, left: list, right: list, c: Any) -> None:
-        """Every row of ``left`` with every one of ``right``."""
-        builder, word = self.builder, self.word
-        before, loop, after = builder.block, builder.append_basic_block("dots"), builder.append_basic_block("reduce")
-        builder.branch(loop)
-        builder.position_at_end(loop)
-        k = builder.phi(word)
-        k.add_incoming(word(0), before)
-        zero = self.ir.Constant(self.vector, [0.0] * self.lanes)
-        sums = [[builder.phi(self.vector) for _ in right] for _ in left]
-        rights = [self._load(builder.gep(p, [k]), 0) for p in right]
-        following = builder.add(k, word(self.lanes))
-        k.add_incoming(following, loop)
-        for i, p in enumerate(left):
-            vector = self._load(builder.gep(p, [k]), 0)
-            for j, phi in enumerate(sums[i]):
-                phi.add_incoming(zero, before)
-                sums[i][j] = builder.call(self.fma, [vector, rights[j], phi])
-                phi.add_incoming(sums[i][j], loop)
-        builder.cbranch(builder.icmp_signed("<", following, count), loop, after)
-        builder.position_at_end(after)
-        flat = [total for row in sums for total in row]
+        """Writes the product of every row of ``left`` with every one of ``right``."""
+        builder, wide = self.builder, len(right)
+
+        def advance(k: Any, state: list) -> list:
+            rights, new = [self.at(p, k) for p in right], []
+            for i, p in enumerate(left):
+                vector = self.at(p, k)
+                new += [
+                    builder.call(self.fma, [vector, *pair])
+                    for pair in zip(rights, state[i * wide : (i + 1) * wide], strict=True)
+                ]
+            return new
+
+        flat = self.loop(count, [self.same(0.0)] * (len(left) * wide), advance, step=self.lanes)
         for start in range(0, len(flat), self.lanes):
             group = flat[start : start + self.lanes]
-            self._add_totals(self._totals(group), len(group), builder.gep(c, [word(start)]))
+            self._add_totals(self._totals(group), len(group), builder.gep(c, [self.word(start)]))
 
     def _totals(self, vectors: list) -> Any:
-        """A vector whose lane i is the sum of vector i's lanes, neighbours added first: always in the same order."""
+        """Returns a vector whose lane i is the sum of vector i's lanes, neighbours added first: always in the same order."""
         lanes, block = self.lanes, 1
-        zero = self.ir.Constant(self.vector, [0.0] * lanes)
+        zero = self.same(0.0)
         while block < lanes:
             low = [j if not j & block else lanes + j - block for j in range(lanes)]
             high = [j + block if not j & block else lanes + j for j in range(lanes)]
@@ -281,12 +269,12 @@ class Dots(Tile):
             else:
                 vectors = vectors + [zero] * (len(vectors) % 2)
                 pairs = list(zip(vectors[::2], vectors[1::2], strict=True))
-            vectors = [self.builder.fadd(self._pick(x, y, low), self._pick(x, y, high)) for x, y in pairs]
+            vectors = [self.builder.fadd(self.pick(x, y, low), self.pick(x, y, high)) for x, y in pairs]
             block *= 2
         return vectors[0]
 
     def _add_totals(self, totals: Any, count: int, c: Any) -> None:
-        """Add the first ``count`` lanes, as float64, to as many numbers."""
+        """Adds the first ``count`` lanes, as float64, to as many elements."""
         ir, builder = self.ir, self.builder
         wide = ir.VectorType(ir.DoubleType(), count)
         some = builder.shuffle_vector(

@@ -14,17 +14,18 @@ from funcnn.kernels.cpu.conv.channels import convolve_channels, pack_channel_wei
 from funcnn.kernels.cpu.conv.channels_weight import channels_weight_grad
 from funcnn.kernels.cpu.conv.launch import reference
 from funcnn.kernels.cpu.conv.launch.draft import FIRST, RESULT, SECOND, Draft
-from funcnn.kernels.cpu.conv.launch.gather import SPREAD_NS
+from funcnn.kernels.cpu.conv.launch.gather import COPY_NS
 from funcnn.kernels.cpu.conv.launch.problem import Problem
 from funcnn.kernels.cpu.machine import vector_bytes
 from funcnn.kernels.launch import LaunchPlan, Workers
 
-BAND = 128 << 10  # bytes of the rows that a chunk turns round and of what it makes: a part of the second-level cache
+# Bytes of the rows that a chunk transposes and of what it makes: a part of the second-level cache.
+BAND_BYTES = 128 << 10
 TAP_NS = 0.05  # a multiply-add
-LONG = 256  # pixels of a row in one dimension
-LARGE = 8 << 10  # bytes of a plane for 3 x 3 taps, which have a tile of pixels of their own
-IMAGES = 16  # groups of images that a weight gradient has sums for, at most
-CHUNKS = 8  # at least, where there are rows for them
+LEAST_ROW_PIXELS = 256  # of a row in one dimension
+LARGE_PLANE_BYTES = 8 << 10  # of a plane for 3 x 3 taps, which have a tile of pixels of their own
+MOST_IMAGE_GROUPS = 16  # groups of images that a weight gradient has sums for, at most
+LEAST_CHUNKS = 8  # at least, where there are rows for them
 
 
 class Bands(NamedTuple):
@@ -44,7 +45,7 @@ class Bands(NamedTuple):
 
 
 def _bands(p: Problem, shape: tuple, out: tuple, many: int, layout: tables.Image, parts: list, strides: tuple) -> Bands:
-    """For what is given, ``shape`` (N, C, 1, H, W), and ``many`` results (P, Q) of each plane.
+    """Plans for what is given, ``shape`` (N, C, 1, H, W), and ``many`` results (P, Q) of each plane.
 
     parts: of each the offsets and table of its taps, its first row and column, its rows and columns.
     """
@@ -53,9 +54,9 @@ def _bands(p: Problem, shape: tuple, out: tuple, many: int, layout: tables.Image
     images, planes = (n, channels) if channels >= lanes else (1, n * channels)
     far = [int(offsets.max(initial=0)) + (part[3] - 1) * strides[1] for offsets, _, *part in parts]
     reach, rows = max(far) // pitch + 1, max(part[4] for part in parts)
-    row = lanes * (strides[0] * pitch + strides[2] * out[1])  # numbers that one row of outputs takes
+    row = lanes * (strides[0] * pitch + strides[2] * out[1])  # elements that one row of outputs takes
     whole = images * -(-planes // lanes)
-    high = max(1, min(rows, BAND // (row * p.itemsize), max(2, whole * rows // CHUNKS)))
+    high = max(1, min(rows, BAND_BYTES // (row * p.itemsize), max(2, whole * rows // LEAST_CHUNKS)))
     high = -(-rows // -(-rows // high))  # bands of about the same height
     inside = ((high - 1) * strides[0] + reach) * pitch * lanes
     bands = (-(-rows // high), high, reach, inside + high * strides[2] * out[1] * lanes, inside)
@@ -63,7 +64,7 @@ def _bands(p: Problem, shape: tuple, out: tuple, many: int, layout: tables.Image
     lines = [(first, offsets.size, *part) for first, (offsets, _, *part) in zip(firsts, parts, strict=False)]
     together = lambda i: np.concatenate([part[i] for part in parts]).astype(np.int64)
     taps = sum(offsets.size * part[2] * part[3] for offsets, _, *part in parts)
-    work = Workers(n * channels * (TAP_NS * many * taps + SPREAD_NS * (height * width + many * out[0] * out[1])))
+    work = Workers(n * channels * (TAP_NS * many * taps + COPY_NS * (height * width + many * out[0] * out[1])))
     return Bands(
         together(1), together(0) * lanes, np.array(lines, np.int64), (height, width, above, left, pitch), (*out, rows),
         (planes, many, channels), bands, strides, images, -(-planes // lanes) * many, work,
@@ -76,22 +77,22 @@ def _fits(p: Problem) -> bool:
 
 
 def _output_bands(p: Problem) -> Bands:
-    layout, part = tables.forward(p.x[2:], 1, p.kernel, (1, 1, 1), p.padding, p.dilation, tables.COPY)
+    layout, part = tables.forward(p.x[2:], 1, p.kernel, (1, 1, 1), p.padding, p.dilation, tables.COPY_EVERY_IMAGE)
     out = p.y[3:]
     return _bands(p, p.x, out, p.lanes, layout, [(part.offsets, part.table, 0, 0, *out)], (*p.stride[1:], 1, 1))
 
 
 def _long_rows(p: Problem, out: tuple) -> bool:
-    """Whether rows of pixels fill vectors so well that turning them round would cost more than it gains, at stride 1."""
+    """Whether rows of pixels fill vectors so well that transposing them would cost more than it gains, at stride 1."""
     if max(p.stride) > 1:
         return False
     if out[0] == 1 == p.kernel[1]:
-        return out[1] >= LONG
-    return p.kernel[1:] == (3, 3) and max(p.dilation) == 1 and out[0] * out[1] * p.itemsize > LARGE
+        return out[1] >= LEAST_ROW_PIXELS
+    return p.kernel[1:] == (3, 3) and max(p.dilation) == 1 and out[0] * out[1] * p.itemsize > LARGE_PLANE_BYTES
 
 
 def _plan(p: Problem, cut: Bands, padded: bool, otherwise: Callable) -> LaunchPlan:
-    """The result from the first operand. padded: whether weights may meet zeros that are no numbers of it."""
+    """Returns the result from the first operand. padded: whether weights may meet zeros that are no elements of it."""
     draft, size = Draft(p), cut.together * (cut.table.size + 1) * (vector_bytes() // p.itemsize)
     packed, spoiled = draft.room(size), draft.room(cut.together)
     pack = (SECOND, draft.bias(cut.planes[1] * cut.planes[2]), draft.constant(cut.table), packed, spoiled)
@@ -107,12 +108,12 @@ def _plan(p: Problem, cut: Bands, padded: bool, otherwise: Callable) -> LaunchPl
 
 
 def forward(p: Problem) -> LaunchPlan | None:
-    """y = bias + w * x. By the definition where weights that are not finite would meet padding."""
+    """Computes y = bias + w * x. By the definition where weights that are not finite would meet padding."""
     return _plan(p, _output_bands(p), any(p.padding), reference.forward) if _fits(p) else None
 
 
 def forward_pays(p: Problem) -> bool:
-    """For several groups."""
+    """Whether it pays: for several groups."""
     return p.groups > 1 and not _long_rows(p, p.y[3:])
 
 
@@ -127,7 +128,7 @@ def input_grad(p: Problem) -> LaunchPlan | None:
 
 
 def input_grad_pays(p: Problem) -> bool:
-    """For several groups."""
+    """Whether it pays: for several groups."""
     return p.groups > 1 and not _long_rows(p, p.x[3:])
 
 
@@ -140,7 +141,7 @@ def weight_grad(p: Problem) -> LaunchPlan | None:
     kernel = (*p.kernel[1:], *p.dilation[1:])
     pixels = np.add.outer(np.arange(high) * cut.strides[0] * cut.layout[4], np.arange(Q) * cut.strides[1])
     room = inside + (1 + high * Q + p.taps) * lanes
-    each = -(-cut.images // IMAGES)
+    each = -(-cut.images // MOST_IMAGE_GROUPS)
     sums = draft.room(-(-cut.images // each) * cut.together * p.taps * lanes, "float64")
     draft.run(
         channels_weight_grad, FIRST, SECOND, draft.constant(pixels.reshape(-1) * lanes), RESULT, sums,

@@ -15,25 +15,25 @@ from funcnn.kernels.cpu.conv import tables
 from funcnn.kernels.cpu.conv.direct import convolve_direct, pack_direct_weights
 from funcnn.kernels.cpu.conv.direct_tile import longest_run
 from funcnn.kernels.cpu.conv.direct_weight import direct_weight_grad
-from funcnn.kernels.cpu.conv.gather import SLACK
+from funcnn.kernels.cpu.conv.gather import SLACK_ELEMENTS
 from funcnn.kernels.cpu.conv.launch import reference
 from funcnn.kernels.cpu.conv.launch.draft import FIRST, FLOP_NS, RESULT, SECOND, Draft
-from funcnn.kernels.cpu.conv.launch.gather import ENOUGH, SMALL, tile_of
+from funcnn.kernels.cpu.conv.launch.gather import IMAGES_FOR_SUMS, MOST_WEIGHTS, tile_of
 from funcnn.kernels.cpu.conv.launch.problem import Problem
 from funcnn.kernels.cpu.machine import vector_bytes
-from funcnn.kernels.cpu.vector.split import UNROLLED
+from funcnn.kernels.cpu.vector.split import LARGEST_UNROLLED
 from funcnn.kernels.cpu.vector.tiles import dots_shape
 from funcnn.kernels.launch import LaunchPlan, Workers
 
-IMAGES = 16, 8  # images times groups at least, one a chunk: of plain ones, and of those split by phase
-ROOM = 1 << 20  # bytes of one group of one image at most
-BLOCK = 256  # pixels at a time, so that those of a vector of channels stay in the first-level cache
-SPLIT = 15, 45  # what a number costs that is split by phase, in multiply-adds: with shuffles, and one by one
-HALF = 1.2  # what a multiply-add of half a vector costs, in halves of a whole one's
+LEAST_IMAGES = 16, 8  # images times groups at least, one a chunk: of plain ones, and of those split by phase
+MOST_IMAGE_BYTES = 1 << 20  # of one group of one image at most
+BLOCK_PIXELS = 256  # pixels at a time, so that those of a vector of channels stay in the first-level cache
+SPLIT_TERMS = 15, 45  # what an element costs that is split by phase, in multiply-adds: with shuffles, and one by one
+HALF_COST = 1.2  # what a multiply-add of half a vector costs, in halves of a whole one's
 
 
 def _vector(channels: int, itemsize: int) -> tuple[int, bool]:
-    """Numbers of a vector for so many channels, and whether it is a half one."""
+    """Returns how many elements a vector has for so many channels, and whether it is a half one."""
     lanes = vector_bytes() // itemsize
     half = channels <= lanes // 2
     return lanes // 2 if half else lanes, half
@@ -44,8 +44,8 @@ def _up(n: int, to: int) -> int:
 
 
 def _room(layout: tables.Image, inner: int) -> int:
-    """Numbers of a group of an image that a worker copies."""
-    return 0 if layout.direct else inner * layout.size + SLACK
+    """Returns how many elements of a group of an image a worker copies."""
+    return 0 if layout.direct else inner * layout.size + SLACK_ELEMENTS
 
 
 # ---- outputs, and gradients of inputs -----------------------------------------------------------------------------------
@@ -62,7 +62,7 @@ class Sums(NamedTuple):
 
 
 def _spans(met: np.ndarray, row: int) -> np.ndarray:
-    """For each two rows of outputs the first tap, and how many, of the rows of the kernel that meet the image.
+    """Returns for each two rows of outputs the first tap, and how many, of the rows of the kernel that meet the image.
 
     met: where each row of the kernel falls for each row of outputs: (P, rows) of whether that is a row of the image.
     """
@@ -105,20 +105,22 @@ def _pays(p: Problem, sums: Sums | None) -> bool:
     room, split = _room(layout, inner), max(layout.phases) > 1
     width, half = _vector(lanes, p.itemsize)
     rows, columns = tile_of(lanes, p.itemsize)
-    each = spans[1::2].mean() + 20  # steps of a pixel's sums; the rest: turning, and writing tiles
-    direct = _up(lanes, width) * (HALF if half else 1) * P * Q * each
-    direct += SPLIT[layout.phases[1] > UNROLLED] * room / planes if split else 0
+    each = spans[1::2].mean() + 20  # steps of a pixel's sums; the rest: transposing, and writing tiles
+    direct = _up(lanes, width) * (HALF_COST if half else 1) * P * Q * each
+    direct += SPLIT_TERMS[layout.phases[1] > LARGEST_UNROLLED] * room / planes if split else 0
     gathered = _up(lanes, rows) * _up((P - 1) * pitch + Q, columns) * (part.offsets.size + 25)
-    return bool(direct <= gathered and p.x[0] * p.groups >= IMAGES[split] and room * p.itemsize <= ROOM)
+    return bool(
+        direct <= gathered and p.x[0] * p.groups >= LEAST_IMAGES[split] and room * p.itemsize <= MOST_IMAGE_BYTES
+    )
 
 
 def _by_rows(table: np.ndarray, inner: int, kernel: tuple) -> np.ndarray:
-    """A table of taps (inner, *kernel) in an order where those of one row of the kernel are together."""
+    """Returns a table of taps (inner, *kernel) in an order where those of one row of the kernel are together."""
     return table.reshape(inner, *kernel).transpose(2, 0, 1, 3).reshape(-1)
 
 
 def _plan(p: Problem, sums: Sums | None, padded: bool, otherwise: Callable) -> LaunchPlan | None:
-    """padded: whether weights may meet zeros that are no numbers of the image."""
+    """padded: whether weights may meet zeros that are no elements of the image."""
     if sums is None:
         return None
     draft, (layout, part, spans, inner, lanes, weights) = Draft(p), sums
@@ -131,7 +133,7 @@ def _plan(p: Problem, sums: Sums | None, padded: bool, otherwise: Callable) -> L
     draft.run(pack_direct_weights, SECOND, bias, table, packed, spoiled, *cut, once=True)
     if padded:
         draft.require_finite(spoiled, panels, otherwise)
-    block = min(P, max(2, BLOCK // Q // 2 * 2))
+    block = min(P, max(2, BLOCK_PIXELS // Q // 2 * 2))
     images = draft.room(room, each_worker=True) if room else FIRST
     offsets = draft.constant(_by_rows(part.offsets, inner, p.kernel))
     draft.run(
@@ -144,12 +146,12 @@ def _plan(p: Problem, sums: Sums | None, padded: bool, otherwise: Callable) -> L
 
 
 def forward(p: Problem) -> LaunchPlan | None:
-    """y = bias + w * x. By the definition where weights that are not finite would meet padding."""
+    """Computes y = bias + w * x. By the definition where weights that are not finite would meet padding."""
     return _plan(p, _outputs(p), any(p.padding), reference.forward)
 
 
 def forward_pays(p: Problem) -> bool:
-    """Where it multiplies less."""
+    """Whether it pays: where it multiplies less."""
     return _pays(p, _outputs(p))
 
 
@@ -159,7 +161,7 @@ def input_grad(p: Problem) -> LaunchPlan | None:
 
 
 def input_grad_pays(p: Problem) -> bool:
-    """Where it multiplies less."""
+    """Whether it pays: where it multiplies less."""
     return _pays(p, _inputs(p))
 
 
@@ -174,7 +176,7 @@ class Taps(NamedTuple):
 
 
 def _runs(offsets: np.ndarray, longest: int) -> list[np.ndarray]:
-    """The taps of a row, at ``offsets``, in runs of neighbours; of a run cut in several the last begins in the one before."""
+    """Returns the taps of a row, at ``offsets``, in runs of neighbours; of a run cut in several the last begins in the one before."""
     order = np.argsort(offsets, kind="stable")
     runs = []
     for run in np.split(order, np.flatnonzero(np.diff(offsets[order]) != 1) + 1):
@@ -184,7 +186,7 @@ def _runs(offsets: np.ndarray, longest: int) -> list[np.ndarray]:
 
 
 def _rows_of_taps(offsets: np.ndarray, longest: int) -> tuple[np.ndarray, np.ndarray]:
-    """Where runs of taps begin, from the first in memory to the last, and (runs, taps of the longest) which taps they are, -1 for
+    """Returns where runs of taps begin, from the first in memory to the last, and (runs, taps of the longest) which taps they are, -1 for
     those that are another run's."""
     runs = _runs(offsets[0], longest)
     which = np.full((len(offsets), len(runs), max(run.size for run in runs)), -1)
@@ -203,18 +205,20 @@ def _taps(p: Problem) -> Taps:
 
 
 def weight_grad_pays(p: Problem) -> bool:
-    """Where it multiplies less than the gathered product, dw is small and there are images for it."""
-    if p.empty or p.x[0] < ENOUGH or p.w[0] * p.inner * p.taps > SMALL:
+    """Whether it pays: where it multiplies less than the gathered product, dw is small and there are images for it."""
+    if p.empty or p.x[0] < IMAGES_FOR_SUMS or p.w[0] * p.inner * p.taps > MOST_WEIGHTS:
         return False
     layout, part, rows, taps = _taps(p)
     planes, height, across, pitch = part.grid
     width, half = _vector(p.lanes, p.itemsize)
     (many, some), pixels = dots_shape(), planes * height * across
-    steps = max(2 * taps.shape[1], 4) * pixels * (HALF / 2 if half else 1) + 40  # of a tile; four sums hide the latency
+    steps = (
+        max(2 * taps.shape[1], 4) * pixels * (HALF_COST / 2 if half else 1) + 40
+    )  # of a tile; four sums hide the latency
     direct = -(-p.lanes // width) * -(-rows.size // 2) * steps
     dots = planes * (height * pitch * p.itemsize / vector_bytes() + 4)
     dots *= _up(p.lanes, many) * _up(part.offsets.size, some)
-    return direct <= dots and _room(layout, p.inner) * p.itemsize <= ROOM
+    return direct <= dots and _room(layout, p.inner) * p.itemsize <= MOST_IMAGE_BYTES
 
 
 def weight_grad(p: Problem) -> LaunchPlan | None:
@@ -227,7 +231,7 @@ def weight_grad(p: Problem) -> LaunchPlan | None:
     pixels, room, run = planes * height * across, _room(layout, p.inner), taps.shape[1]
     places = np.add.outer(np.arange(planes) * part.step, np.arange(height) * pitch)
     places = np.add.outer(places, np.arange(across)).reshape(-1)
-    each, piece = -(-p.x[0] // 16), -(-pixels // -(-pixels // BLOCK))
+    each, piece = -(-p.x[0] // 16), -(-pixels // -(-pixels // BLOCK_PIXELS))
     sums = -(-p.x[0] // each) * p.groups * -(-p.lanes // width) * taps.size * width
     draft.run(
         direct_weight_grad, FIRST, SECOND, draft.room(room, each_worker=True) if room else FIRST, draft.constant(rows),

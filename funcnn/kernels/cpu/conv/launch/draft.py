@@ -24,8 +24,8 @@ from funcnn.kernels.launch import (
 )  # fmt: skip
 from funcnn.kernels.plan_parts import Parts
 
-FLOP_NS = 0.01  # nanoseconds a flop in a tile
-FINITE_NS = 0.1  # nanoseconds a number that is looked at
+FLOP_NS = 0.01  # a flop in a tile
+FINITE_NS = 0.1  # nanoseconds an element that is looked at
 FIRST, SECOND, RESULT = Array(INPUT, 0), Array(INPUT, 1), Array(OUTPUT, 0)
 
 
@@ -43,15 +43,15 @@ class Draft:
         self.launches.append(Launch(kernel, args, once=once))
 
     def room(self, size: int, dtype: str | None = None, each_worker: bool = False, zeros: bool = False) -> Array:
-        """Scratch memory for so many numbers, of the problem's dtype by itself."""
+        """Returns scratch memory for so many elements, of the problem's dtype by itself."""
         return self.parts.room(dtype or self.problem.dtype.name, size, each_worker=each_worker, zeros=zeros)
 
     def constant(self, array: np.ndarray) -> Array:
-        """An array that the plan owns."""
+        """Returns an array that the plan owns."""
         return self.parts.constant(array, None if array.ndim == 1 else array.shape)
 
     def bias(self, channels: int) -> Array:
-        """The third operand, or a zero for each channel."""
+        """Returns the third operand, or a zero for each channel."""
         return Array(INPUT, 2) if self.problem.bias else self.constant(np.zeros(channels, self.problem.dtype))
 
     def require_finite(self, array: Array, size: int, otherwise: Callable[[Problem], LaunchPlan | None]) -> None:
@@ -60,7 +60,7 @@ class Draft:
         self.otherwise = otherwise(self.problem)
 
     def plan(self) -> LaunchPlan:
-        """The plan of all launches so far."""
+        """Returns the plan of all launches so far."""
         p = self.problem
         moved = p.itemsize * (prod(p.x) + prod(p.w) + prod(p.y))
         return self.parts.plan(

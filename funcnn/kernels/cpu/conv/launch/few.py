@@ -16,13 +16,14 @@ from funcnn.kernels.cpu.machine import vector_bytes
 from funcnn.kernels.cpu.vector.tiles import dots_shape, strided_shape
 from funcnn.kernels.launch import Array, LaunchPlan, Workers
 
-PIXELS = 128  # of the batch at most
-APART = 300, 1000, 700  # the same of outputs, gradients of inputs and of weights where kernels hardly overlap
-SHARED = 1.6  # taps that meet a number of the image there, at most
-UNFOLDED = 7 << 18  # bytes of the unfolded pixels then: they stay in the second-level cache
-WEIGHTS = 1 << 14  # at least: fewer are packed in no time
-PIECE = 3 << 10  # bytes of a row at a time: of ten rows they fit the first-level cache
-CHUNKS = 16  # at least
+MOST_PIXELS = 128  # of the batch at most
+# The same of outputs, gradients of inputs and of weights where kernels hardly overlap.
+MOST_PIXELS_APART = 300, 1000, 700
+MOST_SHARED_TAPS = 1.6  # that meet a number of the image there, at most
+MOST_UNFOLDED_BYTES = 7 << 18  # of the unfolded pixels then: they stay in the second-level cache
+LEAST_WEIGHTS = 1 << 14  # at least: fewer are packed in no time
+PIECE_BYTES = 3 << 10  # of a row at a time: of ten rows they fit the first-level cache
+LEAST_CHUNKS = 16  # at least
 
 
 @lru_cache(512)
@@ -38,7 +39,7 @@ def places_of(size: tuple, kernel: tuple, out: tuple, stride: tuple, padding: tu
 
 
 def _sizes(p: Problem) -> tuple[int, ...]:
-    """What the kernels call so. Unfolded pixels lie an odd number of vectors apart, and so in different sets of the cache."""
+    """Returns the sizes that the kernels take. Unfolded pixels lie an odd number of vectors apart, and so in different sets of the cache."""
     lanes = vector_bytes() // p.itemsize
     pitch = (-(-p.inner * p.taps // lanes) | 1) * lanes
     return p.inner, p.w[0], p.taps, prod(p.y[2:]), prod(p.x[2:]), p.x[0], pitch
@@ -54,22 +55,22 @@ def _work(p: Problem) -> Workers:
 
 
 def _one_group(p: Problem) -> bool:
-    """Of channels, with taps that fill a tile."""
+    """Returns the problem of channels, with taps that fill a tile."""
     return p.groups == 1 and not p.empty and p.inner * p.taps >= strided_shape(p.itemsize)[1]
 
 
 def forward(p: Problem) -> LaunchPlan | None:
-    """y = bias + w * x. By the definition where it is not finite: such weights may have met padding."""
+    """Computes y = bias + w * x. By the definition where it is not finite: such weights may have met padding."""
     if not _one_group(p):
         return None
     draft, sizes = Draft(p), _sizes(p)
     (many, each), pixels = dots_shape(), sizes[3] * sizes[5]
     rows, offsets = tables.repeated(p.inner * p.taps, p.w[0], many), tables.repeated(sizes[6], pixels, each)
-    deep = -(-p.w[0] // (CHUNKS * many)) * many
+    deep = -(-p.w[0] // (LEAST_CHUNKS * many)) * many
     unfolded, sums = draft.room(pixels * sizes[6]), draft.room(deep * offsets.size, "float64", each_worker=True)
     draft.run(
         convolve_few, FIRST, SECOND, draft.bias(p.w[0]), RESULT, unfolded, sums, _places(draft), draft.constant(rows),
-        draft.constant(offsets), sizes, (many, each), deep, PIECE // p.itemsize, _work(p),
+        draft.constant(offsets), sizes, (many, each), deep, PIECE_BYTES // p.itemsize, _work(p),
     )  # fmt: skip
     if any(p.padding):
         draft.require_finite(RESULT, prod(p.y), reference.forward)
@@ -93,7 +94,7 @@ def input_grad(p: Problem) -> LaunchPlan | None:
 def _each(channels: int, taps: int, columns: int) -> int:
     """Input channels of a chunk: whole tiles of taps, as many as there are chunks for."""
     least = columns // gcd(columns, taps)
-    return min(channels, max(1, channels // (CHUNKS * least)) * least)
+    return min(channels, max(1, channels // (LEAST_CHUNKS * least)) * least)
 
 
 def weight_grad(p: Problem) -> LaunchPlan | None:
@@ -105,7 +106,7 @@ def weight_grad(p: Problem) -> LaunchPlan | None:
     joined, unfolded = draft.room(panels * tile[0] * pixels), draft.room(pixels * sizes[6])
     draft.run(
         few_weight_grad, FIRST, SECOND, RESULT, joined, unfolded, draft.room(tile[0] * tile[1], each_worker=True),
-        _places(draft), sizes, tile, max(1, panels // CHUNKS), _work(p),
+        _places(draft), sizes, tile, max(1, panels // LEAST_CHUNKS), _work(p),
     )  # fmt: skip
     draft.require_finite(RESULT, p.w[0] * p.inner * p.taps, reference.weight_grad)
     return draft.plan()
@@ -113,22 +114,22 @@ def weight_grad(p: Problem) -> LaunchPlan | None:
 
 # ---- when ---------------------------------------------------------------------------------------------------------------
 def _pays(p: Problem, most: int) -> bool:
-    """Few pixels for many weights. Of images whose numbers few taps share, ``most`` pixels may be."""
+    """Few pixels for many weights. Of images whose elements few taps share, ``most`` pixels may be."""
     pixels = p.x[0] * prod(p.y[2:])
-    apart = pixels * p.inner * p.taps <= SHARED * prod(p.x)
-    return p.w[0] * p.inner * p.taps >= WEIGHTS and pixels <= (max(PIXELS, most) if apart else PIXELS)
+    apart = pixels * p.inner * p.taps <= MOST_SHARED_TAPS * prod(p.x)
+    return p.w[0] * p.inner * p.taps >= LEAST_WEIGHTS and pixels <= (max(MOST_PIXELS, most) if apart else MOST_PIXELS)
 
 
 def forward_pays(p: Problem) -> bool:
-    """For outputs."""
-    return _pays(p, APART[0])
+    """Whether it pays for outputs."""
+    return _pays(p, MOST_PIXELS_APART[0])
 
 
 def input_grad_pays(p: Problem) -> bool:
-    """For gradients of inputs."""
-    return _pays(p, APART[1])
+    """Whether it pays for gradients of inputs."""
+    return _pays(p, MOST_PIXELS_APART[1])
 
 
 def weight_grad_pays(p: Problem) -> bool:
-    """For gradients of weights."""
-    return not p.empty and _pays(p, min(APART[2], UNFOLDED // (p.inner * p.taps * p.itemsize)))
+    """Whether it pays for gradients of weights."""
+    return not p.empty and _pays(p, min(MOST_PIXELS_APART[2], MOST_UNFOLDED_BYTES // (p.inner * p.taps * p.itemsize)))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from funcnn.kernels.cpu.conv import tables
-from funcnn.kernels.cpu.conv.gather import SLACK, convolve, convolve_images, fill_pixels, spread
+from funcnn.kernels.cpu.conv.gather import SLACK_ELEMENTS, convolve, convolve_images, copy_image, fill_pixels
 from funcnn.kernels.cpu.conv.gather_weight import convolve_weight_grad, image_weight_grad
 from funcnn.kernels.cpu.conv.launch import reference
 from funcnn.kernels.cpu.conv.launch.draft import FIRST, FLOP_NS, RESULT, SECOND, Draft
@@ -20,30 +20,30 @@ from funcnn.kernels.cpu.threads.number import available
 from funcnn.kernels.cpu.vector.tiles import FEW_ROWS, dots_shape, few_shape
 from funcnn.kernels.launch import Array, LaunchPlan, Workers
 
-SPREAD_NS = 0.3  # nanoseconds a number for the copies
-ENOUGH = 8  # images from which a weight gradient is summed by images
-SMALL = 1 << 16  # weights whose gradient every chunk of images can sum up for itself
+COPY_NS = 0.3  # nanoseconds an element for the copies
+IMAGES_FOR_SUMS = 8  # images from which a weight gradient is summed by images
+MOST_WEIGHTS = 1 << 16  # weights whose gradient every chunk of images can sum up for itself
 
 
 def tile_of(lanes: int, itemsize: int) -> tuple[int, int]:
-    """Rows and columns of the tile for so many output channels of a group."""
+    """Returns rows and columns of the tile for so many output channels of a group."""
     return few_shape(itemsize) if lanes <= FEW_ROWS else tile_shape(itemsize)
 
 
-def spread_planes(draft: Draft, x: Array, planes: int, image: tables.Image) -> Array:
-    """All planes of x in the image's layout."""
+def copied_planes(draft: Draft, x: Array, planes: int, image: tables.Image) -> Array:
+    """Returns all planes of x in the image's layout."""
     if image.direct:
         return x
-    size = planes * image.size + SLACK
+    size = planes * image.size + SLACK_ELEMENTS
     spacious = draft.room(size)
-    draft.run(spread, x, spacious, planes, image.layout, Workers(SPREAD_NS * size))
+    draft.run(copy_image, x, spacious, planes, image.layout, Workers(COPY_NS * size))
     return spacious
 
 
 def packed_weights(
     draft: Draft, table: np.ndarray, ends: np.ndarray, groups: int, lanes: int, rows: int, steps: tuple[int, int]
 ) -> tuple[Array, Array, int]:
-    """The weights in panels of ``rows`` lanes, part for part, a number for each panel, not 0 if a weight is not finite, and how
+    """Returns the weights in panels of ``rows`` lanes, part for part, a number for each panel, not 0 if a weight is not finite, and how
     many these are.
 
     steps: in w, from one lane and one group to the next.
@@ -69,7 +69,7 @@ class Product:
     def launch(self, packed: Array) -> None:
         """From packed weights of all parts, by images where each worker gets some.
 
-        Both ways add the same numbers in the same order, so the choice may depend on the CPUs.
+        Both ways add the same elements in the same order, so the choice may depend on the CPUs.
         """
         enough = self.batch * self.groups >= min(max(2 * available(), 4), 16)
         if self.layout.direct or not enough:
@@ -84,7 +84,7 @@ class Product:
 
     def _image(self) -> Array:
         """Room for a group of an image, for each worker."""
-        return self.draft.room(self.inner * self.layout.size + SLACK, each_worker=True)
+        return self.draft.room(self.inner * self.layout.size + SLACK_ELEMENTS, each_worker=True)
 
     def _by_images(self, packed: Array) -> None:
         draft, scratch = self.draft, self.draft.room(self.tile[0] * self.tile[1], each_worker=True)
@@ -106,7 +106,7 @@ class Product:
         )  # fmt: skip
 
     def _by_tiles(self, packed: Array) -> None:
-        image = spread_planes(self.draft, FIRST, self.batch * self.groups * self.inner, self.layout)
+        image = copied_planes(self.draft, FIRST, self.batch * self.groups * self.inner, self.layout)
         scratch = self.draft.room(self.tile[0] * self.tile[1], each_worker=True)
         each, first = self.groups * -(-self.lanes // self.tile[0]) * self.tile[0], 0
         for part, row in zip(self.parts.each, self.parts.rows.tolist(), strict=True):
@@ -133,7 +133,7 @@ class Product:
 
 
 def forward(p: Problem) -> LaunchPlan | None:
-    """y = w * x + bias. By the definition where weights that are not finite would meet padding."""
+    """Computes y = w * x + bias. By the definition where weights that are not finite would meet padding."""
     if p.empty:
         return None
     draft, taps, tile = Draft(p), p.inner * p.taps, tile_of(p.lanes, p.itemsize)
@@ -160,15 +160,13 @@ def input_grad(p: Problem) -> LaunchPlan | None:
         product.launch(packed)
     if len(untouched):
         sizes = (p.x[0] * p.x[1], p.x[1], product.plane)
-        draft.run(
-            fill_pixels, product.bias, RESULT, draft.constant(untouched), sizes, Workers(SPREAD_NS * product.size)
-        )
+        draft.run(fill_pixels, product.bias, RESULT, draft.constant(untouched), sizes, Workers(COPY_NS * product.size))
     return draft.plan()
 
 
 # ---- gradients of weights -----------------------------------------------------------------------------------------------
 def weight_grad(p: Problem) -> LaunchPlan | None:
-    """dw from x and dy by dot products along the pixels. By the definition where it is not finite: such numbers of x or dy
+    """dw from x and dy by dot products along the pixels. By the definition where it is not finite: such elements of x or dy
     may have met padding or gaps."""
     if p.empty:
         return None
@@ -177,15 +175,15 @@ def weight_grad(p: Problem) -> LaunchPlan | None:
     layout, part = tables.forward(*sizes, vector)
     around = tables.cotangent(p.y[2:], part.grid[3], vector)
     if layout.direct and not around.direct:  # the last vector would read beyond x
-        layout, part = tables.forward(*sizes, tables.COPY)
-    by_images = p.w[0] * p.inner * p.taps <= SMALL and p.x[0] >= ENOUGH
+        layout, part = tables.forward(*sizes, tables.COPY_EVERY_IMAGE)
+    by_images = p.w[0] * p.inner * p.taps <= MOST_WEIGHTS and p.x[0] >= IMAGES_FOR_SUMS
     (_dots_by_images if by_images else _dots_by_tiles)(draft, layout, around, part)
     draft.require_finite(RESULT, p.w[0] * p.inner * p.taps, reference.weight_grad)
     return draft.plan()
 
 
 def _tiles(draft: Draft, part: tables.Part, around: tables.Image) -> tuple[Array, Array, int]:
-    """Where channels of dy and rows of the image begin, repeated to whole tiles, and pixels at a time."""
+    """Returns where channels of dy and rows of the image begin, repeated to whole tiles, and pixels at a time."""
     (many, each), p = dots_shape(), draft.problem
     places = draft.constant(tables.repeated(around.size, p.lanes, many))
     piece = tables.pieces(around.slice_size, vector_bytes() // p.itemsize)
@@ -198,7 +196,7 @@ def _dots_by_images(draft: Draft, layout: tables.Image, around: tables.Image, pa
     images = -(-n // 16)  # of a chunk
     sizes = (p.lanes, rows, p.inner, n, part.grid[0], around.slice_size, images)
     work = Workers(2 * FLOP_NS * p.w[0] * rows * n * part.grid[0] * around.slice_size)
-    room = draft.room(p.inner * layout.size + p.lanes * around.size + 2 * SLACK, each_worker=True)
+    room = draft.room(p.inner * layout.size + p.lanes * around.size + 2 * SLACK_ELEMENTS, each_worker=True)
     tiles = p.groups * -(-p.lanes // many) * -(-rows // each)
     sums = draft.room(-(-n // images) * tiles * many * each, "float64")
     places, offsets, piece = _tiles(draft, part, around)
@@ -211,8 +209,8 @@ def _dots_by_images(draft: Draft, layout: tables.Image, around: tables.Image, pa
 def _dots_by_tiles(draft: Draft, layout: tables.Image, around: tables.Image, part: tables.Part) -> None:
     p, (many, each) = draft.problem, dots_shape()
     k, n, rows = p.w[0], p.x[0], part.offsets.size
-    image = spread_planes(draft, FIRST, n * p.x[1], layout)
-    cotangent = spread_planes(draft, SECOND, n * k, around)
+    image = copied_planes(draft, FIRST, n * p.x[1], layout)
+    cotangent = copied_planes(draft, SECOND, n * k, around)
     lane_tiles, row_tiles = -(-p.lanes // many), -(-rows // each)
     high = max(1, min(lane_tiles, 8))
     wide = max(1, min(row_tiles, -(-row_tiles * -(-lane_tiles // high) * p.groups // 16)))

@@ -7,7 +7,7 @@ from math import prod
 import numpy as np
 
 from funcnn.kernels.cpu.conv.launch.draft import FIRST, FLOP_NS, RESULT, SECOND, Draft
-from funcnn.kernels.cpu.conv.launch.gather import SPREAD_NS, packed_weights
+from funcnn.kernels.cpu.conv.launch.gather import COPY_NS, packed_weights
 from funcnn.kernels.cpu.conv.launch.problem import Problem
 from funcnn.kernels.cpu.conv.pointwise import pointwise, put_pixels, take_pixels
 from funcnn.kernels.cpu.conv.pointwise_weight import pointwise_weight_grad
@@ -16,9 +16,9 @@ from funcnn.kernels.cpu.machine import beyond_cache, tile_shape
 from funcnn.kernels.cpu.vector.tiles import strided_shape
 from funcnn.kernels.launch import Array, LaunchPlan, Workers
 
-BLOCK = 96 << 10  # bytes of a block of pixels: this one, the next and weights fit the second-level cache
-PIECE = 1 << 16  # numbers of a piece that is turned round
-CHUNKS = 32  # at least, where there is work for them: eight or sixteen threads get equal shares
+BLOCK_BYTES = 96 << 10  # of a block of pixels: this one, the next and weights fit the second-level cache
+PIECE_ELEMENTS = 1 << 16  # of a piece that is transposed
+LEAST_CHUNKS = 32  # at least, where there is work for them: eight or sixteen threads get equal shares
 
 
 def _one_tap(p: Problem) -> bool:
@@ -27,26 +27,26 @@ def _one_tap(p: Problem) -> bool:
 
 
 def _taken(draft: Draft) -> Array:
-    """The pixels of x that strides take."""
+    """Returns the pixels of x that strides take."""
     p = draft.problem
     if max(p.stride) == 1:
         return FIRST
     planes, size = p.x[0] * p.x[1], p.x[0] * p.x[1] * prod(p.y[2:])
     taken = draft.room(size)
-    draft.run(take_pixels, FIRST, taken, planes, p.x[2:], p.y[2:], p.stride, Workers(SPREAD_NS * size))
+    draft.run(take_pixels, FIRST, taken, planes, p.x[2:], p.y[2:], p.stride, Workers(COPY_NS * size))
     return taken
 
 
 def _multiply(draft: Draft, x: Array, y: Array, count: int, lanes: int, table: np.ndarray, steps: tuple) -> None:
-    """y = bias + weights x, where the table has places of w for the ``count`` channels of x, and steps are its lanes' and
+    """Writes y = bias + weights x, where the table has places of w for the ``count`` channels of x, and steps are its lanes' and
     groups'."""
     p, groups = draft.problem, draft.problem.groups
     rows, columns = tile = tile_shape(p.itemsize)
     batch, pixels = p.x[0], prod(p.y[2:])
     packed, *_ = packed_weights(draft, table, np.array([0, count]), groups, lanes, rows, steps)
-    wide = columns * max(1, min(8, BLOCK // (count * columns * p.itemsize)))
+    wide = columns * max(1, min(8, BLOCK_BYTES // (count * columns * p.itemsize)))
     blocks, panels = -(-batch * pixels // wide), -(-lanes // rows)
-    each = max(1, blocks * groups // CHUNKS)
+    each = max(1, blocks * groups // LEAST_CHUNKS)
     chunks = -(-blocks // each)
     deep = -(-panels // max(1, min(panels, 16 // (chunks * groups))))
     scratch = draft.room((count + rows) * wide, each_worker=True)
@@ -60,7 +60,7 @@ def _multiply(draft: Draft, x: Array, y: Array, count: int, lanes: int, table: n
 
 
 def forward(p: Problem) -> LaunchPlan | None:
-    """y = w x + bias."""
+    """Computes y = w x + bias."""
     if not _one_tap(p):
         return None
     draft = Draft(p)
@@ -70,7 +70,7 @@ def forward(p: Problem) -> LaunchPlan | None:
 
 
 def input_grad(p: Problem) -> LaunchPlan | None:
-    """dx = w' dy; pixels that strides leave out have no gradient."""
+    """Computes dx = w' dy; pixels that strides leave out have no gradient."""
     if not _one_tap(p):
         return None
     draft, steps = Draft(p), (1, p.lanes * p.inner)
@@ -80,20 +80,20 @@ def input_grad(p: Problem) -> LaunchPlan | None:
     planes, channels = p.x[0] * p.x[1], p.x[1]
     taken = draft.room(planes * prod(p.y[2:]))
     _multiply(draft, FIRST, taken, p.lanes, p.inner, repeated(p.inner, p.lanes, 1), steps)
-    work = Workers(SPREAD_NS * planes * prod(p.x[2:]))
+    work = Workers(COPY_NS * planes * prod(p.x[2:]))
     draft.run(put_pixels, taken, draft.bias(channels), RESULT, planes, channels, p.x[2:], p.y[2:], p.stride, work)
     return draft.plan()
 
 
 # ---- gradients of weights -----------------------------------------------------------------------------------------------
 def weight_grad(p: Problem) -> LaunchPlan | None:
-    """dw = dy x', summed over the images; where a group has as many channels as a tile has rows."""
-    turns_x = _turns_x(p)
-    if not _one_tap(p) or (p.lanes if turns_x else p.inner) < strided_shape(p.itemsize)[0]:
+    """Computes dw = dy x', summed over the images; where a group has as many channels as a tile has rows."""
+    transposes_x = _transposes_x(p)
+    if not _one_tap(p) or (p.lanes if transposes_x else p.inner) < strided_shape(p.itemsize)[0]:
         return None
     draft = Draft(p)
     x = _taken(draft)
-    if turns_x:
+    if transposes_x:
         _sum_products(draft, x, SECOND, p.inner, p.lanes, (p.inner, 1))
     else:
         _sum_products(draft, SECOND, x, p.lanes, p.inner, (1, p.inner))
@@ -101,27 +101,27 @@ def weight_grad(p: Problem) -> LaunchPlan | None:
 
 
 def weight_grad_pays(p: Problem) -> bool:
-    """Where dw fills half of a tile."""
-    return 2 * (p.inner if _turns_x(p) else p.lanes) >= strided_shape(p.itemsize)[1]
+    """Whether it pays: where dw fills half of a tile."""
+    return 2 * (p.inner if _transposes_x(p) else p.lanes) >= strided_shape(p.itemsize)[1]
 
 
-def _turns_x(p: Problem) -> bool:
-    """Whether x is turned round, or dy: that of fewer channels if they fill half of a tile, as far as it matters.
+def _transposes_x(p: Problem) -> bool:
+    """Whether x is transposed, or dy: that of fewer channels if they fill half of a tile, as far as it matters.
 
-    Turning x costs a 16th of the products with 64 lanes; with many, writing dw turned costs more.
+    Transposing x costs a 16th of the products with 64 lanes; with many, writing dw transposed costs more.
     """
     fills = 2 * min(p.inner, p.lanes) >= strided_shape(p.itemsize)[1]
     return min(p.inner, 128) <= p.lanes if fills else p.inner > p.lanes
 
 
 def _sum_products(draft: Draft, x: Array, dy: Array, channels: int, lanes: int, strides: tuple) -> None:
-    """dw = dy x', x being turned round: ``strides`` of dw from one channel of dy, and of x, to the next."""
+    """Writes dw = dy x', x being transposed: ``strides`` of dw from one channel of dy, and of x, to the next."""
     p, groups = draft.problem, draft.problem.groups
     rows, columns = tile = strided_shape(p.itemsize)
     batch, pixels = p.x[0], prod(p.y[2:])
     row_blocks, lane_blocks = -(-channels // 256), -(-lanes // 256)
     wide, deep = -(-channels // (row_blocks * columns)) * columns, -(-lanes // (lane_blocks * rows))
-    inner = -(-pixels // (-(-pixels * wide // PIECE) * columns)) * columns
+    inner = -(-pixels // (-(-pixels * wide // PIECE_ELEMENTS) * columns)) * columns
     pieces, blocks = batch * -(-pixels // inner), row_blocks * lane_blocks * groups
     each = -(-pieces // max(1, 16 // blocks))
     scratch = draft.room(inner * wide + rows * columns, each_worker=True)

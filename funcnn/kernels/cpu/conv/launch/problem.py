@@ -41,22 +41,22 @@ class Problem(NamedTuple):
 
     @property
     def lanes(self) -> int:
-        """Output channels of a group."""
+        """Returns the output channels of a group."""
         return self.w[0] // self.groups
 
     @property
     def kernel(self) -> Any:
-        """The taps in each dimension."""
+        """Returns the taps in each dimension."""
         return self.w[2:]
 
     @property
     def taps(self) -> int:
-        """The taps of one input and one output channel."""
+        """Returns the taps of one input and one output channel."""
         return prod(self.w[2:])
 
     @property
     def itemsize(self) -> int:
-        """Bytes of a number."""
+        """Returns the bytes of an element."""
         return self.dtype.itemsize
 
     @property
@@ -91,7 +91,7 @@ def _problem(x: tuple, w: tuple, y: tuple, operands: tuple, params: dict[str, An
 
 
 def of_output(operands: tuple[Operand, ...], params: dict[str, Any]) -> Problem:
-    """For y from x, w and perhaps a bias."""
+    """Returns the problem of y from x, w and perhaps a bias."""
     x, w = operands[0].shape, operands[1].shape
     around = zip(x[2:], w[2:], params["stride"], params["padding"], params["dilation"], strict=True)
     out = ((size + 2 * p - d * (k - 1) - 1) // s + 1 for size, k, s, p, d in around)
@@ -99,7 +99,7 @@ def of_output(operands: tuple[Operand, ...], params: dict[str, Any]) -> Problem:
 
 
 def of_input_grad(operands: tuple[Operand, ...], params: dict[str, Any]) -> Problem:
-    """For dx of ``size`` from dy, w and perhaps a bias."""
+    """Returns the problem of dx of ``size`` from dy, w and perhaps a bias."""
     dy, w = operands[0].shape, operands[1].shape
     return _problem(
         (dy[0], w[1] * params["groups"], *params["size"]), w, dy, operands, params, len(operands) > 2
@@ -107,6 +107,6 @@ def of_input_grad(operands: tuple[Operand, ...], params: dict[str, Any]) -> Prob
 
 
 def of_weight_grad(operands: tuple[Operand, ...], params: dict[str, Any]) -> Problem:
-    """For dw with taps of ``size`` from x and dy."""
+    """Returns the problem of dw with taps of ``size`` from x and dy."""
     x, dy = operands[0].shape, operands[1].shape
     return _problem(x, (dy[1], x[1] // params["groups"], *params["size"]), dy, operands, params, False)

@@ -13,17 +13,17 @@ from funcnn.kernels.cpu.conv.launch.problem import Problem
 from funcnn.kernels.cpu.conv.reference import reference_forward, reference_input_grad, reference_weight_grad
 from funcnn.kernels.launch import LaunchPlan, Workers
 
-TERM_NS = 0.3  # nanoseconds a multiply-add
+TERM_NS = 0.3  # a multiply-add
 
 
 def _sizes(p: Problem) -> tuple:
-    """What all three kernels end with: taps, channels, images, planes, and threads."""
+    """Returns what all three kernels end with: taps, channels, images, planes, and threads."""
     terms = p.x[0] * prod(p.w) * prod(p.y[2:])
     return p.kernel, (p.inner, p.lanes, p.groups), p.x[0], (p.x[2:], p.y[2:], *p.where), Workers(TERM_NS * terms)
 
 
 def forward(p: Problem) -> LaunchPlan:
-    """y = w * x + bias; room for a plane of y in float64 for each thread."""
+    """Computes y = w * x + bias; room for a plane of y in float64 for each thread."""
     draft = Draft(p)
     sums = draft.room(prod(p.y[2:]), "float64", each_worker=True)
     draft.run(reference_forward, FIRST, SECOND, draft.bias(p.w[0]), RESULT, sums, *_sizes(p))

@@ -10,17 +10,19 @@ from funcnn.kernels.cpu.conv import tables
 from funcnn.kernels.cpu.conv.launch import gather
 from funcnn.kernels.cpu.conv.launch.draft import FIRST, FLOP_NS, RESULT, SECOND, Draft
 from funcnn.kernels.cpu.conv.launch.problem import Problem
-from funcnn.kernels.cpu.conv.winograd import GAP, winograd_forward, winograd_weight_grad, winograd_weights
+from funcnn.kernels.cpu.conv.winograd import GAP_ELEMENTS, winograd_forward, winograd_weight_grad, winograd_weights
 from funcnn.kernels.cpu.machine import vector_bytes
 from funcnn.kernels.cpu.vector.tiles import strided_shape
 from funcnn.kernels.launch import Array, LaunchPlan, Workers
 
-CACHE = 3 << 20  # bytes for the transformed patches of a block
-VOLUME = 32 << 20  # bytes for those of a volume
-TURNS = 2500, 3300  # what a patch of one channel costs, in multiply-adds of the others' products: plain, and dilated
-OTHERS, WEIGHTS = 1.16, 1.6  # what a multiply-add of the gathered product costs, its grid and all; of weight gradients
-EDGE = 10  # pixels of a plane that other products do for nothing
-LEAST = 128  # pixels of a batch
+BLOCK_BYTES = 3 << 20  # for the transformed patches of a block
+VOLUME_BYTES = 32 << 20  # for those of a volume
+# What a patch of one channel costs, in multiply-adds of the others' products: plain, and dilated.
+PATCH_TERMS = 2500, 3300
+# What a multiply-add of the gathered product costs, its grid and all; of weight gradients.
+GATHERED_TERMS, WEIGHTS_TERMS = 1.16, 1.6
+EDGE_PIXELS = 10  # of a plane that other products do for nothing
+LEAST_PIXELS = 128  # of a batch
 
 
 def _up(n: int, to: int) -> int:
@@ -50,7 +52,7 @@ class Patches:
         given, made = shape[0] * planes * each, shape[0] * goal * each
         if self.taps == 1:
             self.depth = (1, 1, 1, 0, 1)
-            fitting = CACHE // (self.places * (self.width + self.row) * p.itemsize)
+            fitting = BLOCK_BYTES // (self.places * (self.width + self.row) * p.itemsize)
             block = min(max(_up(fitting, self.tile[0]), 8 * self.tile[0]), _up(made, self.tile[0]))
             self.blocks = (block, block, given, made)
         else:
@@ -60,7 +62,7 @@ class Patches:
         self.work = Workers(FLOP_NS * 2 * self.places * made * self.c * outputs * self.taps)
 
     def layout(self, channels: int, halo: int) -> tuple:
-        """The padded image: height, width, channels, patches across and down, lanes."""
+        """Returns the padded image: height, width, channels, patches across and down, lanes."""
         height, width = self.m * self.down + halo, self.m * self.across + halo
         return (height, width, _up(channels, self.lanes), self.across, self.down, self.lanes)
 
@@ -72,14 +74,14 @@ class Patches:
     def block(self, width: int, patches: int) -> Array:
         """Memory for so many transformed patches of ``width`` channels, and for the tile that the last may not fill."""
         tiles = _up(patches, self.tile[0]) + self.tile[0] * (self.taps > 1)
-        return self.draft.room(self.places * (tiles * width + GAP) + self.tile[1])
+        return self.draft.room(self.places * (tiles * width + GAP_ELEMENTS) + self.tile[1])
 
     def scratch(self) -> Array:
         """Memory for a patch of a vector of channels, for each worker."""
         return self.draft.room(32 * self.lanes, each_worker=True)
 
     def weights(self, table: np.ndarray, steps: tuple[int, int]) -> Array:
-        """The weights in panels of output channels, each 3 x 3 kernel transformed; ``table`` orders their taps.
+        """Returns the weights in panels of output channels, each 3 x 3 kernel transformed; ``table`` orders their taps.
 
         Weights that are not finite spoil the outputs.
         """
@@ -96,7 +98,7 @@ class Patches:
 
 
 def _product(patches: Patches, table: np.ndarray, steps: tuple[int, int]) -> Array:
-    """The result from the first operand, and for each patch a number that is not 0 where it is not finite, and so not right."""
+    """Returns the result from the first operand, and for each patch a number that is not 0 where it is not finite, and so not right."""
     draft, blocks = patches.draft, patches.blocks
     channels, outputs = patches.sizes[0], patches.out[0]
     layout, weights = patches.layout(channels, 2), patches.weights(table, steps)
@@ -111,7 +113,7 @@ def _product(patches: Patches, table: np.ndarray, steps: tuple[int, int]) -> Arr
 
 
 def forward(p: Problem) -> LaunchPlan | None:
-    """y = bias + w * x. By the gathered product where a number of it is not finite."""
+    """Computes y = bias + w * x. By the gathered product where a number of it is not finite."""
     if not _fits(p):
         return None
     patches = Patches(Draft(p), p.x, p.y, p.padding)
@@ -122,12 +124,12 @@ def forward(p: Problem) -> LaunchPlan | None:
 
 
 def input_grad(p: Problem) -> LaunchPlan | None:
-    """The forward pass of dy with the taps turned round, inputs and outputs exchanged."""
+    """Returns the forward pass of dy with the taps reversed, inputs and outputs exchanged."""
     around = tuple(d * (k - 1) - before for before, d, k in zip(p.padding, p.dilation, p.kernel, strict=True))
     if not _fits(p) or min(around) < 0:
         return None
     patches, each = Patches(Draft(p), p.y, p.x, around), p.inner * p.taps
-    table = tables.turned_by_depth(patches.c, patches.taps, each)
+    table = tables.reversed_by_depth(patches.c, patches.taps, each)
     spoiled = _product(patches, table, (p.taps, patches.c * each))
     patches.draft.require_finite(spoiled, patches.blocks[3], gather.input_grad)
     return patches.draft.plan()
@@ -141,7 +143,7 @@ def weight_grad(p: Problem) -> LaunchPlan | None:
     draft, blocks = patches.draft, patches.blocks
     layout, around = patches.layout(p.x[1], 2), patches.layout(p.w[0], 0)
     wide = _up(patches.c, patches.tile[0])
-    dU = draft.room(patches.places * (patches.taps * wide * patches.row + GAP))
+    dU = draft.room(patches.places * (patches.taps * wide * patches.row + GAP_ELEMENTS))
     draft.run(
         winograd_weight_grad, FIRST, SECOND, RESULT, patches.image(layout, blocks[2]), patches.image(around, blocks[3]),
         patches.block(patches.width, blocks[0]), patches.block(patches.row, blocks[1]), dU, patches.scratch(), patches.m,
@@ -167,9 +169,9 @@ def fewer_products(channels: int, lanes: int, deep: int, out: tuple, dilation: t
     rows, columns = (-(-size // d) for size, d in zip(out, dilation, strict=True))
     m = 4 if min(rows, columns) > 2 else 2
     patches = -(-rows // m) * -(-columns // m) * dilation[0] * dilation[1]
-    turns = TURNS[max(dilation) > 1] * m * m / 16 * (channels + lanes)
-    plain = others * (out[0] * out[1] + EDGE) * 9 * channels * lanes * deep
-    return patches * ((m + 2) ** 2 * channels * lanes * deep + turns) < plain
+    transforms = PATCH_TERMS[max(dilation) > 1] * m * m / 16 * (channels + lanes)
+    plain = others * (out[0] * out[1] + EDGE_PIXELS) * 9 * channels * lanes * deep
+    return patches * ((m + 2) ** 2 * channels * lanes * deep + transforms) < plain
 
 
 def _pays(p: Problem, given: tuple, out: tuple, others: float) -> bool:
@@ -177,7 +179,7 @@ def _pays(p: Problem, given: tuple, out: tuple, others: float) -> bool:
 
     Taps in depth need a whole volume's patches at a time in memory, which should not be much larger than the caches.
     """
-    if not _fits(p) or min(p.inner, p.lanes) < 16 or given[0] * prod(given[2:]) < LEAST:
+    if not _fits(p) or min(p.inner, p.lanes) < 16 or given[0] * prod(given[2:]) < LEAST_PIXELS:
         return False
     area = zip(p.padding[1:], p.dilation[1:], given[3:], strict=True)
     if any(before > 2 * d or size <= 3 * d for before, d, size in area):
@@ -186,20 +188,20 @@ def _pays(p: Problem, given: tuple, out: tuple, others: float) -> bool:
         return False
     if p.dims == 2:
         return True
-    fits = 3 * p.itemsize * prod(given[2:]) * max(p.inner, p.lanes) <= VOLUME
+    fits = 3 * p.itemsize * prod(given[2:]) * max(p.inner, p.lanes) <= VOLUME_BYTES
     return p.padding[0] <= (p.kernel[0] - 1) * p.dilation[0] and fits
 
 
 def forward_pays(p: Problem) -> bool:
-    """For outputs."""
-    return _pays(p, p.x, p.y, OTHERS)
+    """Whether it pays for outputs."""
+    return _pays(p, p.x, p.y, GATHERED_TERMS)
 
 
 def input_grad_pays(p: Problem) -> bool:
-    """For gradients of inputs."""
-    return _pays(p, p.y, p.x, OTHERS)
+    """Whether it pays for gradients of inputs."""
+    return _pays(p, p.y, p.x, GATHERED_TERMS)
 
 
 def weight_grad_pays(p: Problem) -> bool:
-    """For gradients of weights."""
-    return _pays(p, p.x, p.y, WEIGHTS)
+    """Whether it pays for gradients of weights."""
+    return _pays(p, p.x, p.y, WEIGHTS_TERMS)
