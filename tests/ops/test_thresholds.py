@@ -46,7 +46,9 @@ SWEPT = {
         "kernels.cpu.softmax.rows": ("SUM_ELEMENTS", "GROUP_ROWS", "GROUP_ELEMENTS"),
     },
     "copy": {"kernels.cpu.movement.launch": ("ELEMENTS_FOR_KERNEL",), "kernels.cpu.movement.permute": ("BLOCK_SIDE",), "kernels.cpu.movement.regions": ("BYTES_FOR_KERNEL",), "kernels.cpu.movement.strided": ("CHUNK_ELEMENTS",),
-        "kernels.cpu.indexing.problem": ("CHUNK_BYTES", "RANGE_BYTES", "PARTS"), "kernels.cpu.indexing.geometry": ("BLOCK",)},
+        "kernels.cpu.indexing.problem": ("CHUNK_BYTES", "RANGE_BYTES", "PARTS"), "kernels.cpu.indexing.geometry": ("BLOCK",),
+        "kernels.cpu.indexing.masks": ("CHUNK",), "ops.indexing.along": ("LARGE",), "kernels.cpu.creation.launch": ("BYTES_FOR_KERNEL",),
+        "kernels.cpu.creation.ranges": ("CHUNK_ELEMENTS",)},
     "scan": {"kernels.cpu.reduce.running": ("LARGE",), "kernels.cpu.reduce.scan": ("CHUNK_ELEMENTS",)},
     "sort": {"kernels.cpu.reduce.sorting": ("FEW", "LARGE"), "kernels.cpu.reduce.topk": ("CHUNK",)},
     "random": {
@@ -288,6 +290,11 @@ def test_copies() -> None:
         np.testing.assert_array_equal(F.embedding(fn.tensor(index), table).numpy(), table.numpy()[index])
         got = fn.grad(lambda table, index=index: F.embedding(fn.tensor(index), table).sum())(table).numpy()
         np.testing.assert_array_equal(got, np.repeat(np.bincount(index, minlength=n), 3).reshape(n, 3))
+        line = np.arange(n, dtype=np.float32)
+        np.testing.assert_array_equal(fn.arange(n, dtype=fn.float32).numpy(), line)
+        np.testing.assert_array_equal(fn.tensor(line)[fn.tensor(line % 3 == 1)].numpy(), line[line % 3 == 1])
+        got = fn.grad(lambda line, index=index: fn.gather(line, 0, fn.tensor(index)).sum())(fn.tensor(line)).numpy()
+        np.testing.assert_array_equal(got, np.bincount(index, minlength=n))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -19,7 +19,7 @@ SHAPES = [(1,), (70,), (7, 9), (3, 4, 5), (2, 0, 3), (0,)]
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plans of several chunks for small arrays where kernels are Python; the work is never too small for two threads."""
-    monkeypatch.setattr(number, "WORTHWHILE", 0)
+    monkeypatch.setattr(number, "NANOSECONDS_FOR_THREADS", 0)
 
 
 def run(ways: tuple, ins: list, bound: tuple[int, ...], dtype: Any, **params: Any) -> np.ndarray:
