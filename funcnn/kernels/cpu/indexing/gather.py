@@ -65,34 +65,45 @@ def clear_bytes(target, count):
         target[j] = 0
 
 
+def _lines(source, index, index_step, target, down, places, width, apart, limits):
+    """Copies whole lines, each to where its one index says, or zeros; whether an index is refused."""
+    outlined()
+    length, least, wrap = limits
+    bad = 0
+    for k in range(places[0], places[1]):
+        v = index[k * index_step]
+        bad |= (v < least) | (v >= length)
+        place = v + wrap if v < 0 else v
+        if 0 <= place < length:
+            copy_line(shift(target, k * down), shift(source, place * apart), width)  # noqa: F821, helpers that the template is given
+        else:
+            clear_line(shift(target, k * down), width)  # noqa: F821
+    return bad
+
+
 def _chunk(chunk, worker, x, index, y, table, status):
     """A chunk of a gather."""
     rows, places, line = bounds(table, chunk, table[COUNT])
     limits, zero, bad = (table[LENGTH], table[LEAST], table[WRAP]), x.dtype.type(0), 0
-    apart, step, along = table[X_PLACE], table[X_LINE], table[Y_LINE]
-    width = line[1] - line[0]
+    apart, step, along, down = table[X_PLACE], table[X_LINE], table[Y_LINE], table[Y_COUNT]
+    to_next, across, width = table[INDEX_COUNT], table[INDEX_LINE], line[1] - line[0]
+    whole = across == 0 and step == 1 and along == 1
     for row in range(rows[0], rows[1]):
         at, where, to = row_starts(table, row)
         source = pointer(x, at + line[0] * step)
         if table[LINE] == 1:
-            picks = pointer(index, where + places[0] * table[INDEX_COUNT])
-            target = pointer(y, to + places[0] * table[Y_COUNT])
-            count = places[1] - places[0]
-            bad |= pick(source, 0, picks, table[INDEX_COUNT], target, table[Y_COUNT], count, apart, limits, zero)
-            continue
-        for k in range(places[0], places[1]):
-            target = pointer(y, to + k * table[Y_COUNT] + line[0] * along)
-            picks = pointer(index, where + k * table[INDEX_COUNT] + line[0] * table[INDEX_LINE])
-            if table[INDEX_LINE] != 0 or step != 1 or along != 1:
-                bad |= pick(source, step, picks, table[INDEX_LINE], target, along, width, apart, limits, zero)
-                continue
-            v = picks[0]
-            bad |= (v < limits[1]) | (v >= limits[0])
-            place = v + limits[2] if v < 0 else v
-            if 0 <= place < limits[0]:
-                copy_line(target, shift(source, place * apart), width)  # noqa: F821, a helper that the template is given
-            else:
-                clear_line(target, width)  # noqa: F821
+            picks, target = pointer(index, where + places[0] * to_next), pointer(y, to + places[0] * down)
+            bad |= pick(source, 0, picks, to_next, target, down, places[1] - places[0], apart, limits, zero)
+        elif whole:
+            picks, target = pointer(index, where), pointer(y, to + line[0])
+            bad |= copy_lines(source, picks, to_next, target, down, places, width, apart, limits)  # noqa: F821
+        else:
+            for k in range(places[0], places[1]):
+                picks, target = (
+                    pointer(index, where + k * to_next + line[0] * across),
+                    pointer(y, to + k * down + line[0] * along),
+                )
+                bad |= pick(source, step, picks, across, target, along, width, apart, limits, zero)
     if bad:
         status[0] = OUTSIDE
 
@@ -107,7 +118,8 @@ def _gather(x, index, y, table, status, threads):
 
 
 def _made(name, copy_line, clear_line):
-    body = kernel_from(_chunk, name + "_chunk", copy_line=copy_line, clear_line=clear_line)
+    copy_lines = kernel_from(_lines, name + "_lines", copy_line=copy_line, clear_line=clear_line)
+    body = kernel_from(_chunk, name + "_chunk", copy_lines=copy_lines)
     return kernel_from(_gather, name, Facts({"x": x_size, "index": index_size, "y": y_size}), body=body)
 
 

@@ -54,11 +54,21 @@ def fill_run(target, count, number):
         target[i] = number
 
 
+@apart_function
+def clear_run(target, count):
+    """target = 0: LLVM makes a call of it that does not first read the memory."""
+    outlined()
+    for i in range(count):
+        target[i] = 0
+
+
 @device_function
 def start_line(start, base, x, at, count, number):
     """``count`` neighbours of x as they start."""
     if start == COPY:
         copy_run(pointer(x, at), pointer(base, at), count)
+    elif start == ZEROS:
+        clear_run(pointer(x, at), count)
     else:
         fill_run(pointer(x, at), count, number)
 
@@ -102,6 +112,25 @@ def _elements(target, apart, index, index_step, source, source_step, count, plac
     return bad
 
 
+def _neighbours(target, index, source, count, places, limits):
+    """``elements`` of contiguous arrays, most of whose indices name a place of the range."""
+    outlined()
+    length, least, wrap = limits
+    first, last = places
+    bad = False
+    for k in range(count):
+        v = index[k]
+        if v >= first and v < last:
+            put(target, v, source[k])  # noqa: F821
+            continue
+        place = v + wrap if v < 0 else v
+        if first <= place < last:
+            put(target, place, source[k])  # noqa: F821
+        elif v < least or v >= length:
+            bad = True
+    return bad
+
+
 def _line(target, step, source, source_step, count):
     """target (op)= source along a line."""
     outlined()
@@ -135,21 +164,25 @@ def _chunk(chunk, worker, base, index, y, x, table, status):
     limits, bad = (table[LENGTH], table[LEAST], table[WRAP]), False
     apart, step, along, count = table[X_PLACE], table[X_LINE], table[Y_LINE], table[COUNT]
     width = line[1] - line[0]
+    to_next, across, down = table[INDEX_COUNT], table[INDEX_LINE], table[Y_COUNT]
     for row in range(rows[0], rows[1]):
         at, where, here = row_starts(table, row)
         start_part(base, x, table, at, places, line)
         target = pointer(x, at + line[0] * step)
         if table[LINE] == 1:
             picks, source = pointer(index, where), pointer(y, here)
-            steps = table[INDEX_COUNT], table[Y_COUNT]
-            bad |= elements(target, apart, picks, steps[0], source, steps[1], count, places, limits)  # noqa: F821
+            if to_next == 1 and down == 1 and apart == 1:
+                bad |= neighbours(target, picks, source, count, places, limits)  # noqa: F821
+            else:
+                bad |= elements(target, apart, picks, to_next, source, down, count, places, limits)  # noqa: F821
             continue
         for k in range(count):
-            picks = pointer(index, where + k * table[INDEX_COUNT] + line[0] * table[INDEX_LINE])
-            source = pointer(y, here + k * table[Y_COUNT] + line[0] * along)
-            if table[INDEX_LINE] != 0:
-                apiece = table[INDEX_LINE]
-                bad |= crossed(target, step, apart, picks, apiece, source, along, width, places, limits)  # noqa: F821
+            picks, source = (
+                pointer(index, where + k * to_next + line[0] * across),
+                pointer(y, here + k * down + line[0] * along),
+            )
+            if across != 0:
+                bad |= crossed(target, step, apart, picks, across, source, along, width, places, limits)  # noqa: F821
                 continue
             v = picks[0]
             place = v + limits[2] if v < 0 else v
@@ -201,6 +234,7 @@ def _base_size(table, base):
 
 def _made(name, put):
     helpers = {
+        "neighbours": kernel_from(_neighbours, name + "_neighbours", put=put),
         "elements": kernel_from(_elements, name + "_elements", put=put),
         "put_line": kernel_from(_line, name + "_line", put=put),
         "crossed": kernel_from(_crossed, name + "_crossed", put=put),
