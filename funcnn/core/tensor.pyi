@@ -215,17 +215,17 @@ class Tensor:
     ) -> builtins.bool:
         """Whether all elements are close, as a Python bool; see ``isclose``."""
     def amax(self, dim: Any = None, keepdim: builtins.bool = False) -> Tensor:
-        """The largest over ``dim``; NaN wins; ties share the gradient."""
+        """Returns the largest over ``dim``; NaN wins; ties share the gradient."""
     def amin(self, dim: Any = None, keepdim: builtins.bool = False) -> Tensor:
-        """The smallest over ``dim``; NaN wins; ties share the gradient."""
+        """Returns the smallest over ``dim``; NaN wins; ties share the gradient."""
     def aminmax(self, *, dim: builtins.int | None = None, keepdim: builtins.bool = False) -> MinMax:
-        """``(min, max)`` over ``dim``."""
+        """Returns ``(min, max)`` over ``dim``."""
     def any(self, dim: Any = None, keepdim: builtins.bool = False) -> Tensor:
         """Whether some element over ``dim`` is true (non-zero); uint8 stays uint8."""
     def argmax(self, dim: builtins.int | None = None, keepdim: builtins.bool = False) -> Tensor:
-        """Where the largest is along ``dim``, or in the flattened tensor; the first of equals; NaN wins."""
+        """Returns the index of the largest along ``dim``, or in the flattened tensor; the first of equals; NaN wins."""
     def argmin(self, dim: builtins.int | None = None, keepdim: builtins.bool = False) -> Tensor:
-        """Where the smallest is along ``dim``, or in the flattened tensor; the first of equals; NaN wins."""
+        """Returns the index of the smallest along ``dim``, or in the flattened tensor; the first of equals; NaN wins."""
     def argsort(
         self, dim: builtins.int = -1, descending: builtins.bool = False, stable: builtins.bool = True
     ) -> Tensor:
@@ -328,19 +328,19 @@ class Tensor:
     def cosh_(self) -> Tensor:
         """In-place form of ``cosh``."""
     def count_nonzero(self, dim: Any = None) -> Tensor:
-        """How many elements over ``dim`` are not zero, as int64."""
+        """Counts the elements over ``dim`` that are not zero, as int64."""
     def cpu(self) -> Tensor:
         """The tensor on the host."""
     def cummax(self, dim: builtins.int) -> ValuesIndices:
-        """``(values, indices)`` of the largest so far along ``dim``; the latest of equals; NaN wins."""
+        """Returns ``(values, indices)`` of the largest so far along ``dim``; the latest of equals; NaN wins."""
     def cummin(self, dim: builtins.int) -> ValuesIndices:
-        """``(values, indices)`` of the smallest so far along ``dim``; the latest of equals; NaN wins."""
+        """Returns ``(values, indices)`` of the smallest so far along ``dim``; the latest of equals; NaN wins."""
     def cumprod(self, dim: builtins.int, *, dtype: Any = None) -> Tensor:
-        """``y[i] = x[0] * ... * x[i]`` along ``dim``; integers multiply as int64."""
+        """Returns ``y[i] = x[0] * ... * x[i]`` along ``dim``; integers multiply as int64."""
     def cumprod_(self, dim: builtins.int, *, dtype: Any = None) -> Tensor:
         """In-place form of ``cumprod``."""
     def cumsum(self, dim: builtins.int, *, dtype: Any = None) -> Tensor:
-        """``y[i] = x[0] + ... + x[i]`` along ``dim``; integers add up as int64."""
+        """Returns ``y[i] = x[0] + ... + x[i]`` along ``dim``; integers add up as int64."""
     def cumsum_(self, dim: builtins.int, *, dtype: Any = None) -> Tensor:
         """In-place form of ``cumsum``."""
     @property
@@ -530,11 +530,11 @@ class Tensor:
     def log_(self) -> Tensor:
         """In-place form of ``log``."""
     def log_softmax(self, dim: builtins.int | None = None, dtype: Any = None) -> Tensor:
-        """``log(softmax(input))`` along ``dim``, without overflow or underflow."""
+        """Returns ``log(softmax(input))`` along ``dim``, without overflow or underflow."""
     def logaddexp(self, other: Any) -> Tensor:
         """``log(exp(input) + exp(other))`` without overflow."""
     def logcumsumexp(self, dim: builtins.int) -> Tensor:
-        """``y[i] = log(exp(x[0]) + ... + exp(x[i]))`` along ``dim``, without overflow."""
+        """Returns ``y[i] = log(exp(x[0]) + ... + exp(x[i]))`` along ``dim``, without overflow."""
     def logical_and(self, other: Any) -> Tensor:
         """Both true (non-zero)."""
     def logical_and_(self, other: Any) -> Tensor:
@@ -552,7 +552,7 @@ class Tensor:
     def logical_xor_(self, other: Any) -> Tensor:
         """In-place form of ``logical_xor``."""
     def logsumexp(self, dim: Any = None, keepdim: builtins.bool = False) -> Tensor:
-        """``log(sum(exp(input)))`` over ``dim`` without overflow."""
+        """Returns ``log(sum(exp(input)))`` over ``dim`` without overflow."""
     def long(self) -> Tensor:
         """The tensor with its elements converted to int64."""
     def lt(self, other: Any) -> Tensor:
@@ -575,15 +575,15 @@ class Tensor:
     def matmul(self, other: Any) -> Tensor:
         """The matrix product of the last two dimensions, others broadcast; vectors as rows on the left, columns on the right."""
     def max(self, dim: Any = None, keepdim: builtins.bool = False) -> Any:
-        """The largest of all; with ``dim``: ``(values, indices)`` along it; with a tensor: the elementwise maximum."""
+        """Returns the largest of all; with ``dim``: ``(values, indices)`` along it; with a tensor: the elementwise maximum."""
     def maximum(self, other: Any) -> Tensor:
         """The larger of two; NaN wins; ties share the gradient."""
     def mean(self, dim: Any = None, keepdim: builtins.bool = False, *, dtype: Any = None) -> Tensor:
-        """The arithmetic mean over ``dim``. Raises ``DTypeError`` for integers."""
+        """Returns the arithmetic mean over ``dim``. Raises ``DTypeError`` for integers."""
     def median(self, dim: builtins.int | None = None, keepdim: builtins.bool = False) -> Any:
-        """The lower median of all, sharing the gradient among equals; with ``dim``: ``(values, indices)``. NaN wins."""
+        """Returns the lower median of all, sharing the gradient among equals; with ``dim``: ``(values, indices)``. NaN wins."""
     def min(self, dim: Any = None, keepdim: builtins.bool = False) -> Any:
-        """The smallest of all; with ``dim``: ``(values, indices)`` along it; with a tensor: the elementwise minimum."""
+        """Returns the smallest of all; with ``dim``: ``(values, indices)`` along it; with a tensor: the elementwise minimum."""
     def minimum(self, other: Any) -> Tensor:
         """The smaller of two; NaN wins; ties share the gradient."""
     def mm(self, mat2: Any) -> Tensor:
@@ -599,9 +599,9 @@ class Tensor:
     def mv(self, vec: Any) -> Tensor:
         """A matrix times a vector."""
     def nanmean(self, dim: Any = None, keepdim: builtins.bool = False, *, dtype: Any = None) -> Tensor:
-        """The mean over ``dim`` of what is not NaN."""
+        """Returns the mean over ``dim`` of what is not NaN."""
     def nansum(self, dim: Any = None, keepdim: builtins.bool = False, *, dtype: Any = None) -> Tensor:
-        """The sum over ``dim``, NaN counting as 0."""
+        """Returns the sum over ``dim``, NaN counting as 0."""
     def narrow(self, dim: builtins.int, start: builtins.int, length: builtins.int) -> Tensor:
         """``length`` elements of dimension ``dim`` from ``start`` on. Raises ``IndexError``."""
     @property
@@ -634,7 +634,7 @@ class Tensor:
     def nonzero(self, *, as_tuple: builtins.bool = False) -> Any:
         """The indices of all non-zero elements: (count, ndim), or one vector for each dimension with ``as_tuple``."""
     def norm(self, p: Any = "fro", dim: Any = None, keepdim: builtins.bool = False, dtype: Any = None) -> Tensor:
-        """The p-norm over ``dim``: ``sum(|x| ** p) ** (1 / p)``; "fro" is 2; inf and -inf are extrema; 0 counts non-zeros."""
+        """Returns the p-norm over ``dim``, ``sum(|x| ** p) ** (1 / p)``: "fro" is 2, 0 counts non-zeros, +-inf are extrema."""
     def normal_(self, *args: Any, generator: Any = None, **kwargs: Any) -> Tensor:
         """Fill in place with random numbers (``normal_``)."""
     def numel(self) -> builtins.int:
@@ -652,7 +652,7 @@ class Tensor:
     def pow_(self, exponent: Any) -> Tensor:
         """In-place form of ``pow``."""
     def prod(self, dim: Any = None, keepdim: builtins.bool = False, *, dtype: Any = None) -> Tensor:
-        """The product over ``dim``; bools and integers multiply as int64."""
+        """Returns the product over ``dim``; bools and integers multiply as int64."""
     def random_(self, *args: Any, generator: Any = None, **kwargs: Any) -> Tensor:
         """Fill in place with random numbers (``random_``)."""
     def ravel(self) -> Tensor:
@@ -722,7 +722,7 @@ class Tensor:
     def size(self, dim: builtins.int | None = None) -> Any:
         """The ``Size``, or the size of one dimension."""
     def softmax(self, dim: builtins.int | None = None, dtype: Any = None) -> Tensor:
-        """``exp(input) / sum(exp(input))`` along ``dim``, without overflow."""
+        """Returns ``exp(input) / sum(exp(input))`` along ``dim``, without overflow."""
     def sort(
         self, dim: builtins.int = -1, descending: builtins.bool = False, stable: builtins.bool = True
     ) -> ValuesIndices:
@@ -749,7 +749,7 @@ class Tensor:
         *,
         correction: Any = None,
     ) -> Tensor:
-        """The square root of ``var``; its gradient is 0 where all elements are equal."""
+        """Returns the square root of ``var``; its gradient is 0 where all elements are equal."""
     def stride(self, dim: builtins.int | None = None) -> Any:
         """Elements to skip for the next index of each dimension."""
     def sub(self, other: Any, *, alpha: builtins.float = 1) -> Tensor:
@@ -759,7 +759,7 @@ class Tensor:
     def subtract(self, other: Any, *, alpha: builtins.float = 1) -> Tensor:
         """``input - alpha * other``, elementwise with broadcasting."""
     def sum(self, dim: Any = None, keepdim: builtins.bool = False, *, dtype: Any = None) -> Tensor:
-        """The sum over ``dim``; bools and integers add up as int64."""
+        """Returns the sum over ``dim``; bools and integers add up as int64."""
     def swapaxes(self, dim0: builtins.int, dim1: builtins.int) -> Tensor:
         """Two dimensions exchanged."""
     def swapaxes_(self, dim0: builtins.int, dim1: builtins.int) -> Tensor:
@@ -840,7 +840,7 @@ class Tensor:
         *,
         correction: Any = None,
     ) -> Tensor:
-        """The variance over ``dim``: squared deviations from the mean over ``count - correction`` (default 1)."""
+        """Returns the variance over ``dim``: squared deviations from the mean over ``count - correction`` (default 1)."""
     def view(self, *shape: Any) -> Tensor:
         """As ``reshape``, but never a copy: raises ``ShapeError`` where the strides do not allow a view."""
     def zero_(self) -> Tensor:

@@ -49,8 +49,8 @@ SWEPT = {
         "kernels.cpu.indexing.problem": ("CHUNK_BYTES", "RANGE_BYTES", "PARTS"), "kernels.cpu.indexing.geometry": ("BLOCK",),
         "kernels.cpu.indexing.masks": ("CHUNK",), "ops.indexing.along": ("LARGE",), "kernels.cpu.creation.launch": ("BYTES_FOR_KERNEL",),
         "kernels.cpu.creation.ranges": ("CHUNK_ELEMENTS",)},
-    "scan": {"kernels.cpu.reduce.running": ("LARGE",), "kernels.cpu.reduce.scan": ("CHUNK_ELEMENTS",)},
-    "sort": {"kernels.cpu.reduce.sorting": ("FEW", "LARGE"), "kernels.cpu.reduce.topk": ("CHUNK",)},
+    "scan": {"kernels.cpu.reduce.running": ("ELEMENTS_FOR_KERNEL",), "kernels.cpu.reduce.scan": ("CHUNK_ELEMENTS",)},
+    "sort": {"kernels.cpu.reduce.sorting": ("INSERTED_ELEMENTS", "ELEMENTS_FOR_KERNEL"), "kernels.cpu.reduce.topk": ("CHUNK_ELEMENTS",)},
     "random": {
         "kernels.cpu.random.host": ("WORDS_IN_PYTHON",), "kernels.cpu.random.launch": ("ELEMENTS_FOR_KERNEL", "KEYS_FOR_KERNEL"),
         "kernels.cpu.random.draw": ("SPAN_ELEMENTS", "CHUNK_ELEMENTS"),
@@ -80,7 +80,7 @@ NO_SIZES = {  # what is no size of an operation
     ("kernels.cpu.random.draw", "SCRATCH_WORDS"), ("kernels.cpu.build.parallel", "MOST_SHARES"),
     ("kernels.cpu.threads.code", "*"),
     ("kernels.cpu.softmax.launch", "ROW_NS"), ("kernels.cpu.vector.streaming", "LINE_BYTES"),
-    ("kernels.cpu.threads.number", "NANOSECONDS_FOR_THREADS"), ("kernels.cpu.norm.layer_norm", "FACTORS"), ("kernels.cpu.pool.max", "HEAD_ENTRIES"), ("kernels.cpu.pool.max_values", "HEAD_ENTRIES"),
+    ("kernels.cpu.threads.number", "NANOSECONDS_FOR_THREADS"), ("kernels.cpu.norm.layer_norm", "FACTOR_ELEMENTS"), ("kernels.cpu.pool.max", "HEAD_ENTRIES"), ("kernels.cpu.pool.max_values", "HEAD_ENTRIES"),
 }  # fmt: skip
 
 

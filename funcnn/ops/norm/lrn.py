@@ -25,7 +25,7 @@ def _shape(x: Any, residuals: bool = True, **params: Any) -> tuple:
 
 
 def _window(t: Tensor, before: int, after: int) -> Tensor:
-    """The sum over the channels from ``before`` below to ``after`` above each, for t (N, C, S)."""
+    """Returns the sum over the channels from ``before`` below to ``after`` above each, for t (N, C, S)."""
     wide, channels = pad(t, (0, 0, before, after)), t._v.shape[1]
     total = narrow(wide, 1, 0, channels)
     for shift in range(1, before + after + 1):
@@ -51,7 +51,7 @@ def _vjp(
 
 
 def _grad_vjp(u: Tensor, ins: list, o: Tensor, size: int, alpha: float, beta: float, k: float) -> tuple:
-    """The derivatives of ``dy * base^-beta + s * x * window(dy * x * base^(-beta - 1))``, s = -2 alpha beta / size."""
+    """Returns the derivatives of ``dy * base^-beta + s * x * window(dy * x * base^(-beta - 1))``, s = -2 alpha beta / size."""
     dy, x, base = ins
     share = -2.0 * alpha * beta / size
     first, second = pow(base, -beta), pow(base, -beta - 1.0)
@@ -87,8 +87,9 @@ lrn_grad_p = Primitive(
 
 
 def local_response_norm(input: Any, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Tensor:
-    """``x / (k + alpha / size * sum(x ** 2)) ** beta``, the sum over ``size`` neighbouring channels (Krizhevsky et al., 2012,
-    section 3.3), for an input (N, C, ...) of at least 3 dimensions.
+    """Returns ``x / (k + alpha / size * sum(x ** 2)) ** beta``, the sum over ``size`` neighbouring channels.
+
+    The input is (N, C, ...) with at least 3 dimensions (Krizhevsky et al., 2012, section 3.3).
     """
     x = operand("local_response_norm", input)
     if x.ndim < 3:

@@ -45,7 +45,7 @@ def _scale_vjp(g: Tensor, ins: list, y: Tensor, eps: float) -> tuple:
     scale = mul(rstd, affine[0]) if affine else rstd
 
     def along() -> Tensor:
-        """The sum of dy * (x - mean) for each channel."""
+        """Returns the sum of dy * (x - mean) for each channel."""
         return sum_p(mul(g, sub(x, _per_channel(mean))), axes=(0, 2))
 
     return (
@@ -58,7 +58,7 @@ def _scale_vjp(g: Tensor, ins: list, y: Tensor, eps: float) -> tuple:
 
 
 def _per_channel(t: Tensor) -> Tensor:
-    """(C,) as (C, 1), to meet (N, C, S)."""
+    """Returns (C,) as (C, 1), to meet (N, C, S)."""
     return reshape(t, (*t._v.shape, 1))
 
 
@@ -89,13 +89,13 @@ follow_p = Primitive(
 
 
 def follow(held: Any, batch: Any, momentum: float, scales: tuple) -> list[Tensor]:
-    """``held * (1 - momentum) + batch * scale * momentum`` for each; the batch's statistics are constants to gradients."""
+    """Returns ``held * (1 - momentum) + batch * scale * momentum`` for each; the batch is constant to gradients."""
     return follow_p(*map(to_tensor, held), *batch, momentum=float(momentum), scales=scales)
 
 
 # ---- batch norm -------------------------------------------------------------------------------------------------------
 def _affine(x: Tensor, weight: Any, bias: Any, shape: tuple) -> list[Tensor]:
-    """Weight and bias of ``shape`` as far as given; a bias alone gets a weight of ones."""
+    """Returns weight and bias of ``shape`` as far as given; a bias alone gets a weight of ones."""
     if weight is None and bias is None:
         return []
     weight = ones(shape, dtype=x._v.dtype, device=x.device) if weight is None else weight
@@ -108,7 +108,7 @@ def _require_dtype_of(name: str, x: Tensor, *others: Any) -> None:
 
 
 def _channels(name: str, x: Tensor, *stats: Any) -> tuple[int, int, int]:
-    """x (N, C, ...) as (N, C, S); the given per-channel values must be C."""
+    """Returns x (N, C, ...) as (N, C, S); the given per-channel values must be C."""
     if x.ndim < 2:
         raise ShapeError(f"{name}: expected at least 2 dimensions (N, C, ...), got shape {tuple(x.shape)}")
     for stat in stats:
@@ -119,7 +119,7 @@ def _channels(name: str, x: Tensor, *stats: Any) -> tuple[int, int, int]:
 
 
 def batch_statistics_norm(x: Any, weight: Any, bias: Any, eps: float) -> tuple[Tensor, Any, Any, float]:
-    """``(y, mean, biased variance, what makes it unbiased)`` with the batch's own statistics, of which nothing has none.
+    """Returns ``(y, mean, biased variance, what makes it unbiased)`` with the batch's own statistics, of which nothing has none.
 
     Raises ``ShapeError`` for one value per channel, ``ValueError`` for an ``eps`` that is not positive.
     """
@@ -141,7 +141,7 @@ def batch_statistics_norm(x: Any, weight: Any, bias: Any, eps: float) -> tuple[T
 
 
 def batch_norm_training(x: Any, weight: Any, bias: Any, eps: float) -> tuple[Tensor, Any, Any]:
-    """``(y, mean, unbiased variance)`` with the batch's own statistics, None for those of nothing.
+    """Returns ``(y, mean, unbiased variance)`` with the batch's own statistics, None for those of nothing.
 
     Raises ``ShapeError`` for one value per channel.
     """
@@ -152,7 +152,7 @@ def batch_norm_training(x: Any, weight: Any, bias: Any, eps: float) -> tuple[Ten
 
 
 def batch_norm_inference(x: Any, mean: Any, var: Any, weight: Any, bias: Any, eps: float) -> Tensor:
-    """``(x - mean) / sqrt(var + eps) * weight + bias`` with given statistics."""
+    """Returns ``(x - mean) / sqrt(var + eps) * weight + bias`` with given statistics."""
     x = operand("batch_norm", x)
     n, c, s = _channels("batch_norm", x, mean, var, weight, bias)
     stats = (to_tensor(mean), to_tensor(var))
@@ -164,7 +164,7 @@ def batch_norm(
     input: Any, running_mean: Any, running_var: Any, weight: Any = None, bias: Any = None, training: bool = False,
     momentum: float = 0.1, eps: float = 1e-5,
 ) -> Tensor:  # fmt: skip
-    """Batch normalization over all but dimension 1; in training the running statistics, if given, move in place."""
+    """Normalises over all but dimension 1; in training the running statistics, if given, move in place."""
     if not training:
         if eps < 0:
             raise ValueError(f"batch_norm: eps must not be negative, got {eps}; the default is 1e-5")
@@ -179,7 +179,7 @@ def batch_norm(
 
 
 def _move(name: str, held: tuple, batch: tuple, momentum: float, scales: tuple) -> None:
-    """Move the running statistics that are given towards the batch's, in place and unrecorded; nothing moves none."""
+    """Moves the running statistics that are given towards the batch's, in place and unrecorded; nothing moves none."""
     given = [trio for trio in zip(held, batch, scales, strict=True) if trio[0] is not None and trio[1] is not None]
     if not given:
         return
@@ -198,7 +198,7 @@ def _move(name: str, held: tuple, batch: tuple, momentum: float, scales: tuple) 
 
 # ---- the others -------------------------------------------------------------------------------------------------------
 def _trailing(name: str, x: Tensor, normalized_shape: Any, *affine: Any) -> tuple[int, ...]:
-    """``normalized_shape`` as a tuple, which the last dimensions of x and each of ``affine`` must be."""
+    """Returns ``normalized_shape`` as a tuple, which the last dimensions of x and each of ``affine`` must be."""
     shape = (normalized_shape,) if isinstance(normalized_shape, (int, np.integer)) else tuple(normalized_shape)
     if not shape or tuple(x._v.shape[x.ndim - len(shape) :]) != shape or x.ndim < len(shape):
         raise ShapeError(f"{name}: normalized_shape {shape} does not match the last dimensions of {tuple(x.shape)}")
@@ -215,14 +215,14 @@ def _require_several(name: str, x: Tensor, count: int) -> None:
 
 
 def layer_norm(input: Any, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Tensor:
-    """Normalised over the last dimensions, which must be ``normalized_shape``, then ``* weight + bias``."""
+    """Normalises over the last dimensions, which must be ``normalized_shape``, then computes ``* weight + bias``."""
     x = operand("layer_norm", input)
     shape = _trailing("layer_norm", x, normalized_shape, weight, bias)
     return _rows(layer_norm_p, x, shape, weight, bias, eps)
 
 
 def _rows(prim: Primitive, x: Tensor, shape: tuple, weight: Any, bias: Any, eps: float) -> Tensor:
-    """Layer or RMS norm of x over its last dimensions, of ``shape``."""
+    """Returns layer or RMS norm of x over its last dimensions, of ``shape``."""
     size = numel(shape)
     rows = reshape(x, (x._v.size // size if size else 0, 1, size))
     given = _affine(x, weight, bias, (size,))
@@ -230,7 +230,7 @@ def _rows(prim: Primitive, x: Tensor, shape: tuple, weight: Any, bias: Any, eps:
 
 
 def group_norm(input: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Tensor:
-    """Normalised over each of ``num_groups`` runs of channels and over space (arXiv:1803.08494)."""
+    """Normalises over each of ``num_groups`` runs of channels and over space (arXiv:1803.08494)."""
     x = operand("group_norm", input)
     n, c, s = _channels("group_norm", x, weight, bias)
     if num_groups < 1 or c % num_groups:
@@ -244,7 +244,7 @@ def instance_norm(
     input: Any, running_mean: Any = None, running_var: Any = None, weight: Any = None, bias: Any = None,
     use_input_stats: bool = True, momentum: float = 0.1, eps: float = 1e-5,
 ) -> Tensor:  # fmt: skip
-    """Normalised over space, for each image and channel (arXiv:1607.08022).
+    """Normalises over space, for each image and channel (arXiv:1607.08022).
 
     The running statistics, if given, follow the mean of the images' own in place, or are used with
     ``use_input_stats=False``.
@@ -259,7 +259,7 @@ def instance_norm(
 
 
 def instance_statistics_norm(x: Any, weight: Any, bias: Any, eps: float) -> tuple[Tensor, Tensor, Tensor, float]:
-    """``(y, mean, biased variance, what makes it unbiased)``, the statistics averaged over the images."""
+    """Returns ``(y, mean, biased variance, what makes it unbiased)``, the statistics averaged over the images."""
     x = operand("instance_norm", x)
     _, c, s = _channels("instance_norm", x, weight, bias)
     _require_several("instance_norm", x, s)
@@ -269,7 +269,7 @@ def instance_statistics_norm(x: Any, weight: Any, bias: Any, eps: float) -> tupl
 
 
 def rms_norm(input: Any, normalized_shape: Any, weight: Any = None, eps: float | None = None) -> Tensor:
-    """``x / sqrt(mean(x ** 2) + eps) * weight`` over the last dimensions (arXiv:1910.07467)."""
+    """Returns ``x / sqrt(mean(x ** 2) + eps) * weight`` over the last dimensions (arXiv:1910.07467)."""
     x = operand("rms_norm", input)
     require_floating("rms_norm", x)
     shape = _trailing("rms_norm", x, normalized_shape, weight)

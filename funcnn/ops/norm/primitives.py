@@ -30,7 +30,7 @@ from funcnn.ops.movement.views import expand, movedim, reshape
 
 
 class View(NamedTuple):
-    """x seen so that statistics and weights broadcast: the axes that each is one value for, and its shape there."""
+    """Says how x is seen so that statistics and weights broadcast: the axes that each is one value for, and its shape there."""
 
     shape: tuple
     stat_axes: tuple
@@ -39,33 +39,33 @@ class View(NamedTuple):
     weight_shape: tuple
 
     def full(self, t: Tensor) -> Tensor:
-        """x or one like it."""
+        """Returns x, or a tensor like it, in that shape."""
         return reshape(t, self.shape)
 
     def stat(self, t: Tensor) -> Tensor:
-        """A statistic."""
+        """Returns a statistic in that shape."""
         return reshape(t, self.stat_shape)
 
     def weight(self, t: Tensor) -> Tensor:
-        """A weight or bias."""
+        """Returns a weight or bias in that shape."""
         return reshape(t, self.weight_shape)
 
     def stat_sum(self, t: Tensor) -> Tensor:
-        """The sum over each unit."""
+        """Returns the sum over each unit."""
         return self.stat(sum_p(t, axes=self.stat_axes))
 
     def mean(self, t: Tensor) -> Tensor:
-        """The mean over each unit."""
+        """Returns the mean over each unit."""
         return mul(self.stat_sum(t), self.share)
 
     @property
     def share(self) -> float:
-        """1 over the numbers of a unit."""
+        """Returns 1 over the elements of a unit."""
         return 1.0 / max(numel(tuple(self.shape[axis] for axis in self.stat_axes)), 1)
 
 
 def _batch_view(shape: tuple, groups: int) -> View:
-    """Of (N, C, ...): batch norm where ``groups`` is 0, else group norm."""
+    """Returns the view of (N, C, ...): of batch norm where ``groups`` is 0, else of group norm."""
     n, c, *rest = shape
     s = numel(tuple(rest))
     if not groups:
@@ -84,13 +84,13 @@ def _total(parts: list[Tensor]) -> Tensor | None:
 
 
 def checked(name: str, x: Any, *rest: Any) -> None:
-    """Raise ``DTypeError`` unless x is float32 or float64 and the rest like it."""
+    """Raises ``DTypeError`` unless x is float32 or float64 and the rest like it."""
     require_kernel_float(name, x)
     require_same_dtype(name, x, *rest)
 
 
 class Family(NamedTuple):
-    """One normalisation: its forward primitive, its gradient, and their rules.
+    """Makes one normalisation: its forward primitive, its gradient, and their rules.
 
     ``where`` in the rules is empty, or has the number of ``groups`` of channels (0: batch norm's).
     """
@@ -103,7 +103,7 @@ class Family(NamedTuple):
     centred: bool = True
 
     def primitives(self) -> tuple[Primitive, Primitive]:
-        """The forward primitive and its gradient."""
+        """Returns the forward primitive and its gradient."""
         grad = Primitive(
             f"{self.name}_grad", self._grad_shape, self.ways_grad, multiple=True,
             vjp=self._grad_vjp, batch=lambda *args, **where: self._grad_batch(grad, *args, **where), flops=costs.each(11),
@@ -117,7 +117,7 @@ class Family(NamedTuple):
         return forward, grad
 
     def stat_shape(self, shape: tuple, **where: int) -> tuple:
-        """(C,) for batch norm, else (N, G)."""
+        """Returns (C,) for batch norm, else (N, G)."""
         view = self.view(shape, **where)
         return view.stat_shape[:2] if view.stat_axes[0] else view.stat_shape[1:2]
 
@@ -145,7 +145,7 @@ class Family(NamedTuple):
         return (_total(parts), *dweights)[: len(ins)]
 
     def _through_stats(self, slopes: list, x: Tensor, mean: Tensor, rstd: Tensor, **where: int) -> list[Tensor]:
-        """What cotangents of mean, rstd and var add to dx."""
+        """Returns what cotangents of mean, rstd and var add to dx."""
         dmean, drstd, dvar = [*slopes, None][:3]
         if dmean is None and drstd is None and dvar is None:
             return []
@@ -160,7 +160,7 @@ class Family(NamedTuple):
         return [reshape(part, x._v.shape) for part in parts]
 
     def _grad_vjp(self, g: list, ins: list, outs: list, **where: int) -> tuple:
-        """The derivatives of the formula in this file's docstring; u, v, q are the cotangents of dx, dweight, dbias."""
+        """Returns the derivatives of the formula in this file's docstring; u, v, q are the cotangents of dx, dweight, dbias."""
         dy, x, mean, rstd, *weight = ins
         view = self.view(tuple(x._v.shape), **where)
         u, v, q = [*g, None, None][:3]
@@ -224,13 +224,13 @@ def _times(where: dict, n: int) -> dict:
 
 
 def to_channels(t: Tensor) -> Tensor:
-    """(B, N, C, ...) to (N, B C, ...)."""
+    """Returns (B, N, C, ...) as (N, B C, ...)."""
     b, n, c, *rest = t._v.shape
     return reshape(movedim(t, 0, 1), (n, b * c, *rest))
 
 
 def from_channels(t: Tensor, b: int) -> Tensor:
-    """(N, B C, ...) to (B, N, C, ...)."""
+    """Returns (N, B C, ...) as (B, N, C, ...)."""
     n, c, *rest = t._v.shape
     return movedim(reshape(t, (n, b, c // b, *rest)), 1, 0)
 

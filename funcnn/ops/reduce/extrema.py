@@ -66,11 +66,11 @@ def _extremes(ufunc: np.ufunc, sign: float) -> dict[str, Any]:
 
 _LARGEST, _SMALLEST = _extremes(np.maximum, 1.0), _extremes(np.minimum, -1.0)
 amax = reduction(
-    "amax", functions.largest, _shared_of_slices, "The largest over ``dim``; NaN wins; ties share the gradient.",
+    "amax", functions.largest, _shared_of_slices, "Returns the largest over ``dim``; NaN wins; ties share the gradient.",
     keeps="io", **_LARGEST,
 )  # fmt: skip
 amin = reduction(
-    "amin", functions.largest, _shared_of_slices, "The smallest over ``dim``; NaN wins; ties share the gradient.",
+    "amin", functions.largest, _shared_of_slices, "Returns the smallest over ``dim``; NaN wins; ties share the gradient.",
     keeps="io", **_SMALLEST,
 )  # fmt: skip
 max_p = reduction_primitive("max", functions.largest, _shared, "io", **_LARGEST)
@@ -78,7 +78,7 @@ min_p = reduction_primitive("min", functions.largest, _shared, "io", **_SMALLEST
 
 
 def aminmax(input: Any, *, dim: int | None = None, keepdim: bool = False) -> MinMax:
-    """``(min, max)`` over ``dim``."""
+    """Returns ``(min, max)`` over ``dim``."""
     return MinMax(amin(input, dim, keepdim), amax(input, dim, keepdim))
 
 
@@ -105,17 +105,17 @@ def _argument(prim: Primitive, input: Any, dim: int | None, keepdim: bool) -> Te
 
 
 def argmax(input: Any, dim: int | None = None, keepdim: bool = False) -> Tensor:
-    """Where the largest is along ``dim``, or in the flattened tensor; the first of equals; NaN wins."""
+    """Returns the index of the largest along ``dim``, or in the flattened tensor; the first of equals; NaN wins."""
     return _argument(argmax_p, input, dim, keepdim)
 
 
 def argmin(input: Any, dim: int | None = None, keepdim: bool = False) -> Tensor:
-    """Where the smallest is along ``dim``, or in the flattened tensor; the first of equals; NaN wins."""
+    """Returns the index of the smallest along ``dim``, or in the flattened tensor; the first of equals; NaN wins."""
     return _argument(argmin_p, input, dim, keepdim)
 
 
 def _pick(x: Tensor, dim: int, at: Tensor, keepdim: bool) -> ValuesIndices:
-    """The values at the indices ``at``, which have size 1 along ``dim``."""
+    """Returns the values at the indices ``at``, which have size 1 along ``dim``."""
     values = gather(x, dim, at)
     if keepdim:
         return ValuesIndices(values, at)
@@ -136,12 +136,12 @@ def _extremum(input: Any, dim: Any, keepdim: bool, place: Primitive, whole: Prim
 
 
 def max(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
-    """The largest of all; with ``dim``: ``(values, indices)`` along it; with a tensor: the elementwise maximum."""
+    """Returns the largest of all; with ``dim``: ``(values, indices)`` along it; with a tensor: the elementwise maximum."""
     return _extremum(input, dim, keepdim, argmax_p, max_p, maximum)
 
 
 def min(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
-    """The smallest of all; with ``dim``: ``(values, indices)`` along it; with a tensor: the elementwise minimum."""
+    """Returns the smallest of all; with ``dim``: ``(values, indices)`` along it; with a tensor: the elementwise minimum."""
     return _extremum(input, dim, keepdim, argmin_p, min_p, minimum)
 
 
@@ -158,7 +158,7 @@ median_p = over_axes("median", _shared, "io", _median, empty=False)
 
 
 def median(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
-    """The lower median of all, sharing the gradient among equals; with ``dim``: ``(values, indices)``. NaN wins."""
+    """Returns the lower median of all, sharing the gradient among equals; with ``dim``: ``(values, indices)``. NaN wins."""
     x = to_tensor(input)
     if dim is None and not x._v.size:
         nothing = math.nan if x._v.dtype.kind == "f" else np.iinfo(x._v.dtype).min

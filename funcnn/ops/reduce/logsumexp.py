@@ -29,7 +29,7 @@ def _vjp(g: Tensor, ins: list, y: Tensor, dim: int) -> tuple:
 
 
 def _grad_vjp(u: Tensor, ins: list, o: Tensor, dim: int) -> tuple:
-    """The derivatives of ``g * exp(x - y)``."""
+    """Returns the derivatives of ``g * exp(x - y)``."""
     g, x, y = ins
     share = mul(u, exp(sub(x, unsqueeze(y, dim))))
     return (
@@ -53,7 +53,7 @@ logsumexp_grad_p = Primitive(
 
 
 def logsumexp(input: Any, dim: Any = None, keepdim: bool = False) -> Tensor:
-    """``log(sum(exp(input)))`` over ``dim`` without overflow."""
+    """Returns ``log(sum(exp(input)))`` over ``dim`` without overflow."""
     x = floating(input)
     axes = normalize_dims("logsumexp", dim, x.ndim)
     if not axes:

@@ -63,21 +63,21 @@ moments_p = Primitive(
 def var(
     input: Any, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: Any = None
 ) -> Tensor:
-    """The variance over ``dim``: squared deviations from the mean over ``count - correction`` (default 1)."""
+    """Returns the variance over ``dim``: squared deviations from the mean over ``count - correction`` (default 1)."""
     return var_mean(input, dim, unbiased, keepdim, correction=correction)[0]
 
 
 def std(
     input: Any, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: Any = None
 ) -> Tensor:
-    """The square root of ``var``; its gradient is 0 where all elements are equal."""
+    """Returns the square root of ``var``; its gradient is 0 where all elements are equal."""
     return zero_safe(sqrt, var(input, dim, unbiased, keepdim, correction=correction))
 
 
 def var_mean(
     input: Any, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: Any = None
 ) -> tuple[Tensor, Tensor]:
-    """``(var, mean)`` in two passes, stable for a large mean."""
+    """Returns ``(var, mean)`` in two passes, stable for a large mean."""
     if isinstance(dim, bool):
         dim, unbiased = None, dim
     x = require_floating("var", to_tensor(input))
@@ -97,6 +97,6 @@ def var_mean(
 def std_mean(
     input: Any, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: Any = None
 ) -> tuple[Tensor, Tensor]:
-    """``(std, mean)``."""
+    """Returns ``(std, mean)``."""
     v, m = var_mean(input, dim, unbiased, keepdim, correction=correction)
     return zero_safe(sqrt, v), m

@@ -32,7 +32,7 @@ from funcnn.ops.tensor.creation import ones_like, zeros_like
 
 
 def _scan(name: str, cpu: Any, vjp: Callable | None, keeps: str, dtype: Any = None, flops: float = 1) -> Primitive:
-    """A primitive along ``dim`` that keeps the shape; cpu: ``loop(array, dim, out)``, or implementations; flops: an element."""
+    """Makes a primitive along ``dim`` that keeps the shape; cpu: ``loop(array, dim, out)``, or implementations."""
     prim = Primitive(
         name,
         shape=lambda x, dim, **params: (Aval(tuple(x.shape), dtype or x.dtype),),
@@ -46,7 +46,7 @@ def _scan(name: str, cpu: Any, vjp: Callable | None, keeps: str, dtype: Any = No
 
 
 def _later(t: Tensor, edge: Callable, dim: int) -> Tensor:
-    """``t`` one step later along ``dim``: its last element leaves, ``edge`` (ones or zeros) enters in front."""
+    """Returns ``t`` one step later along ``dim``: its last element leaves, ``edge`` (ones or zeros) enters in front."""
     return cat([edge(slice_dim(t, dim, 0, 1)), slice_dim(t, dim, 0, t._v.shape[dim] - 1)], dim)
 
 
@@ -82,7 +82,7 @@ cumsum_p = _scan(
 
 
 def _cumprod_vjp(g: Tensor, ins: list, o: Tensor, dim: int) -> tuple:
-    """dx[k] = prod(x[j], j < k) * sum over i >= k of g[i] * prod(x[j], k < j <= i); no division, so right at zeros too."""
+    """Returns prod(x[j], j < k) * sum over i >= k of g[i] * prod(x[j], k < j <= i): no division, so right at zeros too."""
     if not o._v.size:
         return (g,)
     return (mul(_later(o, ones_like, dim), affine_scan_p(ins[0], g, dim=dim, backwards=True)),)
@@ -106,23 +106,23 @@ def _widened(input: Any, dtype: Any) -> Tensor:
 
 
 def cumsum(input: Any, dim: int, *, dtype: Any = None) -> Tensor:
-    """``y[i] = x[0] + ... + x[i]`` along ``dim``; integers add up as int64."""
+    """Returns ``y[i] = x[0] + ... + x[i]`` along ``dim``; integers add up as int64."""
     return _apply(cumsum_p, _widened(input, dtype), dim)
 
 
 def cumprod(input: Any, dim: int, *, dtype: Any = None) -> Tensor:
-    """``y[i] = x[0] * ... * x[i]`` along ``dim``; integers multiply as int64."""
+    """Returns ``y[i] = x[0] * ... * x[i]`` along ``dim``; integers multiply as int64."""
     return _apply(cumprod_p, _widened(input, dtype), dim)
 
 
 # ---- log-sums of exponentials -----------------------------------------------------------------------------------------
 def _exp_below(x: Tensor, y: Tensor) -> Tensor:
-    """``exp(x - y)`` for x <= y; 1 where they are equal, infinities included."""
+    """Returns ``exp(x - y)`` for x <= y; 1 where they are equal, infinities included."""
     return exp(where(eq(x, y), 0.0, sub(x, y)))
 
 
 def _logcumsumexp_vjp(g: Tensor, ins: list, o: Tensor, dim: int) -> tuple:
-    """dx[k] = sum over i >= k of g[i] exp(x[k] - o[i]), as a recurrence in the ratios exp(o[k] - o[k + 1]) <= 1."""
+    """Returns the sum over i >= k of g[i] exp(x[k] - o[i]), by a recurrence in the ratios exp(o[k] - o[k + 1]) <= 1."""
     if not o._v.size:
         return (g,)
     ratio = _exp_below(_later(o, zeros_like, dim), o)  # its first element is not read
@@ -135,13 +135,13 @@ logcumsumexp_p = _scan(
 
 
 def logcumsumexp(input: Any, dim: int) -> Tensor:
-    """``y[i] = log(exp(x[0]) + ... + exp(x[i]))`` along ``dim``, without overflow."""
+    """Returns ``y[i] = log(exp(x[0]) + ... + exp(x[i]))`` along ``dim``, without overflow."""
     return _apply(logcumsumexp_p, floating(input), dim)
 
 
 # ---- extrema ----------------------------------------------------------------------------------------------------------
 def _latest(ufunc: np.ufunc) -> Callable:
-    """Where the running extremum was met last: the latest index whose element equals it (or is NaN)."""
+    """Makes the loop that finds where a running extremum was met last: the latest index that equals it (or is NaN)."""
 
     def loop(x: np.ndarray, dim: int, out: np.ndarray) -> None:
         best = ufunc.accumulate(x, dim)
@@ -162,12 +162,12 @@ def _running(prim: Primitive, input: Any, dim: int) -> ValuesIndices:
 
 
 def cummax(input: Any, dim: int) -> ValuesIndices:
-    """``(values, indices)`` of the largest so far along ``dim``; the latest of equals; NaN wins."""
+    """Returns ``(values, indices)`` of the largest so far along ``dim``; the latest of equals; NaN wins."""
     return _running(cummax_index_p, input, dim)
 
 
 def cummin(input: Any, dim: int) -> ValuesIndices:
-    """``(values, indices)`` of the smallest so far along ``dim``; the latest of equals; NaN wins."""
+    """Returns ``(values, indices)`` of the smallest so far along ``dim``; the latest of equals; NaN wins."""
     return _running(cummin_index_p, input, dim)
 
 
@@ -194,6 +194,6 @@ def _prod_grad(g: Tensor, x: Tensor, o: Tensor, axes: tuple) -> Tensor:
 
 
 prod = reduction(
-    "prod", functions.products, _prod_grad, "The product over ``dim``; bools and integers multiply as int64.",
+    "prod", functions.products, _prod_grad, "Returns the product over ``dim``; bools and integers multiply as int64.",
     keeps="i", takes=WIDE, numpy=lambda x, axes, out: np.prod(x, axis=axes, out=out), no_dims_are_all=False, casts=True,
 )  # fmt: skip

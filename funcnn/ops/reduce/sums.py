@@ -22,7 +22,7 @@ from funcnn.ops.elementwise.comparison import eq
 from funcnn.ops.reduce.declare import FLOAT, WIDE, reduction
 
 sum = reduction(
-    "sum", functions.sums, None, "The sum over ``dim``; bools and integers add up as int64.",
+    "sum", functions.sums, None, "Returns the sum over ``dim``; bools and integers add up as int64.",
     primitive=sum_p, takes=WIDE, casts=True,
 )  # fmt: skip
 
@@ -38,7 +38,7 @@ def _mean_grad(g: Tensor, x: Tensor, o: Tensor, axes: tuple) -> Tensor:
 
 
 mean = reduction(
-    "mean", functions.sums, _mean_grad, "The arithmetic mean over ``dim``. Raises ``DTypeError`` for integers.",
+    "mean", functions.sums, _mean_grad, "Returns the arithmetic mean over ``dim``. Raises ``DTypeError`` for integers.",
     takes=FLOAT, numpy=_mean, param=float, casts=True, half=False,
 )  # fmt: skip
 
@@ -54,13 +54,13 @@ _without_nan = unary(
 
 
 def nansum(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
-    """The sum over ``dim``, NaN counting as 0."""
+    """Returns the sum over ``dim``, NaN counting as 0."""
     x = to_tensor(input)
     return sum(_without_nan(x) if x._v.dtype.kind == "f" else x, dim, keepdim, dtype=dtype)
 
 
 def nanmean(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
-    """The mean over ``dim`` of what is not NaN."""
+    """Returns the mean over ``dim`` of what is not NaN."""
     x, dim = require_floating("nanmean", to_tensor(input)), all_if_empty(dim)
     x = x if dtype is None else cast(x, dtypes.as_dtype(dtype))
     present = cast(eq(x, x), x._v.dtype)
@@ -85,7 +85,7 @@ all = _truth(
     "all", functions.every, np.all, "Whether every element over ``dim`` is true (non-zero); uint8 stays uint8."
 )
 count_nonzero = reduction(
-    "count_nonzero", functions.truths, None, "How many elements over ``dim`` are not zero, as int64.",
+    "count_nonzero", functions.truths, None, "Counts the elements over ``dim`` that are not zero, as int64.",
     dtype=dtypes.int64, numpy=lambda x, axes, out: np.copyto(out, np.count_nonzero(x, axes)),
     keepdims=False,
 )  # fmt: skip

@@ -40,13 +40,13 @@ def _length_grad(g: Tensor, x: Tensor, o: Tensor, axes: tuple) -> Tensor:
 
 
 length = reduction(
-    "norm", functions.norms, _length_grad, "The square root of the sum of squares over ``dim``.",
+    "norm", functions.norms, _length_grad, "Returns the square root of the sum of squares over ``dim``.",
     keeps="io", takes=FLOAT, numpy=_length, flops=2.0, method=False,
 )  # fmt: skip
 
 
 def norm(input: Any, p: Any = "fro", dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Tensor:
-    """The p-norm over ``dim``: ``sum(|x| ** p) ** (1 / p)``; "fro" is 2; inf and -inf are extrema; 0 counts non-zeros.
+    """Returns the p-norm over ``dim``, ``sum(|x| ** p) ** (1 / p)``: "fro" is 2, 0 counts non-zeros, +-inf are extrema.
 
     "nuc" is the nuclear norm of matrices, the sum of their singular values, over two dimensions.
     """

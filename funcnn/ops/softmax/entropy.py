@@ -29,7 +29,7 @@ from funcnn.ops.tensor.creation import arange
 
 
 def no_class(name: str, words: tuple, classes: int, ignore_index: int) -> IndexError:
-    """The exception for such a target."""
+    """Returns the exception for such a target."""
     return IndexError(
         f"{name}: target {words[3]} is out of range for {classes} classes "
         f"(0 to {classes - 1}; ignore_index is {ignore_index})"
@@ -91,7 +91,7 @@ def _grad_vjp(u: Tensor, ins: list, o: Tensor, ignore_index: int, reduction: str
 
 # ---- batching: on losses for each row, which are reduced for each example afterwards ------------------------------------------
 def _counts(target: Tensor, ignore_index: int, dtype: Any) -> Tensor:
-    """How many targets of each example count, for target (B, N, S)."""
+    """Counts the targets of each example that are not ignored, for target (B, N, S)."""
     return sum_(_counted(target, ignore_index, dtype), (1, 2))
 
 

@@ -36,20 +36,20 @@ from funcnn.ops.softmax.softmax import log_softmax
 
 
 def reduction_of(reduction: str, size_average: Any, reduce: Any) -> str:
-    """``reduction``, or what PyTorch's older ``size_average`` and ``reduce`` mean where one of them is given."""
+    """Returns ``reduction``, or what PyTorch's older ``size_average`` and ``reduce`` mean where one of them is given."""
     if size_average is None and reduce is None:
         return reduction
     return "none" if reduce is False else "sum" if size_average is False else "mean"
 
 
 def reduced(loss: Tensor, reduction: str, name: str) -> Tensor:
-    """Apply a reduction. Raises ``ValueError`` for an unknown one."""
+    """Applies a reduction. Raises ``ValueError`` for an unknown one."""
     known(reduction, name)
     return loss if reduction == "none" else mean(loss) if reduction == "mean" else sum_(loss)
 
 
 def known(reduction: str, name: str) -> None:
-    """Raise ``ValueError`` for an unknown reduction."""
+    """Raises ``ValueError`` for an unknown reduction."""
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f"{name}: reduction must be 'mean', 'sum' or 'none', got {reduction!r}")
 
@@ -69,7 +69,7 @@ classes_p = Primitive(
 
 
 def _class_shapes(name: str, x: Tensor, target: Tensor) -> tuple[Tensor, Tensor, tuple]:
-    """Input as (N, C, S), indices as (N, S), and the shape of a loss for each index."""
+    """Returns input as (N, C, S), indices as (N, S), and the shape of a loss for each index."""
     if target._v.dtype.kind not in "iu":
         raise DTypeError(f"{name}: expected integer class indices, got {target.dtype}; convert with .long()")
     shape, classes = tuple(target._v.shape), tuple(x._v.shape)
@@ -85,7 +85,7 @@ def cross_entropy(
     input: Any, target: Any, weight: Any = None, size_average: Any = None, ignore_index: int = -100, reduce: Any = None,
     reduction: str = "mean", label_smoothing: float = 0.0,
 ) -> Tensor:  # fmt: skip
-    """``-log(softmax(input)[target])`` for logits (N, C, ...) or (C,), and class indices (N, ...) or probabilities.
+    """Returns ``-log(softmax(input)[target])`` for logits (N, C, ...) or (C,), and class indices (N, ...) or probabilities.
 
     weight: one for each class; the mean then divides by the weights of the targets. ignore_index: a target that does not
     count. label_smoothing: the share of the target spread evenly over all classes.
@@ -165,7 +165,7 @@ def nll_loss(
     input: Any, target: Any, weight: Any = None, size_average: Any = None, ignore_index: int = -100, reduce: Any = None,
     reduction: str = "mean",
 ) -> Tensor:  # fmt: skip
-    """``-input[target]`` for log-probabilities (N, C, ...) or (C,) and class indices (N, ...)."""
+    """Returns ``-input[target]`` for log-probabilities (N, C, ...) or (C,) and class indices (N, ...)."""
     reduction = reduction_of(reduction, size_average, reduce)
     rows, index, shape = _class_shapes("nll_loss", operand("nll_loss", input), operand("nll_loss", target))
     loss, counts = _nll(rows, index, weight, ignore_index)
@@ -187,19 +187,19 @@ def _difference(name: str, input: Any, target: Any) -> Tensor:
 
 
 def mse_loss(input: Any, target: Any, size_average: Any = None, reduce: Any = None, reduction: str = "mean") -> Tensor:
-    """``(input - target) ** 2``."""
+    """Returns ``(input - target) ** 2``."""
     loss = square(_difference("mse_loss", input, target))
     return reduced(loss, reduction_of(reduction, size_average, reduce), "mse_loss")
 
 
 def l1_loss(input: Any, target: Any, size_average: Any = None, reduce: Any = None, reduction: str = "mean") -> Tensor:
-    """``|input - target|``."""
+    """Returns ``|input - target|``."""
     loss = abs_(_difference("l1_loss", input, target))
     return reduced(loss, reduction_of(reduction, size_average, reduce), "l1_loss")
 
 
 def _huber(difference: Tensor, delta: float) -> Tensor:
-    """``0.5 n**2 + delta (d - n)`` with n = min(d, delta): both branches at once, with a derivative at infinity, too."""
+    """Returns ``0.5 n**2 + delta (d - n)`` with n = min(d, delta): both branches at once, with a derivative at infinity, too."""
     d = abs_(difference)
     near = where(ge(d, delta), delta, d)  # no minimum: the derivative at NaN is NaN
     return add(mul(square(near), 0.5), mul(sub(d, near), delta))
@@ -208,7 +208,7 @@ def _huber(difference: Tensor, delta: float) -> Tensor:
 def smooth_l1_loss(
     input: Any, target: Any, size_average: Any = None, reduce: Any = None, reduction: str = "mean", beta: float = 1.0
 ) -> Tensor:
-    """``0.5 d**2 / beta`` where ``d = |input - target| < beta``, else ``d - 0.5 beta``."""
+    """Returns ``0.5 d**2 / beta`` where ``d = |input - target| < beta``, else ``d - 0.5 beta``."""
     if beta < 0:
         raise ValueError(f"smooth_l1_loss: beta must not be negative, got {beta}")
     difference = _difference("smooth_l1_loss", input, target)
@@ -217,7 +217,7 @@ def smooth_l1_loss(
 
 
 def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 1.0) -> Tensor:
-    """``0.5 d**2`` where ``d = |input - target| < delta``, else ``delta * (d - 0.5 delta)``."""
+    """Returns ``0.5 d**2`` where ``d = |input - target| < delta``, else ``delta * (d - 0.5 delta)``."""
     if delta <= 0:
         raise ValueError(f"huber_loss: delta must be positive, got {delta}")
     return reduced(_huber(_difference("huber_loss", input, target), delta), reduction, "huber_loss")
@@ -236,7 +236,7 @@ def _binary_shape(p: Any, t: Any) -> tuple:
 
 
 def _binary_vjp(g: Tensor, ins: list, o: Tensor) -> tuple:
-    """The quotient of the two logarithms' derivatives on one denominator, which is held above 0 (by 1e-12, as PyTorch)."""
+    """Returns the quotient of the two logarithms' derivatives on one denominator, held above 0 by 1e-12, as PyTorch."""
     p, t = ins
     return (
         lambda: mul(g, true_divide(sub(p, t), clamp(mul(p, sub(1.0, p)), 1e-12))),
@@ -265,7 +265,7 @@ binary_p = Primitive(
 def binary_cross_entropy(
     input: Any, target: Any, weight: Any = None, size_average: Any = None, reduce: Any = None, reduction: str = "mean"
 ) -> Tensor:
-    """``-(t log p + (1 - t) log(1 - p))``, the logarithms held above -100. Raises ``ValueError`` for p outside 0..1."""
+    """Returns ``-(t log p + (1 - t) log(1 - p))``, the logarithms held above -100. Raises ``ValueError`` for p outside 0..1."""
     loss = binary_p(to_tensor(input), to_tensor(target))
     loss = loss if weight is None else mul(loss, weight)
     return reduced(loss, reduction_of(reduction, size_average, reduce), "binary_cross_entropy")
@@ -275,7 +275,7 @@ def binary_cross_entropy_with_logits(
     input: Any, target: Any, weight: Any = None, size_average: Any = None, reduce: Any = None, reduction: str = "mean",
     pos_weight: Any = None,
 ) -> Tensor:  # fmt: skip
-    """``binary_cross_entropy(sigmoid(input), target)`` without overflow; ``pos_weight`` scales the positive term."""
+    """Returns ``binary_cross_entropy(sigmoid(input), target)`` without overflow; ``pos_weight`` scales the positive term."""
     x, t = to_tensor(input), to_tensor(target)
     if x._v.shape != t._v.shape:
         raise ShapeError(
@@ -295,7 +295,7 @@ def kl_div(
     reduction: str = "mean",
     log_target: bool = False,
 ) -> Tensor:
-    """``target * (log(target) - input)`` for log-probabilities ``input``; "batchmean" divides by the batch size."""
+    """Returns ``target * (log(target) - input)`` for log-probabilities ``input``; "batchmean" divides by the batch size."""
     x, t = to_tensor(input), to_tensor(target)
     if log_target:
         loss = mul(exp(t), sub(t, x))

@@ -47,12 +47,12 @@ def _along(name: str, logarithm: bool) -> tuple[Primitive, Primitive]:
 
 
 def total(x: Tensor, dim: int) -> Tensor:
-    """The sum along ``dim``, kept as a 1."""
+    """Returns the sum along ``dim``, kept as a 1."""
     return reshape_p(sum_p(x, axes=(dim,)), shape=kept(tuple(x._v.shape), (dim,)))
 
 
 def _softmax_grad_vjp(u: Tensor, ins: list, o: Tensor, dim: int) -> tuple:
-    """The derivatives of ``y * (dy - sum(dy * y))``."""
+    """Returns the derivatives of ``y * (dy - sum(dy * y))``."""
     dy, y = ins
 
     def d_y() -> Tensor:
@@ -62,7 +62,7 @@ def _softmax_grad_vjp(u: Tensor, ins: list, o: Tensor, dim: int) -> tuple:
 
 
 def _log_softmax_grad_vjp(u: Tensor, ins: list, o: Tensor, dim: int) -> tuple:
-    """The derivatives of ``dy - exp(y) * sum(dy)``."""
+    """Returns the derivatives of ``dy - exp(y) * sum(dy)``."""
     dy, y = ins
     weighted = mul(u, exp(y))
     return lambda: sub(u, total(weighted, dim)), lambda: neg(mul(weighted, total(dy, dim)))
@@ -84,15 +84,15 @@ def _apply(prim: Primitive, input: Any, dim: int | None, dtype: Any) -> Tensor:
 
 
 def softmax(input: Any, dim: int | None = None, dtype: Any = None) -> Tensor:
-    """``exp(input) / sum(exp(input))`` along ``dim``, without overflow."""
+    """Returns ``exp(input) / sum(exp(input))`` along ``dim``, without overflow."""
     return _apply(softmax_p, input, dim, dtype)
 
 
 def log_softmax(input: Any, dim: int | None = None, dtype: Any = None) -> Tensor:
-    """``log(softmax(input))`` along ``dim``, without overflow or underflow."""
+    """Returns ``log(softmax(input))`` along ``dim``, without overflow or underflow."""
     return _apply(log_softmax_p, input, dim, dtype)
 
 
 def softmin(input: Any, dim: int | None = None, dtype: Any = None) -> Tensor:
-    """``softmax(-input)``."""
+    """Returns ``softmax(-input)``."""
     return softmax(neg(input), dim, dtype)

@@ -8,7 +8,7 @@ import pytest
 from funcnn.kernels.cpu.norm import layer_norm, order
 from funcnn.kernels.cpu.norm import planes as norm
 from funcnn.kernels.cpu.norm import scale as norm_scale
-from funcnn.kernels.cpu.norm.runs import PIECE
+from funcnn.kernels.cpu.norm.runs import PIECE_ELEMENTS
 
 DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])
 EPS = 1e-5
@@ -34,13 +34,13 @@ def units(shape, groups):
 
 def plan(x, groups, cut):
     count, layout, place = units(x.shape, groups)
-    return count, layout[0] * -(-layout[1] // PIECE), np.array([*layout, *place, *place, *cut])
+    return count, layout[0] * -(-layout[1] // PIECE_ELEMENTS), np.array([*layout, *place, *place, *cut])
 
 
 def forward(x, w, b, groups=0, cut=(1, 1), threads=1, past=False):
     count, _, numbers = plan(x, groups, cut)
     y, stats = np.full_like(x, np.nan), np.full((3, count), np.nan, x.dtype)
-    room = np.empty(threads * PIECE, x.dtype)
+    room = np.empty(threads * PIECE_ELEMENTS, x.dtype)
     norm.normalize(x, y, w, b, *stats, np.empty((count * cut[1], 3)), room, numbers, EPS, past, threads)
     return y, *stats
 
@@ -48,7 +48,7 @@ def forward(x, w, b, groups=0, cut=(1, 1), threads=1, past=False):
 def backward(dy, x, w, mean, rstd, groups=0, cut=(1, 1), threads=1, past=False):
     count, pieces, numbers = plan(x, groups, cut)
     dx, (dweight, dbias) = np.full_like(x, np.nan), np.full((2, x.shape[1]), np.nan, x.dtype)
-    dots, room = np.empty((count * (pieces + 1), 3)), np.empty(threads * PIECE, x.dtype)
+    dots, room = np.empty((count * (pieces + 1), 3)), np.empty(threads * PIECE_ELEMENTS, x.dtype)
     sums = np.empty(2 * x.shape[1])
     norm.normalize_grad(dy, x, dx, w, mean, rstd, dweight, dbias, sums, dots, room, numbers, past, threads)
     return dx, dweight, dbias
@@ -148,7 +148,10 @@ def test_nan_and_inf_stay_in_their_channel(dtype):
 def test_scale_channels(shape, dtype):
     x, w, b, dy = arrays(shape, dtype)
     mean, var, scale = dy[0, :, 0].copy(), dy[0, :, 0] ** 2, np.empty(shape[1], dtype)
-    room, expected = np.empty(2 * PIECE, dtype), (x - mean[:, None]) * (w / np.sqrt(var + EPS))[:, None] + b[:, None]
+    room, expected = (
+        np.empty(2 * PIECE_ELEMENTS, dtype),
+        (x - mean[:, None]) * (w / np.sqrt(var + EPS))[:, None] + b[:, None],
+    )
     for threads, past in ((1, False), (2, False), (2, True)):
         y = np.full_like(x, np.nan)
         norm_scale.scale_channels(x, y, mean, var, w, b, scale, EPS, 2, room, past, threads)
@@ -178,13 +181,13 @@ def rowwise(x, w, b, dy, groups, each, centred, threads, past=False):
     """y, mean, rstd, dx, dweight and dbias of rows."""
     rows, size = x.shape
     y, dx, mean, rstd = np.full_like(x, np.nan), np.full_like(x, np.nan), *(np.empty(rows, x.dtype) for _ in range(2))
-    room = np.empty(threads * PIECE, x.dtype)
+    room = np.empty(threads * PIECE_ELEMENTS, x.dtype)
     layer_norm.normalize_rows(x, y, w, b, mean, rstd, each, groups, EPS, centred, room, past, threads)
     dweight, dbias = (np.full((groups, size), np.nan, x.dtype) for _ in range(2))
     sums, blocks = np.full((groups, 2, size), np.nan), -(-(rows // groups) // each)
     parts, factors = (
         np.full((groups * blocks, 2, size), np.nan, x.dtype),
-        np.empty(threads * layer_norm.FACTORS, x.dtype),
+        np.empty(threads * layer_norm.FACTOR_ELEMENTS, x.dtype),
     )
     layer_norm.normalize_rows_grad(
         dy, x, dx, w, mean, rstd, dweight.ravel(), dbias.ravel(), sums, parts, factors, each, groups, centred, room, past, threads

@@ -68,7 +68,7 @@ def naive(x):
 def entropy(x, target, dloss, ignore_index=-100, threads=1):
     loss, top, rest, dx = *(np.full_like(dloss, NAN) for _ in range(3)), np.full_like(x, NAN)
     kernels.log_sums(x, top, rest, room(x, 4, 1, threads), np.empty(threads * cut(x)[1]), cut(x), threads)
-    kernels.cross_entropy_pick(x, target, top, rest, loss, ignore_index)
+    kernels.cross_entropy_pick(x, target, top, rest, loss, ignore_index, np.zeros(4, np.int64))
     kernels.exponentials(x, top, rest, dloss, dx, target, ignore_index, cut(x, turned=False), threads)
     return loss, top + rest, dx
 

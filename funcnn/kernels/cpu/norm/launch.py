@@ -12,24 +12,24 @@ from funcnn.kernels.cpu.elementwise.loops import repeat_number
 from funcnn.kernels.cpu.machine import beyond_cache
 from funcnn.kernels.cpu.norm import layer_norm, order, planes
 from funcnn.kernels.cpu.norm import scale as scaling
-from funcnn.kernels.cpu.norm.runs import PIECE
+from funcnn.kernels.cpu.norm.runs import PIECE_ELEMENTS
 from funcnn.kernels.implementation import ANY, CONTIGUOUS, Implementation, Operand, host
 from funcnn.kernels.launch import INPUT, OUTPUT, Access, Array, Constant, Cost, Launch, LaunchPlan, Output, Workers
 from funcnn.kernels.plan_parts import Parts
 
-CHUNK = 1 << 16  # numbers in a chunk, about 20 us
-LEAST = 256  # numbers that cost as much as a row or unit does beside them
-SPLIT = 1 << 18  # numbers of a unit that no longer stays in the second-level cache
-SHORT = 16  # runs of fewer numbers than this are not worth a vector loop
-FORWARD_NS, BACKWARD_NS = 0.3, 0.5  # nanoseconds a number on one thread
-ROW_NS, UNIT_NS = 30.0, 80.0  # nanoseconds a row, and a unit, however short
-COPY_NS = 1.0  # nanoseconds for a number of a short run that is put in its place
+CHUNK_ELEMENTS = 1 << 16  # of a chunk, about 20 us
+UNIT_ELEMENTS = 256  # that cost as much as a row or unit does beside its own
+SPLIT_ELEMENTS = 1 << 18  # of a unit that no longer stays in the second-level cache
+SHORT_RUN_ELEMENTS = 16  # shorter runs are not worth a vector loop
+FORWARD_NS, BACKWARD_NS = 0.3, 0.5  # nanoseconds of an element on one thread
+ROW_NS, UNIT_NS = 30.0, 80.0  # nanoseconds of a row, and of a unit, however short
+COPY_NS = 1.0  # nanoseconds of an element of a short run that is copied to its offset
 
 
 class Cut(NamedTuple):
-    """How a shape is normalised: see ``layout_of`` in the kernel's file for the numbers."""
+    """Says how a shape is normalised: ``plan`` is what the kernels read, see ``layout_of`` in ``planes.py``."""
 
-    numbers: Constant
+    plan: Constant
     units: int
     parts: int  # blocks of units, if units are cut into blocks
     dots: int  # pieces of all units, and the units
@@ -37,31 +37,31 @@ class Cut(NamedTuple):
 
 @lru_cache(maxsize=256)
 def cut_of(shape: tuple, groups: int, weight: bool, bias: bool) -> Cut:
-    """The cut of x (N, C, S); ``groups`` is 0 for batch norm; whether there is a weight and a bias for each channel."""
+    """Returns the cut of x (N, C, S); ``groups`` is 0 for batch norm; whether there is a weight and a bias for each channel."""
     n, c, s = shape
     if groups:
         k = c // groups
         units, layout, place = n * groups, (k, s, s, k * s), (groups, k, 1)
     else:
         units, layout, place = c, (n, s, c * s, s), (c, 1, 0)
-    size, pieces = layout[0] * s, layout[0] * -(-s // PIECE)
-    each, blocks = max(1, CHUNK // (size + LEAST)), 1
-    if size > SPLIT or (units < 8 and size > CHUNK // 2):
-        each, blocks = 1, min(pieces, -(-size // CHUNK), 1024)
+    size, pieces = layout[0] * s, layout[0] * -(-s // PIECE_ELEMENTS)
+    each, blocks = max(1, CHUNK_ELEMENTS // (size + UNIT_ELEMENTS)), 1
+    if size > SPLIT_ELEMENTS or (units < 8 and size > CHUNK_ELEMENTS // 2):
+        each, blocks = 1, min(pieces, -(-size // CHUNK_ELEMENTS), 1024)
     places = [place if given else (1, 0, 0) for given in (weight, bias)]
-    numbers = np.array([*layout, *places[0], *places[1], each, blocks])
-    return Cut(Constant(numbers), units, units * blocks if blocks > 1 else 0, units * (pieces + 1))
+    plan = np.array([*layout, *places[0], *places[1], each, blocks])
+    return Cut(Constant(plan), units, units * blocks if blocks > 1 else 0, units * (pieces + 1))
 
 
 @lru_cache(maxsize=256)
 def same(count: int, dtype: np.dtype, number: float) -> Constant:
-    """So many numbers that are all the same."""
+    """Makes ``count`` elements that are all the same."""
     return Constant(np.full(count, number, dtype))
 
 
 def _room(parts: Parts, dtype: np.dtype, past: bool) -> Array:
-    """The kernels' scratch for each worker."""
-    return parts.each(dtype, PIECE if past else 1)
+    """Adds the kernels' scratch for each worker."""
+    return parts.each(dtype, PIECE_ELEMENTS if past else 1)
 
 
 def _past(x: Operand, residuals: bool) -> bool:
@@ -72,7 +72,7 @@ def _past(x: Operand, residuals: bool) -> bool:
 
 
 def _empty(ins: int, outs: int, number: float, dtype: np.dtype) -> LaunchPlan:
-    """The plan of an empty x: its statistics or the gradients of its weights are all one number."""
+    """Makes the plan of an empty x: its statistics or the gradients of its weights are all one number."""
     parts = Parts()
     fills = tuple(
         Launch(repeat_number, (parts.constant(same(1, dtype, number)), Array(OUTPUT, i))) for i in range(1, outs)
@@ -81,7 +81,7 @@ def _empty(ins: int, outs: int, number: float, dtype: np.dtype) -> LaunchPlan:
 
 
 def _given(parts: Parts, first: int, ins: tuple[Operand, ...], count: int) -> tuple[Array, Array]:
-    """Weight and bias, inputs from ``first`` on; those that are not given are ``count`` times 1 and 0."""
+    """Returns weight and bias, inputs from ``first`` on; those that are not given are ``count`` times 1 and 0."""
     dtype = ins[0].dtype
     weight = Array(INPUT, first) if len(ins) > first else parts.constant(same(count, dtype, 1.0))
     return weight, Array(INPUT, first + 1) if len(ins) > first + 1 else parts.constant(same(count, dtype, 0.0))
@@ -89,17 +89,17 @@ def _given(parts: Parts, first: int, ins: tuple[Operand, ...], count: int) -> tu
 
 # ---- units --------------------------------------------------------------------------------------------------------------
 class Seen:
-    """How x (N, C, ...) is seen: as (N, C, S), or, where batch norm's runs are short, as (1, C, N S)."""
+    """Says how x (N, C, ...) is seen: as (N, C, S), or, where batch norm's runs are short, as (1, C, N S)."""
 
     def __init__(self, x: Operand, groups: int):
         n, c = x.shape[:2]
         self.shape: tuple[int, int, int] = (n, c, prod(x.shape[2:]))
-        self.short = not groups and self.shape[2] < SHORT and n > 1
+        self.short = not groups and self.shape[2] < SHORT_RUN_ELEMENTS and n > 1
         self.taken = (1, c, n * self.shape[2]) if self.short else self.shape
         self.access = Access(order=(1, 0, *range(2, x.ndim))) if self.short else CONTIGUOUS
 
     def target(self, parts: Parts, dtype: np.dtype) -> tuple[Array, tuple[Launch, ...]]:
-        """Where a kernel writes what lies like x, and what puts it into output 0."""
+        """Returns where a kernel writes what is laid out like x, and the launch that puts it into output 0."""
         if not self.short:
             return Array(OUTPUT, 0), ()
         size = prod(self.shape)
@@ -108,7 +108,7 @@ class Seen:
 
 
 def _units(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan:
-    """y, and with residuals mean, rstd and var, of batch norm (``groups`` 0) and group norm."""
+    """Plans y, and with residuals mean, rstd and var, of batch norm (``groups`` 0) and group norm."""
     x, groups, residuals, eps = operands[0], params["groups"], params.get("residuals", True), params["eps"]
     outs, parts = 1 + 3 * residuals, Parts()
     if not x.size:
@@ -121,7 +121,7 @@ def _units(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan:
     weight, bias = _given(parts, 1, operands, 1)
     args = (
         Array(INPUT, 0), y, weight, bias, *stats, parts.room("float64", 3 * cut.parts, (cut.parts, 3)),
-        _room(parts, x.dtype, past), parts.constant(cut.numbers), eps, past, Workers(work),
+        _room(parts, x.dtype, past), parts.constant(cut.plan), eps, past, Workers(work),
     )  # fmt: skip
     cost = Cost(7 * x.size, 2 * x.nbytes, work)
     inputs = (seen.access, *(CONTIGUOUS,) * (len(operands) - 1))
@@ -129,7 +129,7 @@ def _units(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan:
 
 
 def _units_grad(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan:
-    """dx, and with a weight dweight and dbias, of dy, x, mean, rstd and the weight."""
+    """Plans dx, and with a weight dweight and dbias, of dy, x, mean, rstd and the weight."""
     x, groups, weighted, parts = operands[1], params["groups"], len(operands) > 4, Parts()
     outs = 1 + 2 * weighted
     if not x.size:
@@ -143,7 +143,7 @@ def _units_grad(operands: tuple[Operand, ...], params: dict[str, Any]) -> Launch
     args = (
         Array(INPUT, 0), Array(INPUT, 1), dx, weight, Array(INPUT, 2), Array(INPUT, 3), *grads,
         parts.room("float64", 2 * channels), parts.room("float64", 3 * cut.dots, (cut.dots, 3)),
-        _room(parts, x.dtype, past), parts.constant(cut.numbers), past, Workers(work),
+        _room(parts, x.dtype, past), parts.constant(cut.plan), past, Workers(work),
     )  # fmt: skip
     cost = Cost(11 * x.size, 3 * x.nbytes, work)
     inputs = (seen.access, seen.access, *(CONTIGUOUS,) * (len(operands) - 2))
@@ -155,12 +155,12 @@ units, units_grad = (Implementation("kernel", _units),), (Implementation("kernel
 
 # ---- given statistics ---------------------------------------------------------------------------------------------------
 def _scale(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan:
-    """y = (x - mean) / sqrt(var + eps) * weight + bias for x (N, C, S)."""
+    """Plans y = (x - mean) / sqrt(var + eps) * weight + bias for x (N, C, S)."""
     x, parts = operands[0], Parts()
     if not x.size:
         return _empty(len(operands), 1, nan, x.dtype)
     channels, run = x.shape[1:]
-    each, past = max(1, CHUNK // (channels if run == 1 else run)), beyond_cache(2 * x.nbytes)
+    each, past = max(1, CHUNK_ELEMENTS // (channels if run == 1 else run)), beyond_cache(2 * x.nbytes)
     work = FORWARD_NS * x.size
     arrays = Array(INPUT, 0, x.shape), Array(OUTPUT, 0, x.shape), Array(INPUT, 1), Array(INPUT, 2)
     args = (
@@ -172,7 +172,7 @@ def _scale(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan:
 
 
 def _follow(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan | None:
-    """``held * (1 - momentum) + batch * momentum * scale`` of each."""
+    """Plans ``held * (1 - momentum) + batch * momentum * scale`` of each."""
     momentum, scales = params["momentum"], params["scales"]
     many, first = len(scales), operands[0]
     pairs = list(zip(operands[:many], operands[many:], strict=True))
@@ -203,7 +203,7 @@ follows = (Implementation("kernel", _follow), host("numpy", _follow_numpy, "stat
 
 # ---- rows -----------------------------------------------------------------------------------------------------------
 def _rows(centred: bool, operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan:
-    """y, and with residuals mean and rstd, of layer norm and RMS norm, for x (N, G, K) and weights (G K)."""
+    """Plans y, and with residuals mean and rstd, of layer norm and RMS norm, for x (N, G, K) and weights (G K)."""
     x, residuals, parts = operands[0], params.get("residuals", True), Parts()
     outs = 1 + 2 * residuals
     if not x.size:
@@ -213,7 +213,7 @@ def _rows(centred: bool, operands: tuple[Operand, ...], params: dict[str, Any]) 
     work, past = FORWARD_NS * x.size + ROW_NS * n * g, _past(x, residuals)
     args = (
         Array(INPUT, 0, (n * g, k)), Array(OUTPUT, 0, (n * g, k)), *_given(parts, 1, operands, g * k), *stats,
-        max(1, CHUNK // (k + LEAST)), g, params["eps"], centred, _room(parts, x.dtype, past), past, Workers(work),
+        max(1, CHUNK_ELEMENTS // (k + UNIT_ELEMENTS)), g, params["eps"], centred, _room(parts, x.dtype, past), past, Workers(work),
     )  # fmt: skip
     cost = Cost(7 * x.size, 2 * x.nbytes, work)
     launch = Launch(layer_norm.normalize_rows, args)
@@ -221,13 +221,13 @@ def _rows(centred: bool, operands: tuple[Operand, ...], params: dict[str, Any]) 
 
 
 def _rows_grad(centred: bool, operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan:
-    """dx, and with a weight dweight and dbias, of dy, x, mean, rstd and the weight."""
+    """Plans dx, and with a weight dweight and dbias, of dy, x, mean, rstd and the weight."""
     x, weighted, parts = operands[1], len(operands) > 4, Parts()
     outs = 1 + 2 * weighted
     if not x.size:
         return _empty(len(operands), outs, 0.0, x.dtype)
     n, g, k = x.shape
-    each = min(256, max(1, CHUNK // k))
+    each = min(256, max(1, CHUNK_ELEMENTS // k))
     rows, blocks = (n * g, k), g * -(-n // each)
     weight = Array(INPUT, 4) if weighted else parts.constant(same(g * k, x.dtype, 1.0))
     grads = [Array(OUTPUT, i) if weighted else parts.room(x.dtype, g * k) for i in (1, 2)]
@@ -235,7 +235,7 @@ def _rows_grad(centred: bool, operands: tuple[Operand, ...], params: dict[str, A
     args = (
         Array(INPUT, 0, rows), Array(INPUT, 1, rows), Array(OUTPUT, 0, rows), weight, Array(INPUT, 2), Array(INPUT, 3),
         *grads, parts.room("float64", 2 * g * k), parts.room(x.dtype, 2 * blocks * k),
-        parts.each(x.dtype, layer_norm.FACTORS), each, g, centred, _room(parts, x.dtype, past), past, Workers(work),
+        parts.each(x.dtype, layer_norm.FACTOR_ELEMENTS), each, g, centred, _room(parts, x.dtype, past), past, Workers(work),
     )  # fmt: skip
     cost = Cost(11 * x.size, 3 * x.nbytes, work)
     launch = Launch(layer_norm.normalize_rows_grad, args)
@@ -243,10 +243,10 @@ def _rows_grad(centred: bool, operands: tuple[Operand, ...], params: dict[str, A
 
 
 def rows(centred: bool) -> tuple[Implementation, ...]:
-    """The implementation of layer norm, or of RMS norm where it is not ``centred``."""
+    """Makes the implementation of layer norm, or of RMS norm where it is not ``centred``."""
     return (Implementation("kernel", lambda operands, params: _rows(centred, operands, params)),)
 
 
 def rows_grad(centred: bool) -> tuple[Implementation, ...]:
-    """The implementation of its gradient."""
+    """Makes the implementation of its gradient."""
     return (Implementation("kernel", lambda operands, params: _rows_grad(centred, operands, params)),)

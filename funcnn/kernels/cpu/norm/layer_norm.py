@@ -12,21 +12,21 @@ import numpy as np
 
 from funcnn.kernels.cpu.build.compile import device_function, kernel
 from funcnn.kernels.cpu.build.parallel import parallel_for
-from funcnn.kernels.cpu.norm.runs import PIECE, first_mean, run_spread
+from funcnn.kernels.cpu.norm.runs import PIECE_ELEMENTS, first_mean, run_spread
 from funcnn.kernels.cpu.vector.instructions import pointer, shift
 from funcnn.kernels.cpu.vector.streaming import stream
 
-ROWS = 4  # that are taken together, so that none waits for the sums of its own
-FACTORS = 32  # numbers for the factors of so many rows, and of no other worker in a line of the cache
-WIDE = 1 << 14  # numbers in a row, above which the cache does not hold as many
+ROWS_TOGETHER = 4  # so that none waits for its own sums
+FACTOR_ELEMENTS = 32  # of ROWS_TOGETHER rows, and of no other worker in a line of the cache
+WIDE_ELEMENTS = 1 << 14  # of a row, above which the cache does not hold as many rows
 
 
 @device_function
 def row_spread(x, start, size, centre):
-    """The sums of a row's ``x - centre`` and of its square."""
+    """Returns the sums of a row's ``x - centre`` and of its square."""
     left, squared = 0.0, 0.0
-    for at in range(0, size, PIECE):
-        one, two = run_spread(x, start + at, min(PIECE, size - at), centre)
+    for at in range(0, size, PIECE_ELEMENTS):
+        one, two = run_spread(x, start + at, min(PIECE_ELEMENTS, size - at), centre)
         left += one
         squared += two
     return left, squared
@@ -34,7 +34,7 @@ def row_spread(x, start, size, centre):
 
 @device_function
 def row_write(x, y, weight, bias, start, column, n, centre, scale, rest, room, past):
-    """``y = ((x - centre) * scale + rest) * weight + bias``."""
+    """Writes ``y = ((x - centre) * scale + rest) * weight + bias``."""
     p, q, w, b = pointer(x, start), pointer(y, start), pointer(weight, column), pointer(bias, column)
     out = room if past else q
     for i in range(n):
@@ -45,7 +45,7 @@ def row_write(x, y, weight, bias, start, column, n, centre, scale, rest, room, p
 
 @device_function
 def _rows(chunk, worker, x, y, weight, bias, mean, rstd, each, groups, eps, centred, room, past):
-    kind, size, own = x.dtype.type, x.shape[1], pointer(room, worker * PIECE)
+    kind, size, own = x.dtype.type, x.shape[1], pointer(room, worker * PIECE_ELEMENTS)
     for row in range(chunk * each, min((chunk + 1) * each, x.shape[0])):
         start, column = row * size, row % groups * size
         centre = kind(first_mean(x, start, size) if centred else 0.0)
@@ -55,8 +55,8 @@ def _rows(chunk, worker, x, y, weight, bias, mean, rstd, each, groups, eps, cent
         mu, scale = centre + off, 1.0 / np.sqrt(squares / size + eps)
         mean[row], rstd[row] = mu, scale
         rest = kind((mean[row] - mu) * scale)  # what rounding took from the mean
-        for at in range(0, size, PIECE):
-            n = min(PIECE, size - at)
+        for at in range(0, size, PIECE_ELEMENTS):
+            n = min(PIECE_ELEMENTS, size - at)
             row_write(x, y, weight, bias, start + at, column + at, n, mean[row], rstd[row], rest, own, past)
 
 
@@ -67,13 +67,13 @@ def _rows(chunk, worker, x, y, weight, bias, mean, rstd, each, groups, eps, cent
         "bias": lambda x, groups: groups * x.shape[1],
         "mean": lambda x: len(x),
         "rstd": lambda x: len(x),
-        "room": lambda past, threads: threads * PIECE if past else 0,
+        "room": lambda past, threads: threads * PIECE_ELEMENTS if past else 0,
     }
 )
 def normalize_rows(x, y, weight, bias, mean, rstd, each, groups, eps, centred, room, past, threads):
-    """y = (x - mean) * rstd * weight + bias, ``each`` rows in a chunk; mean is left 0 unless ``centred``.
+    """Writes y = (x - mean) * rstd * weight + bias, ``each`` rows in a chunk; mean is left 0 unless ``centred``.
 
-    room: PIECE numbers for each thread. past: write y past the cache.
+    room: PIECE_ELEMENTS for each worker. past: write y past the cache.
     """
     chunks = (x.shape[0] + each - 1) // each
     args = (x, y, weight, bias, mean, rstd, each, groups, eps, centred, room, past)
@@ -83,7 +83,7 @@ def normalize_rows(x, y, weight, bias, mean, rstd, each, groups, eps, centred, r
 # ---- backward -----------------------------------------------------------------------------------------------------------
 @device_function
 def row_dots(dy, x, weight, start, column, n, centre):
-    """The sums of ``dy * weight``, of it times ``x - centre``, and of ``x - centre``."""
+    """Returns the sums of ``dy * weight``, of it times ``x - centre``, and of ``x - centre``."""
     g, p, w = pointer(dy, start), pointer(x, start), pointer(weight, column)
     plain, along, left = x.dtype.type(0), x.dtype.type(0), x.dtype.type(0)
     for i in range(n):
@@ -96,7 +96,7 @@ def row_dots(dy, x, weight, start, column, n, centre):
 
 @device_function
 def row_grad(dy, x, dx, weight, start, column, n, centre, a, b, c, room, past):
-    """``dx = dy * weight * a + (x - centre) * b + c``."""
+    """Writes ``dx = dy * weight * a + (x - centre) * b + c``."""
     g, p, q, w = pointer(dy, start), pointer(x, start), pointer(dx, start), pointer(weight, column)
     out = room if past else q
     for i in range(n):
@@ -107,11 +107,11 @@ def row_grad(dy, x, dx, weight, start, column, n, centre, a, b, c, room, past):
 
 @device_function
 def row_factors(dy, x, weight, row, column, mean, rstd, centred, out):
-    """``out`` = a, b and c of ``row_grad``, and the rest that rounding took from the normalised x."""
+    """Writes to ``out`` a, b and c of ``row_grad``, and the rest that rounding took from the normalised x."""
     size, start, centre, scale = x.shape[1], row * x.shape[1], mean[row], np.float64(rstd[row])
     plain, along, left = 0.0, 0.0, 0.0
-    for at in range(0, size, PIECE):
-        one, two, three = row_dots(dy, x, weight, start + at, column + at, min(PIECE, size - at), centre)
+    for at in range(0, size, PIECE_ELEMENTS):
+        one, two, three = row_dots(dy, x, weight, start + at, column + at, min(PIECE_ELEMENTS, size - at), centre)
         plain += one
         along += two
         left += three
@@ -122,7 +122,7 @@ def row_factors(dy, x, weight, row, column, mean, rstd, centred, out):
 
 @device_function
 def add_columns(dy, x, step, dw, db, size, centre, scale, rest):
-    """Add ``dy * ((x - centre) * scale + rest)`` and ``dy`` of four rows, ``step`` apart, to a block's sums of columns."""
+    """Adds ``dy * ((x - centre) * scale + rest)`` and ``dy`` of four rows, ``step`` apart, to a block's sums of columns."""
     e, f, g, h = dy, shift(dy, step), shift(dy, 2 * step), shift(dy, 3 * step)
     p, q, r, s = x, shift(x, step), shift(x, 2 * step), shift(x, 3 * step)
     (m0, m1, m2, m3), (a0, a1, a2, a3), (c0, c1, c2, c3) = centre, scale, rest
@@ -136,7 +136,7 @@ def add_columns(dy, x, step, dw, db, size, centre, scale, rest):
 
 @device_function
 def add_column(dy, x, dw, db, size, centre, scale, rest):
-    """The same of one row."""
+    """Adds the same of one row."""
     for i in range(size):
         dw[i] += dy[i] * ((x[i] - centre) * scale + rest)
     for i in range(size):
@@ -145,16 +145,16 @@ def add_column(dy, x, dw, db, size, centre, scale, rest):
 
 @device_function
 def _row_grads(chunk, worker, dy, x, dx, weight, mean, rstd, parts, factors, each, groups, centred, room, past):
-    """One block of ``each`` rows of one group, some at a time: their factors, dx, then the sums of columns."""
-    kind, size, own = x.dtype.type, x.shape[1], pointer(room, worker * PIECE)
+    """Runs over one block of ``each`` rows of one group, some at a time: their factors, dx, then the sums of columns."""
+    kind, size, own = x.dtype.type, x.shape[1], pointer(room, worker * PIECE_ELEMENTS)
     rows = x.shape[0] // groups
-    blocks, many = (rows + each - 1) // each, ROWS if size <= WIDE else 1
+    blocks, many = (rows + each - 1) // each, ROWS_TOGETHER if size <= WIDE_ELEMENTS else 1
     group, block = chunk // blocks, chunk % blocks
     stop = min((block + 1) * each, rows)
     dw, db = pointer(parts, chunk * 2 * size), pointer(parts, (chunk * 2 + 1) * size)
     for i in range(2 * size):
         dw[i] = kind(0)
-    held = pointer(factors, worker * FACTORS)
+    held = pointer(factors, worker * FACTOR_ELEMENTS)
     for n in range(block * each, stop, many):
         count = min(many, stop - n)
         for k in range(count):
@@ -162,12 +162,17 @@ def _row_grads(chunk, worker, dy, x, dx, weight, mean, rstd, parts, factors, eac
             row_factors(dy, x, weight, row, group * size, mean, rstd, centred, shift(held, 4 * k))
         for k in range(count):
             row = (n + k) * groups + group
-            for at in range(0, size, PIECE):
-                start, column, some, f = row * size + at, group * size + at, min(PIECE, size - at), shift(held, 4 * k)
+            for at in range(0, size, PIECE_ELEMENTS):
+                start, column, some, f = (
+                    row * size + at,
+                    group * size + at,
+                    min(PIECE_ELEMENTS, size - at),
+                    shift(held, 4 * k),
+                )
                 row_grad(dy, x, dx, weight, start, column, some, mean[row], f[0], f[1], f[2], own, past)
         row, step = n * groups + group, groups * size
         g, p = pointer(dy, row * size), pointer(x, row * size)
-        if count == ROWS:
+        if count == ROWS_TOGETHER:
             i, j, k = row + groups, row + 2 * groups, row + 3 * groups
             means, scales = (mean[row], mean[i], mean[j], mean[k]), (rstd[row], rstd[i], rstd[j], rstd[k])
             rests = (held[3], held[7], held[11], held[15])
@@ -189,16 +194,16 @@ def _row_grads(chunk, worker, dy, x, dx, weight, mean, rstd, parts, factors, eac
         "dbias": lambda x, groups: groups * x.shape[1],
         "sums": lambda x, groups: 2 * groups * x.shape[1],
         "parts": lambda x, each, groups: 2 * x.shape[1] * groups * -(-(len(x) // groups) // each),
-        "factors": lambda threads: threads * FACTORS,
-        "room": lambda past, threads: threads * PIECE if past else 0,
+        "factors": lambda threads: threads * FACTOR_ELEMENTS,
+        "room": lambda past, threads: threads * PIECE_ELEMENTS if past else 0,
     }
 )
 def normalize_rows_grad(
     dy, x, dx, weight, mean, rstd, dweight, dbias, sums, parts, factors, each, groups, centred, room, past, threads
 ):
-    """dx, and dweight and dbias (G, K). Scratch: both in float64, 2 K numbers a block, FACTORS for each thread.
+    """Writes dx, dweight and dbias (G, K). Scratch: both in float64, 2 K elements of a block, FACTOR_ELEMENTS of each worker.
 
-    room: PIECE numbers for each thread. past: write dx past the cache.
+    room: PIECE_ELEMENTS for each worker. past: write dx past the cache.
     """
     size = x.shape[1]
     blocks = (x.shape[0] // groups + each - 1) // each

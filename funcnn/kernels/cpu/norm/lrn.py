@@ -3,7 +3,7 @@
     base[c] = k + alpha / size * sum(x[j]^2 for j in c - size // 2 .. c + (size - 1) // 2),  y = x * base^-beta
 
 Work is cut into images and blocks of ``width`` columns of S, so every loop has unit stride and a block stays in the cache
-while the window moves over it. One power a number each way; the window's sum is taken anew for each channel, which costs
+while the window moves over it. One power an element each way; the window's sum is taken anew for each channel, which costs
 ``size`` additions but keeps all digits. Backward: ``dx = dy * base^-beta - 2 alpha beta / size * x * sum(t)`` over the
 channels whose window holds this one, ``t = dy * x * base^(-beta - 1)``.
 """
@@ -18,7 +18,7 @@ from funcnn.kernels.cpu.vector.powers import pow
 
 @device_function
 def _block(chunk, x, width):
-    """Where a chunk's first channel begins, and its columns."""
+    """Returns the offset of a chunk's first channel, and its columns."""
     blocks = (x.shape[2] + width - 1) // width
     column = chunk % blocks * width
     return chunk // blocks * x.shape[1] * x.shape[2] + column, min(width, x.shape[2] - column)
@@ -46,7 +46,7 @@ def _forward(chunk, worker, x, y, base, kept, size, alpha, beta, k, width):
 
 @kernel(touches={"y": lambda x: x.size, "base": lambda x, kept, width, threads: x.size if kept else width * threads})
 def local_response(x, y, base, kept, size, alpha, beta, k, width, threads):
-    """y and base, for x (N, C, S); ``base`` of one channel for each worker unless it is ``kept``."""
+    """Writes y and base, for x (N, C, S); ``base`` of one channel for each worker unless it is ``kept``."""
     chunks = x.shape[0] * ((x.shape[2] + width - 1) // width)
     parallel_for(_forward, chunks, threads, (x, y, base, kept, size, alpha, beta, k, width))
 
@@ -86,6 +86,6 @@ def _backward(chunk, worker, dy, x, base, dx, scratch, size, alpha, beta, width)
     }
 )
 def local_response_grad(dy, x, base, dx, scratch, size, alpha, beta, width, threads):
-    """dx; scratch holds (C + 1) * width numbers for each thread."""
+    """Writes dx; scratch holds (C + 1) * width elements for each worker."""
     chunks = x.shape[0] * ((x.shape[2] + width - 1) // width)
     parallel_for(_backward, chunks, threads, (dy, x, base, dx, scratch, size, alpha, beta, width))

@@ -9,12 +9,12 @@ from funcnn.kernels.implementation import ANY, CONTIGUOUS, Implementation, Opera
 from funcnn.kernels.launch import INPUT, OUTPUT, Array, Cost, Launch, LaunchPlan, Output, Workers
 from funcnn.kernels.plan_parts import Parts
 
-COLUMNS = 1 << 15  # numbers in a block of all channels
-FORWARD_NS, BACKWARD_NS = 3.0, 5.0  # nanoseconds a number on one thread
+BLOCK_ELEMENTS = 1 << 15  # of a block of all channels
+FORWARD_NS, BACKWARD_NS = 3.0, 5.0  # nanoseconds of an element on one thread
 
 
 def _width(x: Operand) -> int:
-    return max(16, min(x.shape[2], 1024, COLUMNS // max(x.shape[1], 1)))
+    return max(16, min(x.shape[2], 1024, BLOCK_ELEMENTS // max(x.shape[1], 1)))
 
 
 def _forward(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan:

@@ -1,14 +1,14 @@
 """Normalisation of units that share one mean and variance: batch, group and instance norm in one pair of kernels.
 
-A unit is P segments of L contiguous numbers, ``step`` apart, each with one weight and one bias: batch norm's unit is a
+A unit is P segments of L contiguous elements, ``step`` apart, each with one weight and one bias: batch norm's unit is a
 channel (P = N, L = S, step = C S), group norm's is a group of one image (P = C / G, L = S, step = S), and instance norm's is
-P = 1. Segments are taken in pieces of at most PIECE numbers, a segment's own.
+P = 1. Segments are taken in pieces of at most PIECE_ELEMENTS, a segment's own.
 
 Deviations are taken from a mean that is known before: of the first piece, then of all pieces so far, renewed when their
 number has doubled, so that a large mean costs no digits, and x is read once from memory for its moments (blocks are combined
-after Chan, Golub and LeVeque, 1979). The mean is used as a head in the data's type, whose difference from a number near it is
+after Chan, Golub and LeVeque, 1979). The mean is used as a head in the data's type, whose difference from an element near it is
 exact, and a rest that goes into the additive constant. A unit is finished before the next is begun, so what is written is
-computed from the cache: 7 flops, 1 read and 1 write a number, backward 11 flops, 2 reads and 1 write. Units too large for the
+computed from the cache: 7 flops, 1 read and 1 write an element, backward 11 flops, 2 reads and 1 write. Units too large for the
 cache, or too few for the threads, are cut into blocks: moments of the blocks, then a second pass that writes.
 
 ``plan`` holds what the wrapper decides: see ``layout_of``.
@@ -22,65 +22,65 @@ import numpy as np
 
 from funcnn.kernels.cpu.build.compile import device_function, kernel
 from funcnn.kernels.cpu.build.parallel import parallel_for
-from funcnn.kernels.cpu.norm.runs import PIECE, first_mean, run_combine, run_dots, run_scale, run_spread
+from funcnn.kernels.cpu.norm.runs import PIECE_ELEMENTS, first_mean, run_combine, run_dots, run_scale, run_spread
 from funcnn.kernels.cpu.vector.instructions import pointer
 
 
 def units_end(plan: Any, units: int) -> int:
-    """How many numbers of x all units reach: they lie beside each other, or their segments between each other's."""
+    """Counts the elements of x up to the last of any unit; the segments of one may be between those of another."""
     return int((units - 1) * plan[3] + (plan[0] - 1) * plan[2] + plan[1])
 
 
 def values_end(place: Any, segments: int) -> int:
-    """How many weights or biases there are for all units and segments."""
+    """Counts the weights or biases of all units and segments."""
     return int((place[0] - 1) * place[1] + (segments - 1) * place[2] + 1)
 
 
 # ---- pieces of a unit ---------------------------------------------------------------------------------------------------
 @device_function
 def layout_of(plan):
-    """``(P, L, step of a segment, step of a unit)`` from a plan, whose other numbers are the two below and the two of a cut:
+    """Returns ``(P, L, stride of a segment, stride of a unit)`` of a plan, whose other entries are the two below and two of a cut:
     units in a chunk, and blocks in a unit (1, or the chunks are the blocks)."""
     return plan[0], plan[1], plan[2], plan[3]
 
 
 @device_function
 def places_of(plan):
-    """Where weights and biases lie, each as (period of units, step of a unit, step of a segment)."""
+    """Returns the layouts of weights and biases, each as (period of units, stride of a unit, stride of a segment)."""
     return (plan[4], plan[5], plan[6]), (plan[7], plan[8], plan[9])
 
 
 @device_function
 def pieces_of(layout):
-    """How many pieces a unit has."""
-    return layout[0] * ((layout[1] + PIECE - 1) // PIECE)
+    """Counts the pieces of a unit."""
+    return layout[0] * ((layout[1] + PIECE_ELEMENTS - 1) // PIECE_ELEMENTS)
 
 
 @device_function
 def piece_at(layout, unit, piece):
-    """``(segment, where the piece begins, its length)``."""
-    across = (layout[1] + PIECE - 1) // PIECE
+    """Returns ``(segment, offset of the piece, its length)``."""
+    across = (layout[1] + PIECE_ELEMENTS - 1) // PIECE_ELEMENTS
     segment = piece // across
-    begin = (piece - segment * across) * PIECE
-    return segment, unit * layout[3] + segment * layout[2] + begin, min(PIECE, layout[1] - begin)
+    begin = (piece - segment * across) * PIECE_ELEMENTS
+    return segment, unit * layout[3] + segment * layout[2] + begin, min(PIECE_ELEMENTS, layout[1] - begin)
 
 
 @device_function
 def value_at(values, place, unit, segment):
-    """The weight or bias of a segment."""
+    """Returns the weight or bias of a segment."""
     return values[(unit % place[0]) * place[1] + segment * place[2]]
 
 
 @device_function
 def joined(count, mean, squared, n, other, spread):
-    """Count, mean and sum of squared deviations of two sets of numbers together."""
+    """Returns count, mean and sum of squared deviations of two sets of elements together."""
     off, total = other - mean, count + n
     return total, mean + off * (n / total), squared + spread + off * off * (count * n / total)
 
 
 @device_function
 def block_moments(x, layout, unit, begin, end):
-    """``(count, mean, sum of squared deviations)`` of some pieces."""
+    """Returns ``(count, mean, sum of squared deviations)`` of some pieces."""
     kind = x.dtype.type
     _, start, n = piece_at(layout, unit, begin)
     count, mean, squared = 0.0, first_mean(x, start, n), 0.0
@@ -101,7 +101,7 @@ def block_moments(x, layout, unit, begin, end):
 
 @device_function
 def block_write(x, y, weight, bias, layout, places, unit, begin, end, mean, rstd, room, past):
-    """y = (x - mean) * rstd * weight + bias of some pieces."""
+    """Writes y = (x - mean) * rstd * weight + bias of some pieces."""
     kind = x.dtype.type
     centre = kind(mean)
     rest = mean - np.float64(centre)
@@ -116,7 +116,7 @@ def block_write(x, y, weight, bias, layout, places, unit, begin, end, mean, rstd
 @device_function
 def _whole_units(chunk, worker, x, y, weight, bias, mean, rstd, var, layout, places, each, eps, room, past):
     """Units that fit the cache, ``each`` of them in a chunk."""
-    pieces, own = pieces_of(layout), pointer(room, worker * PIECE)
+    pieces, own = pieces_of(layout), pointer(room, worker * PIECE_ELEMENTS)
     level = (
         layout if layout[2] != layout[1] else (1, layout[0] * layout[1], layout[2], layout[3])
     )  # segments that touch
@@ -138,7 +138,7 @@ def _some_moments(chunk, worker, x, layout, blocks, parts):
 def _some_written(chunk, worker, x, y, weight, bias, parts, layout, places, blocks, room, past):
     unit, block, pieces = chunk // blocks, chunk % blocks, pieces_of(layout)
     begin, end, first = block * pieces // blocks, (block + 1) * pieces // blocks, unit * blocks
-    own = pointer(room, worker * PIECE)
+    own = pointer(room, worker * PIECE_ELEMENTS)
     block_write(x, y, weight, bias, layout, places, unit, begin, end, parts[first, 1], parts[first, 2], own, past)
 
 
@@ -151,13 +151,13 @@ def _some_written(chunk, worker, x, y, weight, bias, parts, layout, places, bloc
         "rstd": lambda mean: mean.size,
         "var": lambda mean: mean.size,
         "parts": lambda mean, plan: 3 * mean.size * int(plan[11]) if plan[11] > 1 else 0,
-        "room": lambda past, threads: threads * PIECE if past else 0,
+        "room": lambda past, threads: threads * PIECE_ELEMENTS if past else 0,
     }
 )
 def normalize(x, y, weight, bias, mean, rstd, var, parts, room, plan, eps, past, threads):
-    """y = (x - mean) * rstd * weight + bias, and the three statistics of each unit.
+    """Writes y = (x - mean) * rstd * weight + bias, and the three statistics of each unit.
 
-    parts (units * blocks, 3): scratch in float64. room: PIECE numbers for each thread. past: write y past the cache.
+    parts (units * blocks, 3): scratch in float64. room: PIECE_ELEMENTS for each worker. past: write y past the cache.
     """
     layout, places, each, blocks = layout_of(plan), places_of(plan), plan[10], plan[11]
     units = mean.size
@@ -181,7 +181,7 @@ def normalize(x, y, weight, bias, mean, rstd, var, parts, room, plan, eps, past,
 # ---- backward -----------------------------------------------------------------------------------------------------------
 @device_function
 def block_dots(dy, x, layout, unit, begin, end, mean, dots):
-    """Fill dots (unit, piece, 3) for some pieces."""
+    """Writes dots (unit, piece, 3) for some pieces."""
     pieces = pieces_of(layout)
     for piece in range(begin, end):
         _, start, n = piece_at(layout, unit, piece)
@@ -191,11 +191,11 @@ def block_dots(dy, x, layout, unit, begin, end, mean, dots):
 
 @device_function
 def unit_totals(weight, layout, places, unit, rstd, dots, totals):
-    """What the pieces' sums come to: the sums of dy * weight and of it times the normalised x, and the mean's rest.
+    """Returns what the pieces' sums come to: those of dy * weight and of it times the normalised x, and the mean's rest.
 
     Then the sums of each segment stand in its first piece.
     """
-    across = (layout[1] + PIECE - 1) // PIECE
+    across = (layout[1] + PIECE_ELEMENTS - 1) // PIECE_ELEMENTS
     first, left = unit * layout[0] * across, 0.0
     for at in range(first, first + layout[0] * across):
         left += dots[at, 2]
@@ -215,7 +215,7 @@ def unit_totals(weight, layout, places, unit, rstd, dots, totals):
 
 @device_function
 def block_grad(dy, x, dx, weight, layout, places, unit, begin, end, mean, rstd, totals, room, past):
-    """dx = rstd * (dy * weight - plain / M - normalised x * along / M) of some pieces, M the numbers of a unit."""
+    """Writes dx = rstd * (dy * weight - plain / M - normalised x * along / M) of some pieces, M the elements of a unit."""
     kind, scale = x.dtype.type, np.float64(rstd[unit])
     share = scale / (layout[0] * layout[1])
     b = -share * scale * totals[unit, 1]
@@ -228,7 +228,7 @@ def block_grad(dy, x, dx, weight, layout, places, unit, begin, end, mean, rstd, 
 
 @device_function
 def _whole_grads(chunk, worker, dy, x, dx, weight, mean, rstd, layout, places, each, dots, totals, room, past):
-    pieces, own = pieces_of(layout), pointer(room, worker * PIECE)
+    pieces, own = pieces_of(layout), pointer(room, worker * PIECE_ELEMENTS)
     for unit in range(chunk * each, min((chunk + 1) * each, mean.size)):
         block_dots(dy, x, layout, unit, 0, pieces, mean, dots)
         unit_totals(weight, layout, places, unit, rstd, dots, totals)
@@ -244,7 +244,7 @@ def _some_dots(chunk, worker, dy, x, mean, layout, blocks, dots):
 @device_function
 def _some_grads(chunk, worker, dy, x, dx, weight, mean, rstd, layout, places, blocks, totals, room, past):
     unit, block, pieces = chunk // blocks, chunk % blocks, pieces_of(layout)
-    begin, end, own = block * pieces // blocks, (block + 1) * pieces // blocks, pointer(room, worker * PIECE)
+    begin, end, own = block * pieces // blocks, (block + 1) * pieces // blocks, pointer(room, worker * PIECE_ELEMENTS)
     block_grad(dy, x, dx, weight, layout, places, unit, begin, end, mean, rstd, totals, own, past)
 
 
@@ -258,12 +258,12 @@ def _some_grads(chunk, worker, dy, x, dx, weight, mean, rstd, layout, places, bl
         "dweight": lambda plan: values_end(plan[7:10], plan[0]),
         "dbias": lambda dweight: dweight.size,
         "sums": lambda dweight: 2 * dweight.size,
-        "dots": lambda mean, plan: 3 * mean.size * (1 + int(plan[0]) * -(-int(plan[1]) // PIECE)),
-        "room": lambda past, threads: threads * PIECE if past else 0,
+        "dots": lambda mean, plan: 3 * mean.size * (1 + int(plan[0]) * -(-int(plan[1]) // PIECE_ELEMENTS)),
+        "room": lambda past, threads: threads * PIECE_ELEMENTS if past else 0,
     }
 )
 def normalize_grad(dy, x, dx, weight, mean, rstd, dweight, dbias, sums, dots, room, plan, past, threads):
-    """dx, and dweight and dbias where the weights of the plan's second place lie.
+    """Writes dx, and dweight and dbias in the layout of weights that the plan gives second.
 
     sums (both of them) and dots (all pieces + units, 3): float64 scratch. What rounding took from the mean is found again here.
     """

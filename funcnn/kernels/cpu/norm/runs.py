@@ -1,7 +1,7 @@
-"""Sums over runs of contiguous numbers and what is written of them: the loops of all normalisations.
+"""Sums over runs, and what is written of them: the loops of all normalisations.
 
-Sums run in vectors of the data's type over at most PIECE numbers, and are joined in float64 by the callers. A run that is
-written past the cache (``past``) is first computed into ``room``, PIECE numbers that stay in the first-level cache.
+Sums run in vectors of the data's type over at most PIECE_ELEMENTS, and are joined in float64 by the callers. A run that is
+written past the cache (``past``) is first computed into ``room``, PIECE_ELEMENTS that stay in the first-level cache.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from funcnn.kernels.cpu.build.compile import device_function
 from funcnn.kernels.cpu.vector.instructions import pointer
 from funcnn.kernels.cpu.vector.streaming import stream
 
-PIECE = 2048
+PIECE_ELEMENTS = 2048
 
 
 # ---- sums ---------------------------------------------------------------------------------------------------------------
 @device_function
 def run_sum(x, start, n):
-    """The sum of n numbers."""
+    """Returns the sum of n elements."""
     p = pointer(x, start)
     total = x.dtype.type(0)
     for i in range(n):
@@ -28,7 +28,7 @@ def run_sum(x, start, n):
 
 @device_function
 def first_mean(x, start, n):
-    """The mean of the first eighth of n numbers: no further from the mean than about three standard deviations of them all,
+    """Returns the mean of the first eighth of n elements: within about three standard deviations of the mean of them all,
     so that the sums of deviations from it lose a digit at most."""
     few = (n + 7) // 8
     return run_sum(x, start, few) / few
@@ -36,7 +36,7 @@ def first_mean(x, start, n):
 
 @device_function
 def run_spread(x, start, n, centre):
-    """The sums of ``x - centre`` and of its square."""
+    """Returns the sums of ``x - centre`` and of its square."""
     p = pointer(x, start)
     plain, squared = x.dtype.type(0), x.dtype.type(0)
     for i in range(n):
@@ -48,7 +48,7 @@ def run_spread(x, start, n, centre):
 
 @device_function
 def run_dots(dy, x, start, n, centre):
-    """The sums of ``dy``, of ``dy * (x - centre)`` and of ``x - centre``."""
+    """Returns the sums of ``dy``, of ``dy * (x - centre)`` and of ``x - centre``."""
     g, p = pointer(dy, start), pointer(x, start)
     plain, along, left = x.dtype.type(0), x.dtype.type(0), x.dtype.type(0)
     for i in range(n):
@@ -62,7 +62,7 @@ def run_dots(dy, x, start, n, centre):
 # ---- writing ------------------------------------------------------------------------------------------------------------
 @device_function
 def run_scale(x, y, start, n, centre, scale, shift, room, past):
-    """``y = (x - centre) * scale + shift``."""
+    """Writes ``y = (x - centre) * scale + shift``."""
     p, q = pointer(x, start), pointer(y, start)
     out = room if past else q
     for i in range(n):
@@ -73,7 +73,7 @@ def run_scale(x, y, start, n, centre, scale, shift, room, past):
 
 @device_function
 def run_combine(dy, x, dx, start, n, centre, a, b, c, room, past):
-    """``dx = dy * a + (x - centre) * b + c``."""
+    """Writes ``dx = dy * a + (x - centre) * b + c``."""
     g, p, q = pointer(dy, start), pointer(x, start), pointer(dx, start)
     out = room if past else q
     for i in range(n):

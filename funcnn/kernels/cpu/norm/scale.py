@@ -6,13 +6,13 @@ import numpy as np
 
 from funcnn.kernels.cpu.build.compile import device_function, exact_function, kernel
 from funcnn.kernels.cpu.build.parallel import parallel_for
-from funcnn.kernels.cpu.norm.runs import PIECE, run_scale
+from funcnn.kernels.cpu.norm.runs import PIECE_ELEMENTS, run_scale
 from funcnn.kernels.cpu.vector.instructions import pointer
 
 
 @device_function
 def row_scale(x, y, start, n, centre, scale, shift):
-    """``y = (x - centre) * scale + shift`` with vectors of them."""
+    """Writes ``y = (x - centre) * scale + shift`` with vectors of them."""
     p, q, m, a, b = pointer(x, start), pointer(y, start), pointer(centre, 0), pointer(scale, 0), pointer(shift, 0)
     for i in range(n):
         q[i] = (p[i] - m[i]) * a[i] + b[i]
@@ -20,7 +20,7 @@ def row_scale(x, y, start, n, centre, scale, shift):
 
 @exact_function
 def channel_scale(var, weight, eps):
-    """``weight / sqrt(var + eps)``, each rounding as it stands here."""
+    """Returns ``weight / sqrt(var + eps)``, each rounding as it stands here."""
     return 1.0 / np.sqrt(var + eps) * weight
 
 
@@ -31,11 +31,11 @@ def _scaled(chunk, worker, x, y, centre, scale, shift, each, room, past):
         for n in range(chunk * each, min((chunk + 1) * each, N)):
             row_scale(x, y, n * C, C, centre, scale, shift)
         return
-    own = pointer(room, worker * PIECE)
+    own = pointer(room, worker * PIECE_ELEMENTS)
     for segment in range(chunk * each, min((chunk + 1) * each, N * C)):
         c = segment % C
-        for begin in range(0, S, PIECE):
-            start, n = segment * S + begin, min(PIECE, S - begin)
+        for begin in range(0, S, PIECE_ELEMENTS):
+            start, n = segment * S + begin, min(PIECE_ELEMENTS, S - begin)
             run_scale(x, y, start, n, centre[c], scale[c], shift[c], own, past)
 
 
@@ -47,14 +47,14 @@ def _scaled(chunk, worker, x, y, centre, scale, shift, each, room, past):
         "weight": lambda x: x.shape[1],
         "bias": lambda x: x.shape[1],
         "scale": lambda x: x.shape[1],
-        "room": lambda x, past, threads: threads * PIECE if past and x.shape[2] > 1 else 0,
+        "room": lambda x, past, threads: threads * PIECE_ELEMENTS if past and x.shape[2] > 1 else 0,
     }
 )
 def scale_channels(x, y, mean, var, weight, bias, scale, eps, each, room, past, threads):
-    """y = (x - mean) / sqrt(var + eps) * weight + bias for each channel of x (N, C, S); ``each`` segments, or rows if S = 1,
+    """Writes y = (x - mean) / sqrt(var + eps) * weight + bias for each channel of x (N, C, S); ``each`` segments, or rows if S = 1,
     in a chunk.
 
-    scale: scratch for each channel; room: PIECE numbers for each thread. past: write y past the cache.
+    scale: scratch for each channel; room: PIECE_ELEMENTS for each worker. past: write y past the cache.
     """
     for c in range(x.shape[1]):
         scale[c] = channel_scale(np.float64(var[c]), np.float64(weight[c]), eps)
@@ -66,13 +66,13 @@ def scale_channels(x, y, mean, var, weight, bias, scale, eps, each, room, past, 
 # ---- running statistics -------------------------------------------------------------------------------------------------
 @exact_function
 def blended(held, batch, keep, take):
-    """``held * keep + batch * take``, each rounding as it stands here."""
+    """Returns ``held * keep + batch * take``, each rounding as it stands here."""
     return held * keep + batch * take
 
 
 @kernel(touches={"batch": lambda out: out.size, "held": lambda out: out.size})
 def follow(held, batch, out, keep, take):
-    """out = held * keep + batch * take."""
+    """Writes out = held * keep + batch * take."""
     kind = out.dtype.type
     a, b = kind(keep), kind(take)
     for i in range(out.size):

@@ -80,7 +80,7 @@ def root(total, param):
     return np.sqrt(total)
 
 
-SMALL, LARGE = 1e-30, 1e38  # a sum of squares in float32 between them lost no more than its rounding
+LEAST_SQUARES, MOST_SQUARES = 1e-30, 1e38  # a sum of squares in float32 between them lost no more than its rounding
 
 
 # ---- the kernels --------------------------------------------------------------------------------------------------------
@@ -102,7 +102,7 @@ def square_run(q, count, first, centre, param):
     part = like(q[0], 0.0)
     for k in range(count):
         part += q[k] * q[k]
-    if SMALL < part < LARGE:
+    if LEAST_SQUARES < part < MOST_SQUARES:
         return like(first, part)
     total = first
     for k in range(count):

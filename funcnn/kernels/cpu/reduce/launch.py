@@ -115,7 +115,7 @@ def pays_in_steps(operands: Operands, params: dict[str, Any]) -> bool:
 
 # ---- plans ------------------------------------------------------------------------------------------------------------
 class Steps:
-    """The launches that reduce an array over some axes, as it is in memory, and the scratch between them."""
+    """Gathers the launches that reduce an array over some axes, as it is in memory, and the scratch between them."""
 
     def __init__(self, x: Operand, axes: tuple, dtype: DType = None):
         inside, self.axes, order = _in_memory(x, axes)

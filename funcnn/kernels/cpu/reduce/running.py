@@ -1,4 +1,4 @@
-"""How running sums, products and affine recurrences run on the CPU: by kernels where there are many numbers, else by NumPy."""
+"""How running sums, products and affine recurrences run on the CPU: by kernels where there are many elements, else by NumPy."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from funcnn.kernels.cpu.reduce import scan as kernels
 from funcnn.kernels.implementation import CONTIGUOUS, NUMPY, Implementation, Operand, host
 from funcnn.kernels.launch import INPUT, OUTPUT, Array, Cost, Launch, LaunchPlan, Output, Workers
 
-LARGE = 1 << 12  # numbers; below, NumPy's call costs less
-COST, AFFINE_COST = 0.4, 1.6  # nanoseconds a number
+ELEMENTS_FOR_KERNEL = 1 << 12  # below, NumPy's call costs less
+ELEMENT_NS, AFFINE_ELEMENT_NS = 0.4, 1.6  # nanoseconds of an element
 NO_KERNEL = "it has no kernel"
 Operands = tuple[Operand, ...]
 
 
 def _plan(kernel: Any, cost: float, operands: Operands, params: dict[str, Any]) -> LaunchPlan | None:
-    """The plan along ``dim`` by a kernel that reads all operands, of the output's shape."""
+    """Makes the plan along ``dim`` by a kernel that reads all operands, of the output's shape."""
     x = operands[-1]
     if not x.size or x.dtype.char not in "fd":
         return None
@@ -32,13 +32,13 @@ def _plan(kernel: Any, cost: float, operands: Operands, params: dict[str, Any]) 
 
 
 def _many(operands: Operands, params: dict[str, Any]) -> bool:
-    return operands[-1].size >= LARGE
+    return operands[-1].size >= ELEMENTS_FOR_KERNEL
 
 
 def running(ufunc: np.ufunc, kernel: Any = None) -> tuple[Implementation, ...]:
-    """The implementations of a running reduction whose accumulator is float64 for every floating dtype.
+    """Makes the implementations of a running reduction whose accumulator is float64 for every floating dtype.
 
-    Its parameters are ``dim`` and, from the end, ``backwards``. kernel: what does it where there are many numbers.
+    Its parameters are ``dim`` and, from the end, ``backwards``. kernel: what does it where there are many elements.
     """
 
     def plain(ins: list, outs: list, dim: int, backwards: bool = False) -> None:
@@ -49,7 +49,7 @@ def running(ufunc: np.ufunc, kernel: Any = None) -> tuple[Implementation, ...]:
     if kernel is None:
         return (host("numpy", plain, NO_KERNEL),)
     return (
-        Implementation("kernel", lambda operands, params: _plan(kernel, COST, operands, params), _many),
+        Implementation("kernel", lambda operands, params: _plan(kernel, ELEMENT_NS, operands, params), _many),
         host("numpy", plain, NUMPY),
     )
 
@@ -65,6 +65,8 @@ def _plain_affine(ins: list, outs: list, dim: int, backwards: bool = False) -> N
 
 
 affine = (
-    Implementation("kernel", lambda operands, params: _plan(kernels.affine_scan, AFFINE_COST, operands, params), _many),
+    Implementation(
+        "kernel", lambda operands, params: _plan(kernels.affine_scan, AFFINE_ELEMENT_NS, operands, params), _many
+    ),
     host("numpy", _plain_affine, NUMPY),
 )

@@ -36,7 +36,7 @@ A, B, C, D, SIDE, ROWS, MOST, CUT, GROUP, BLOCKS, COLUMNS, PIECES, EACH = range(
 
 
 class Scalars(NamedTuple):
-    """The functions of one element that a reduction is made of; fused code and other devices are made of them, too.
+    """Holds the functions of one element that a reduction is made of; fused code and other devices are made of them, too.
 
     start: what joins with any value to that value. value: ``value(x, centre, param)`` is what counts of an element.
     join: ``join(a, b)`` is one partial result of two. finish: ``finish(total, param)`` is the result of the last.

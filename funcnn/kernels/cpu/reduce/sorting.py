@@ -14,9 +14,9 @@ from funcnn.kernels.implementation import NUMPY, Implementation, Operand, host
 from funcnn.kernels.launch import INPUT, OUTPUT, Access, Array, Cost, Launch, LaunchPlan, Output, Workers
 from funcnn.kernels.plan_parts import Parts
 
-FEW = 64  # the first of a row that are kept in order by insertion
-LARGE = 1 << 12  # numbers; below, NumPy's sort costs less
-COST = 1.0  # nanoseconds a number
+INSERTED_ELEMENTS = 64  # of a row at most, which are kept in order by insertion
+ELEMENTS_FOR_KERNEL = 1 << 12  # below, NumPy's sort costs less
+ELEMENT_NS = 1.0  # nanoseconds of an element
 
 
 def argsort(ins: list, outs: list, dim: int, descending: bool) -> None:
@@ -34,12 +34,12 @@ def sorted_top(ins: list, outs: list, dim: int, k: int, largest: bool) -> None:
 
 
 def _inserted_top(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan | None:
-    """The first k of each row by insertion; places along an inner axis are found in rows and laid out afterwards."""
+    """Plans the first k of each row by insertion; indices along an inner axis are found in rows and transposed afterwards."""
     (x,), dim, k = operands, params["dim"], params["k"]
     if not x.size or not k or x.dtype.char not in "fd":
         return None
     n, outer, inner = x.shape[dim], prod(x.shape[:dim]), prod(x.shape[dim + 1 :])
-    work, parts, access = x.size * COST, Parts(), Access()
+    work, parts, access = x.size * ELEMENT_NS, Parts(), Access()
     rows = Array(OUTPUT, 0) if inner == 1 else parts.room("int64", outer * inner * k)
     launches = [Launch(top_rows, (Array(INPUT, 0), rows, n, k, params["largest"], Workers(work)))]
     if inner > 1:
@@ -50,7 +50,7 @@ def _inserted_top(operands: tuple[Operand, ...], params: dict[str, Any]) -> Laun
 
 def _inserts(operands: tuple[Operand, ...], params: dict[str, Any]) -> bool:
     x = operands[0]
-    return 0 < params["k"] <= min(FEW, x.shape[params["dim"]] // 4) and x.size >= LARGE
+    return 0 < params["k"] <= min(INSERTED_ELEMENTS, x.shape[params["dim"]] // 4) and x.size >= ELEMENTS_FOR_KERNEL
 
 
 TOP = (Implementation("kernel", _inserted_top, _inserts), host("numpy", sorted_top, NUMPY))

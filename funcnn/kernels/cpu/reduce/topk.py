@@ -1,6 +1,6 @@
-"""The places of the k first of each row, (ROWS, N) contiguous, where k is small: one pass that compares with the k-th best.
+"""The indices of the k first of each row, (ROWS, N) contiguous, where k is small: one pass that compares with the k-th best.
 
-Few numbers get in: of N in random order about k log(N / k). The rest cost a load and a comparison that the CPU foresees.
+Few elements get in: of N in random order about k log(N / k). The rest cost a load and a comparison that the CPU foresees.
 The best so far are kept in order by insertion; of equals the first stands first. NaN counts as the largest.
 """
 
@@ -12,7 +12,7 @@ from funcnn.kernels.cpu.build.compile import device_function, kernel
 from funcnn.kernels.cpu.build.parallel import parallel_for
 from funcnn.kernels.cpu.vector.instructions import pointer
 
-CHUNK = 1 << 15  # numbers that a chunk of rows has at least
+CHUNK_ELEMENTS = 1 << 15  # of a chunk of rows at least
 
 
 @device_function
@@ -25,7 +25,7 @@ def ahead(a, b, largest):
 
 @device_function
 def place_in(row, best, i, count, largest):
-    """Put place i, which is ahead of all beyond, into the ``count`` best in order; beyond them one falls out."""
+    """Puts index i, which is ahead of all beyond, into the ``count`` best in order; beyond them one falls out."""
     at = count
     while at > 0 and ahead(row[i], row[best[at - 1]], largest):
         best[at] = best[at - 1]
@@ -35,7 +35,7 @@ def place_in(row, best, i, count, largest):
 
 @device_function
 def top_chunk(chunk, worker, x, best, n, k, group, largest):
-    """Some rows, one after another."""
+    """Finds the first of some rows, one after another."""
     for r in range(chunk * group, min((chunk + 1) * group, x.size // n)):
         row, places = pointer(x, r * n), pointer(best, r * k)
         for i in range(k):
@@ -49,6 +49,6 @@ def top_chunk(chunk, worker, x, best, n, k, group, largest):
 
 @kernel(touches={"best": lambda x, n, k: x.size // n * k})
 def top_rows(x, best, n, k, largest, threads):
-    """best (ROWS, k): the places of the k largest, or smallest, of each row of x (ROWS, n), in order; arrays flat, k > 0."""
-    group = (CHUNK + n - 1) // n
+    """Writes the indices of the k largest, or smallest, of each row of x (ROWS, n) to best (ROWS, k), in order; flat, k > 0."""
+    group = (CHUNK_ELEMENTS + n - 1) // n
     parallel_for(top_chunk, (x.size // n + group - 1) // group, threads, (x, best, n, k, group, largest))

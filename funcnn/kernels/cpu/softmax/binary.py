@@ -24,7 +24,7 @@ NO_PROBABILITY = "no probability"
 
 @exact_function
 def _entropy(p, t):
-    """-(t log p + (1 - t) log(1 - p)), the logarithms held above -100; NaN where one is."""
+    """Returns -(t log p + (1 - t) log(1 - p)), the logarithms held above -100; NaN where one is."""
     least, one = pick(p, LEAST, LEAST), pick(p, 1.0, 1.0)
     yes, no = log(p), log1p(-p)
     yes, no = least if yes < least else yes, least if no < least else no
