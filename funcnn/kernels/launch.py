@@ -71,24 +71,28 @@ class Launch(NamedTuple):
 class Access(NamedTuple):
     """Says which layout an input must have: contiguous once ``order`` permutes its axes and ``repeated`` axes are left out.
 
-    Where it has another layout, a copying launch comes first. any: only the address of its first element is read.
+    Where it has another layout, a copying launch comes first. any: only the address of its first element is read. dtype: what
+    kernels compute in, where that is not what the input is stored in: it is converted first.
     """
 
     order: tuple[int, ...] | None = None
     repeated: tuple[int, ...] = ()
     any: bool = False
+    dtype: str | None = None
 
 
 class Output(NamedTuple):
     """Says what a plan expects in an output's memory: "anything", "zeros", or the number of the input that it is a copy of.
 
     shares: the inputs whose memory it may be. front: the axis of which the shape is a bound: the count word says how much of
-    it there is, and the runtime hands out that front.
+    it there is, and the runtime hands out that front. dtype: what kernels compute in, where that is not what the output is
+    stored in: it is converted afterwards.
     """
 
     holds: str | int = "anything"
     shares: tuple[int, ...] = ()
     front: int | None = None
+    dtype: str | None = None
 
 
 class Scratch(NamedTuple):

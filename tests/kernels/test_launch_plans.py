@@ -19,7 +19,7 @@ from funcnn.kernels.cpu import tables
 from funcnn.kernels.cpu.build.compile import Kernel, kernel
 from funcnn.kernels.cpu.build.facts import Row
 from funcnn.kernels.cpu.elementwise import loops as elementwise
-from funcnn.kernels.cpu.launching import Refused, Runner
+from funcnn.kernels.cpu.launching import Refused, Runner, ready
 from funcnn.kernels.cpu.optim.step import at_address
 from funcnn.kernels.implementation import ANY, CONTIGUOUS, operand_of
 from funcnn.kernels.launch import (
@@ -40,7 +40,7 @@ from funcnn.kernels.launch import (
     Workers,
 )  # fmt: skip
 from funcnn.kernels.names import kernel_of, name_of
-from tests.plain import compiled_only
+from tests.plain import compiled_only, surrounded
 
 X, Y = Array(INPUT, 0), Array(OUTPUT, 0)
 
@@ -80,7 +80,7 @@ def count_lengths(table, out):
 def run(plan: LaunchPlan, *ins: np.ndarray, shape: tuple, dtype: Any = np.float64) -> np.ndarray:
     """The only output of a plan; its memory held 7."""
     out = np.full(shape, 7, dtype)
-    Runner(plan, tuple(map(operand_of, ins)), (operand_of(out),))(list(ins), [out])
+    ready(plan, tuple(map(operand_of, ins)), (operand_of(out),))(list(ins), [out])
     return out
 
 
@@ -117,6 +117,21 @@ def test_buffers_begin_as_their_plan_says() -> None:
         (CONTIGUOUS,), (Output(),), (Scratch("float64", 12, zeros=True),), (constant,),
     )  # fmt: skip
     np.testing.assert_array_equal(run(scratch, A, shape=(3, 4)), 2 * expected)
+
+
+def test_what_is_stored_in_16_bits_is_computed_in_32() -> None:
+    plan = LaunchPlan((Launch(double, (X, Y)),), (Access(dtype="float32"),), (Output(dtype="float32"),))
+    x = np.array([[0.1, 3e4], [-2, 7]], np.float16)
+    seen = []
+
+    def around(kernel: Kernel, args: tuple) -> Any:
+        seen.extend(arg.dtype.name for arg in args)
+        return kernel.compiled(*args)
+
+    with surrounded(around):
+        for laid in (x, x.T):
+            np.testing.assert_array_equal(run(plan, laid, shape=(2, 2), dtype=np.float16), laid + laid)
+    assert seen == ["float32"] * 4 and plan_text.read(plan_text.text(plan)) == plan
 
 
 def test_a_batch_is_a_loop_over_launches() -> None:

@@ -146,6 +146,23 @@ class Counting(Runner):
                 outs[i] = _front(outs[i], output.front, int(count[0]))
 
 
+class Converting(Runner):
+    """Runs a plan that computes in another dtype than its outputs are stored in."""
+
+    __slots__ = ()
+
+    def __call__(self, ins: list, outs: list, tables: list | None = None) -> None:
+        kinds = [output.dtype for output in self.plan.outputs]
+        wide = [
+            out if kind is None else memory.empty(out.shape, np.dtype(kind))
+            for kind, out in zip(kinds, outs, strict=True)
+        ]
+        super().__call__(ins, wide, tables)
+        for out, computed in zip(outs, wide, strict=True):
+            if out is not computed:
+                np.copyto(out, computed, casting="same_kind")
+
+
 def _front(out: np.ndarray, axis: int, count: int) -> np.ndarray:
     """Returns the first ``count`` along an axis; a copy where the whole would hold much more memory."""
     seen = out[(slice(None),) * axis + (slice(count),)]
@@ -154,7 +171,9 @@ def _front(out: np.ndarray, axis: int, count: int) -> np.ndarray:
 
 def ready(plan: LaunchPlan, ins: tuple[Operand, ...], outs: tuple[Any, ...]) -> Runner:
     """Returns what runs a plan on operands of one kind."""
-    return (Runner if all(output.front is None for output in plan.outputs) else Counting)(plan, ins, outs)
+    counts = any(output.front is not None for output in plan.outputs)
+    converts = any(output.dtype is not None for output in plan.outputs)
+    return (Counting if counts else Converting if converts else Runner)(plan, ins, outs)
 
 
 def _room(scratch: Scratch) -> tuple[tuple[int], np.dtype, bool, bool, bool]:
@@ -176,7 +195,9 @@ def _take(operand: Operand, access: Access) -> Callable | None:
         order = access.order
         steps.append(lambda x: x.transpose(order))
         operand = operand.permuted(order)
-    if not operand.contiguous:
+    if access.dtype is not None:
+        steps.append(partial(memory.copied, dtype=np.dtype(access.dtype)))
+    elif not operand.contiguous:
         steps.append(_contiguous)
     if len(steps) < 2:
         return steps[0] if steps else None

@@ -44,8 +44,14 @@ def compare_lengths(plan: LaunchPlan, ins: tuple, outs: tuple, shapes: dict) -> 
     shapes: the shape of each buffer, by its kind and number; None for scratch of each worker, which is checked for the most workers.
     """
     dtypes = {
-        **{(INPUT, i): x.dtype for i, x in enumerate(ins)},
-        **{(OUTPUT, i): y.dtype for i, y in enumerate(outs)},
+        **{
+            (INPUT, i): np.dtype(read.dtype or x.dtype)
+            for i, (x, read) in enumerate(zip(ins, plan.inputs, strict=True))
+        },
+        **{
+            (OUTPUT, i): np.dtype(out.dtype or y.dtype)
+            for i, (y, out) in enumerate(zip(outs, plan.outputs, strict=True))
+        },
         **{("scratch", i): np.dtype(s.dtype) for i, s in enumerate(plan.scratch)},
     }
     lengths = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache, partial
 from math import prod
 from typing import Any, NamedTuple
@@ -109,28 +110,26 @@ def loop_plan(loop: Loop, operands: tuple[Operand, ...], params: dict[str, Any])
     return arguments.plan(launch, cost)
 
 
-def _half(kernel: Any) -> Callable:
-    """``run(ins, outs, **params)`` for half precision, through float32."""
+def in_single(plan: Callable) -> Callable:
+    """Returns the plan of half-precision operands: they are stored in 16 bits and computed in float32."""
 
-    def run(ins: list, outs: list, **params: Any) -> None:
-        flats = [np.broadcast_to(x, outs[0].shape).astype(np.float32).reshape(-1) for x in ins]
-        wide = np.empty(outs[0].size, np.float32)
-        kernel(*flats, wide, tuple(params.values()), 1)
-        outs[0][...] = wide.reshape(outs[0].shape)
+    def planned(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan | None:
+        if operands[0].dtype != np.float16:
+            return plan(operands, params)
+        wide = np.dtype(np.float32)
+        made = plan(tuple(Operand(x.shape, wide, tuple(2 * step for step in x.strides)) for x in operands), params)
+        if made is None:
+            return None
+        inputs = tuple(access if access.any else access._replace(dtype="float32") for access in made.inputs)
+        outputs = tuple(output._replace(shares=(), dtype="float32") for output in made.outputs)
+        return replace(made, inputs=inputs, outputs=outputs)
 
-    return run
-
-
-def _is_half(operands: tuple[Operand, ...], **params: Any) -> bool:
-    return operands[0].dtype == np.float16
+    return planned
 
 
 def looped(loop: Loop) -> tuple[Implementation, ...]:
-    """Returns the implementations by an elementwise kernel alone; half precision goes through float32."""
-    return (
-        Implementation("kernel", partial(loop_plan, loop)),
-        host("half", _half(loop.kernel), "half precision is computed in float32", _is_half),
-    )
+    """Returns the implementation by an elementwise kernel alone."""
+    return (Implementation("kernel", in_single(partial(loop_plan, loop))),)
 
 
 def with_kernel(loop: Loop, plain: Callable, least: float | None = None) -> tuple[Implementation, ...]:
