@@ -220,6 +220,10 @@ class Optimizer:
         params: Iterable[Tensor] = (p for group in self.param_groups for p in group["params"])
         return {id(p): i for i, p in enumerate(params)}
 
+    def __getstate__(self) -> dict:
+        """What a copy gets: not what was looked up for the tensors of this one."""
+        return {**self.__dict__, "_last": {}}
+
     def __repr__(self) -> str:
         lines = [f"{type(self).__name__} ("]
         for i, group in enumerate(self.param_groups):

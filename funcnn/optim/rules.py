@@ -6,7 +6,7 @@ A rule's ``step`` is a pure function of the gradient, the parameter's slots, the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,10 +54,6 @@ class Rule:
     flops: int
     optional: tuple[str, ...] = ()
     mixes: bool = False
-
-    def names(self, slots: Iterable[str]) -> tuple[str, ...]:
-        """The kernel's slots that a parameter has, in the kernel's order."""
-        return tuple([name for name in self.slots if name in slots])
 
     def pack(self, hyper: Hyper) -> list:
         """The numbers that the kernel takes."""

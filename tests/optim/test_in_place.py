@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import gc
+import pickle
 import sys
 import weakref
 from collections.abc import Callable
@@ -154,6 +156,21 @@ def test_what_was_replaced_is_freed_and_gradients_are() -> None:
         gc.collect()
         assert [ref() is None for ref in old] == [True] * 3
         step()
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda opt: pickle.loads(pickle.dumps(opt))], ids=["copy", "pickle"])
+@every
+def test_a_copy_goes_on_with_tensors_of_its_own(make: Callable, copied: Callable) -> None:
+    opt = make(parameters())
+    opt.step(), opt.step()
+    other = copied(opt)
+    for one in (opt, other):
+        for p in boxes(one)[: len(SHAPES)]:
+            p.grad = fn.ones_like(p)
+        one.step(), one.step()
+    for one, two in zip(boxes(opt), boxes(other), strict=True):
+        assert one is not two and one._v is not two._v
+        np.testing.assert_array_equal(one.detach().numpy(), two.detach().numpy())
 
 
 def test_a_profile_charges_an_eager_step_as_one_under_jit() -> None:

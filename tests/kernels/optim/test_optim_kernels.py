@@ -32,7 +32,7 @@ def _members(rule: Rule, hyper: dict, dtype: str) -> list:
         p, g = (fn.tensor(rng.normal(size=shape).astype(dtype)) for _ in range(2))
         slots = rule.init(p, hyper)
         for name, t in slots.items():
-            t._v[...] = 2 if name == "step" else rng.uniform(0.1, 1, shape)
+            t._v[...] = len(members) % 3 if name == "step" else rng.uniform(0.1, 1, shape)
         members.append((p, g, slots))
     return members
 
@@ -50,7 +50,7 @@ def test_like_the_composed_step_and_the_same_bits_in_place(rule: Rule, options: 
     done = fused.update(rule, members, hyper)
     for mine, oracle in zip(_arrays(done), _arrays(wanted), strict=True):
         np.testing.assert_allclose(mine, oracle, rtol=1e-5 if dtype == "float32" else 1e-13, atol=1e-7)
-    names = rule.names(members[0][2])
+    names = rule.wanted(hyper)
     memory = [p._v for p, _, _ in members]
     assert GroupUpdate(rule, names, hyper, len(members)).first(members)
     assert all(p._v is array for (p, _, _), array in zip(members, memory, strict=True))
@@ -84,6 +84,13 @@ def test_chunks_cover_every_element_once() -> None:
         [2, 2 * CHUNK_ELEMENTS, 1, 0],
     ]
     assert chunk_table((2, 3), 2).array.tolist() == [[0, 0, 2, 0], [0, 2, 2, 1], [1, 0, 3, 0], [1, 3, 3, 1]]
+
+
+def test_no_models_are_no_launches() -> None:
+    state = fn.vmap(optim.adam().init)(fn.ones(2, 3))
+    none = {name: t[:0] for name, t in state.items()}
+    params, after = fn.vmap(optim.adam().update)(fn.ones(0, 3), none, fn.ones(0, 3))
+    assert params.shape == (0, 3) and after["step"].shape == (0,)
 
 
 def _pure(name: str, params: Any, grads: Any, state: Any, **options: Any) -> Any:
