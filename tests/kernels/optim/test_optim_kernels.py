@@ -32,7 +32,8 @@ def _members(rule: Rule, hyper: dict, dtype: str) -> list:
         p, g = (fn.tensor(rng.normal(size=shape).astype(dtype)) for _ in range(2))
         slots = rule.init(p, hyper)
         for name, t in slots.items():
-            t._v[...] = len(members) % 3 if name == "step" else rng.uniform(0.1, 1, shape)
+            counted = len(members) % 3
+            t._v[...] = counted if name == "step" else rng.uniform(0.1, 1, shape) if counted else 0
         members.append((p, g, slots))
     return members
 
