@@ -73,6 +73,27 @@ def restructure(t: Tensor, view: Callable[[Tensor], Tensor], name: str) -> Tenso
     return t
 
 
+def rebound(t: Tensor, shared: Tensor) -> bool:
+    """Let a traced ``t`` be an alias of the tensor that ``shared`` is a detached alias of, its history as it is.
+
+    What was a view of ``t`` goes on being one of what it was. False, with nothing done, where ``t`` stands for a tensor from
+    outside, whose memory no trace can change, or is not like the other.
+    """
+    mine, its = t._v, shared._v
+    if is_concrete(mine) or type(t._view) is Loan or (ctx.stage is not None and ctx.stage.kept(t) is not None):
+        return False
+    if (mine.shape, mine.dtype) != (its.shape, its.dtype) or _depth(shared) > max(_depth(t), t._born):
+        return False
+    old = wrap(mine)
+    old._node, old._slot, old._cell, old._view, old._born = t._node, t._slot, t._cell, t._view, t._born
+    t._past = [*(t._past or ()), (old, version(old))]
+    t._v, t._cell, t._view = inheriting(t, shared), shared._cell, shared._view
+    assert t._cell is not None and t._view is not None
+    t._cell.version = max(t._cell.version, version(old)) + 1  # what was recorded with the old values must notice
+    t._view.version = t._cell.version
+    return True
+
+
 def overwritten(boxes: Iterable[Tensor]) -> None:
     """Note that a kernel has changed the memory of boxes, which records nothing and is neither traced nor read-only."""
     for t in boxes:

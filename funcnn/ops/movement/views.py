@@ -271,6 +271,15 @@ def detach(input: Tensor) -> Tensor:
             base = view.source()
             assert base is not None, "only a detached alias can lose its base"
             return view.prim(detach(base), **view.params)  # so that writes reach the base
+    finally:
+        ctx.grad = saved
+    return same_numbers(input)
+
+
+def same_numbers(input: Tensor) -> Tensor:
+    """A detached alias of the tensor itself, also where that is a view of another one."""
+    saved, ctx.grad = ctx.grad, False
+    try:
         out = stop_gradient_p(input)
     finally:
         ctx.grad = saved

@@ -13,7 +13,7 @@ from funcnn.core.context import ctx
 from funcnn.core.device import HOST, device_of, devices, known_device
 from funcnn.core.errors import DTypeError, GradientError, ShapeError
 from funcnn.core.format import format_tensor
-from funcnn.core.mutation import assign
+from funcnn.core.mutation import assign, rebound
 from funcnn.core.primitive import layout
 from funcnn.core.size import Size
 from funcnn.core.tensor import Cell, Tensor, concrete, share, version, wrap
@@ -22,7 +22,7 @@ from funcnn.ops.base.promote import require_floating, to_tensor
 from funcnn.ops.base.structure import cast
 from funcnn.ops.elementwise.arithmetic import add, mul
 from funcnn.ops.elementwise.comparison import lt
-from funcnn.ops.movement.views import clone, detach
+from funcnn.ops.movement.views import clone, detach, same_numbers
 from funcnn.ops.random import generator as generators
 from funcnn.ops.random import keys as random
 from funcnn.ops.tensor.creation import carried, empty, from_sequence_or_array, full, ones, tensor, zeros
@@ -227,9 +227,11 @@ def _get_data(self: Tensor) -> Tensor:
 
 
 def _set_data(self: Tensor, value: Any) -> None:
-    """Rebind to the memory of ``value``, as PyTorch does; where values are traced, an in-place write without history."""
+    """Rebind to the memory of ``value``, as PyTorch does; where a traced value goes to a box from outside, write it there."""
     new = to_tensor(value)
     if ctx.stage is not None or ctx.top is not None:
+        if rebound(self, same_numbers(new)):
+            return
         saved, ctx.grad = ctx.grad, False
         try:
             assign(self, cast(new, self._v.dtype), "data")
