@@ -21,7 +21,7 @@ from funcnn.core.errors import DeviceError, DTypeError, ShapeError
 from funcnn.core.primitive import Primitive, quietly
 from funcnn.core.tensor import Tensor, constant, share, wrap
 from funcnn.kernels.cpu import memory
-from funcnn.kernels.cpu.creation.launch import IOTA, counted
+from funcnn.kernels.cpu.creation.launch import EYE, IOTA, counted
 from funcnn.ops.base import costs
 from funcnn.ops.base.promote import from_sequence, to_tensor
 from funcnn.ops.base.structure import cast, full_p, inside, on
@@ -38,13 +38,7 @@ iota_p = Primitive(
 )
 
 
-def _eye(ins: list, outs: list, n: int, m: int, dtype: np.dtype) -> None:
-    outs[0].fill(0)
-    place = np.arange(min(n, m))
-    outs[0][place, place] = 1
-
-
-eye_p = Primitive("eye", lambda n, m, dtype, device=HOST: (Aval((n, m), dtype),), cpu=_eye, flops=costs.none)
+eye_p = Primitive("eye", lambda n, m, dtype, device=HOST: (Aval((n, m), dtype),), cpu=EYE, flops=costs.none)
 
 
 def _applied(prim: Primitive, device: Any, requires_grad: bool, **params: Any) -> Tensor:

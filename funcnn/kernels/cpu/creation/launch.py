@@ -62,6 +62,12 @@ def _large(operands: Operands, params: dict[str, Any]) -> bool:
     return size * np.dtype(params["dtype"]).itemsize >= BYTES_FOR_KERNEL
 
 
+def _eye(ins: list, outs: list, n: int, m: int, dtype: np.dtype) -> None:
+    outs[0].fill(0)
+    place = np.arange(min(n, m))
+    outs[0][place, place] = 1
+
+
 FULL = (
     Implementation("kernel", _full, _large),
     host("numpy", lambda ins, outs, shape, value, dtype: outs[0].fill(value), NUMPY),
@@ -70,3 +76,4 @@ IOTA = (
     Implementation("kernel", _iota, _large),
     host("numpy", _plain_iota, "NumPy's function, which costs less for few elements; it converts to other dtypes"),
 )
+EYE = (host("numpy", _eye, "NumPy sets one element of each row, which is little beside the zeros around them"),)
