@@ -1,4 +1,4 @@
-"""What batching rules share: batched inputs aligned, expanded, or folded into an axis that is batched already."""
+"""What batching rules share: batched inputs aligned, expanded, or merged into an axis that is batched already."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
-from funcnn.ops.base.structure import expand_p, reshape_p
+from funcnn.ops.base.structure import expand_p, permute_p, reshape_p
 
 
 def aligned(ins: list[Tensor], batched: list[bool]) -> list[Tensor]:
@@ -34,13 +34,25 @@ def all_batched(n: int, ins: list[Tensor], batched: list[bool]) -> list[Tensor]:
     return [t if b else expand_p(t, shape=(n, *t._v.shape)) for t, b in zip(ins, batched, strict=True)]
 
 
-def fold(t: Tensor) -> Tensor:
+def merge_batch(t: Tensor) -> Tensor:
     """Merges the batch axis 0 into axis 1: (B, N, ...) -> (B*N, ...), for rules of operations that are batched already."""
     b, n, *rest = t._v.shape
     return reshape_p(t, shape=(b * n, *rest))
 
 
-def unfold_batch(t: Tensor, n: int) -> Tensor:
-    """Undoes ``fold`` for a batch of ``n``."""
+def split_batch(t: Tensor, n: int) -> Tensor:
+    """Undoes ``merge_batch`` for a batch of ``n``."""
     whole, *rest = t._v.shape
     return reshape_p(t, shape=(n, whole // n if n else 0, *rest))
+
+
+def merge_channels(t: Tensor) -> Tensor:
+    """Merges the batch axis into the channels, outermost: (B, N, C, ...) -> (N, B*C, ...)."""
+    b, n, c, *rest = t._v.shape
+    return reshape_p(permute_p(t, dims=(1, 0, *range(2, t.ndim))), shape=(n, b * c, *rest))
+
+
+def split_channels(t: Tensor, b: int) -> Tensor:
+    """Undoes ``merge_channels`` for a batch of ``b``."""
+    n, c, *rest = t._v.shape
+    return permute_p(reshape_p(t, shape=(n, b, c // b, *rest)), dims=(1, 0, *range(2, t.ndim + 1)))

@@ -103,11 +103,11 @@ expand_p = Primitive(
 
 
 sum_p = reduction_primitive(
-    "sum", functions.sums, lambda g, x, o, axes: spread(g, x._v.shape, axes), keeps="", numpy=blocked_sum
+    "sum", functions.sums, lambda g, x, o, axes: repeat_over(g, x._v.shape, axes), keeps="", numpy=blocked_sum
 )
 
 
-def spread(g: Tensor, shape: tuple[int, ...], axes: tuple[int, ...]) -> Tensor:
+def repeat_over(g: Tensor, shape: tuple[int, ...], axes: tuple[int, ...]) -> Tensor:
     """Broadcasts a reduced value over the axes from which it was reduced: the transpose of a sum."""
     return expand_p(reshape_p(g, shape=kept(shape, axes)), shape=tuple(shape))
 
@@ -145,16 +145,16 @@ slice_p = Primitive(
     "slice",
     shape=lambda x, starts, stops, steps: (Aval(_slice_sizes(starts, stops, steps), x.dtype),),
     view=host.sliced,
-    unview=lambda base, new, **where: slice_put_p(base, new, **where),
-    vjp=lambda g, ins, o, **where: (slice_place(g, ins[0], where),),
+    unview=lambda base, new, **section: slice_put_p(base, new, **section),
+    vjp=lambda g, ins, o, **section: (slice_place(g, ins[0], section),),
     batch=_slice_batch,
     keeps="",
 )
 
 
-def slice_place(g: Tensor, like: Tensor, where: dict) -> Tensor:
+def slice_place(g: Tensor, like: Tensor, section: dict) -> Tensor:
     """Puts ``g`` into the slice of zeros of the shape of ``like``."""
-    return slice_place_p(g, shape=like._v.shape, **where)
+    return slice_place_p(g, shape=like._v.shape, **section)
 
 
 def _slice_place_batch(
@@ -167,7 +167,7 @@ slice_place_p = Primitive(
     "slice_place",
     lambda new, shape, starts, stops, steps: (Aval(shape, new.dtype),),
     cpu=host.SLICE_PLACE,
-    vjp=lambda g, ins, o, shape, **where: (slice_p(g, **where),),
+    vjp=lambda g, ins, o, shape, **section: (slice_p(g, **section),),
     batch=_slice_place_batch,
     keeps="",
     flops=costs.none,
@@ -180,9 +180,9 @@ def _slice_put_shape(base: Any, new: Any, starts: tuple, stops: tuple, steps: tu
     return (base,)
 
 
-def _slice_put_vjp(g: Tensor, ins: list, o: Tensor, **where: Any) -> tuple:
+def _slice_put_vjp(g: Tensor, ins: list, o: Tensor, **section: Any) -> tuple:
     hole = zeros_like(ins[1])
-    return lambda: slice_put_p(g, hole, **where), lambda: slice_p(g, **where)
+    return lambda: slice_put_p(g, hole, **section), lambda: slice_p(g, **section)
 
 
 def _slice_put_batch(n: int, ins: list, batched: list, starts: tuple, stops: tuple, steps: tuple) -> Tensor:

@@ -19,12 +19,12 @@ from funcnn.core.tensor import Tensor
 from funcnn.kernels import precision
 from funcnn.kernels.cpu.conv.launch import lists as cpu
 from funcnn.ops.base import costs
-from funcnn.ops.base.batching import all_batched, fold, unfold_batch
+from funcnn.ops.base.batching import all_batched, merge_batch, merge_channels, split_batch, split_channels
 from funcnn.ops.base.dims import per_dim
 from funcnn.ops.base.promote import operand, require_kernel_float, require_same_dtype
 from funcnn.ops.base.structure import sum_p
 from funcnn.ops.movement.pad import pad
-from funcnn.ops.movement.views import movedim, reshape, slice_dim
+from funcnn.ops.movement.views import reshape, slice_dim
 
 
 def out_sizes(space: tuple, kernel: tuple, stride: tuple, padding: tuple, dilation: tuple) -> tuple[int, ...]:
@@ -70,17 +70,17 @@ def _require_bias(name: str, x: Any, channels: int, bias: tuple) -> None:
             raise ShapeError(f"{name}: expected a bias of shape ({channels},), got {tuple(b.shape)}")
 
 
-def _input_grad_shape(dy: Any, w: Any, *bias: Any, size: tuple, groups: int, **where: Any) -> tuple:
+def _input_grad_shape(dy: Any, w: Any, *bias: Any, size: tuple, groups: int, **window: Any) -> tuple:
     require_same_dtype("conv_input_grad", dy, w)
     shape = (dy.shape[0], w.shape[1] * groups, *size)
     _require_bias(f"conv_transpose{len(size)}d", dy, shape[1], bias)
-    (made,) = _conv_shape(Aval(shape, dy.dtype), w, groups=groups, **where)
+    (made,) = _conv_shape(Aval(shape, dy.dtype), w, groups=groups, **window)
     if tuple(made.shape) != tuple(dy.shape):
         raise ShapeError(f"conv_input_grad: cotangent {tuple(dy.shape)} for an output of {tuple(made.shape)}")
     return (Aval(shape, dy.dtype),)
 
 
-def _weight_grad_shape(x: Any, dy: Any, size: tuple, groups: int, **where: Any) -> tuple:
+def _weight_grad_shape(x: Any, dy: Any, size: tuple, groups: int, **window: Any) -> tuple:
     require_same_dtype("conv_weight_grad", x, dy)
     return (Aval((dy.shape[1], x.shape[1] // groups, *size), x.dtype),)
 
@@ -91,58 +91,46 @@ def _bias_grad(g: Tensor, ins: list) -> tuple:
     return () if len(ins) == 2 else (lambda: sum_p(g, axes=(0, *range(2, len(g._v.shape)))),)
 
 
-def _conv_vjp(g: Tensor, ins: list, o: Tensor, **where: Any) -> tuple:
+def _conv_vjp(g: Tensor, ins: list, o: Tensor, **window: Any) -> tuple:
     x, w = ins[:2]
     return (
-        lambda: conv_input_grad_p(g, w, size=tuple(x._v.shape[2:]), **where),
-        lambda: conv_weight_grad_p(x, g, size=tuple(w._v.shape[2:]), **where),
+        lambda: conv_input_grad_p(g, w, size=tuple(x._v.shape[2:]), **window),
+        lambda: conv_weight_grad_p(x, g, size=tuple(w._v.shape[2:]), **window),
         *_bias_grad(g, ins),
     )
 
 
-def _input_grad_vjp(g: Tensor, ins: list, o: Tensor, size: tuple, **where: Any) -> tuple:
+def _input_grad_vjp(g: Tensor, ins: list, o: Tensor, size: tuple, **window: Any) -> tuple:
     dy, w = ins[:2]
     return (
-        lambda: conv_p(g, w, **where),
-        lambda: conv_weight_grad_p(g, dy, size=tuple(w._v.shape[2:]), **where),
+        lambda: conv_p(g, w, **window),
+        lambda: conv_weight_grad_p(g, dy, size=tuple(w._v.shape[2:]), **window),
         *_bias_grad(g, ins),
     )
 
 
-def _weight_grad_vjp(g: Tensor, ins: list, o: Tensor, size: tuple, **where: Any) -> tuple:
+def _weight_grad_vjp(g: Tensor, ins: list, o: Tensor, size: tuple, **window: Any) -> tuple:
     x, dy = ins
-    return lambda: conv_input_grad_p(dy, g, size=tuple(x._v.shape[2:]), **where), lambda: conv_p(x, g, **where)
+    return lambda: conv_input_grad_p(dy, g, size=tuple(x._v.shape[2:]), **window), lambda: conv_p(x, g, **window)
 
 
 # ---- batching: a batch of weights is a batch of groups, outermost -----------------------------------------------------------
-def _into_channels(t: Tensor) -> Tensor:
-    """(B, N, C, ...) to (N, B*C, ...)."""
-    b, n, c, *rest = t._v.shape
-    return reshape(movedim(t, 0, 1), (n, b * c, *rest))
-
-
-def _out_of_channels(t: Tensor, b: int) -> Tensor:
-    """(N, B*C, ...) to (B, N, C, ...)."""
-    n, c, *rest = t._v.shape
-    return movedim(reshape(t, (n, b, c // b, *rest)), 1, 0)
-
-
 def _batch(prim: Callable) -> Callable:
     """The rule of ``conv`` and of ``conv_input_grad``: the batch goes into N, or with mapped weights into the groups."""
 
-    def rule(n: int, ins: list, batched: list, groups: int, **where: Any) -> Tensor:
+    def rule(n: int, ins: list, batched: list, groups: int, **window: Any) -> Tensor:
         if not any(batched[1:]):
-            return unfold_batch(prim()(fold(ins[0]), *ins[1:], groups=groups, **where), n)
+            return split_batch(prim()(merge_batch(ins[0]), *ins[1:], groups=groups, **window), n)
         x, w, *bias = all_batched(n, ins, batched)
-        bias = [fold(b) for b in bias]
-        return _out_of_channels(prim()(_into_channels(x), fold(w), *bias, groups=n * groups, **where), n)
+        bias = [merge_batch(b) for b in bias]
+        return split_channels(prim()(merge_channels(x), merge_batch(w), *bias, groups=n * groups, **window), n)
 
     return rule
 
 
-def _weight_grad_batch(n: int, ins: list, batched: list, groups: int, **where: Any) -> Tensor:
-    x, dy = (_into_channels(t) for t in all_batched(n, ins, batched))
-    return unfold_batch(conv_weight_grad_p(x, dy, groups=n * groups, **where), n)
+def _weight_grad_batch(n: int, ins: list, batched: list, groups: int, **window: Any) -> Tensor:
+    x, dy = (merge_channels(t) for t in all_batched(n, ins, batched))
+    return split_batch(conv_weight_grad_p(x, dy, groups=n * groups, **window), n)
 
 
 conv_p = Primitive(
@@ -186,7 +174,7 @@ def _prepared(name: str, n: int, input: Any, weight: Any, groups: int) -> tuple[
     return (reshape(x, (1, *x._v.shape)) if single else x), w, single
 
 
-def _where(stride: tuple, padding: tuple, dilation: tuple, groups: int) -> dict[str, Any]:
+def _window(stride: tuple, padding: tuple, dilation: tuple, groups: int) -> dict[str, Any]:
     """The parameters that all three primitives have, the precision that is set now among them."""
     return {
         "stride": stride, "padding": padding, "dilation": dilation, "groups": int(groups), "precision": precision.conv,
@@ -205,8 +193,8 @@ def _convolve(
     stride, dilation = per_dim(name, "stride", stride, n), per_dim(name, "dilation", dilation, n)
     if isinstance(padding, str):
         x, padding = _padded(name, x, w, stride, padding, dilation)
-    where = _where(stride, per_dim(name, "padding", padding, n, least=0), dilation, groups)
-    y = conv_p(x, w, *_with_bias(name, bias), **where)
+    window = _window(stride, per_dim(name, "padding", padding, n, least=0), dilation, groups)
+    y = conv_p(x, w, *_with_bias(name, bias), **window)
     return reshape(y, y._v.shape[1:]) if single else y
 
 
@@ -259,8 +247,8 @@ def _transpose(
             f"and a kernel of {tuple(w._v.shape[2:])}"
         )
     x = _lengthened(x, [(e + (not s)) // step for e, s, step in zip(extra, size, stride, strict=True)])
-    where = _where(stride, padding, dilation, groups)
-    y = conv_input_grad_p(x, w, *_with_bias(name, bias), size=tuple(s or 1 for s in size), **where)
+    window = _window(stride, padding, dilation, groups)
+    y = conv_input_grad_p(x, w, *_with_bias(name, bias), size=tuple(s or 1 for s in size), **window)
     for dim in [dim for dim, s in enumerate(size, 2) if not s]:  # one pixel was made, and none is left
         y = slice_dim(y, dim, 0, 0)
     return reshape(y, y._v.shape[1:]) if single else y

@@ -9,7 +9,7 @@ from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.norm import lrn_launch as launch
 from funcnn.ops.base import costs
-from funcnn.ops.base.batching import all_batched, fold, unfold_batch
+from funcnn.ops.base.batching import all_batched, merge_batch, split_batch
 from funcnn.ops.base.dims import numel
 from funcnn.ops.base.promote import operand
 from funcnn.ops.elementwise.arithmetic import add, mul
@@ -70,7 +70,7 @@ def _grad_vjp(u: Tensor, ins: list, o: Tensor, size: int, alpha: float, beta: fl
 
 lrn_p = Primitive(
     "local_response_norm", _shape, launch.local_response, vjp=_vjp, keeps="io", multiple=True,
-    batch=lambda n, ins, batched, **params: [unfold_batch(out, n) for out in lrn_p(fold(ins[0]), **params)],
+    batch=lambda n, ins, batched, **params: [split_batch(out, n) for out in lrn_p(merge_batch(ins[0]), **params)],
     unused=lambda used, params: None if used[1] else (lrn_p, {**params, "residuals": False}),
     flops=costs.each(7),
 )  # fmt: skip
@@ -79,8 +79,8 @@ lrn_grad_p = Primitive(
     lambda dy, x, base, **params: (Aval(tuple(x.shape), x.dtype),),
     launch.local_response_grad,
     vjp=_grad_vjp,
-    batch=lambda n, ins, batched, **params: unfold_batch(
-        lrn_grad_p(*[fold(t) for t in all_batched(n, ins, batched)], **params), n
+    batch=lambda n, ins, batched, **params: split_batch(
+        lrn_grad_p(*[merge_batch(t) for t in all_batched(n, ins, batched)], **params), n
     ),
     flops=costs.each(11),
 )

@@ -13,7 +13,7 @@ from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.norm.launch import follows, scales
 from funcnn.ops.base import costs
-from funcnn.ops.base.batching import all_batched, fold
+from funcnn.ops.base.batching import all_batched, merge_batch, merge_channels, split_channels
 from funcnn.ops.base.dims import numel
 from funcnn.ops.base.promote import operand, require_floating, require_same_dtype, to_tensor
 from funcnn.ops.base.structure import cast, sum_p
@@ -23,11 +23,9 @@ from funcnn.ops.movement.views import reshape
 from funcnn.ops.norm.primitives import (
     batch_norm_p,
     checked,
-    from_channels,
     group_norm_p,
     layer_norm_p,
     rms_norm_p,
-    to_channels,
 )
 from funcnn.ops.reduce.sums import mean as mean_
 from funcnn.ops.tensor.creation import ones
@@ -64,7 +62,7 @@ def _per_channel(t: Tensor) -> Tensor:
 
 def _scale_batch(n: int, ins: list, batched: list, eps: float) -> Tensor:
     x, *rest = all_batched(n, ins, batched)
-    return from_channels(scale_p(to_channels(x), *[fold(t) for t in rest], eps=eps), n)
+    return split_channels(scale_p(merge_channels(x), *[merge_batch(t) for t in rest], eps=eps), n)
 
 
 scale_p = Primitive(

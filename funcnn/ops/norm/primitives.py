@@ -21,15 +21,15 @@ from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.norm import launch
 from funcnn.kernels.implementation import Implementation
 from funcnn.ops.base import costs
-from funcnn.ops.base.batching import all_batched, fold, unfold_batch
+from funcnn.ops.base.batching import all_batched, merge_batch, merge_channels, split_batch, split_channels
 from funcnn.ops.base.dims import numel
 from funcnn.ops.base.promote import require_kernel_float, require_same_dtype
 from funcnn.ops.base.structure import sum_p
 from funcnn.ops.elementwise.arithmetic import add, mul, neg, square, sub
-from funcnn.ops.movement.views import expand, movedim, reshape
+from funcnn.ops.movement.views import expand, reshape
 
 
-class View(NamedTuple):
+class Units(NamedTuple):
     """Says how x is seen so that statistics and weights broadcast: the axes that each is one value for, and its shape there."""
 
     shape: tuple
@@ -64,19 +64,19 @@ class View(NamedTuple):
         return 1.0 / max(numel(tuple(self.shape[axis] for axis in self.stat_axes)), 1)
 
 
-def _batch_view(shape: tuple, groups: int) -> View:
-    """Returns the view of (N, C, ...): of batch norm where ``groups`` is 0, else of group norm."""
+def _batch_view(shape: tuple, groups: int) -> Units:
+    """Returns the units of (N, C, ...): of batch norm where ``groups`` is 0, else of group norm."""
     n, c, *rest = shape
     s = numel(tuple(rest))
     if not groups:
-        return View((n, c, s), (0, 2), (1, c, 1), (0, 2), (1, c, 1))
+        return Units((n, c, s), (0, 2), (1, c, 1), (0, 2), (1, c, 1))
     k = c // groups
-    return View((n, groups, k, s), (2, 3), (n, groups, 1, 1), (0, 3), (1, groups, k, 1))
+    return Units((n, groups, k, s), (2, 3), (n, groups, 1, 1), (0, 3), (1, groups, k, 1))
 
 
-def _row_view(shape: tuple) -> View:
+def _row_view(shape: tuple) -> Units:
     n, g, k = shape
-    return View(shape, (2,), (n, g, 1), (0,), (1, g, k))
+    return Units(shape, (2,), (n, g, 1), (0,), (1, g, k))
 
 
 def _total(parts: list[Tensor]) -> Tensor | None:
@@ -92,7 +92,7 @@ def checked(name: str, x: Any, *rest: Any) -> None:
 class Family(NamedTuple):
     """Makes one normalisation: its forward primitive, its gradient, and their rules.
 
-    ``where`` in the rules is empty, or has the number of ``groups`` of channels (0: batch norm's).
+    ``grouping`` in the rules is empty, or has the number of ``groups`` of channels (0: batch norm's).
     """
 
     name: str
@@ -106,50 +106,50 @@ class Family(NamedTuple):
         """Returns the forward primitive and its gradient."""
         grad = Primitive(
             f"{self.name}_grad", self._grad_shape, self.ways_grad, multiple=True,
-            vjp=self._grad_vjp, batch=lambda *args, **where: self._grad_batch(grad, *args, **where), flops=costs.each(11),
+            vjp=self._grad_vjp, batch=lambda *args, **grouping: self._grad_batch(grad, *args, **grouping), flops=costs.each(11),
         )  # fmt: skip
         forward = Primitive(
             self.name, self._shape, self.ways, keeps="io", multiple=True, flops=costs.each(7),
-            vjp=lambda *args, **where: self._vjp(grad, *args, **where),
-            batch=lambda *args, **where: self._batch(forward, *args, **where),
+            vjp=lambda *args, **grouping: self._vjp(grad, *args, **grouping),
+            batch=lambda *args, **grouping: self._batch(forward, *args, **grouping),
             unused=lambda used, params: None if any(used[1:]) else (forward, {**params, "residuals": False}),
         )  # fmt: skip
         return forward, grad
 
-    def stat_shape(self, shape: tuple, **where: int) -> tuple:
+    def stat_shape(self, shape: tuple, **grouping: int) -> tuple:
         """Returns (C,) for batch norm, else (N, G)."""
-        view = self.view(shape, **where)
+        view = self.view(shape, **grouping)
         return view.stat_shape[:2] if view.stat_axes[0] else view.stat_shape[1:2]
 
-    def _shape(self, x: Any, *affine: Any, eps: float, residuals: bool = True, **where: int) -> tuple:
+    def _shape(self, x: Any, *affine: Any, eps: float, residuals: bool = True, **grouping: int) -> tuple:
         checked(self.name, x, *affine)
-        stat = Aval(self.stat_shape(tuple(x.shape), **where), x.dtype)
+        stat = Aval(self.stat_shape(tuple(x.shape), **grouping), x.dtype)
         return (Aval(tuple(x.shape), x.dtype), *[stat] * self.stats * residuals)
 
-    def _grad_shape(self, dy: Any, x: Any, mean: Any, rstd: Any, *weight: Any, **where: int) -> tuple:
+    def _grad_shape(self, dy: Any, x: Any, mean: Any, rstd: Any, *weight: Any, **grouping: int) -> tuple:
         checked(f"{self.name}_grad", dy, x, mean, rstd, *weight)
         return (Aval(tuple(x.shape), x.dtype), *[Aval(tuple(w.shape), x.dtype) for w in weight for _ in range(2)])
 
     # ---- derivatives --------------------------------------------------------------------------------------------------
     def _vjp(
-        self, grad: Primitive, g: list, ins: list, outs: list, eps: float, residuals: bool = True, **where: int
+        self, grad: Primitive, g: list, ins: list, outs: list, eps: float, residuals: bool = True, **grouping: int
     ) -> tuple:
         x, *affine = ins
         mean, rstd = outs[1:3]
         parts, dweights = [], [None, None]
         if g[0] is not None:
-            dx, *given = grad(g[0], x, mean, rstd, *affine[:1], **where)
+            dx, *given = grad(g[0], x, mean, rstd, *affine[:1], **grouping)
             parts, dweights = [dx], given
         slopes = [g[slot] for slot in range(1, 1 + self.stats)]
-        parts += self._through_stats(slopes, x, mean, rstd, **where)
+        parts += self._through_stats(slopes, x, mean, rstd, **grouping)
         return (_total(parts), *dweights)[: len(ins)]
 
-    def _through_stats(self, slopes: list, x: Tensor, mean: Tensor, rstd: Tensor, **where: int) -> list[Tensor]:
+    def _through_stats(self, slopes: list, x: Tensor, mean: Tensor, rstd: Tensor, **grouping: int) -> list[Tensor]:
         """Returns what cotangents of mean, rstd and var add to dx."""
         dmean, drstd, dvar = [*slopes, None][:3]
         if dmean is None and drstd is None and dvar is None:
             return []
-        view = self.view(tuple(x._v.shape), **where)
+        view = self.view(tuple(x._v.shape), **grouping)
         along = [] if drstd is None else [neg(mul(mul(drstd, rstd), square(rstd)))]
         if dvar is not None:
             along.append(mul(dvar, 2.0))
@@ -159,10 +159,10 @@ class Family(NamedTuple):
             parts.append(mul(off, view.stat(mul(_total(along), view.share))))
         return [reshape(part, x._v.shape) for part in parts]
 
-    def _grad_vjp(self, g: list, ins: list, outs: list, **where: int) -> tuple:
+    def _grad_vjp(self, g: list, ins: list, outs: list, **grouping: int) -> tuple:
         """Returns the derivatives of the formula in this file's docstring; u, v, q are the cotangents of dx, dweight, dbias."""
         dy, x, mean, rstd, *weight = ins
-        view = self.view(tuple(x._v.shape), **where)
+        view = self.view(tuple(x._v.shape), **grouping)
         u, v, q = [*g, None, None][:3]
         dy, scale = view.full(dy), view.stat(rstd)
         off = sub(view.full(x), view.stat(mean)) if self.centred else view.full(x)
@@ -191,48 +191,36 @@ class Family(NamedTuple):
         found = (_total(dys), dx, dmean, _total(drstd), dweight)
         return tuple(None if t is None else reshape(t, i._v.shape) for t, i in zip(found, ins, strict=False))
 
-    def _levelled(self, view: View, t: Tensor) -> Tensor:
+    def _levelled(self, view: Units, t: Tensor) -> Tensor:
         return sub(t, view.mean(t)) if self.centred else t
 
     # ---- batching: examples become channels, with statistics and weights of their own -----------------------------------
     def _batch(
-        self, forward: Primitive, n: int, ins: list, batched: list, eps: float, residuals: bool = True, **where: int
+        self, forward: Primitive, n: int, ins: list, batched: list, eps: float, residuals: bool = True, **grouping: int
     ) -> list:
         setting: dict = {"eps": eps, "residuals": residuals}
-        if where != {"groups": 0} and not any(batched[1:]):  # shared weights: examples join the batch
-            return [unfold_batch(out, n) for out in forward(fold(ins[0]), *ins[1:], **setting, **where)]
+        if grouping != {"groups": 0} and not any(batched[1:]):  # shared weights: examples join the batch
+            return [split_batch(out, n) for out in forward(merge_batch(ins[0]), *ins[1:], **setting, **grouping)]
         x, *affine = all_batched(n, ins, batched)
-        y, *stats = forward(to_channels(x), *[fold(t) for t in affine], **setting, **_times(where, n))
-        return [from_channels(y, n), *[self._split(stat, n) for stat in stats]]
+        y, *stats = forward(merge_channels(x), *[merge_batch(t) for t in affine], **setting, **_times(grouping, n))
+        return [split_channels(y, n), *[self._split(stat, n) for stat in stats]]
 
-    def _grad_batch(self, grad: Primitive, n: int, ins: list, batched: list, **where: int) -> list:
+    def _grad_batch(self, grad: Primitive, n: int, ins: list, batched: list, **grouping: int) -> list:
         dy, x, mean, rstd, *weight = all_batched(n, ins, batched)
         stats = [self._joined(stat) for stat in (mean, rstd)]
-        merged = [fold(t) for t in weight]
-        dx, *dweights = grad(to_channels(dy), to_channels(x), *stats, *merged, **_times(where, n))
-        return [from_channels(dx, n), *[unfold_batch(t, n) for t in dweights]]
+        merged = [merge_batch(t) for t in weight]
+        dx, *dweights = grad(merge_channels(dy), merge_channels(x), *stats, *merged, **_times(grouping, n))
+        return [split_channels(dx, n), *[split_batch(t, n) for t in dweights]]
 
     def _split(self, stat: Tensor, n: int) -> Tensor:
-        return from_channels(stat, n) if stat.ndim > 1 else unfold_batch(stat, n)
+        return split_channels(stat, n) if stat.ndim > 1 else split_batch(stat, n)
 
     def _joined(self, stat: Tensor) -> Tensor:
-        return to_channels(stat) if stat.ndim > 2 else fold(stat)
+        return merge_channels(stat) if stat.ndim > 2 else merge_batch(stat)
 
 
-def _times(where: dict, n: int) -> dict:
-    return {name: groups * n for name, groups in where.items()}
-
-
-def to_channels(t: Tensor) -> Tensor:
-    """Returns (B, N, C, ...) as (N, B C, ...)."""
-    b, n, c, *rest = t._v.shape
-    return reshape(movedim(t, 0, 1), (n, b * c, *rest))
-
-
-def from_channels(t: Tensor, b: int) -> Tensor:
-    """Returns (N, B C, ...) as (B, N, C, ...)."""
-    n, c, *rest = t._v.shape
-    return movedim(reshape(t, (n, b, c // b, *rest)), 1, 0)
+def _times(grouping: dict, n: int) -> dict:
+    return {name: groups * n for name, groups in grouping.items()}
 
 
 batch_norm_p, batch_norm_grad_p = Family("batch_norm", _batch_view, 3, launch.units, launch.units_grad).primitives()

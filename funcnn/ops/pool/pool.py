@@ -16,7 +16,7 @@ from funcnn.kernels.cpu.pool import launch_avg, launch_max
 from funcnn.kernels.cpu.pool.launch_max import index_dtype
 from funcnn.kernels.cpu.pool.windows import pooled_sizes
 from funcnn.ops.base import costs
-from funcnn.ops.base.batching import all_batched, fold, unfold_batch
+from funcnn.ops.base.batching import all_batched, merge_batch, split_batch
 from funcnn.ops.base.dims import per_dim
 from funcnn.ops.base.promote import operand, require_kernel_float
 from funcnn.ops.base.structure import cast
@@ -56,8 +56,8 @@ def scatter_vjp(g: list, ins: list, outs: list, **params: Any) -> tuple:
 
 def folded(prim: Callable, n: int, ins: list, batched: list, **params: Any) -> Any:
     """The batching rule of a primitive that is batched already: the new axis joins it."""
-    out = prim(*[fold(t) for t in all_batched(n, ins, batched)], **params)
-    return [unfold_batch(t, n) for t in out] if isinstance(out, (list, tuple)) else unfold_batch(out, n)
+    out = prim(*[merge_batch(t) for t in all_batched(n, ins, batched)], **params)
+    return [split_batch(t, n) for t in out] if isinstance(out, (list, tuple)) else split_batch(out, n)
 
 
 def without_places(prim: Primitive, used: tuple[bool, ...], params: dict) -> tuple[Primitive, dict] | None:
@@ -70,7 +70,7 @@ max_pool_p = Primitive(
     _max_shape,
     cpu=launch_max.max_pools,
     vjp=scatter_vjp,
-    batch=lambda n, ins, batched, **where: folded(max_pool_p, n, ins, batched, **where),
+    batch=lambda n, ins, batched, **window: folded(max_pool_p, n, ins, batched, **window),
     keeps="o",
     multiple=True,
     unused=lambda used, params: without_places(max_pool_p, used, params),
@@ -108,17 +108,17 @@ avg_pool_p = Primitive(
     "avg_pool",
     _avg_shape,
     cpu=launch_avg.avg_pools,
-    vjp=lambda g, ins, o, **where: (avg_pool_grad_p(g, space=tuple(ins[0]._v.shape[2:]), **where),),
-    batch=lambda n, ins, batched, **where: folded(avg_pool_p, n, ins, batched, **where),
+    vjp=lambda g, ins, o, **window: (avg_pool_grad_p(g, space=tuple(ins[0]._v.shape[2:]), **window),),
+    batch=lambda n, ins, batched, **window: folded(avg_pool_p, n, ins, batched, **window),
     keeps="",
     flops=costs.window,
 )
 avg_pool_grad_p = Primitive(
     "avg_pool_grad",
-    shape=lambda dy, space, **where: (Aval((*dy.shape[:2], *space), dy.dtype),),
+    shape=lambda dy, space, **window: (Aval((*dy.shape[:2], *space), dy.dtype),),
     cpu=launch_avg.avg_pool_grads,
-    vjp=lambda g, ins, o, space, **where: (avg_pool_p(g, **where),),
-    batch=lambda n, ins, batched, **where: folded(avg_pool_grad_p, n, ins, batched, **where),
+    vjp=lambda g, ins, o, space, **window: (avg_pool_p(g, **window),),
+    batch=lambda n, ins, batched, **window: folded(avg_pool_grad_p, n, ins, batched, **window),
     keeps="",
     flops=costs.window,
 )

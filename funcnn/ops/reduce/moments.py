@@ -19,7 +19,7 @@ from funcnn.ops.base import costs
 from funcnn.ops.base.dims import normalize_dims, numel
 from funcnn.ops.base.promote import require_floating, to_tensor
 from funcnn.ops.base.reduction import dropped, kept
-from funcnn.ops.base.structure import cast, reshape_p, spread
+from funcnn.ops.base.structure import cast, repeat_over, reshape_p
 from funcnn.ops.elementwise.arithmetic import add, mul, sub, true_divide, zero_safe
 from funcnn.ops.elementwise.math import sqrt
 
@@ -43,7 +43,7 @@ def _vjp(g: list, ins: list, outs: list, axes: tuple, freedom: int) -> tuple:
             along = mul(sub(x, narrow(mean)), narrow(true_divide(mul(g[0], 2.0), freedom)))
             return along if level is None else add(along, narrow(level))
         assert level is not None
-        return spread(level, shape, axes)
+        return repeat_over(level, shape, axes)
 
     return (pull,)
 

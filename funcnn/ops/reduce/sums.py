@@ -16,7 +16,7 @@ from funcnn.ops.base.declare import unary
 from funcnn.ops.base.dims import numel
 from funcnn.ops.base.promote import require_floating, to_tensor
 from funcnn.ops.base.reduction import all_if_empty
-from funcnn.ops.base.structure import cast, spread, sum_p
+from funcnn.ops.base.structure import cast, repeat_over, sum_p
 from funcnn.ops.elementwise.arithmetic import mul, true_divide
 from funcnn.ops.elementwise.comparison import eq
 from funcnn.ops.reduce.declare import FLOAT, WIDE, reduction
@@ -34,7 +34,7 @@ def _mean(x: np.ndarray, axes: tuple, out: np.ndarray) -> None:
 
 def _mean_grad(g: Tensor, x: Tensor, o: Tensor, axes: tuple) -> Tensor:
     shape = x._v.shape
-    return spread(true_divide(g, max(numel(tuple(shape[a] for a in axes)), 1)), shape, axes)
+    return repeat_over(true_divide(g, max(numel(tuple(shape[a] for a in axes)), 1)), shape, axes)
 
 
 mean = reduction(

@@ -15,7 +15,7 @@ from funcnn.kernels.cpu.reduce.launch import blocked_sum
 from funcnn.ops.base.dims import count_over
 from funcnn.ops.base.promote import require_floating, to_tensor
 from funcnn.ops.base.reduction import all_if_empty
-from funcnn.ops.base.structure import cast, number_like, spread
+from funcnn.ops.base.structure import cast, number_like, repeat_over
 from funcnn.ops.elementwise.arithmetic import abs as abs_
 from funcnn.ops.elementwise.arithmetic import mul, true_divide, zero_safe
 from funcnn.ops.elementwise.comparison import eq, ne
@@ -36,7 +36,7 @@ def _length_grad(g: Tensor, x: Tensor, o: Tensor, axes: tuple) -> Tensor:
     """Returns ``g x / o``, and 0 where the norm is 0, which has no derivative there."""
     nothing = eq(o, 0.0)
     share = where(nothing, 0.0, true_divide(g, where(nothing, 1.0, o)))
-    return mul(x, spread(share, x._v.shape, axes))
+    return mul(x, repeat_over(share, x._v.shape, axes))
 
 
 length = reduction(

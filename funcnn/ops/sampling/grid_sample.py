@@ -20,7 +20,7 @@ from funcnn.kernels.cpu.sampling import grid_launch as launch
 from funcnn.kernels.cpu.sampling.grid_taps import BORDER, REFLECTION, ZEROS
 from funcnn.kernels.cpu.sampling.host import pixel_line
 from funcnn.ops.base import costs
-from funcnn.ops.base.batching import all_batched, fold, unfold_batch
+from funcnn.ops.base.batching import all_batched, merge_batch, split_batch
 from funcnn.ops.base.dims import numel
 from funcnn.ops.base.promote import operand, require_floating, require_kernel_float, require_same_dtype
 from funcnn.ops.base.structure import cast, number_like, tabulated, zeros_like
@@ -129,7 +129,7 @@ def _grid_vjp(g: Tensor, ins: list, out: Tensor, **how: Any) -> tuple:
 
 
 def _folded(prim: Primitive, n: int, ins: list, batched: list, params: dict) -> Tensor:
-    return unfold_batch(prim(*[fold(t) for t in all_batched(n, ins, batched)], **params), n)
+    return split_batch(prim(*[merge_batch(t) for t in all_batched(n, ins, batched)], **params), n)
 
 
 sample_p = Primitive(

@@ -18,7 +18,7 @@ from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.sampling.axes import Axis
 from funcnn.kernels.cpu.sampling.resize_launch import resized, resizes
 from funcnn.ops.base import costs
-from funcnn.ops.base.batching import fold, unfold_batch
+from funcnn.ops.base.batching import merge_batch, split_batch
 from funcnn.ops.base.promote import operand
 from funcnn.ops.pool import adaptive as adaptive_pool
 from funcnn.ops.sampling.interpolate_bytes import resize_bytes_p
@@ -29,7 +29,7 @@ resize_p = Primitive(
     shape=lambda x, axes, transpose: (Aval((*x.shape[:2], *resized(axes, transpose)), x.dtype),),
     cpu=resizes,
     vjp=lambda g, ins, out, axes, transpose: (resize_p(g, axes=axes, transpose=not transpose),),
-    batch=lambda n, ins, batched, **how: unfold_batch(resize_p(fold(ins[0]), **how), n),
+    batch=lambda n, ins, batched, **how: split_batch(resize_p(merge_batch(ins[0]), **how), n),
     keeps="",
     flops=costs.resized,
 )

@@ -11,7 +11,7 @@ from funcnn.core.errors import DTypeError
 from funcnn.core.primitive import Primitive
 from funcnn.kernels.cpu.sampling.host import RESIZE_BYTES
 from funcnn.ops.base import costs
-from funcnn.ops.base.batching import fold, unfold_batch
+from funcnn.ops.base.batching import merge_batch, split_batch
 
 
 def _shape(x: Any, axes: tuple) -> tuple:
@@ -24,7 +24,7 @@ resize_bytes_p = Primitive(
     "interpolate_bytes",
     _shape,
     cpu=RESIZE_BYTES,
-    batch=lambda n, ins, batched, axes: unfold_batch(resize_bytes_p(fold(ins[0]), axes=axes), n),
+    batch=lambda n, ins, batched, axes: split_batch(resize_bytes_p(merge_batch(ins[0]), axes=axes), n),
     keeps="",
     flops=costs.none,
 )

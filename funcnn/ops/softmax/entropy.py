@@ -17,7 +17,7 @@ from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.softmax import launch as softmax_cpu
 from funcnn.ops.base import costs
-from funcnn.ops.base.batching import all_batched, fold, unfold_batch
+from funcnn.ops.base.batching import all_batched, merge_batch, split_batch
 from funcnn.ops.base.promote import require_kernel_float
 from funcnn.ops.base.structure import cast
 from funcnn.ops.elementwise.arithmetic import add, mul, neg, sub, true_divide
@@ -97,8 +97,8 @@ def _counts(target: Tensor, ignore_index: int, dtype: Any) -> Tensor:
 
 def _batch(n: int, ins: list, batched: list, ignore_index: int, reduction: str) -> list:
     x, target = all_batched(n, ins, batched)
-    outs = entropy_p(fold(x), fold(target), ignore_index=ignore_index, reduction="none")
-    loss, top, rest = [unfold_batch(out, n) for out in outs]
+    outs = entropy_p(merge_batch(x), merge_batch(target), ignore_index=ignore_index, reduction="none")
+    loss, top, rest = [split_batch(out, n) for out in outs]
     if reduction != "none":
         loss = sum_(loss, (1, 2))
     if reduction == "mean":
@@ -112,8 +112,8 @@ def _grad_batch(n: int, ins: list, batched: list, ignore_index: int, reduction: 
         dloss = true_divide(dloss, _counts(target, ignore_index, x._v.dtype))
     if reduction != "none":
         dloss = expand(reshape(dloss, (n, 1, 1)), tuple(target._v.shape))
-    folded = [fold(t) for t in (x, target, dloss, top, rest)]
-    return unfold_batch(entropy_grad_p(*folded, ignore_index=ignore_index, reduction="none"), n)
+    folded = [merge_batch(t) for t in (x, target, dloss, top, rest)]
+    return split_batch(entropy_grad_p(*folded, ignore_index=ignore_index, reduction="none"), n)
 
 
 entropy_p = Primitive(

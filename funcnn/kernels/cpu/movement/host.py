@@ -35,14 +35,14 @@ def sliced(x: np.ndarray, starts: tuple, stops: tuple, steps: tuple) -> np.ndarr
     return x[tuple(map(slice, starts, stops, steps)) or ...]
 
 
-def _slice_place(ins: list, outs: list, shape: tuple, **where: Any) -> None:
+def _slice_place(ins: list, outs: list, shape: tuple, **section: Any) -> None:
     outs[0].fill(0)
-    sliced(outs[0], **where)[...] = ins[0]
+    sliced(outs[0], **section)[...] = ins[0]
 
 
-def _slice_put(ins: list, outs: list, **where: Any) -> None:
+def _slice_put(ins: list, outs: list, **section: Any) -> None:
     np.copyto(outs[0], ins[0])
-    sliced(outs[0], **where)[...] = ins[1]
+    sliced(outs[0], **section)[...] = ins[1]
 
 
 def diagonal_length(rows: int, columns: int, offset: int) -> int:

@@ -121,7 +121,7 @@ def input_grad(p: Problem) -> LaunchPlan | None:
     """dx from dy and w, with one output a channel."""
     if not _fits(p) or p.lanes > 1:
         return None
-    layout, each = tables.input_grad(p.x[2:], p.y[2:], 1, 1, p.kernel, *p.where)
+    layout, each = tables.input_grad(p.x[2:], p.y[2:], 1, 1, p.kernel, *p.window)
     parts = [(part.offsets, part.table, *part.phase[1:], *part.grid[1:3]) for part in each]
     cut = _bands(p, p.y, p.x[3:], 1, layout, parts, (1, 1, *p.stride[1:]))
     return _plan(p, cut, True, reference.input_grad)

@@ -32,7 +32,7 @@ def _one_each(p: Problem) -> bool:
 def _outputs(draft: Draft, p: Problem, weights: Array) -> None:
     """The outputs of a problem, which need not be the draft's, from the first operand."""
     n, channels, _, height, width = p.x
-    layout, part = tables.forward((1, height, width), 1, p.kernel, *p.where, tables.COPY_EVERY_IMAGE)
+    layout, part = tables.forward((1, height, width), 1, p.kernel, *p.window, tables.COPY_EVERY_IMAGE)
     _, P, Q, _ = part.grid
     nine = p.kernel == (1, 3, 3) and p.stride == p.dilation == (1, 1, 1)
     columns = row_columns(p.itemsize) // (2 if nine else 1)
@@ -81,7 +81,7 @@ def weight_grad(p: Problem) -> LaunchPlan | None:
         return None
     draft, lanes = Draft(p), vector_bytes() // p.itemsize
     n, channels, _, height, width = p.x
-    layout, part = tables.forward((1, height, width), 1, p.kernel, *p.where, tables.COPY_EVERY_IMAGE)
+    layout, part = tables.forward((1, height, width), 1, p.kernel, *p.window, tables.COPY_EVERY_IMAGE)
     around = tables.cotangent(p.y[2:], part.grid[3], lanes)
     offsets = tables.to_tiles(part.offsets, TILE_TAPS)
     images = -(-n // MOST_IMAGE_GROUPS)

@@ -81,7 +81,7 @@ def _meets(at: np.ndarray, layout: tables.Image, part: tables.Part) -> np.ndarra
 def _outputs(p: Problem) -> Sums | None:
     if p.empty:
         return None
-    layout, part = tables.forward(p.x[2:], p.inner, p.kernel, *p.where, 1)
+    layout, part = tables.forward(p.x[2:], p.inner, p.kernel, *p.window, 1)
     at = np.arange(part.grid[1])[:, None] * p.stride[1] - p.padding[1] + np.arange(p.kernel[1]) * p.dilation[1]
     taps = part.offsets.size
     return Sums(layout, part, _meets(at, layout, part), p.inner, p.lanes, (taps, p.lanes * taps))
@@ -90,7 +90,7 @@ def _outputs(p: Problem) -> Sums | None:
 def _inputs(p: Problem) -> Sums | None:
     if p.empty or max(p.stride) > 1:
         return None
-    layout, (part,) = tables.input_grad(p.x[2:], p.y[2:], p.lanes, p.inner, p.kernel, *p.where)
+    layout, (part,) = tables.input_grad(p.x[2:], p.y[2:], p.lanes, p.inner, p.kernel, *p.window)
     at = np.arange(part.grid[1])[:, None] + p.padding[1] - np.arange(p.kernel[1]) * p.dilation[1]
     weights = (p.taps, p.lanes * p.inner * p.taps)
     return Sums(layout, part, _meets(at, layout, part), p.lanes, p.inner, weights)
@@ -200,7 +200,7 @@ def _rows_of_taps(offsets: np.ndarray, longest: int) -> tuple[np.ndarray, np.nda
 
 
 def _taps(p: Problem) -> Taps:
-    layout, part = tables.forward(p.x[2:], p.inner, p.kernel, *p.where, 1)
+    layout, part = tables.forward(p.x[2:], p.inner, p.kernel, *p.window, 1)
     return Taps(layout, part, *_rows_of_taps(part.offsets.reshape(-1, p.kernel[2]), longest_run(p.itemsize)))
 
 

@@ -47,7 +47,7 @@ def _sizes(p: Problem) -> tuple[int, ...]:
 
 def _places(draft: Draft) -> Array:
     p = draft.problem
-    return draft.constant(places_of(p.x[2:], p.kernel, p.y[2:], *p.where).reshape(-1))
+    return draft.constant(places_of(p.x[2:], p.kernel, p.y[2:], *p.window).reshape(-1))
 
 
 def _work(p: Problem) -> Workers:

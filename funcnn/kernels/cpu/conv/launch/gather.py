@@ -137,7 +137,7 @@ def forward(p: Problem) -> LaunchPlan | None:
     if p.empty:
         return None
     draft, taps, tile = Draft(p), p.inner * p.taps, tile_of(p.lanes, p.itemsize)
-    layout, parts = tables.forward_parts(p.x[2:], p.inner, p.kernel, *p.where, tile[1])
+    layout, parts = tables.forward_parts(p.x[2:], p.inner, p.kernel, *p.window, tile[1])
     ways = (p.groups, p.lanes, tile[0], (taps, p.lanes * taps))
     packed, spoiled, many = packed_weights(draft, parts.table, parts.ends, *ways)
     if any(p.padding):
@@ -151,7 +151,7 @@ def input_grad(p: Problem) -> LaunchPlan | None:
     if p.empty:
         return None
     draft, tile = Draft(p), tile_of(p.inner, p.itemsize)
-    layout, parts, untouched = tables.input_grad_parts(p.x[2:], p.y[2:], p.lanes, p.inner, p.kernel, *p.where)
+    layout, parts, untouched = tables.input_grad_parts(p.x[2:], p.y[2:], p.lanes, p.inner, p.kernel, *p.window)
     product = Product(draft, layout, parts, p.lanes, p.inner, p.x[2:])
     if parts.each:
         ways = (p.groups, p.inner, tile[0], (p.taps, p.lanes * p.inner * p.taps))
@@ -171,7 +171,7 @@ def weight_grad(p: Problem) -> LaunchPlan | None:
     if p.empty:
         return None
     draft, vector = Draft(p), vector_bytes() // p.itemsize
-    sizes: Any = (p.x[2:], p.inner, p.kernel, *p.where)
+    sizes: Any = (p.x[2:], p.inner, p.kernel, *p.window)
     layout, part = tables.forward(*sizes, vector)
     around = tables.cotangent(p.y[2:], part.grid[3], vector)
     if layout.direct and not around.direct:  # the last vector would read beyond x

@@ -60,7 +60,7 @@ class Problem(NamedTuple):
         return self.dtype.itemsize
 
     @property
-    def where(self) -> tuple[Three, Three, Three]:
+    def window(self) -> tuple[Three, Three, Three]:
         """Stride, padding and dilation."""
         return self.stride, self.padding, self.dilation
 

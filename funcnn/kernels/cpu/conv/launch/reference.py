@@ -19,7 +19,7 @@ TERM_NS = 0.3  # a multiply-add
 def _sizes(p: Problem) -> tuple:
     """Returns what all three kernels end with: taps, channels, images, planes, and threads."""
     terms = p.x[0] * prod(p.w) * prod(p.y[2:])
-    return p.kernel, (p.inner, p.lanes, p.groups), p.x[0], (p.x[2:], p.y[2:], *p.where), Workers(TERM_NS * terms)
+    return p.kernel, (p.inner, p.lanes, p.groups), p.x[0], (p.x[2:], p.y[2:], *p.window), Workers(TERM_NS * terms)
 
 
 def forward(p: Problem) -> LaunchPlan:
