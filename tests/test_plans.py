@@ -7,9 +7,14 @@ memory and our allocator is closed.
 from __future__ import annotations
 
 import contextlib
+import os
+import subprocess
+import sys
 import tracemalloc
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -25,6 +30,7 @@ from tests.cases import TABLE
 from tests.cases.case import Case
 from tests.plain import compiled_only, surrounded
 
+ROOT = Path(__file__).parents[1]
 MEMORY = tracemalloc.DomainFilter(True, np.lib.tracemalloc_domain)
 
 
@@ -85,6 +91,31 @@ def test_plans_are_read_back_and_run_elsewhere(row: Case) -> None:
                     ready(one, operands, tuple(map(operand_of, results)))([x.copy() for x in ins], results)
                 runs.append(results)
             assert all(map(same_bits, *runs)), f"{row.id}: {prim.name} by {way.name} gives other bits elsewhere"
+
+
+def printed(rows: list[Case]) -> str:
+    """A line for each plan of the rows' evaluations: which one, and the digest of its text."""
+    lines = []
+    for row in rows:
+        for prim, ins, params, _ in evaluations(row):
+            operands = tuple(map(operand_of, ins))
+            plans = [(way.name, way.plan(operands, params)) for way in prim.on.get("cpu", ())]
+            texts = [(name, plan_text.text(plan)) for name, plan in plans if isinstance(plan, LaunchPlan)]
+            lines += [f"{row.id} {prim.name} {name} {crc32(text.encode()):08x}" for name, text in texts]
+    return "\n".join(lines)
+
+
+@compiled_only
+def test_two_processes_print_equal_plans() -> None:
+    program = "from tests import test_plans as t; print(t.printed(t.TABLE[::5]))"
+    runs = [
+        subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", program],
+            stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONHASHSEED": str(seed)}, cwd=ROOT,
+        ) for seed in (1, 2)
+    ]  # fmt: skip
+    one, two = (run.communicate()[0].splitlines() for run in runs)
+    assert one == two and len(one) > 300 and all(run.returncode == 0 for run in runs)
 
 
 @compiled_only

@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib
 import pickle
 import pkgutil
-import subprocess
-import sys
 from typing import Any
 
 import numpy as np
@@ -246,16 +244,6 @@ def test_parameters_that_are_equal_but_not_the_same_have_plans_of_their_own() ->
 
 
 @compiled_only
-def test_two_processes_print_equal_plans() -> None:
-    program = (
-        "import numpy as np, funcnn as fn\nfrom funcnn.core import evaluation\nfrom funcnn.kernels import plan_text\n"
-        "x = np.ones((300, 4000))\nprint(plan_text.text(evaluation.planned(fn.add.primitive, [x, x], {}).plan))"
-    )
-    runs = [
-        subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True) for _ in range(2)
-    ]
-    assert runs[0].stdout == runs[1].stdout == plan_text.text(PLANS[0]) + "\n"
-
 
 # ---- prefer -----------------------------------------------------------------------------------------------------------
 def test_prefer_forces_an_implementation_where_it_applies() -> None:
