@@ -19,6 +19,7 @@ from zlib import crc32
 import numpy as np
 import pytest
 
+from funcnn import plans
 from funcnn.core import primitive
 from funcnn.kernels import plan_text
 from funcnn.kernels.cpu import memory
@@ -150,3 +151,8 @@ def test_no_memory_is_given_out_while_a_launch_runs(monkeypatch: pytest.MonkeyPa
             with contextlib.suppress(ValueError, IndexError, ZeroDivisionError, RuntimeError):
                 evaluations(row)
     assert len(seen) > 50
+
+
+def test_every_host_implementation_of_ours_says_why_it_is_one() -> None:
+    reasons = {f"{prim.name} {way.name}": way.reason for prim, _, way in plans.implementations(host=True)}
+    assert len(reasons) > 100 and not [name for name, reason in reasons.items() if reason == primitive.ON_ARRAYS]

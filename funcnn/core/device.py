@@ -56,7 +56,7 @@ devices: dict[str, Device] = {HOST: CPU}
 
 
 def device_of(value: Any) -> str:
-    """The name of the device where a value is, or where it will be if it is traced."""
+    """Returns the name of the device where a value is, or where it will be if it is traced."""
     if type(value) is np.ndarray:
         return HOST
     if isinstance(value, Tracer):
@@ -68,7 +68,7 @@ def device_of(value: Any) -> str:
 
 
 def common_device(name: str, places: Sequence[str], params: dict[str, Any]) -> str:
-    """Where an operation runs: where its operands are, or where it is told to where there is none.
+    """Returns where an operation runs: where its operands are, or where it is told to where there is none.
 
     Raises ``DeviceError`` where they are on several.
     """
@@ -82,7 +82,7 @@ def common_device(name: str, places: Sequence[str], params: dict[str, Any]) -> s
 
 
 def known_device(name: Any) -> str:
-    """The name of a device, as PyTorch spells it ("cpu:0" too). Raises ``DeviceError`` for one that is not there."""
+    """Returns the name of a device, as PyTorch spells it ("cpu:0" too). Raises ``DeviceError`` for one that is not there."""
     if name is None or name == HOST:
         return HOST
     spelled = str(getattr(name, "type", name))
@@ -92,7 +92,7 @@ def known_device(name: Any) -> str:
 
 
 def refuse_others(name: Any) -> None:
-    """Raise ``DeviceError`` for another device than the host, where nothing else is known."""
+    """Raises ``DeviceError`` for another device than the host, where nothing else is known."""
     if known_device(name) != HOST:
         raise DeviceError(
             f"device {str(name)!r}: random numbers and modules are made on {HOST!r}; move tensors with .to()"
@@ -105,7 +105,7 @@ def _listed() -> str:
 
 # ---- memory of values that are not traced -----------------------------------------------------------------------------
 def copied(value: Any) -> Any:
-    """The same numbers in memory of their own, on the same device."""
+    """Returns the same elements in memory of their own, on the same device."""
     if type(value) is np.ndarray:
         return value.copy()
     return _in_order(devices[device_of(value)], value)
@@ -132,7 +132,7 @@ def sole(value: Any) -> bool:
 
 
 def stand_in(shape: Sequence[int], strides: Sequence[int], dtype: np.dtype) -> np.ndarray:
-    """An array of no numbers in particular that lies in memory as a value does: only for looking at."""
+    """Returns an array of any elements with the strides of a value: only for looking at."""
     reach = [(size - 1) * stride for size, stride in zip(shape, strides, strict=True)] if 0 not in shape else []
     before = -sum(step for step in reach if step < 0)
     after = sum(step for step in reach if step > 0) + dtype.itemsize
@@ -142,7 +142,7 @@ def stand_in(shape: Sequence[int], strides: Sequence[int], dtype: np.dtype) -> n
 def viewed(
     device: Device, view: Callable, shape: tuple[int, ...], strides: tuple[int, ...], dtype: np.dtype
 ) -> Callable[[Any], Any]:
-    """What applies a rule of views to values of this layout on a device: the rule is asked once, about a stand-in."""
+    """Returns what applies a rule of views to values of this layout on a device: the rule is asked once, about a stand-in."""
     if device.view is None:
         return view
     of = device.view
@@ -177,7 +177,7 @@ class device(str):
 
     @property
     def type(self) -> str:
-        """The kind of device."""
+        """Returns the kind of device."""
         return str(self)
 
     def __repr__(self) -> str:

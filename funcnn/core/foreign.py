@@ -22,7 +22,7 @@ def is_foreign(function: Callable) -> bool:
 
 
 def misapplied(prim: Any, ins: tuple, params: dict) -> TypeError | None:
-    """The error for arguments that no application could take; None where that is not why one failed."""
+    """Returns the error for arguments that no application could take; None where that is not why one failed."""
     for at, t in enumerate(ins):
         if not isinstance(t, Tensor):
             return TypeError(
@@ -40,7 +40,7 @@ def misapplied(prim: Any, ins: tuple, params: dict) -> TypeError | None:
 
 
 def refuse_returned(prim: Any, result: Any, outs: list) -> None:
-    """Raise ``TypeError`` where a function on arrays returned its result and filled no output."""
+    """Raises ``TypeError`` where a function on arrays returned its result and filled no output."""
     if not any(result is out for out in outs):
         raise TypeError(
             f"{prim.name}: its function on arrays returned a {type(result).__name__}; it has to fill its outputs instead: "
@@ -49,7 +49,7 @@ def refuse_returned(prim: Any, result: Any, outs: list) -> None:
 
 
 def compared(owner: str, what: str, derivative: Any, shape: tuple, dtype: Any) -> Any:
-    """The derivative of an input, if it is like it. Raises ``TypeError``, ``ShapeError`` or ``DTypeError``."""
+    """Returns the derivative of an input, if it is like it. Raises ``TypeError``, ``ShapeError`` or ``DTypeError``."""
     if derivative is None:
         return None
     if not isinstance(derivative, Tensor):
@@ -69,7 +69,7 @@ def compared(owner: str, what: str, derivative: Any, shape: tuple, dtype: Any) -
 
 
 def checked(name: str, vjp: Callable) -> Callable:
-    """A user's vjp rule, each derivative of which is compared with its input."""
+    """Returns a user's vjp rule, each derivative of which is compared with its input."""
 
     @wraps(vjp)
     def rule(g: Any, ins: list, outs: Any, **params: Any) -> tuple:

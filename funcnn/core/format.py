@@ -53,7 +53,7 @@ def set_printoptions(
 
 
 def _number_format(values: np.ndarray, options: Options) -> tuple[Callable[[float], str], int]:
-    """How to write one number of these, and the width they all take."""
+    """Returns how to write one number of these, and the width they all take."""
     if values.dtype.kind == "b":
         width = max((len(str(bool(v))) for v in values.flat), default=0)
         return (lambda v: str(bool(v))), width

@@ -72,7 +72,7 @@ class Node:
         return f"<{self.name}>"
 
     def _keep_outputs(self, results: list[Tensor]) -> None:
-        """Save the outputs of a user-level operation without a reference cycle: fresh boxes on the same storage."""
+        """Saves the outputs of a user-level operation without a reference cycle: fresh boxes on the same storage."""
         saved = []
         for result in results:
             if result._cell is None:
@@ -83,7 +83,7 @@ class Node:
         self.outs, self.rebuild = tuple(saved), True
 
     def arguments(self) -> list[Tensor]:
-        """The inputs for the vjp rule; one that was overwritten since stands there as a value that may not be read."""
+        """Returns the inputs for the vjp rule; one that was overwritten since stands there as a value that may not be read."""
         if self.ins is None:
             raise GradientError(
                 f"backward: the saved values of {self.prim.name} were freed by an earlier backward(); "
@@ -101,7 +101,7 @@ class Node:
         return given
 
     def results(self, graph: bool) -> Any:
-        """The outputs for the vjp rule (connected to the graph when that is recorded), or None if not kept."""
+        """Returns the outputs for the vjp rule (connected to the graph when that is recorded), or None if not kept."""
         if self.outs is None:
             return None
         outs = []
@@ -118,7 +118,7 @@ class Node:
         return fresh
 
     def _lost(self, box: Tensor, seen: int) -> Tensor:
-        """What stands for a value that was overwritten."""
+        """Returns what stands for a value that was overwritten."""
         message = (
             f"backward: a value of shape {tuple(box._v.shape)} that {self.prim.name} needs for its gradient was "
             f"overwritten by an in-place operation (version {version(box)}, expected {seen}); "
@@ -127,7 +127,7 @@ class Node:
         return wrap(Missing(message, as_of(box, seen)._v.shape, box._v.dtype, device_of(box._v)))
 
     def save(self, cell: Cell) -> None:
-        """Copy what is kept of a storage that is about to be written."""
+        """Copies what is kept of a storage that is about to be written."""
         if self.versions is not None and self.ins is not None:
             kept = [_copied(box, seen, cell) for box, seen in zip(self.ins, self.versions, strict=True)]
             self.ins, self.versions = tuple([box for box, _ in kept]), tuple([seen for _, seen in kept])
@@ -135,7 +135,7 @@ class Node:
             self.outs = tuple([_copied(box, seen, cell) for box, seen in self.outs])
 
     def free(self) -> None:
-        """Drop the saved values, after a backward pass that is not to be repeated."""
+        """Drops the saved values, after a backward pass that is not to be repeated."""
         self.ins = self.outs = None
 
 
@@ -144,7 +144,7 @@ def _known(value: Any) -> tuple:
 
 
 def _copied(box: Tensor, seen: int, cell: Cell) -> tuple[Tensor, int]:
-    """A copy of a kept value and its version; the value itself if it is of another storage, a leaf or lost already."""
+    """Returns a copy of a kept value and its version; the value itself if it is of another storage, a leaf or lost already."""
     if box._cell is not cell or box._rg or version(box) != seen:
         return box, seen
     value = box._v if ctx.stage is None else ctx.stage.read(box)
@@ -154,7 +154,7 @@ def _copied(box: Tensor, seen: int, cell: Cell) -> tuple[Tensor, int]:
 
 
 def rescue(t: Tensor) -> Tensor:
-    """Have an in-place write to anything that the derivative of ``t`` reads keep a copy of it first; return ``t``.
+    """Makes an in-place write to anything that the derivative of ``t`` reads keep a copy of it first; returns ``t``.
 
     For operations that are more often followed by such a write than not, or whose derivative reads less in PyTorch.
     """
@@ -176,7 +176,7 @@ def _enlist(box: Tensor, reader: Any) -> None:
 
 
 def before_write(cell: Cell) -> None:
-    """Let the nodes that asked for it copy what they keep of a storage."""
+    """Lets the nodes that asked for it copy what they keep of a storage."""
     readers, cell.readers = cell.readers or (), None
     for reader in readers:
         node = reader()

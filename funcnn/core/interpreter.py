@@ -31,11 +31,11 @@ class BoxTracer(Tracer):
 
     @property
     def device(self) -> str:  # type: ignore[override]
-        """That of the value inside."""
+        """Returns what the value inside has."""
         return device_of(self.value._v)
 
     def layout(self) -> np.ndarray:
-        """That of the value inside."""
+        """Returns what the value inside has."""
         return layout(self.value)
 
     def replaced(self, new: Tensor) -> Any:
@@ -48,21 +48,21 @@ class BoxTracer(Tracer):
         raise NotImplementedError(f"{type(self).__name__} must say what becomes of another history")
 
     def bare(self) -> Any:
-        """The value without any history."""
+        """Returns the value without any history."""
         return without_history(self.value)
 
     def copied(self) -> BoxTracer:
-        """The same for another box, which is no leaf."""
+        """Returns the same for another box, which is no leaf."""
         return self
 
 
 def without_history(t: Tensor) -> Any:
-    """The value of a box as nothing around it differentiates it."""
+    """Returns the value of a box as nothing around it differentiates it."""
     return t._v.bare() if isinstance(t._v, BoxTracer) else t._v
 
 
 def with_history(old: Tensor, new: Tensor) -> Tensor:
-    """A box with the value of ``new`` and the history of ``old``."""
+    """Returns a box with the value of ``new`` and the history of ``old``."""
     box = wrap(inheriting(old, new))
     box._node, box._slot, box._born = old._node, old._slot, new._born
     return box
@@ -84,7 +84,7 @@ class Interpreter:
         return isinstance(t._v, Tracer) and t._v.owner is self
 
     def lower(self, ins: tuple) -> tuple[list[Tensor], list[bool]]:
-        """The boxes one level out, and which of the inputs were this interpreter's."""
+        """Returns the boxes one level out, and which of the inputs were this interpreter's."""
         lowered, owned = [], []
         for t in ins:
             if t._view is not None:
@@ -96,7 +96,7 @@ class Interpreter:
         return lowered, owned
 
     def box(self, value: Any) -> Tensor:
-        """A fresh box, marked as made inside this interpreter."""
+        """Returns a fresh box, marked as made inside this interpreter."""
         box = wrap(value)
         box._born = self.depth
         return box
@@ -112,7 +112,7 @@ class Interpreter:
         return running(self.outer, self.outer_grad and ctx.grad)
 
     def draws(self, key: Any) -> Any:
-        """A generator's next key, as it is seen inside."""
+        """Returns a generator's next key, as it is seen inside."""
         return key
 
     def bind(self, prim: Any, ins: tuple, params: dict) -> Any:
@@ -121,8 +121,8 @@ class Interpreter:
 
 
 def numbers(t: Tensor) -> np.ndarray | None:
-    """The numbers of a tensor where they are known: not under ``jit`` or ``vmap``, but under ``grad``, which computes as it
-    goes. For results that carry no gradient."""
+    """Returns the elements of a tensor where they are known: not under ``jit`` or ``vmap``, but under ``grad``, which computes
+    as it goes. For results that carry no gradient."""
     while isinstance(t._v, BoxTracer) and t._v.known:
         t = t._v.value
     return t._v if ctx.stage is None and is_concrete(t._v) and device_of(t._v) == HOST else None

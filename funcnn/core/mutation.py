@@ -18,7 +18,7 @@ _LEAF = (
 
 
 def assign(t: Tensor, new: Tensor, name: str) -> Tensor:
-    """Give ``t`` the value (and, when recording, the history) of ``new``, of the same shape and dtype; return ``t``.
+    """Gives ``t`` the value (and, when recording, the history) of ``new``, of the same shape and dtype; returns ``t``.
 
     Concrete memory is overwritten, so every alias sees it; a traced value is replaced, and the bases of a view are
     rebuilt around it. ``name`` is the in-place operation, for errors.
@@ -46,7 +46,7 @@ def assign(t: Tensor, new: Tensor, name: str) -> Tensor:
 
 
 def restructure(t: Tensor, view: Callable[[Tensor], Tensor], name: str) -> Tensor:
-    """Let ``t`` become the view ``view(t)`` of what it was, its memory as it is; return ``t``.
+    """Lets ``t`` become the view ``view(t)`` of what it was, its memory as it is; returns ``t``.
 
     What was a view of ``t`` goes on being one of what it was: a box that takes its place as the base of those views.
     """
@@ -74,7 +74,7 @@ def restructure(t: Tensor, view: Callable[[Tensor], Tensor], name: str) -> Tenso
 
 
 def rebound(t: Tensor, shared: Tensor) -> bool:
-    """Let a traced ``t`` be an alias of the tensor that ``shared`` is a detached alias of, its history as it is.
+    """Lets a traced ``t`` be an alias of the tensor that ``shared`` is a detached alias of, its history as it is.
 
     What was a view of ``t`` goes on being one of what it was. False, with nothing done, where ``t`` stands for a tensor from
     outside, whose memory no trace can change, or is not like the other.
@@ -95,7 +95,7 @@ def rebound(t: Tensor, shared: Tensor) -> bool:
 
 
 def overwritten(boxes: Iterable[Tensor]) -> None:
-    """Note that a kernel has changed the memory of boxes, which records nothing and is neither traced nor read-only."""
+    """Notes that a kernel has changed the memory of boxes, which records nothing and is neither traced nor read-only."""
     for t in boxes:
         if t._view is not None:
             _renew(t)
@@ -146,7 +146,7 @@ def _is_wanted(t: Tensor) -> bool:
 
 
 def _preserve(t: Tensor, new: Tensor) -> None:
-    """Let the operation that overwrites its own input keep the old value, where its derivative reads inputs.
+    """Lets the operation that overwrites its own input keep the old value, where its derivative reads inputs.
 
     It stands in the graph of ``backward`` and in that of every ``fn.grad`` around.
     """
@@ -213,7 +213,7 @@ def _lies_in_traced(t: Tensor) -> bool:
 
 
 def _store_number(base: Tensor, t: Tensor) -> None:
-    """Store the value of ``t``, a detached alias, whose history is none of its base's business."""
+    """Stores the value of ``t``, a detached alias, whose history is none of its base's business."""
     value = inheriting(base, wrap(without_history(t)))
     if isinstance(value, BoxTracer):
         base._v = value
@@ -222,7 +222,7 @@ def _store_number(base: Tensor, t: Tensor) -> None:
 
 
 def _renew(t: Tensor) -> None:
-    """Bring a view and its bases up to date before a write, also one that is not recorded: then only the write is new.
+    """Brings a view and its bases up to date before a write, also one that is not recorded: then only the write is new.
 
     Else they would count as up to date afterwards, with histories that lack what was written to their bases before.
     """

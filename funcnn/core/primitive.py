@@ -95,7 +95,7 @@ class Primitive:
             prefer.known.setdefault(way.name, []).append(self.name)
 
     def __call__(self, *ins: Tensor, **params: Any) -> Any:
-        """Apply to tensors, in the current interpreter; outside every transformation, compute and record for ``backward()``.
+        """Applies to tensors, in the current interpreter; outside every transformation, computes and records for ``backward()``.
 
         Raises ``TypeError`` for what is no tensor, and for too few or many.
         """

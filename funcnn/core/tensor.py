@@ -46,7 +46,7 @@ class View:
         self.version, self.detached, self.turn = version, detached, turn
 
     def source(self) -> Tensor | None:
-        """The base box; a detached alias on shared memory does not keep its base (and so its graph) alive."""
+        """Returns the base box; a detached alias on shared memory does not keep its base (and so its graph) alive."""
         base = self.base() if type(self.base) is weakref.ref else self.base
         past = None if base is None else base._past
         return base if past is None or self.turn == len(past) else past[self.turn][0]
@@ -77,22 +77,22 @@ class Tensor:
 
     @property
     def shape(self) -> Size:
-        """The sizes, as a ``Size``."""
+        """Returns the sizes, as a ``Size``."""
         return Size(self._v.shape)
 
     @property
     def dtype(self) -> np.dtype:
-        """The element type, a NumPy dtype."""
+        """Returns the element type, a NumPy dtype."""
         return self._v.dtype
 
     @property
     def device(self) -> device:
-        """Where the memory is, or will be if the tensor is traced."""
+        """Returns where the memory is, or will be if the tensor is traced."""
         return named(device_of(self._v))
 
     @property
     def ndim(self) -> int:
-        """The number of dimensions."""
+        """Returns the number of dimensions."""
         return len(self._v.shape)
 
     @property
@@ -107,7 +107,7 @@ class Tensor:
         self.requires_grad_(flag)
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
-        """Ask for (or give up) gradients of this leaf, in place."""
+        """Asks for (or gives up) gradients of this leaf, in place."""
         if requires_grad and self._v.dtype.kind != "f":
             raise DTypeError(f"requires_grad: only floating-point tensors can have gradients, got {self._v.dtype}")
         if self._node is not None:
@@ -119,17 +119,17 @@ class Tensor:
 
     @property
     def is_leaf(self) -> bool:
-        """True when no recorded operation made this tensor."""
+        """Whether no recorded operation made this tensor."""
         return _settled(self)._node is None
 
     @property
     def grad_fn(self) -> Any:
-        """The recorded operation that made this tensor, or None."""
+        """Returns the recorded operation that made this tensor, or None."""
         return _settled(self)._node
 
     @property
     def grad(self) -> Tensor | None:
-        """The gradient gathered by ``backward()``, or None."""
+        """Returns the gradient gathered by ``backward()``, or None."""
         stage = ctx.stage
         return self._grad if stage is None else stage.read_grad(self)
 
@@ -155,14 +155,14 @@ class Tensor:
 
 
 def wrap(value: Any, cls: type = Tensor) -> Tensor:
-    """A fresh box around a value."""
+    """Returns a fresh box around a value."""
     box: Tensor = _new(cls)
     box._v = value
     return box
 
 
 def constant(array: np.ndarray) -> Tensor:
-    """A fresh box around data of the user's; under ``jit`` it is embedded in the program.
+    """Returns a fresh box around data of the user's; under ``jit`` it is embedded in the program.
 
     What a rule needs by itself (zeros, a range, a number beside an operand) it makes by a primitive, on the operand's device.
     """
@@ -177,7 +177,7 @@ def constant(array: np.ndarray) -> Tensor:
 def alias(
     box: Tensor, base: Tensor, prim: Any, params: dict, detached: bool = False, kind: type[View] = View
 ) -> Tensor:
-    """Mark ``box`` as an alias of ``base``: a view made by ``prim``, or the same value without its history."""
+    """Marks ``box`` as an alias of ``base``: a view made by ``prim``, or the same value without its history."""
     cell = base._cell
     if cell is None:
         cell = base._cell = Cell()
@@ -191,7 +191,7 @@ def alias(
 
 
 def share(box: Tensor) -> Cell:
-    """Note that something besides ``box`` sees its memory; its cell."""
+    """Notes that something besides ``box`` sees its memory; returns its cell."""
     if box._cell is None:
         box._cell = Cell()
     box._cell.shared = True
@@ -199,12 +199,12 @@ def share(box: Tensor) -> Cell:
 
 
 def version(box: Tensor) -> int:
-    """How many in-place operations the storage has seen."""
+    """Returns how many in-place operations the storage has seen."""
     return 0 if box._cell is None else box._cell.version
 
 
 def as_of(box: Tensor, seen: int) -> Tensor:
-    """What stands for a box, whose shape may have been changed in place, as it was at a version."""
+    """Returns what stands for a box, whose shape may have been changed in place, as it was at a version."""
     return next((old for old, at in box._past or () if seen <= at), box)
 
 
@@ -216,7 +216,7 @@ def is_stale(box: Tensor) -> bool:
 
 
 def refresh(box: Tensor) -> Tensor:
-    """Bring a view up to date after its base, or a sibling view, was written in place."""
+    """Brings a view up to date after its base, or a sibling view, was written in place."""
     view = box._view
     if view is None or box._cell is None or view.version == box._cell.version:
         return box
@@ -239,7 +239,7 @@ def refresh(box: Tensor) -> Tensor:
 
 
 def inheriting(old: Tensor, new: Tensor) -> Any:
-    """The value of ``new`` with what is recorded about ``old``, at every level of transformations around."""
+    """Returns the value of ``new`` with what is recorded about ``old``, at every level of transformations around."""
     was, now = old._v, new._v
     inner = isinstance(now, Tracer) and now.boxed
     if isinstance(was, Tracer) and was.boxed and not (inner and now.owner.depth > was.owner.depth):
@@ -252,7 +252,7 @@ def inheriting(old: Tensor, new: Tensor) -> Any:
 
 
 def _settled(box: Tensor) -> Tensor:
-    """A box with the history that it has by now: of a view, that of its base, which may have been written since."""
+    """Returns a box with the history that it has by now: of a view, that of its base, which may have been written since."""
     view = box._view
     if view is not None and box._cell is not None and view.version != box._cell.version and ctx.top is None:
         with running(None, True):
@@ -261,7 +261,7 @@ def _settled(box: Tensor) -> Tensor:
 
 
 def current(box: Tensor) -> Any:
-    """The value of a box as of now, to make another box around: a view may lag behind its base until it is read."""
+    """Returns the value of a box as of now, to make another box around: a view may lag behind its base until it is read."""
     stage = ctx.stage
     if stage is None or (isinstance(box._v, Tracer) and box._v.owner is not stage):
         return refresh(box)._v
@@ -269,14 +269,14 @@ def current(box: Tensor) -> Any:
 
 
 def refresh_all(results: list) -> None:
-    """Bring the views among a function's results up to date, while its interpreter is still the current one."""
+    """Brings the views among a function's results up to date, while its interpreter is still the current one."""
     for result in results:
         if isinstance(result, Tensor):
             refresh(result)
 
 
 def concrete(box: Tensor, what: str, scalar: bool = False) -> np.ndarray:
-    """The numbers in a box, for Python control flow, printing or NumPy. Raises ``TracerError`` for a traced value."""
+    """Returns the elements in a box, for Python control flow, printing or NumPy. Raises ``TracerError`` for a traced value."""
     value = box._v
     if isinstance(value, Missing):
         raise TracerError(value.owner)

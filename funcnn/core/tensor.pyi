@@ -28,7 +28,7 @@ class View:
     version: int
     def __init__(self, base: Any, prim: Any, params: dict, version: int, detached: bool, turn: int = 0) -> None: ...
     def source(self) -> Tensor | None:
-        """The base box; a detached alias on shared memory does not keep its base (and so its graph) alive."""
+        """Returns the base box; a detached alias on shared memory does not keep its base (and so its graph) alive."""
 
 class Loan(View):
     """The view of an argument that stands for it inside a transformation, until a value is written that is traced there."""
@@ -47,32 +47,32 @@ class Tensor:
     _born: builtins.int
     @property
     def shape(self) -> Size:
-        """The sizes, as a ``Size``."""
+        """Returns the sizes, as a ``Size``."""
     @property
     def dtype(self) -> np.dtype:
-        """The element type, a NumPy dtype."""
+        """Returns the element type, a NumPy dtype."""
     @property
     def device(self) -> _device:
-        """Where the memory is, or will be if the tensor is traced."""
+        """Returns where the memory is, or will be if the tensor is traced."""
     @property
     def ndim(self) -> builtins.int:
-        """The number of dimensions."""
+        """Returns the number of dimensions."""
     @property
     def requires_grad(self) -> builtins.bool:
         """Whether ``backward()`` reaches this tensor."""
     @requires_grad.setter
     def requires_grad(self, flag: builtins.bool) -> None: ...
     def requires_grad_(self, requires_grad: builtins.bool = True) -> Tensor:
-        """Ask for (or give up) gradients of this leaf, in place."""
+        """Asks for (or gives up) gradients of this leaf, in place."""
     @property
     def is_leaf(self) -> builtins.bool:
-        """True when no recorded operation made this tensor."""
+        """Whether no recorded operation made this tensor."""
     @property
     def grad_fn(self) -> Any:
-        """The recorded operation that made this tensor, or None."""
+        """Returns the recorded operation that made this tensor, or None."""
     @property
     def grad(self) -> Tensor | None:
-        """The gradient gathered by ``backward()``, or None."""
+        """Returns the gradient gathered by ``backward()``, or None."""
     @grad.setter
     def grad(self, value: Tensor | None) -> None: ...
     def __bool__(self) -> builtins.bool: ...
@@ -348,7 +348,7 @@ class Tensor:
         """The tensor without its history, on the same memory."""
     @data.setter
     def data(self, value: Any) -> None:
-        """Rebind to the memory of ``value``, as PyTorch does; where values are traced, an in-place write without history."""
+        """Rebind to the memory of ``value``, as PyTorch does; where a traced value goes to a box from outside, write it there."""
     def data_ptr(self) -> builtins.int:
         """The address of the first element."""
     def detach(self) -> Tensor:
@@ -847,40 +847,40 @@ class Tensor:
         """Every element becomes 0."""
 
 def wrap(value: Any, cls: type = ...) -> Tensor:
-    """A fresh box around a value."""
+    """Returns a fresh box around a value."""
 
 def constant(array: np.ndarray) -> Tensor:
-    """A fresh box around data of the user's; under ``jit`` it is embedded in the program."""
+    """Returns a fresh box around data of the user's; under ``jit`` it is embedded in the program."""
 
 def alias(box: Tensor, base: Tensor, prim: Any, params: dict, detached: bool = False, kind: type[View] = ...) -> Tensor:
-    """Mark ``box`` as an alias of ``base``: a view made by ``prim``, or the same value without its history."""
+    """Marks ``box`` as an alias of ``base``: a view made by ``prim``, or the same value without its history."""
 
 def share(box: Tensor) -> Cell:
-    """Note that something besides ``box`` sees its memory; its cell."""
+    """Notes that something besides ``box`` sees its memory; returns its cell."""
 
 def version(box: Tensor) -> int:
-    """How many in-place operations the storage has seen."""
+    """Returns how many in-place operations the storage has seen."""
 
 def as_of(box: Tensor, seen: int) -> Tensor:
-    """What stands for a box, whose shape may have been changed in place, as it was at a version."""
+    """Returns what stands for a box, whose shape may have been changed in place, as it was at a version."""
 
 def is_stale(box: Tensor) -> bool:
     """Whether the base of a traced view, or a sibling view, was written in place since it was last brought up to date."""
 
 def refresh(box: Tensor) -> Tensor:
-    """Bring a view up to date after its base, or a sibling view, was written in place."""
+    """Brings a view up to date after its base, or a sibling view, was written in place."""
 
 def inheriting(old: Tensor, new: Tensor) -> Any:
-    """The value of ``new`` with what is recorded about ``old``, at every level of transformations around."""
+    """Returns the value of ``new`` with what is recorded about ``old``, at every level of transformations around."""
 
 def _settled(box: Tensor) -> Tensor:
-    """A box with the history that it has by now: of a view, that of its base, which may have been written since."""
+    """Returns a box with the history that it has by now: of a view, that of its base, which may have been written since."""
 
 def current(box: Tensor) -> Any:
-    """The value of a box as of now, to make another box around: a view may lag behind its base until it is read."""
+    """Returns the value of a box as of now, to make another box around: a view may lag behind its base until it is read."""
 
 def refresh_all(results: list) -> None:
-    """Bring the views among a function's results up to date, while its interpreter is still the current one."""
+    """Brings the views among a function's results up to date, while its interpreter is still the current one."""
 
 def concrete(box: Tensor, what: str, scalar: bool = False) -> np.ndarray:
-    """The numbers in a box, for Python control flow, printing or NumPy. Raises ``TracerError`` for a traced value."""
+    """Returns the elements in a box, for Python control flow, printing or NumPy. Raises ``TracerError`` for a traced value."""

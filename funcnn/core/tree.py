@@ -20,7 +20,7 @@ class TreeDef(NamedTuple):
     children: tuple[TreeDef, ...]
 
     def unflatten(self, leaves: Iterable) -> Any:
-        """The tree with these leaves, in flattening order."""
+        """Returns the tree with these leaves, in flattening order."""
         return self._build(iter(leaves))
 
     def _build(self, leaves) -> Any:
@@ -54,7 +54,7 @@ _REGISTRY[OrderedDict] = (_REGISTRY[dict][0], lambda kind, keys, parts: OrderedD
 
 
 def register(cls: type, flatten: Callable, unflatten: Callable) -> None:
-    """Make ``cls`` a pytree node: ``flatten(x) -> (keys, children)``, ``unflatten(cls, keys, children) -> x``."""
+    """Makes ``cls`` a pytree node: ``flatten(x) -> (keys, children)``, ``unflatten(cls, keys, children) -> x``."""
     _REGISTRY[cls] = (flatten, unflatten)
 
 
@@ -92,19 +92,19 @@ def _flatten(tree, leaves: list) -> TreeDef:
 
 
 def leaves(tree) -> list:
-    """The leaves of a tree in order."""
+    """Returns the leaves of a tree in order."""
     found: list = []
     _flatten(tree, found)
     return found
 
 
 def unflatten(treedef: TreeDef, leaves: Iterable) -> Any:
-    """The tree of this structure with these leaves."""
+    """Returns the tree of this structure with these leaves."""
     return treedef.unflatten(leaves)
 
 
 def flatten_as(treedef: TreeDef, tree, what: str = "tree") -> list:
-    """The subtrees of ``tree`` at the leaves of ``treedef``; dicts match by key. Raises ``ShapeError`` on a mismatch."""
+    """Returns the subtrees of ``tree`` at the leaves of ``treedef``; dicts match by key. Raises ``ShapeError`` on a mismatch."""
     out: list = []
     _flatten_as(treedef, tree, out, what)
     return out
@@ -167,7 +167,7 @@ class Paths(list):
         self._entries = dict(entries)
 
     def keys(self) -> Iterable[str]:
-        """The paths, those of empty ones included."""
+        """Returns the paths, those of empty ones included."""
         return self._entries.keys()
 
     def __getitem__(self, key: Any) -> Any:
@@ -196,7 +196,7 @@ def _entries(tree) -> Iterator[tuple[str, Any]]:
 
 
 def nest(flat: Any) -> dict:
-    """The inverse of ``paths``: dotted keys (a dict, or pairs) to nested dicts; positions become keys, too."""
+    """Returns the inverse of ``paths``: dotted keys (a dict, or pairs) to nested dicts; positions become keys, too."""
     tree: dict = {}
     for path, leaf in dict(flat).items():
         *parents, last = path.split(".")

@@ -42,7 +42,7 @@ class _Hold:
         return self.handlers[number](number, frame)
 
     def begin(self) -> None:
-        """Take the handlers' places."""
+        """Takes the handlers' places."""
         self.active = True
         for number in _numbers():
             handler = signal.getsignal(number)
@@ -51,7 +51,7 @@ class _Hold:
                 signal.signal(number, self.note)
 
     def end(self) -> None:
-        """Put the handlers back, whatever arrives meanwhile."""
+        """Puts the handlers back, whatever arrives meanwhile."""
         try:
             for number, handler in self.handlers.items():
                 signal.signal(number, handler)
@@ -121,7 +121,7 @@ def _numbers() -> tuple[int, ...]:
 
 
 def in_c(*steps: partial) -> Callable[[], None]:
-    """All the calls, one after another without any Python in between, once; gives None. Each must be of a C function."""
+    """Makes all the calls, one after another without any Python in between, once; gives None. Each must be of a C function."""
     return partial(deque(maxlen=0).extend, starmap(partial.__call__, [(step,) for step in steps]))
 
 

@@ -11,7 +11,7 @@ _names: dict[int, tuple[Any, str]] = {}
 
 
 def name_of(kernel: Any) -> str:
-    """The module and attribute where a kernel is found. Raises ``LookupError`` for one that no module holds."""
+    """Returns the module and attribute where a kernel is found. Raises ``LookupError`` for one that no module holds."""
     known = _names.get(id(kernel))
     if known is not None and known[0] is kernel:
         return known[1]
@@ -25,7 +25,7 @@ def name_of(kernel: Any) -> str:
 
 
 def kernel_of(name: str) -> Any:
-    """The kernel of a name. Raises ``LookupError`` where there is none."""
+    """Returns the kernel of a name. Raises ``LookupError`` where there is none."""
     module, _, attribute = name.partition(":")
     try:
         found = getattr(import_module(module), attribute)

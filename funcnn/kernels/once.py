@@ -64,7 +64,7 @@ def split(plan: LaunchPlan, operands: tuple[Operand, ...]) -> Once | None:
 
 
 def _besides(plan: LaunchPlan | None, count: int) -> LaunchPlan | None:
-    """The plan that stands in for another one, with so many more inputs, which it does not read."""
+    """Returns the plan that stands in for another one, with so many more inputs, which it does not read."""
     if plan is None:
         return None
     return replace(plan, inputs=(*plan.inputs, *[ANY] * count), otherwise=_besides(plan.otherwise, count))
@@ -76,12 +76,12 @@ def _whole(scratch: Scratch) -> Operand:
 
 
 def _places(numbers: list[int], kind: str, first: int) -> dict:
-    """What scratch of these numbers becomes: buffers of a kind, numbered from the first on."""
+    """Returns what scratch of these numbers becomes: buffers of a kind, numbered from the first on."""
     return {(SCRATCH, number): (kind, place) for place, number in enumerate(numbers, first)}
 
 
 def _numbers(launches: list[Launch], kind: str) -> set[int]:
-    """The numbers of the buffers of a kind that launches are given."""
+    """Returns the numbers of the buffers of a kind that launches are given."""
     args = [arg for launch in launches for arg in launch.args]
     tables = [one for arg in args if isinstance(arg, Table) for row in arg.rows for one in row]
     arrays = [(arg.buffer, arg.number) for arg in args if isinstance(arg, Array)]
@@ -96,7 +96,7 @@ def _of_one_call(launches: list[Launch]) -> bool:
 
 
 def _renamed(launches: list[Launch], names: dict) -> tuple[Launch, ...]:
-    """The launches with other buffers in place of some."""
+    """Returns the launches with other buffers in place of some."""
 
     def of(arg: Any) -> Any:
         if isinstance(arg, Table):

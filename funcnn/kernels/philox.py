@@ -15,7 +15,7 @@ MASK = 0xFFFFFFFF
 
 
 def block(k0: int, k1: int, c0: int, c1: int, c2: int, c3: int) -> tuple[int, int, int, int]:
-    """The four words of one counter, in Python integers."""
+    """Returns the four words of one counter, in Python integers."""
     for _ in range(10):
         p0, p1 = M0 * c0, M1 * c2
         c0, c1, c2, c3 = (p1 >> 32) ^ c1 ^ k0, p1 & MASK, (p0 >> 32) ^ c3 ^ k1, p0 & MASK
@@ -24,13 +24,13 @@ def block(k0: int, k1: int, c0: int, c1: int, c2: int, c3: int) -> tuple[int, in
 
 
 def words_python(k0: int, k1: int, stream: int, count: int) -> np.ndarray:
-    """The first ``count`` words of a stream of a key; the stream is the counter's third word."""
+    """Returns the first ``count`` words of a stream of a key; the stream is the counter's third word."""
     blocks = [block(k0, k1, i & MASK, i >> 32, stream, 0) for i in range(-(-count // 4))]
     return np.array([word for four in blocks for word in four][:count], np.uint32)
 
 
 def words_numpy(k0: int, k1: int, stream: int, count: int) -> np.ndarray:
-    """The same words, all counters at once in 64-bit lanes."""
+    """Returns the same words, all counters at once in 64-bit lanes."""
     index = np.arange(-(-count // 4), dtype=np.uint64)
     shift, mask = np.uint64(32), np.uint64(MASK)
     c0, c1 = index & mask, index >> shift

@@ -56,7 +56,7 @@ def _show(value: Any, indent: str) -> str:
 
 
 def _options(value: Launch) -> list[tuple[str, Any, Any]]:
-    """Of what a launch need not be given: name, value and default."""
+    """Returns what a launch need not be given: name, value and default."""
     return [(name, getattr(value, name), default) for name, default in Launch._field_defaults.items()]
 
 

@@ -7,7 +7,7 @@ conv = "high"  # of convolutions; read it as ``precision.conv``
 
 
 def get_float32_conv_precision() -> str:
-    """What ``set_float32_conv_precision`` set; "high" by itself."""
+    """Returns what ``set_float32_conv_precision`` set; "high" by itself."""
     return conv
 
 

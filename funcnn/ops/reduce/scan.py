@@ -13,7 +13,7 @@ from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.reduce import functions
 from funcnn.kernels.cpu.reduce import scan as kernels
-from funcnn.kernels.cpu.reduce.running import affine, running
+from funcnn.kernels.cpu.reduce.running import affine, latest, running
 from funcnn.ops.base import costs
 from funcnn.ops.base.batching import all_batched
 from funcnn.ops.base.dims import normalize_dim, numel
@@ -31,12 +31,12 @@ from funcnn.ops.reduce.declare import WIDE, reduction
 from funcnn.ops.tensor.creation import ones_like, zeros_like
 
 
-def _scan(name: str, cpu: Any, vjp: Callable | None, keeps: str, dtype: Any = None, flops: float = 1) -> Primitive:
-    """Makes a primitive along ``dim`` that keeps the shape; cpu: ``loop(array, dim, out)``, or implementations."""
+def _scan(name: str, ways: tuple, vjp: Callable | None, keeps: str, dtype: Any = None, flops: float = 1) -> Primitive:
+    """Makes a primitive along ``dim`` that keeps the shape."""
     prim = Primitive(
         name,
         shape=lambda x, dim, **params: (Aval(tuple(x.shape), dtype or x.dtype),),
-        cpu=(lambda ins, outs, dim: cpu(ins[0], dim, outs[0])) if callable(cpu) else cpu,
+        cpu=ways,
         vjp=vjp,
         batch=lambda n, ins, batched, dim, **params: prim(ins[0], dim=dim + 1, **params),
         keeps=keeps,
@@ -140,19 +140,8 @@ def logcumsumexp(input: Any, dim: int) -> Tensor:
 
 
 # ---- extrema ----------------------------------------------------------------------------------------------------------
-def _latest(ufunc: np.ufunc) -> Callable:
-    """Makes the loop that finds where a running extremum was met last: the latest index that equals it (or is NaN)."""
-
-    def loop(x: np.ndarray, dim: int, out: np.ndarray) -> None:
-        best = ufunc.accumulate(x, dim)
-        steps = np.arange(x.shape[dim]).reshape([-1 if d == dim else 1 for d in range(x.ndim)])
-        np.maximum.accumulate(np.where((x == best) | (x != x), steps, 0), dim, out=out)
-
-    return loop
-
-
-cummax_index_p = _scan("cummax", _latest(np.maximum), None, "", dtypes.int64)
-cummin_index_p = _scan("cummin", _latest(np.minimum), None, "", dtypes.int64)
+cummax_index_p = _scan("cummax", latest(np.maximum), None, "", dtypes.int64)
+cummin_index_p = _scan("cummin", latest(np.minimum), None, "", dtypes.int64)
 
 
 def _running(prim: Primitive, input: Any, dim: int) -> ValuesIndices:

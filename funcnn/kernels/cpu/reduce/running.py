@@ -13,7 +13,8 @@ from funcnn.kernels.launch import INPUT, OUTPUT, Array, Cost, Launch, LaunchPlan
 
 ELEMENTS_FOR_KERNEL = 1 << 12  # below, NumPy's call costs less
 ELEMENT_NS, AFFINE_ELEMENT_NS = 0.4, 1.6  # nanoseconds of an element
-NO_KERNEL = "it has no kernel"
+NO_KERNEL = "a running logarithm of a sum has no kernel yet: NumPy's logaddexp goes along the axis"
+LATEST = "no training step asks where a running extremum was met: NumPy's ufuncs go along the axis"
 Operands = tuple[Operand, ...]
 
 
@@ -52,6 +53,18 @@ def running(ufunc: np.ufunc, kernel: Any = None) -> tuple[Implementation, ...]:
         Implementation("kernel", lambda operands, params: _plan(kernel, ELEMENT_NS, operands, params), _many),
         host("numpy", plain, NUMPY),
     )
+
+
+def latest(ufunc: np.ufunc) -> tuple[Implementation, ...]:
+    """Makes what finds where a running extremum was met last: the latest index that equals it (or is NaN)."""
+
+    def plain(ins: list, outs: list, dim: int) -> None:
+        x = ins[0]
+        best = ufunc.accumulate(x, dim)
+        steps = np.arange(x.shape[dim]).reshape([-1 if d == dim else 1 for d in range(x.ndim)])
+        np.maximum.accumulate(np.where((x == best) | (x != x), steps, 0), dim, out=outs[0])
+
+    return (host("numpy", plain, LATEST),)
 
 
 def _plain_affine(ins: list, outs: list, dim: int, backwards: bool = False) -> None:

@@ -54,3 +54,4 @@ def _inserts(operands: tuple[Operand, ...], params: dict[str, Any]) -> bool:
 
 
 TOP = (Implementation("kernel", _inserted_top, _inserts), host("numpy", sorted_top, NUMPY))
+ORDER = (host("numpy", argsort, "NumPy sorts whole rows; a kernel keeps the first few of a row in order (topk)"),)
