@@ -34,7 +34,7 @@ from tests import helpers as h
 # The constants of the code that decide by size how something runs, by the family whose sweep goes around them.
 SWEPT = {
     "elementwise": {
-        "kernels.cpu.elementwise.launch": ("LEAST_RUN", "ELEMENTS_FOR_SELECT", "BLOCK_ELEMENTS"), "ops.elementwise.math": ("ELEMENTS_FOR_KERNEL", "ELEMENTS_FOR_TRIG"), "kernels.cpu.elementwise.loops": ("CHUNK_ELEMENTS",), "kernels.cpu.elementwise.looking": ("CHUNK",),
+        "kernels.cpu.elementwise.launch": ("LEAST_RUN", "ELEMENTS_FOR_SELECT", "BLOCK_ELEMENTS"), "ops.elementwise.math": ("ELEMENTS_FOR_KERNEL", "ELEMENTS_FOR_TRIG"), "kernels.cpu.elementwise.loops": ("CHUNK_ELEMENTS",), "kernels.cpu.elementwise.looking": ("CHUNK_ELEMENTS",),
         "kernels.cpu.memory": ("RECYCLED_BYTES",),
     },
     "reduction": {
@@ -47,7 +47,7 @@ SWEPT = {
     },
     "copy": {"kernels.cpu.movement.launch": ("ELEMENTS_FOR_KERNEL",), "kernels.cpu.movement.permute": ("BLOCK_SIDE",), "kernels.cpu.movement.regions": ("BYTES_FOR_KERNEL",), "kernels.cpu.movement.strided": ("CHUNK_ELEMENTS",),
         "kernels.cpu.indexing.problem": ("CHUNK_BYTES", "RANGE_BYTES", "PARTS"), "kernels.cpu.indexing.geometry": ("BLOCK",),
-        "kernels.cpu.indexing.masks": ("CHUNK",), "ops.indexing.along": ("LARGE",), "kernels.cpu.creation.launch": ("BYTES_FOR_KERNEL",),
+        "kernels.cpu.indexing.masks": ("CHUNK",), "ops.indexing.along": ("ELEMENTS_FOR_VIEW",), "kernels.cpu.creation.launch": ("BYTES_FOR_KERNEL",),
         "kernels.cpu.creation.ranges": ("CHUNK_ELEMENTS",)},
     "scan": {"kernels.cpu.reduce.running": ("ELEMENTS_FOR_KERNEL",), "kernels.cpu.reduce.scan": ("CHUNK_ELEMENTS",)},
     "sort": {"kernels.cpu.reduce.sorting": ("INSERTED_ELEMENTS", "ELEMENTS_FOR_KERNEL"), "kernels.cpu.reduce.topk": ("CHUNK_ELEMENTS",)},

@@ -19,7 +19,7 @@ from funcnn.ops.elementwise.arithmetic import mul, true_divide
 from funcnn.ops.elementwise.select import where
 from funcnn.ops.movement.views import expand, reshape, slice_dim
 
-LARGE = 1 << 14  # elements from which writing zeros twice costs more than a view
+ELEMENTS_FOR_VIEW = 1 << 14  # elements from which writing zeros twice costs more than a view
 
 
 def _gather_shape(x: Any, index: Any, dim: int) -> tuple:
@@ -38,7 +38,7 @@ def _gather_shape(x: Any, index: Any, dim: int) -> tuple:
 def blank(t: Tensor) -> Tensor:
     """Zeros like ``t`` for a scatter to begin with; many of them are one, repeated, which the scatter writes out by itself."""
     value = t._v
-    if numel(tuple(value.shape)) < LARGE:
+    if numel(tuple(value.shape)) < ELEMENTS_FOR_VIEW:
         return zeros_like(t)
     return expand(filled((), 0, value.dtype, t.device), tuple(value.shape))
 

@@ -35,14 +35,14 @@ def test_the_first_bad_number_is_told(
     kernel: Any, params: tuple, good: list, bad: list, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for dtype in ("int64", "int32") if params else ("float32", "float64"):
-        x = np.resize(np.array(good, dtype), 2 * looking.CHUNK + 5)
+        x = np.resize(np.array(good, dtype), 2 * looking.CHUNK_ELEMENTS + 5)
         assert words(kernel, x, params) == [0] * 4
         assert words(kernel, x[:0].copy(), params) == [0] * 4
         for value in bad:
             wrong = x.copy()
-            wrong[[looking.CHUNK + 2, -1]] = value, bad[0]
+            wrong[[looking.CHUNK_ELEMENTS + 2, -1]] = value, bad[0]
             told = words(kernel, wrong, params)
-            assert told[:3] == [1, 3, looking.CHUNK + 2]
+            assert told[:3] == [1, 3, looking.CHUNK_ELEMENTS + 2]
             np.testing.assert_array_equal(number(tuple(told), x.dtype), x.dtype.type(value))
 
 

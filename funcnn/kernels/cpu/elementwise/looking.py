@@ -12,7 +12,7 @@ from funcnn.kernels.cpu.build.parallel import parallel_for
 from funcnn.kernels.cpu.vector.instructions import pointer
 from funcnn.kernels.refusal import word
 
-CHUNK = 1 << 14
+CHUNK_ELEMENTS = 1 << 14
 
 
 @intrinsic(twin=lambda value: word(np.asarray(value)[()]))
@@ -31,8 +31,8 @@ def status_word(typingctx: Any, value: Any) -> Any:
 
 
 def _chunk(chunk, worker, x, params, status):
-    p, found = pointer(x, chunk * CHUNK), False
-    for i in range(min(CHUNK, x.size - chunk * CHUNK)):
+    p, found = pointer(x, chunk * CHUNK_ELEMENTS), False
+    for i in range(min(CHUNK_ELEMENTS, x.size - chunk * CHUNK_ELEMENTS)):
         found |= bad(p[i], *params)  # noqa: F821, a helper that the template is given
     if found:
         status[0] = 1
@@ -40,7 +40,7 @@ def _chunk(chunk, worker, x, params, status):
 
 def _look(x, params, operand, status, threads):
     """Refuses the first element of operand ``operand`` that is bad by ``bad(element, *params)``."""
-    parallel_for(body, (x.size + CHUNK - 1) // CHUNK, threads, (x, params, status))  # noqa: F821
+    parallel_for(body, (x.size + CHUNK_ELEMENTS - 1) // CHUNK_ELEMENTS, threads, (x, params, status))  # noqa: F821
     if status[0] != 0:
         p, at = pointer(x, 0), 0
         while not bad(p[at], *params):  # noqa: F821

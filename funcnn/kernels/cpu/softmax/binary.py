@@ -18,14 +18,14 @@ from funcnn.kernels.implementation import ANY, CONTIGUOUS, Implementation, Opera
 from funcnn.kernels.launch import LaunchPlan
 from funcnn.kernels.refusal import refuse_where
 
-LEAST = -100.0  # of a logarithm, as in PyTorch
+LEAST_LOGARITHM = -100.0  # of a logarithm, as in PyTorch
 NO_PROBABILITY = "no probability"
 
 
 @exact_function
 def _entropy(p, t):
     """Returns -(t log p + (1 - t) log(1 - p)), the logarithms held above -100; NaN where one is."""
-    least, one = pick(p, LEAST, LEAST), pick(p, 1.0, 1.0)
+    least, one = pick(p, LEAST_LOGARITHM, LEAST_LOGARITHM), pick(p, 1.0, 1.0)
     yes, no = log(p), log1p(-p)
     yes, no = least if yes < least else yes, least if no < least else no
     return (t - one) * no - t * yes
@@ -58,8 +58,8 @@ def _refuse(p: np.ndarray) -> None:
 def _half(ins: list, outs: list) -> None:
     p, t = ins
     _refuse(p)
-    np.multiply(t - 1, np.maximum(np.log1p(-p), LEAST), out=outs[0])
-    outs[0] -= t * np.maximum(np.log(p), LEAST)
+    np.multiply(t - 1, np.maximum(np.log1p(-p), LEAST_LOGARITHM), out=outs[0])
+    outs[0] -= t * np.maximum(np.log(p), LEAST_LOGARITHM)
 
 
 def _half_look(ins: list, outs: list) -> None:
