@@ -151,7 +151,6 @@ def is_live(t: Tensor) -> bool:
 
 # ---- when a program holds -----------------------------------------------------------------------------------------------
 _value_of, _type_of = attrgetter("_v"), attrgetter("shape", "dtype")
-_of_host = {np.ndarray}
 
 
 class Found(NamedTuple):
@@ -171,7 +170,7 @@ class Group:
         self.held = [place.box for place in self.places]
         self.given = [(at, place.arg) for at, place in enumerate(self.places) if place.box is None]
         self.grads = [at for at, place in enumerate(self.places) if place.grad]
-        self.types = [_type_of(m.spot.array) for m in met]
+        self.kinds, self.types = [type(m.spot.array) for m in met], [_type_of(m.spot.array) for m in met]
         self.wants = [(at, m.grad) for at, m in enumerate(met) if m.grad is not None]
         self.strides = [(at, m.strides) for at, m in enumerate(met) if m.strides is not None]
 
@@ -190,7 +189,7 @@ class Group:
             if boxes[at] is None:
                 return None
         arrays = [*map(_value_of, boxes)]
-        if not _of_host.issuperset(map(type, arrays)) or [*map(_type_of, arrays)] != self.types:
+        if [*map(type, arrays)] != self.kinds or [*map(_type_of, arrays)] != self.types:
             return None
         for at, wants in self.wants:
             if boxes[at]._rg is not wants:

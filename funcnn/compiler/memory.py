@@ -20,10 +20,14 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from funcnn.core.aval import Aval
+from funcnn.core.device import device_of, devices
+from funcnn.core.errors import DeviceError
 from funcnn.core.primitive import Primitive
 from funcnn.kernels.cpu.memory import Block
 
 _ndarray = np.ndarray
+_of_host = {np.ndarray}
+ADDRESS_BITS = 64  # of a device's addresses
 WORK = 10_000  # steps that an exact answer to "do these overlap?" may take; beyond, they are taken to
 
 
@@ -57,7 +61,9 @@ def stretch(array: np.ndarray, count: int) -> np.ndarray:
 
 # ---- what arrays share ------------------------------------------------------------------------------------------------
 def extent(array: np.ndarray, _byte: Any = ctypes.c_char) -> tuple[int, int]:
-    """The addresses of an array's first byte and of the one after its last."""
+    """The addresses of an array's first byte and of the one after its last; those of each device are numbers of their own."""
+    if type(array) is not _ndarray:
+        return _elsewhere(array)
     if array.flags.forc and array.flags.writeable:
         first = ctypes.addressof(_byte.from_buffer(array if array.flags.c_contiguous else array.T))
         return first, first + array.nbytes
@@ -70,8 +76,21 @@ def extent(array: np.ndarray, _byte: Any = ctypes.c_char) -> tuple[int, int]:
     return first, last + array.itemsize
 
 
+def _elsewhere(value: Any) -> tuple[int, int]:
+    name = device_of(value)
+    find = devices[name].extent
+    if find is None:
+        raise DeviceError(f"jit: device {name!r} does not say where its memory lies (Device.extent), so that nobody knows which "
+                          "tensors share it; call the function without jit")  # fmt: skip
+    first, last = find(value)
+    apart = [*devices].index(name) << ADDRESS_BITS
+    return apart + first, apart + last
+
+
 def mingled(arrays: list[np.ndarray]) -> list[int]:
     """The positions of the arrays that may share memory with another, for they have no owner of their own. Fast."""
+    if not _of_host.issuperset(map(type, arrays)):
+        return [*range(len(arrays))]
     owners = [*map(id, [a if (base := a.base) is None else _owner(base) for a in arrays])]
     different = set(owners)
     if _unknown in different:
@@ -133,6 +152,8 @@ class Spot:
         """Whether the two have a number in common."""
         if self.first >= other.last or other.first >= self.last:
             return False
+        if type(self.array) is not _ndarray:
+            return True
         try:
             return np.shares_memory(self.array, other.array, max_work=WORK)  # type: ignore[arg-type]
         except np.exceptions.TooHardError:
@@ -233,15 +254,16 @@ class Memory:
             lowest = min(region.spots, key=lambda spot: spot.first)
             for spot in region.spots:
                 steps = (spot.first - region.first, *spot.array.strides)
-                if spot.array.dtype != lowest.array.dtype or any(step % lowest.array.itemsize for step in steps):
+                if spot.array.dtype != lowest.array.dtype or any(step % lowest.array.dtype.itemsize for step in steps):
                     self.refuse(lowest, spot)
-            region.root = self.lift(lowest, (region.last - region.first) // lowest.array.itemsize)
+            region.root = self.lift(lowest, (region.last - region.first) // lowest.array.dtype.itemsize)
         for spot, var in region.log[region.upto :]:
             region.root = self.emit(memory_put_p, (region.root, var), self._where(spot))
         region.upto = len(region.log)
         return region.root
 
     def _where(self, spot: Spot) -> dict:
-        array, item = spot.array, spot.array.itemsize
-        start = array.__array_interface__["data"][0] - spot.region.first
+        array, item = spot.array, spot.array.dtype.itemsize
+        here = array.__array_interface__["data"][0] if type(array) is _ndarray else spot.first
+        start = here - spot.region.first
         return {"offset": start // item, "shape": array.shape, "steps": tuple([s // item for s in array.strides])}

@@ -22,8 +22,8 @@ from funcnn.compiler.memory import Memory, Spot
 from funcnn.core import dtypes
 from funcnn.core.aval import Missing, Tracer, is_concrete
 from funcnn.core.context import ctx
-from funcnn.core.device import HOST, common_device, device_of
-from funcnn.core.errors import DeviceError, ShapeError, TracerError, user_line
+from funcnn.core.device import HOST, common_device, device_of, stand_in, writeable
+from funcnn.core.errors import ShapeError, TracerError, user_line
 from funcnn.core.graph import Node
 from funcnn.core.tensor import Cell, Tensor, is_stale, refresh, wrap
 from funcnn.ops.base.structure import cast_p
@@ -58,9 +58,8 @@ class Stage:
         self.same: list[tuple[Place, Place]] = []  # two places where the trace found one box
         self.histories: list[tuple[Any, str, Any]] = []  # what boxes from outside knew of their histories
         self.noted: set[int] = set()
-        self.give_back: Callable = partial(
-            deque, starmap(setattr, self.histories), 0
-        )  # in C, which no interrupt breaks off
+        # in C, which no interrupt breaks off
+        self.give_back: Callable = partial(deque, starmap(setattr, self.histories), 0)
         self.held: list[Tensor] = []  # keeps ids from being reused
 
     # ---- variables ----------------------------------------------------------------------------------------------------
@@ -161,6 +160,10 @@ class Stage:
         if key not in self.guards:
             self.guards[key] = (read, read(), held)
 
+    def known(self, t: Tensor) -> np.ndarray | None:
+        """The numbers of a box that holds a constant of the program; None for any other box."""
+        return next((c.array for c in self.constants if c.var is getattr(t._v, "var", None)), None)
+
     # ---- outside boxes ------------------------------------------------------------------------------------------------
     def read(self, t: Tensor) -> StageVar:
         """The variable for a box's value as of now, lifting an outside box to an input at its first read."""
@@ -189,9 +192,6 @@ class Stage:
         return self._enter(t, t._v, self.places.get(id(t), Place(t)), t._rg)
 
     def _enter(self, box: Tensor, array: np.ndarray, place: Place, grad: bool | None = None) -> Outside:
-        if type(array) is not np.ndarray:
-            raise DeviceError(f"jit: a tensor on {device_of(array)!r} cannot be traced, for which tensors share memory is known "
-                              f"on {HOST!r} alone; call the function without jit")  # fmt: skip
         spot = self.memory.spot(array, place, box)
         cell = id(self._cell(box))
         self.cells[cell].append(box)
@@ -210,7 +210,7 @@ class Stage:
             return
         entry = self.reached(t)
         region, cell = entry.spot.region, id(self._cell(t))
-        if entry.spot.array.size and not entry.spot.array.flags.writeable:
+        if entry.spot.array.size and not writeable(entry.spot.array):
             raise ShapeError("in place: the memory is read-only (expanded, or read-only outside); use .clone() first")
         if ctx.grad and new._node is not None:
             region.recorded = True
@@ -259,8 +259,9 @@ class Stage:
             if not is_concrete(t._v):
                 return None
             entry = self.reached(t)
-        entry.strides = entry.spot.array.strides
-        return entry.spot.array
+        array = entry.spot.array
+        entry.strides = array.strides
+        return array if type(array) is np.ndarray else stand_in(array.shape, array.strides, array.dtype)
 
     def kept(self, t: Tensor) -> Place | None:
         """Where the box is found that leaves as itself: an argument, or a box from outside; None for any other box."""

@@ -34,6 +34,7 @@ class Device:
         which a rule of views takes by itself.
     runner: ``runner(plan, operands, outs)`` gives ``run(ins, outs)``, which makes the launches of a plan.
     synchronize: wait until all that was launched is done; what a kernel refused is raised then at the latest.
+    extent: ``extent(value)``, where its memory begins and ends in the device's own numbering of bytes; None: a NumPy array's.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Device:
     view: Callable[[Any, tuple[int, ...], tuple[int, ...], int], Any] | None
     runner: Callable[[Any, tuple, tuple], Callable[[list, list], None]]
     synchronize: Callable[[], None]
+    extent: Callable[[Any], tuple[int, int]] | None = None
 
 
 def _nothing() -> None:

@@ -44,9 +44,7 @@ class Replay:
         self.constants = [constant.array for constant in program.constants]
         made = [*program.inputs, *(constant.var for constant in program.constants)]
         made += [out for eq in program.equations for out in eq.outs]
-        elsewhere = [var.device for var in made if var.device != HOST]
-        if elsewhere:
-            raise DeviceError(f"jit: a program with values on {elsewhere[0]!r} cannot be run here, only on {HOST!r}")
+        self.elsewhere = next((var.device for var in made if var.device != HOST), None)
         slots = {var: slot for slot, var in enumerate(made)}
         self.empty = [None] * (len(made) - len(program.inputs) - len(self.constants))
         self.leaving = [slots[var] for var in program.leaving]
@@ -64,6 +62,8 @@ class Replay:
 
     def run(self, arrays: list) -> list:
         """The outputs, each in memory of its own and in order, and then what is to be stored, in memory of its own."""
+        if self.elsewhere is not None:
+            raise DeviceError(f"jit: a program with values on {self.elsewhere!r} cannot be run here, only on {HOST!r}")
         slots = [*arrays, *self.constants, *self.empty]
         if around or ctx.preferred is not None:
             self._observed(slots)

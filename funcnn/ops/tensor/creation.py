@@ -109,7 +109,12 @@ def _brought(t: Tensor, device: Any) -> Tensor:
 
 
 def carried(t: Tensor, name: str) -> Tensor:
-    """The numbers of ``t`` on another device, through the host."""
+    """The numbers of ``t`` on another device, through the host; under ``jit`` those of user's data, once, while tracing."""
+    known = None if ctx.stage is None else ctx.stage.known(t)
+    if known is not None:
+        out = wrap(devices[name].copy_in(known))
+        out._born = 0 if ctx.top is None else ctx.top.depth
+        return out
     if not is_concrete(t._v) or ctx.stage is not None or (ctx.grad and t.requires_grad):
         raise DeviceError(f"to: a tensor that is traced or requires grad cannot go from {device_of(t._v)!r} to {name!r}; "
                           "move it before, or .detach() it")  # fmt: skip
