@@ -50,7 +50,8 @@ def _look(x, params, operand, status, threads):
 
 def look(name, bad):
     """The kernel ``(x, params, operand, status, threads)`` that refuses the first x for which ``bad(x, *params)`` holds."""
-    return kernel_from(_look, name, Facts(), body=kernel_from(_chunk, name + "_chunk", bad=bad), bad=bad)
+    whole = Facts(touches={"x": lambda x: x.size})
+    return kernel_from(_look, name, whole, body=kernel_from(_chunk, name + "_chunk", bad=bad), bad=bad)
 
 
 @device_function
