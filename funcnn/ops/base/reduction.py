@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 from funcnn.core.aval import Aval
 from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
-from funcnn.kernels.cpu.reduce.launch import DType, by_kernel, result_dtype
-from funcnn.kernels.implementation import NUMPY, Implementation, host
+from funcnn.kernels.cpu.reduce.launch import FEW_OR_OTHER, DType, by_kernel, result_dtype
+from funcnn.kernels.implementation import Implementation, host
+from funcnn.ops.base import costs
 
 
 class ValuesIndices(NamedTuple):
@@ -53,12 +54,13 @@ def over_axes(
     empty: bool = True,
     flops: float = 1.0,
     scalar: Any = None,
+    reason: str = FEW_OR_OTHER,
 ) -> Primitive:
     """Makes a primitive over ``axes`` of one input.
 
     d: ``d(g, x, o, axes)`` is its vjp, where ``keeps`` says whose elements that reads. ways: implementations, or NumPy's
     function ``(array, axes, out)``. dtype: of the output, where it is not the input's, or a function of that. empty:
-    whether it is defined for no elements at all. flops: of an element of the input.
+    whether it is defined for no elements at all. flops: of an element of the input. reason: why NumPy's function is not a kernel.
     """
 
     def shape(x: Any, axes: tuple) -> tuple:
@@ -71,18 +73,18 @@ def over_axes(
     prim = Primitive(
         name,
         shape,
-        cpu=[_on_host(way) if callable(way) else way for way in ways],
+        cpu=[_on_host(way, reason) if callable(way) else way for way in ways],
         vjp=None if d is None else lambda g, ins, o, axes: (d(g, ins[0], o, axes),),
         batch=lambda n, ins, batched, axes: prim(ins[0], axes=tuple(a + 1 for a in axes)),
         keeps=keeps,
-        flops=lambda ins, outs, params: flops * ins[0].size,
+        flops=costs.each(flops),
         scalar=scalar,
     )
     return prim
 
 
-def _on_host(loop: Callable) -> Implementation:
-    return host("numpy", lambda ins, outs, axes: loop(ins[0], axes, outs[0]), NUMPY)
+def _on_host(loop: Callable, reason: str) -> Implementation:
+    return host("numpy", lambda ins, outs, axes: loop(ins[0], axes, outs[0]), reason)
 
 
 def reduction_primitive(
@@ -95,6 +97,7 @@ def reduction_primitive(
     dtype: DType = None,
     empty: bool = True,
     flops: float = 1.0,
+    reason: str = FEW_OR_OTHER,
     **how: Any,
 ) -> Primitive:
     """Makes the primitive of a reduction by a kernel and, for few elements and other dtypes, NumPy's function.
@@ -103,4 +106,5 @@ def reduction_primitive(
     ``kernels.cpu.reduce.launch.by_kernel``. The others: see ``over_axes``.
     """
     made = by_kernel(kernel, flops=flops, dtype=dtype, **how)
-    return over_axes(name, d, keeps, made, numpy, dtype=dtype, empty=empty, flops=flops, scalar=kernel.scalar)
+    rules: dict[str, Any] = {"dtype": dtype, "empty": empty, "flops": flops, "scalar": kernel.scalar, "reason": reason}
+    return over_axes(name, d, keeps, made, numpy, **rules)

@@ -154,7 +154,9 @@ def _median(x: np.ndarray, axes: tuple, out: np.ndarray) -> None:
         out[np.isnan(rows).any(-1)] = np.nan
 
 
-median_p = over_axes("median", _shared, "io", _median, empty=False)
+median_p = over_axes(
+    "median", _shared, "io", _median, empty=False, reason="a selection, by np.partition, has no kernel"
+)
 
 
 def median(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:

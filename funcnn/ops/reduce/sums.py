@@ -76,7 +76,7 @@ def _truth(name: str, kernel: Any, numpy: Any, doc: str) -> Any:
     """Declares ``any`` or ``all``: NumPy is faster, because it ends at the first element that decides."""
     return reduction(
         name, kernel, None, doc, dtype=_truth_dtype, numpy=lambda x, axes, out: numpy(x, axes, out=out),
-        no_dims_are_all=False, least=inf,
+        no_dims_are_all=False, least=inf, reason="NumPy ends at the first element that decides, which no kernel does",
     )  # fmt: skip
 
 

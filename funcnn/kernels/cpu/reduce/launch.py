@@ -12,7 +12,7 @@ import numpy as np
 from funcnn.kernels.cpu.movement.regions import laid_out
 from funcnn.kernels.cpu.reduce import functions
 from funcnn.kernels.cpu.reduce.runs import BLOCKS, B, D, cuts_of
-from funcnn.kernels.implementation import CONTIGUOUS, NUMPY, REAL, Implementation, Operand, host
+from funcnn.kernels.implementation import CONTIGUOUS, REAL, Implementation, Operand, host
 from funcnn.kernels.launch import (
     INPUT,
     OUTPUT,
@@ -32,6 +32,7 @@ STRIDED_ELEMENTS_FOR_KERNEL = 32  # of one result, where they are not contiguous
 BYTE_NS = 0.05  # nanoseconds of a byte, which comes from beyond a core's own cache
 RESULT_NS = 4.0  # nanoseconds of a result of contiguous elements, beside those of its bytes
 DOUBLE = "float64"
+FEW_OR_OTHER = "NumPy reduces few elements as fast; integers, half precision and no elements at all have no kernel"
 UNREAD = Constant(np.zeros(1))  # stands for an array that a kernel does not touch
 Operands = tuple[Operand, ...]
 DType = np.dtype | Callable[[np.dtype], np.dtype] | None
@@ -258,7 +259,7 @@ def plain_moments(ins: list, outs: list, axes: tuple, freedom: float) -> None:
     np.divide(np.add.reduce(np.square(x, x), axes), freedom, out=variance, casting="same_kind")
 
 
-MOMENTS = (Implementation("kernel", _moments, pays), host("numpy", plain_moments, NUMPY))
+MOMENTS = (Implementation("kernel", _moments, pays), host("numpy", plain_moments, FEW_OR_OTHER))
 
 
 # ---- NumPy's sums -----------------------------------------------------------------------------------------------------

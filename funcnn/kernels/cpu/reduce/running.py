@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from funcnn.kernels.cpu.reduce import scan as kernels
-from funcnn.kernels.implementation import CONTIGUOUS, NUMPY, Implementation, Operand, host
+from funcnn.kernels.cpu.reduce.launch import FEW_OR_OTHER
+from funcnn.kernels.implementation import CONTIGUOUS, Implementation, Operand, host
 from funcnn.kernels.launch import INPUT, OUTPUT, Array, Cost, Launch, LaunchPlan, Output, Workers
 
 ELEMENTS_FOR_KERNEL = 1 << 12  # below, NumPy's call costs less
@@ -51,7 +52,7 @@ def running(ufunc: np.ufunc, kernel: Any = None) -> tuple[Implementation, ...]:
         return (host("numpy", plain, NO_KERNEL),)
     return (
         Implementation("kernel", lambda operands, params: _plan(kernel, ELEMENT_NS, operands, params), _many),
-        host("numpy", plain, NUMPY),
+        host("numpy", plain, FEW_OR_OTHER),
     )
 
 
@@ -81,5 +82,5 @@ affine = (
     Implementation(
         "kernel", lambda operands, params: _plan(kernels.affine_scan, AFFINE_ELEMENT_NS, operands, params), _many
     ),
-    host("numpy", _plain_affine, NUMPY),
+    host("numpy", _plain_affine, FEW_OR_OTHER),
 )
