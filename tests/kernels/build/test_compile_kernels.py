@@ -282,7 +282,7 @@ def test_helpers_count_no_references():
     for helper in (softmax_rows.softmax_row, layer_norm.row_spread, reduce.sums):
         assert not helper.holds()
     row = softmax_rows.softmax_row.part()
-    row.compile((array, array, size, size, numba.boolean))
+    row.compile((array, array, size, size))
     for made in row.overloads.values():
         assert "NRT_" not in str(made.library._get_module_for_linking())
     making = device_function(makes=True)(lambda count: np.empty(count))
