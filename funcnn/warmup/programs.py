@@ -227,6 +227,38 @@ def _embedded(dtype: str) -> list:
     return [t.detach().numpy() for y in made for t in _both_ways(y)]
 
 
+def _indexed(dtype: str) -> list:
+    x, i, j = _leaf(dtype, 6, 9), fn.tensor([0, 5, 5]), fn.tensor([1, 8, 0])
+    mask = fn.tensor(np.arange(54).reshape(6, 9) % 2 == 0)
+    across = fn.tensor(np.arange(54).reshape(6, 9) % 7)
+    made = [
+        x[i],
+        x[i, j],
+        fn.gather(x, 1, across),
+        x[mask],
+        x.masked_scatter(mask, x.reshape(-1)),
+        fn.index_put(x, (i,), x[:3]),
+    ]
+    same = [t.detach().numpy() for y in made for t in _both_ways(y)]
+    still, short = x.detach(), x.detach().half()
+    same += [
+        still.scatter(1, across, still, reduce="multiply").numpy(),
+        short[i].numpy(),
+        fn.zeros(3, 0)[i[:1]].numpy(),
+    ]
+    same += [fn.index_put(mask, (i,), mask[:3], accumulate=True).numpy()]
+    same += [mask.scatter(1, across, mask, reduce="multiply").numpy(), F.one_hot(i, 7).numpy()]
+    unused = fn.jit(lambda x, mask: (x.masked_scatter(mask, x.reshape(-1)), x)[1])
+    return [*same, unused(still, mask).numpy()]
+
+
+def _looked_at(dtype: str) -> list:
+    p = _leaf(dtype, 4, 5).detach().sigmoid()
+    losses = [F.binary_cross_entropy(p, p), F.nll_loss(p, fn.tensor([0, 4, 2, 1]))]
+    drawn = [fn.bernoulli(p), fn.normal(p, p), fn.multinomial(p, 2)]
+    return [t.numpy() for t in (*losses, *drawn)]
+
+
 def _resized(dtype: str) -> list:
     x = _leaf(dtype, 2, 3, 6, 7)
     made = [F.interpolate(x, size=(9, 4), mode=mode) for mode in ("nearest", "bilinear", "bicubic", "area")]
@@ -318,6 +350,8 @@ PROGRAMS: dict[str, Callable[[str], list]] = {
     "RNN": _module(lambda: nn.RNN(5, 8), (6, 3, 5)),
     "attention": _attended,
     "embedding": _embedded,
+    "indexing": _indexed,
+    "values that are looked at": _looked_at,
     "interpolation": _resized,
     "grid_sample": _sampled,
     "unfold and fold": _of(

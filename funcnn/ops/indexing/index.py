@@ -16,7 +16,7 @@ from funcnn.core.context import ctx
 from funcnn.core.device import HOST, device_of
 from funcnn.core.errors import ShapeError, TracerError
 from funcnn.core.interpreter import numbers
-from funcnn.core.primitive import Primitive, evaluate
+from funcnn.core.primitive import Primitive, evaluate, quietly
 from funcnn.core.tensor import Tensor, concrete, constant, refresh
 from funcnn.kernels.cpu.indexing import launch, mask_launch
 from funcnn.ops.base import costs
@@ -311,10 +311,10 @@ def where(condition: Any, input: Any = None, other: Any = None) -> Any:
     return choose(condition, input, other)
 
 
-def _nonzero_shape(x: Any, by_axis: bool) -> tuple:
+def _nonzero_shape(mask: Any, by_axis: bool) -> tuple:
     """A bound: all elements. The runtime hands out as many places as there are."""
-    size = numel(tuple(x.shape))
-    return (Aval((len(x.shape), size) if by_axis else (size, len(x.shape)), dtypes.int64),)
+    size, axes = numel(tuple(mask.shape)), len(mask.shape)
+    return (Aval((axes, size) if by_axis else (size, axes), dtypes.int64),)
 
 
 nonzero_p = Primitive("nonzero", _nonzero_shape, cpu=mask_launch.NONZERO, flops=costs.none)  # no rule knows its size
@@ -335,7 +335,8 @@ def nonzero(input: Any, *, as_tuple: bool = False) -> Any:
         )
     if x.ndim == 0 and not as_tuple:
         return constant(np.zeros((int(bool(value)), 0), np.int64))
-    (found,) = evaluate(nonzero_p, [np.atleast_1d(value)], {"by_axis": as_tuple})
+    mask = value if value.dtype == dtypes.bool_ else quietly(np.not_equal, value, 0)
+    (found,) = evaluate(nonzero_p, [np.atleast_1d(mask)], {"by_axis": as_tuple})
     return tuple(constant(i) for i in found) if as_tuple else constant(found)
 
 

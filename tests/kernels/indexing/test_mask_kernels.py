@@ -44,15 +44,10 @@ def masks_of(shape: tuple[int, ...]) -> list[np.ndarray]:
     return [some, np.repeat(some, 2, -1)[..., ::2], np.ones(shape, bool), np.zeros(shape, bool)]
 
 
-@pytest.mark.parametrize("dtype", ["bool", "uint8", "int64", "float32", "float64"])
 @pytest.mark.parametrize("shape", SHAPES, ids=map(str, SHAPES))
-def test_places_that_are_not_zero(shape: tuple[int, ...], dtype: str) -> None:
+def test_places_where_a_mask_holds(shape: tuple[int, ...]) -> None:
     size = int(np.prod(shape))
-    for mask in masks_of(shape):
-        x = mask.astype(dtype)
-        if x.dtype.kind == "f":
-            x[~mask] = -0.0
-            x[mask] = np.nan
+    for x in masks_of(shape):
         expected = np.argwhere(x)
         np.testing.assert_array_equal(
             run(mask_launch.NONZERO, [x], (size, len(shape)), "int64", by_axis=False), expected

@@ -125,3 +125,4 @@ def _made(name, copy_line, clear_line):
 
 gather_numbers = _made("gather_numbers", copy_row, clear_row)
 gather_bytes = _made("gather_bytes", copy_bytes, clear_bytes)
+gather_short = _made("gather_short", copy_row, clear_row)  # by indices of 32 bits, as pooling notes its places

@@ -8,7 +8,7 @@ import numpy as np
 
 from funcnn.kernels.cpu.indexing import masks as kernels
 from funcnn.kernels.cpu.indexing.problem import bytes_of
-from funcnn.kernels.implementation import CONTIGUOUS, Implementation, Operand, host
+from funcnn.kernels.implementation import CONTIGUOUS, Implementation, Operand
 from funcnn.kernels.launch import (
     INPUT,
     OUTPUT,
@@ -32,17 +32,15 @@ LOOK_NS, FIND_NS = (
 TOO_MANY = ("more places than elements",)
 
 
-def _find(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan | None:
+def _find(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan:
     (x,) = operands
-    if x.dtype == np.float16:
-        return None
     parts, by_axis = Parts(), params["by_axis"]
     output = Output(front=1 if by_axis else 0)
     step, apart = (1, x.size) if by_axis else (x.ndim, 1)
-    work, like = (LOOK_NS + FIND_NS) * x.size, "uint8" if x.dtype.kind == "b" else None
+    work = (LOOK_NS + FIND_NS) * x.size
     sizes = parts.constant(Constant(np.array(x.shape, np.int64)))
     args = (
-        Array(INPUT, 0, dtype=like),
+        Array(INPUT, 0, dtype="uint8"),
         sizes,
         Array(OUTPUT, 0),
         step,
@@ -93,12 +91,5 @@ def _take(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan:
     )
 
 
-def _find_half(ins: list, outs: list, by_axis: bool) -> None:
-    outs[0] = np.ascontiguousarray(np.stack(np.nonzero(ins[0]), 0 if by_axis else 1))
-
-
-NONZERO = (
-    Implementation("kernel", _find),
-    host("numpy", _find_half, "no kernel reads half precision"),
-)
+NONZERO = (Implementation("kernel", _find),)
 MASKED_PUT, MASKED_TAKE, LOOK_MASKED = ((Implementation("kernel", plan),) for plan in (_put, _take, _look))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from funcnn.kernels.cpu.indexing import geometry, scatter
-from funcnn.kernels.cpu.indexing.gather import gather_bytes, gather_numbers
+from funcnn.kernels.cpu.indexing.gather import gather_bytes, gather_numbers, gather_short
 from funcnn.kernels.cpu.indexing.problem import (
     Chunks,
     Lane,
@@ -91,18 +91,18 @@ def gathering(
     inputs: list[Access],
     parts: Parts,
     before: tuple = (),
-    **more: Any,
+    short: bool = False,
 ) -> LaunchPlan:
-    """The plan of a gather of elements of x (input 0) by the places that the second array names."""
+    """The plan of a gather of elements of x (input 0) by the places that the second array names, in 32 bits if ``short``."""
     like, cost = bytes_of(x), _cost(p, x.itemsize)
-    kernel = gather_numbers if x.itemsize >= 4 else gather_bytes
+    kernel = gather_short if short else gather_numbers if x.itemsize >= 4 else gather_bytes
     cut = p.gather_chunks(x.itemsize)
     table, (source, index) = parts.constant(p.table(cut)), arrays
     out = Array(OUTPUT, 0, dtype=like)
     launch = Launch(
         kernel, (source._replace(dtype=like), index, out, table, Status(), _workers(cost, p.pieces(cut, p.place.size)))
     )
-    return parts.plan((*before, launch), tuple(inputs), (Output(),), refusals=OUTSIDE, cost=cost, **more)
+    return parts.plan((*before, launch), tuple(inputs), (Output(),), refusals=OUTSIDE, cost=cost)
 
 
 def put_kernel(mode: str, dtype: np.dtype) -> tuple[Any, str | None] | None:
@@ -125,9 +125,12 @@ def scattering(
     inputs: list[Access],
     parts: Parts,
     before: tuple = (),
+    short: bool = False,
 ) -> LaunchPlan:
-    """The plan of a scatter into an output like x; arrays: the base, the index and what is put."""
+    """The plan of a scatter into an output like x; arrays: the base, the index (in 32 bits if ``short``) and what is put."""
     kernel, like = put_kernel(mode, x.dtype)  # type: ignore[misc]
+    if short and kernel is scatter.scatter_add:
+        kernel = scatter.scatter_add_short
     output = Output(0) if start == scatter.THERE else Output()
     cut = p.scatter_chunks(x.itemsize)
     table = parts.constant(p.table(cut, start))
@@ -146,9 +149,8 @@ def picked_rows(x: Operand, index: Operand, width: int, limits: Limits, rows: in
     """The plan ``y[r, k] = x[r, index[r, k]]``, of ``rows`` rows, for lines of ``width`` elements; contiguous arrays."""
     if not x.size or not index.size:
         return checked({1: index}, [limits], 2, (Output("zeros"),))
-    return gathering(
-        _by_rows(index, width, limits, rows), x.dtype, (Array(INPUT, 0), Array(INPUT, 1)), [CONTIGUOUS] * 2, Parts()
-    )
+    p, arrays = _by_rows(index, width, limits, rows), (Array(INPUT, 0), Array(INPUT, 1))
+    return gathering(p, x.dtype, arrays, [CONTIGUOUS] * 2, Parts(), short=_short(index))
 
 
 def put_rows(
@@ -160,7 +162,11 @@ def put_rows(
     p = _by_rows(index, width, limits, rows)
     like = Operand((rows, limits[0], width), y.dtype, ())
     arrays = Array(OUTPUT, 0), Array(INPUT, 1), Array(INPUT, 0)
-    return scattering(p, mode, like, scatter.ZEROS, arrays, [CONTIGUOUS] * 2, Parts())
+    return scattering(p, mode, like, scatter.ZEROS, arrays, [CONTIGUOUS] * 2, Parts(), short=_short(index))
+
+
+def _short(index: Operand) -> bool:
+    return index.itemsize == 4
 
 
 def _by_rows(index: Operand, width: int, limits: Limits, rows: int) -> Problem:

@@ -245,6 +245,7 @@ def _made(name, put):
 
 scatter_set = _made("scatter_set", _set)
 scatter_add = _made("scatter_add", _add)
+scatter_add_short = _made("scatter_add_short", _add)  # by indices of 32 bits, as pooling notes its places
 scatter_multiply = _made("scatter_multiply", _multiply)
 scatter_either = _made("scatter_either", _either)  # the sum of bools, which lie in memory as bytes
 scatter_both = _made("scatter_both", _both)  # their product
