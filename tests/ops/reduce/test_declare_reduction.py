@@ -15,7 +15,7 @@ from funcnn.kernels.cpu.reduce.launch import blocked_sum, by_kernel
 from funcnn.kernels.cpu.reduce.runs import reduction as reduction_kernel
 from funcnn.kernels.implementation import operand_of
 from funcnn.ops.base import registry
-from funcnn.ops.base.structure import spread
+from funcnn.ops.base.structure import repeat_over
 from funcnn.ops.elementwise.arithmetic import mul
 from funcnn.ops.reduce.declare import FLOAT, reduction
 from tests.helpers import all_primitives
@@ -29,7 +29,7 @@ def squared_sum() -> Iterator[Any]:
     yield reduction(
         "squared_sum",
         functions.squares,
-        lambda g, x, o, axes: mul(mul(x, 2.0), spread(g, x._v.shape, axes)),
+        lambda g, x, o, axes: mul(mul(x, 2.0), repeat_over(g, x._v.shape, axes)),
         "The sum of squares over ``dim``.",
         keeps="i",
         takes=FLOAT,
