@@ -13,6 +13,8 @@ NOTES: dict[str, str] = {
     "group_norm (32) 16x256x28x28": "level within the noise forward: both are bound by the shared cache",
     "embedding 10000x128, 20x35 indices": "the kernel takes 5.3 of 12 us, at the bandwidth of the second-level caches; "
     "PyTorch needs 8 for everything",
+    "index_select 64x512x64, 100 along 1": "50 us of Python stand around a kernel of 170",
+    "scatter_add 1M": "bound by additions at random places, on one thread as in PyTorch",
     "lstm seq 35 batch 20, 128 -> 256": "level within the noise forward: five functions of each unit run between a step's "
     "products, and take 8 % of it",
 }
@@ -35,6 +37,14 @@ SHORTFALLS: dict[str, str] = {
     "cross_entropy 4096x1000": "bound by 4 million exponentials, not by memory",
     "gelu 16M": "bound by 27 multiply-adds and a division for a vector, 36 cycles",
     "embedding 10000x128, 20x35 indices": "the kernel takes 5.3 of 12 us, Python the rest",
+    **{
+        f"{name} along {dim}": "each element has an index of 8 bytes, and is picked and added by itself"
+        for name, dim in (("gather 1000x1000", 0), ("gather 1000x1000", 1), ("scatter_add 1000x1000", 0))
+    },
+    "scatter_add 1M": "a million additions at random places of 4 MB, in their order, on one thread",
+    "index_select 64x512x64, 100 along 1": "lines of 256 bytes; 50 of 250 us are Python",
+    "index_select 50000x64, 8192 along 0": "backward, 12.8 MB of zeros are written for 2 MB that are added",
+    "index_put 50000x64, 8192 rows added": "its gradient is copied, and rows of 256 bytes are picked from it",
     "lstm seq 35 batch 20, 128 -> 256": "forward 8 % of the time goes to the functions of gates, 5 % between short products",
     "lstm seq 128 batch 1, 64 -> 128": "one row: a product of a matrix and a vector reads each weight for one multiply-add",
     "gru seq 35 batch 20, 128 -> 256": "as the LSTM of this size: functions of the gates, and time between short products",
