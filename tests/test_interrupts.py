@@ -300,7 +300,7 @@ def test_modes_are_left_in_c_everywhere():
         if line.strip().startswith(("def __exit__", "@contextmanager", "with np.errstate"))
     }
     known = {
-        "kernels/cpu/pool/rows.py: @contextmanager", "kernels/cpu/vector/rows.py: @contextmanager",
+        "kernels/cpu/pool/rows.py: @contextmanager", "kernels/cpu/vector/writer.py: @contextmanager",
         "testing/engine.py: @contextmanager",  # a test's dirty memory
     }  # fmt: skip
-    assert found == known, "derive from kernels.interrupts.Leaving, or use core.primitive.quietly (docs/design/0006)"
+    assert found == known, "derive from kernels.interrupts.Leaving, or use core.primitive.quietly (docs/design/0010)"
