@@ -114,7 +114,7 @@ def copied(value: Any) -> Any:
 
 
 def copy_into(to: Any, source: Any) -> None:
-    """Overwrite the memory of a value."""
+    """Overwrites the memory of a value."""
     if type(to) is np.ndarray and type(source) is np.ndarray:
         np.copyto(to, source)
         return

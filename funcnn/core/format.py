@@ -37,7 +37,7 @@ def set_printoptions(
     profile: str | None = None,
     sci_mode: bool | None = None,
 ) -> None:
-    """Change how tensors print, from a ``profile`` ("default", "short", "full") or one setting at a time."""
+    """Changes how tensors print, from a ``profile`` ("default", "short", "full") or one setting at a time."""
     base = _current[0]
     if profile is not None:
         if profile not in _PROFILES:
@@ -110,7 +110,7 @@ def _nested(values: np.ndarray, indent: int, options: Options, summarize: bool, 
 
 
 def _edges(values: np.ndarray, edge: int) -> np.ndarray:
-    """Only what a summary shows."""
+    """Keeps only what a summary shows."""
     for axis in range(values.ndim):
         if values.shape[axis] > 2 * edge:
             values = np.take(values, [*range(edge), *range(-edge, 0)], axis=axis)
@@ -118,7 +118,7 @@ def _edges(values: np.ndarray, edge: int) -> np.ndarray:
 
 
 def format_tensor(array: np.ndarray, *, prefix: str = "tensor(", suffixes: tuple[str, ...] = ()) -> str:
-    """``tensor([...], ...)`` for an array, as PyTorch prints it."""
+    """Returns ``tensor([...], ...)`` for an array, as PyTorch prints it."""
     options = _current[0]
     notes: list[str] = []
     implied = array.dtype in (np.float32, np.int64, np.bool_)

@@ -64,7 +64,7 @@ class Node:
 
     @property
     def name(self) -> str:
-        """PyTorch's style of name, ``AddBackward0``."""
+        """Returns PyTorch's style of name, ``AddBackward0``."""
         name = self.prim.recorded or self.prim.name
         return "".join(part.capitalize() for part in name.split("_")) + "Backward0"
 

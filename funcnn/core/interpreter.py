@@ -39,7 +39,7 @@ class BoxTracer(Tracer):
         return layout(self.value)
 
     def replaced(self, new: Tensor) -> Any:
-        """The value of ``new``, of no deeper interpreter, with the history of this one: what a write that is not recorded
+        """Returns the value of ``new``, of no deeper interpreter, with the history of this one: what a write that is not recorded
         makes of it."""
         raise NotImplementedError(f"{type(self).__name__} must say how it is replaced")
 
@@ -108,7 +108,7 @@ class Interpreter:
         return result
 
     def outside(self) -> running:
-        """Bind to the next interpreter out."""
+        """Binds to the next interpreter out."""
         return running(self.outer, self.outer_grad and ctx.grad)
 
     def draws(self, key: Any) -> Any:
@@ -116,7 +116,7 @@ class Interpreter:
         return key
 
     def bind(self, prim: Any, ins: tuple, params: dict) -> Any:
-        """The meaning of ``prim`` here."""
+        """Applies ``prim`` as it is meant here."""
         raise NotImplementedError(f"{type(self).__name__} must say what a primitive means")
 
 

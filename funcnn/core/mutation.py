@@ -235,7 +235,7 @@ def _renew(t: Tensor) -> None:
 
 
 def _write_back(t: Tensor, history: bool = True) -> None:
-    """Carry a write to a view on to its base: the value where memory is not shared, the history where one is kept.
+    """Carries a write to a view on to its base: the value where memory is not shared, the history where one is kept.
 
     history: False beyond a detached alias, which carries none on.
     """

@@ -159,7 +159,7 @@ _ndarray, _new = np.ndarray, object.__new__
 
 
 def quietly(make: Callable, *args: Any) -> Any:
-    """``make(*args)`` without NumPy's warnings of floating-point errors; an interrupt leaves no trace, as of ``np.errstate``."""
+    """Makes ``make(*args)`` without NumPy's warnings of floating-point errors; an interrupt leaves no trace."""
     before = _errors()
     try:
         _set_errors(_ignored)

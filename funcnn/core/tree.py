@@ -136,14 +136,14 @@ def _describe(tree) -> str:
 
 
 def map(f: Callable, tree, *rest) -> Any:
-    """``f`` over the leaves of ``tree`` and the matching subtrees of ``rest``."""
+    """Maps ``f`` over the leaves of ``tree`` and the matching subtrees of ``rest``."""
     parts, treedef = flatten(tree)
     columns = [flatten_as(treedef, other, "tree.map") for other in rest]
     return treedef.unflatten([f(*row) for row in zip(parts, *columns, strict=True)])
 
 
 def walk(tree, keys: tuple = ()) -> Iterator[tuple[tuple, Any]]:
-    """``(keys, leaf)`` for each leaf in order: a dict's keys, positions in a list or a tuple.
+    """Yields ``(keys, leaf)`` for each leaf in order: a dict's keys, positions in a list or a tuple.
 
     A registered class counts by its keys, if they are as many as its children.
     """
@@ -157,7 +157,7 @@ def walk(tree, keys: tuple = ()) -> Iterator[tuple[tuple, Any]]:
 
 
 class Paths(list):
-    """``(dotted path, leaf)`` pairs. ``dict(...)`` of them holds the empty dicts and sequences as well, which have no leaf.
+    """Lists ``(dotted path, leaf)`` pairs. ``dict(...)`` of them holds the empty dicts and sequences as well, which have no leaf.
 
     So they are a ``state_dict`` to who goes through them, and ``nest`` gives back the tree that they were taken from.
     """
@@ -179,7 +179,7 @@ def _hollow(part: Any) -> bool:
 
 
 def paths(tree, prefix: str = "") -> Paths:
-    """``(dotted path, leaf)`` pairs of a tree: the keys of a ``state_dict``. Lists and tuples count by position."""
+    """Returns ``(dotted path, leaf)`` pairs of a tree: the keys of a ``state_dict``. Lists and tuples count by position."""
     return Paths([(f"{prefix}.{path}" if prefix and path else prefix or path, leaf) for path, leaf in _entries(tree)])
 
 

@@ -71,7 +71,7 @@ class _Call:
         self.dtype, self.origins = q.dtype, _origins(lead, steps[:-2])
 
     def constants(self, *more: Any) -> tuple[Constant, ...]:
-        """In the order of their names above; more: what the kernel wants besides at the end of the shape, and places."""
+        """Lists the constants in the order of their names above; more: what the kernel wants besides at the end of the shape, and places."""
         nothing, key = np.empty(0, self.dtype), np.zeros(2, np.uint32)
         shape, chance = np.array([*self.shape, *more], np.int64), np.array(self.chance, self.dtype)
         return (Constant(nothing), self.origins, Constant(key), Constant(shape), Constant(chance))
@@ -106,7 +106,7 @@ def _forward(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPla
 
 
 def _splits(call: _Call) -> tuple[int, int]:
-    """Among how many chunks the keys of a head are split, and how many of them one has: whatever the threads, for the bits."""
+    """Returns among how many chunks the keys of a head are split, and how many of them one has: whatever the threads, for the bits."""
     blocks, keyed = -(-call.keys // backward.BLOCK_POSITIONS), call.keyed // call.examples
     products = call.heads // call.examples * call.queries * call.keys * (3 * call.e + 2 * call.d)
     splits = min(blocks, -(-LEAST_CHUNKS // keyed)) if products > PRODUCTS_FOR_SPLITTING else 1

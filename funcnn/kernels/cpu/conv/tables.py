@@ -165,7 +165,7 @@ def _joined(parts: list[Part], size: Three) -> Parts:
 def forward_parts(
     size: Three, channels: int, kernel: Three, stride: Three, padding: Three, dilation: Three, lanes: int
 ) -> tuple[Image, Parts]:
-    """``forward`` as parts of one."""
+    """Returns ``forward`` as parts of one."""
     image, part = forward(size, channels, kernel, stride, padding, dilation, lanes)
     return image, _joined([part], part.grid[:3])
 
@@ -174,7 +174,7 @@ def forward_parts(
 def input_grad_parts(
     size: Three, out: Three, lanes: int, channels: int, kernel: Three, stride: Three, padding: Three, dilation: Three
 ) -> tuple[Image, Parts, np.ndarray]:
-    """``input_grad``'s parts, and for those to which no tap leads the rows that ``fill_pixels`` is told."""
+    """Returns ``input_grad``'s parts, and for those to which no tap leads the rows that ``fill_pixels`` is told."""
     image, parts = input_grad(size, out, lanes, channels, kernel, stride, padding, dilation)
     untouched = [(*_places(part, size), part.grid[:3]) for part in parts if not part.offsets.size]
     rows = np.array([(begin, *apart, *grid) for begin, apart, grid in untouched], np.int64).reshape(-1, 7)
@@ -208,7 +208,7 @@ def pieces(pixels: int, lanes: int) -> int:
 
 @lru_cache(512)
 def repeated(step: int, count: int, tile: int) -> np.ndarray:
-    """``step * i`` for i in range(count), the last one repeated to whole tiles."""
+    """Returns ``step * i`` for i in range(count), the last one repeated to whole tiles."""
     return step * np.minimum(np.arange(-(-count // tile) * tile), count - 1)
 
 

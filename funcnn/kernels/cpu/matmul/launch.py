@@ -212,7 +212,7 @@ matmul = (Implementation("kernel", _matmul_plan, _matmul_pays), host("blas", _ma
 
 # ---- linear -------------------------------------------------------------------------------------------------------------
 def _rows(x: Operand) -> Operand:
-    """(*, k) as (rows, k), with the strides that it has there, or those of a contiguous copy."""
+    """Returns (*, k) as (rows, k), with the strides that it has there, or those of a contiguous copy."""
     step = x.itemsize
     copied = Operand((prod(x.shape[:-1]), x.shape[-1]), x.dtype, (x.shape[-1] * step, step))
     if x.ndim == 1 or not x.size:

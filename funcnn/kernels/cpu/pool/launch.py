@@ -16,7 +16,7 @@ SCALAR_NS, WINDOW_NS = 1.0, 10.0  # ... for an element that a kernel handles alo
 
 
 def images_of(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
-    """(N, C, *S) as (N * C, D, H, W)."""
+    """Returns (N, C, *S) as (N * C, D, H, W)."""
     n, c, *space = shape
     return (n * c, *(1,) * (3 - len(space)), *space)  # type: ignore[return-value]
 

@@ -88,7 +88,7 @@ class _Run:
             yield Array(SCRATCH, self.room(prod(shape)).number, shape)
 
     def plan(self, pack: Launch, packed: list[Array], threads: Workers | int, params: dict[str, Any]) -> LaunchPlan:
-        """Packing, then the cell's kernel with its inputs, the parameters, how the work is cut, scratch and the outputs."""
+        """Plans packing, then the cell's kernel with its inputs, the parameters, how the work is cut, scratch and the outputs."""
         cell, residuals = self.cell, params.get("residuals", True)
         given = [params["relu"]] if "relu" in params else [residuals] if cell.kept else []
         made = len(cell.makes) - (0 if residuals else len(cell.kept))

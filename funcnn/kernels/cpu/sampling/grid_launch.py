@@ -17,12 +17,12 @@ POINT_NS, TAP_NS = 10.0, 0.15  # of the tables of a place; of a number that is r
 
 
 def _images(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """(N, C, *space) as (N, C, P)."""
+    """Returns (N, C, *space) as (N, C, P)."""
     return shape[0], shape[1], prod(shape[2:])
 
 
 def _places(grid: Operand) -> tuple[int, int, int]:
-    """(N, *out, axes) as (N, P, axes)."""
+    """Returns (N, *out, axes) as (N, P, axes)."""
     return grid.shape[0], prod(grid.shape[1:-1]), grid.shape[-1]
 
 
@@ -39,7 +39,7 @@ class Call:
         self.parts, self.before = Parts(), []  # type: ignore[var-annotated]
 
     def images(self, number: int, x: Operand) -> tuple[Array, bool]:
-        """Input ``number`` (N, C, pixels), or (N, pixels, C) where enough channels are read at enough places, and whether so."""
+        """Returns input ``number`` (N, C, pixels), or (N, pixels, C) where enough channels are read at enough places, and whether so."""
         n, c, pixels = _images(x.shape)
         if self.taps == 1 or c < 8 or 8 * self.grid.size // self.grid.shape[-1] < n * pixels:
             return Array(INPUT, number), False

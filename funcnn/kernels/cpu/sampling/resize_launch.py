@@ -37,7 +37,7 @@ class Pass(NamedTuple):
 
 @lru_cache(maxsize=256)
 def _pass(height: tuple | None, width: tuple | None, dtype: np.dtype, sizes: tuple) -> Pass:
-    """Resampling of (H, W) to (P, Q), each axis by the arguments of its ``table``; None leaves it alone."""
+    """Plans the resampling of (H, W) to (P, Q), each axis by the arguments of its ``table``; None leaves it alone."""
     h, w, p, q = sizes
     tall, wide = (None if how is None else table(*how) for how in (height, width))
     ring = min(tall.span, h) if tall and wide and p >= h else 0
@@ -56,7 +56,7 @@ def _pass(height: tuple | None, width: tuple | None, dtype: np.dtype, sizes: tup
 
 
 def _launch(parts: Parts, x: Array, y: Array, planes: int, how: Pass, dtype: np.dtype) -> tuple[Launch, float]:
-    """Resample planes of flat x to flat y; the launch, and its nanoseconds."""
+    """Resamples planes of flat x to flat y; returns the launch, and its nanoseconds."""
     (rows, row_taps), (columns, taps, pitch) = how.rows, how.columns
     each, marks = (lines(many, 4) if many > 0 else 1 for many in (how.room, how.plan[0]))
     work = how.work * planes

@@ -118,7 +118,7 @@ def forward_pays(p: Problem) -> bool:
 
 
 def input_grad(p: Problem) -> LaunchPlan | None:
-    """dx from dy and w, with one output a channel."""
+    """Plans dx from dy and w, with one output a channel."""
     if not _fits(p) or p.lanes > 1:
         return None
     layout, each = tables.input_grad(p.x[2:], p.y[2:], 1, 1, p.kernel, *p.window)
@@ -133,7 +133,7 @@ def input_grad_pays(p: Problem) -> bool:
 
 
 def weight_grad(p: Problem) -> LaunchPlan | None:
-    """dw from x and dy. By the definition where it is not finite: such cotangents may have met padding."""
+    """Plans dw from x and dy. By the definition where it is not finite: such cotangents may have met padding."""
     if not _fits(p):
         return None
     draft, cut, lanes = Draft(p), _output_bands(p), vector_bytes() // p.itemsize

@@ -20,7 +20,7 @@ LEAST_CHANNELS = 8  # at least
 
 
 def _planes(size: int) -> int:
-    """Input planes of a chunk, each of so many multiply-adds."""
+    """Returns how many input planes a chunk has, each of so many multiply-adds."""
     return max(1, int(2e5 / max(size, 1)))
 
 
@@ -30,7 +30,7 @@ def _one_each(p: Problem) -> bool:
 
 
 def _outputs(draft: Draft, p: Problem, weights: Array) -> None:
-    """The outputs of a problem, which need not be the draft's, from the first operand."""
+    """Plans the outputs of a problem, which need not be the draft's, from the first operand."""
     n, channels, _, height, width = p.x
     layout, part = tables.forward((1, height, width), 1, p.kernel, *p.window, tables.COPY_EVERY_IMAGE)
     _, P, Q, _ = part.grid
@@ -76,7 +76,7 @@ def input_grad(p: Problem) -> LaunchPlan | None:
 
 
 def weight_grad(p: Problem) -> LaunchPlan | None:
-    """dw from x and dy. By the definition where it is not finite: such elements of x or dy may have met padding or gaps."""
+    """Plans dw from x and dy. By the definition where it is not finite: such elements of x or dy may have met padding or gaps."""
     if not _one_each(p):
         return None
     draft, lanes = Draft(p), vector_bytes() // p.itemsize

@@ -74,7 +74,7 @@ def _spans(met: np.ndarray, row: int) -> np.ndarray:
 
 
 def _meets(at: np.ndarray, layout: tables.Image, part: tables.Part) -> np.ndarray:
-    """``_spans`` of rows that fall at ``at``."""
+    """Returns ``_spans`` of rows that fall at ``at``."""
     return _spans((at >= 0) & (at < layout.sizes[1]), part.offsets.size // at.shape[1])
 
 
@@ -156,7 +156,7 @@ def forward_pays(p: Problem) -> bool:
 
 
 def input_grad(p: Problem) -> LaunchPlan | None:
-    """dx from dy and w with stride 1; dy always has zeros around it."""
+    """Plans dx from dy and w with stride 1; dy always has zeros around it."""
     return _plan(p, _inputs(p), True, reference.input_grad)
 
 
@@ -222,7 +222,7 @@ def weight_grad_pays(p: Problem) -> bool:
 
 
 def weight_grad(p: Problem) -> LaunchPlan | None:
-    """dw from x and dy. By the definition where cotangents that are not finite met padding."""
+    """Plans dw from x and dy. By the definition where cotangents that are not finite met padding."""
     if p.empty:
         return None
     draft, (layout, part, rows, taps) = Draft(p), _taps(p)

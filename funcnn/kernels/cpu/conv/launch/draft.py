@@ -39,7 +39,7 @@ class Draft:
         self.otherwise: LaunchPlan | None = None
 
     def run(self, kernel: Any, *args: Any, once: bool = False) -> None:
-        """A launch after the others. once: it depends on weights alone."""
+        """Adds a launch after the others. once: it depends on weights alone."""
         self.launches.append(Launch(kernel, args, once=once))
 
     def room(self, size: int, dtype: str | None = None, each_worker: bool = False, zeros: bool = False) -> Array:

@@ -28,7 +28,7 @@ LEAST_CHUNKS = 16  # at least
 
 @lru_cache(512)
 def places_of(size: tuple, kernel: tuple, out: tuple, stride: tuple, padding: tuple, dilation: tuple) -> np.ndarray:
-    """(pixels of y, taps): which number of a volume of x each tap of a pixel meets, -1 for padding."""
+    """Returns (pixels of y, taps): which element of a volume of x each tap of a pixel meets, -1 for padding."""
     at, meets = np.zeros((1, 1), np.int64), np.ones((1, 1), bool)
     for n, k, o, s, p, d in zip(size, kernel, out, stride, padding, dilation, strict=True):
         axis = np.add.outer(np.arange(o) * s - p, np.arange(k) * d)
@@ -78,7 +78,7 @@ def forward(p: Problem) -> LaunchPlan | None:
 
 
 def input_grad(p: Problem) -> LaunchPlan | None:
-    """dx from dy and w."""
+    """Plans dx from dy and w."""
     if not _one_group(p):
         return None
     draft, sizes, tile = Draft(p), _sizes(p), strided_shape(p.itemsize)
@@ -92,13 +92,13 @@ def input_grad(p: Problem) -> LaunchPlan | None:
 
 
 def _each(channels: int, taps: int, columns: int) -> int:
-    """Input channels of a chunk: whole tiles of taps, as many as there are chunks for."""
+    """Returns the input channels of a chunk: whole tiles of taps, as many as there are chunks for."""
     least = columns // gcd(columns, taps)
     return min(channels, max(1, channels // (LEAST_CHUNKS * least)) * least)
 
 
 def weight_grad(p: Problem) -> LaunchPlan | None:
-    """dw from x and dy. By the definition where it is not finite: such cotangents may have met padding."""
+    """Plans dw from x and dy. By the definition where it is not finite: such cotangents may have met padding."""
     if not _one_group(p):
         return None
     draft, sizes, tile = Draft(p), _sizes(p), strided_shape(p.itemsize)
@@ -114,7 +114,7 @@ def weight_grad(p: Problem) -> LaunchPlan | None:
 
 # ---- when ---------------------------------------------------------------------------------------------------------------
 def _pays(p: Problem, most: int) -> bool:
-    """Few pixels for many weights. Of images whose elements few taps share, ``most`` pixels may be."""
+    """Whether it pays: few pixels for many weights. Of images whose elements few taps share, ``most`` pixels may be."""
     pixels = p.x[0] * prod(p.y[2:])
     apart = pixels * p.inner * p.taps <= MOST_SHARED_TAPS * prod(p.x)
     return p.w[0] * p.inner * p.taps >= LEAST_WEIGHTS and pixels <= (max(MOST_PIXELS, most) if apart else MOST_PIXELS)

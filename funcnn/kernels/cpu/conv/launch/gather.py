@@ -67,7 +67,7 @@ class Product:
         self.size = self.batch * self.groups * lanes * self.plane
 
     def launch(self, packed: Array) -> None:
-        """From packed weights of all parts, by images where each worker gets some.
+        """Plans from packed weights of all parts, by images where each worker gets some.
 
         Both ways add the same elements in the same order, so the choice may depend on the CPUs.
         """
@@ -83,7 +83,7 @@ class Product:
         return Workers(2 * FLOP_NS * self.size * self.parts.offsets.size // len(self.parts.each))
 
     def _image(self) -> Array:
-        """Room for a group of an image, for each worker."""
+        """Returns room for a group of an image, for each worker."""
         return self.draft.room(self.inner * self.layout.size + SLACK_ELEMENTS, each_worker=True)
 
     def _by_images(self, packed: Array) -> None:
@@ -95,7 +95,7 @@ class Product:
         )  # fmt: skip
 
     def _all_phases(self, packed: Array) -> None:
-        """By images, all parts together: what they write lies between each other."""
+        """Plans by images, all parts together: what they write is interleaved."""
         draft, parts, first, row = self.draft, self.parts, self.parts.each[0], self.parts.rows[0].tolist()
         scratch = draft.room(len(parts.each) * self.tile[0] * self.tile[1], each_worker=True)
         strides = (self.groups * self.lanes * self.plane, self.plane, *row[8:], self.groups, 0)
@@ -147,7 +147,7 @@ def forward(p: Problem) -> LaunchPlan | None:
 
 
 def input_grad(p: Problem) -> LaunchPlan | None:
-    """dx from dy and w, one part for each phase of the stride. By the definition where weights are not finite."""
+    """Plans dx from dy and w, one part for each phase of the stride. By the definition where weights are not finite."""
     if p.empty:
         return None
     draft, tile = Draft(p), tile_of(p.inner, p.itemsize)
@@ -166,7 +166,7 @@ def input_grad(p: Problem) -> LaunchPlan | None:
 
 # ---- gradients of weights -----------------------------------------------------------------------------------------------
 def weight_grad(p: Problem) -> LaunchPlan | None:
-    """dw from x and dy by dot products along the pixels. By the definition where it is not finite: such elements of x or dy
+    """Plans dw from x and dy by dot products along the pixels. By the definition where it is not finite: such elements of x or dy
     may have met padding or gaps."""
     if p.empty:
         return None

@@ -36,7 +36,7 @@ class Problem(NamedTuple):
 
     @property
     def inner(self) -> int:
-        """Input channels of a group."""
+        """Returns the input channels of a group."""
         return self.w[1]
 
     @property
@@ -61,7 +61,7 @@ class Problem(NamedTuple):
 
     @property
     def window(self) -> tuple[Three, Three, Three]:
-        """Stride, padding and dilation."""
+        """Returns stride, padding and dilation."""
         return self.stride, self.padding, self.dilation
 
     @property

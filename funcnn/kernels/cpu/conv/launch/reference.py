@@ -31,7 +31,7 @@ def forward(p: Problem) -> LaunchPlan:
 
 
 def input_grad(p: Problem) -> LaunchPlan:
-    """dx from dy and w."""
+    """Plans dx from dy and w."""
     draft = Draft(p)
     sums = draft.room(prod(p.x[2:]), "float64", each_worker=True)
     draft.run(reference_input_grad, FIRST, SECOND, draft.bias(p.x[1]), RESULT, sums, *_sizes(p))
@@ -39,7 +39,7 @@ def input_grad(p: Problem) -> LaunchPlan:
 
 
 def weight_grad(p: Problem) -> LaunchPlan:
-    """dw from x and dy."""
+    """Plans dw from x and dy."""
     draft = Draft(p)
     draft.run(reference_weight_grad, FIRST, SECOND, RESULT, *_sizes(p))
     return draft.plan()

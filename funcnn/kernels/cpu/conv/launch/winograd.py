@@ -67,17 +67,17 @@ class Patches:
         return (height, width, _up(channels, self.lanes), self.across, self.down, self.lanes)
 
     def image(self, layout: tuple, patches: int) -> Array:
-        """Memory for all images, which have so many patches."""
+        """Returns memory for all images, which have so many patches."""
         images = patches // (self.down * self.across)
         return self.draft.room(images * layout[0] * layout[1] * layout[2] + 2 * self.lanes)
 
     def block(self, width: int, patches: int) -> Array:
-        """Memory for so many transformed patches of ``width`` channels, and for the tile that the last may not fill."""
+        """Returns memory for so many transformed patches of ``width`` channels, and for the tile that the last may not fill."""
         tiles = _up(patches, self.tile[0]) + self.tile[0] * (self.taps > 1)
         return self.draft.room(self.places * (tiles * width + GAP_ELEMENTS) + self.tile[1])
 
     def scratch(self) -> Array:
-        """Memory for a patch of a vector of channels, for each worker."""
+        """Returns memory for a patch of a vector of channels, for each worker."""
         return self.draft.room(32 * self.lanes, each_worker=True)
 
     def weights(self, table: np.ndarray, steps: tuple[int, int]) -> Array:
@@ -136,7 +136,7 @@ def input_grad(p: Problem) -> LaunchPlan | None:
 
 
 def weight_grad(p: Problem) -> LaunchPlan | None:
-    """dw of a convolution with stride 1. By the gathered product where a number of it is not finite."""
+    """Plans dw of a convolution with stride 1. By the gathered product where a number of it is not finite."""
     if not _fits(p):
         return None
     patches = Patches(Draft(p), p.x, p.y, p.padding)
@@ -155,7 +155,7 @@ def weight_grad(p: Problem) -> LaunchPlan | None:
 
 
 def _fits(p: Problem) -> bool:
-    """3 x 3 with stride 1; not for float32 where the highest precision is wanted."""
+    """Whether it is 3 x 3 with stride 1; not for float32 where the highest precision is wanted."""
     exact = p.precision == "highest" and p.dtype == np.float32
     return p.dims > 1 and p.kernel[1:] == (3, 3) and max(p.stride) == 1 and not p.empty and not exact
 
@@ -175,7 +175,7 @@ def fewer_products(channels: int, lanes: int, deep: int, out: tuple, dilation: t
 
 
 def _pays(p: Problem, given: tuple, out: tuple, others: float) -> bool:
-    """Enough channels and pixels to pay for the transforms, of what is given and made, and a gradient of the same kind.
+    """Whether there are enough channels and pixels to pay for the transforms, of what is given and made, and a gradient of the same kind.
 
     Taps in depth need a whole volume's patches at a time in memory, which should not be much larger than the caches.
     """
