@@ -5,13 +5,15 @@ from __future__ import annotations
 import builtins
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 import funcnn.ops
 from funcnn.core import primitive
+from funcnn.core.context import running
 from funcnn.core.interpreter import Interpreter
 from funcnn.core.primitive import Primitive
 from funcnn.kernels.cpu import launching, memory
@@ -36,8 +38,9 @@ from funcnn.testing.engine import (
 from tests.cases.case import Case
 
 __all__ = [
-    "Witness", "all_primitives", "boxes", "by_each_way", "check_slopes", "close", "cotangents", "differentiable", "dirty",
+    "all_primitives", "boxes", "by_each_way", "check_slopes", "close", "cotangents", "differentiable", "dirty",
     "dirty_memory", "inputs", "layouts", "numbers", "on_workers", "outputs", "pulled", "second_order", "stacked", "weighted",
+    "witnessed",
 ]  # fmt: skip
 
 
@@ -107,6 +110,23 @@ class Witness(Interpreter):
         self.seen.add(prim)
         with self.outside():
             return self.passed(prim(*ins, **params))
+
+
+@contextmanager
+def witnessed() -> Iterator[set[Primitive]]:
+    """Gathers the primitives that are applied inside, and those that are evaluated without being applied."""
+    witness = Witness()
+
+    def around(prim: Primitive, values: list, params: dict, where: Any) -> list:
+        witness.seen.add(prim)
+        return primitive.evaluate(prim, values, params, where, True)
+
+    primitive.around[id(witness)] = around
+    try:
+        with running(witness, True):
+            yield witness.seen
+    finally:
+        del primitive.around[id(witness)]
 
 
 def all_primitives() -> dict[Primitive, str]:

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from funcnn.core.context import running
 from funcnn.ops.elementwise.arithmetic import add
 from funcnn.testing import checks, engine
 from funcnn.transforms.grad import vjp
@@ -162,10 +161,9 @@ def _exercise(row: Case) -> None:
 
 
 def test_every_primitive_has_a_row() -> None:
-    witness = h.Witness()
-    with running(witness, True):
+    with h.witnessed() as seen:
         for row in TABLE:
             with contextlib.suppress(Exception):  # a row that fails is reported by its own tests
                 _exercise(row)
-    missing = sorted(place for prim, place in h.all_primitives().items() if prim not in witness.seen)
+    missing = sorted(place for prim, place in h.all_primitives().items() if prim not in seen)
     assert not missing, f"primitives that no row of tests/cases exercises: {', '.join(missing)}"

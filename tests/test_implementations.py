@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 import funcnn as fn
-from funcnn.core.context import running
 from funcnn.core.primitive import Primitive
 from funcnn.transforms.grad import vjp
 from funcnn.transforms.vmap import vmap
@@ -26,14 +25,13 @@ RTOL = {"float32": 2e-5, "float64": 1e-10}
 
 def exercised(row: Case) -> set[Primitive]:
     """The primitives of a row and of its gradients."""
-    witness = h.Witness()
-    with running(witness, True), contextlib.suppress(Exception):  # a row that fails is reported by tests/test_cases.py
+    with h.witnessed() as seen, contextlib.suppress(Exception):  # a row that fails is reported by tests/test_cases.py
         arrays = h.inputs(row)
         row.fn(*h.boxes(arrays))
         if row.grad and row.second:
             scalar, at = h.second_order(*h.differentiable(row, arrays))
             vjp(scalar, *h.boxes(at))[1](h.boxes([np.ones(())])[0])
-    return witness.seen
+    return seen
 
 
 def forced() -> list[Any]:

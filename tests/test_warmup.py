@@ -26,7 +26,7 @@ from tests.cases import TABLE
 from tests.cases.case import Case
 from tests.plain import compiled_only, surrounded
 
-MOVERS = ("copy", "copy_strided", "fill")  # move elements of any dtype
+MOVERS = ("copy", "copy_strided", "fill", "count_up")  # of any dtype, or of the dtypes that ranges are made of
 ROOT = Path(__file__).parents[1]
 Forms = dict[Kernel, dict[tuple, str]]  # the argument types of every kernel that Python called, and who did first
 

@@ -146,7 +146,7 @@ def _vectors(dtype: str) -> list:
         _leaf(dtype, 1024, 1),
     )
     made = [x + row, x - row, x * row, x / row, x * column, row + x, fn.where(x > row, x, 0.5), x.t().contiguous()]
-    made += [F.prelu(x, row), F.prelu(x, row[:1])]
+    made += [F.prelu(x, row), F.prelu(x, row[:1]), column.expand(x.shape).contiguous()]
     return [t.detach().numpy() for y in made for t in _both_ways(y)]
 
 
