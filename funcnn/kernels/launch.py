@@ -131,7 +131,10 @@ class Constant:
 
 
 class Cost(NamedTuple):
-    """Counts floating-point operations, bytes that must move, and nanoseconds on one thread."""
+    """Counts floating-point operations, bytes that must move, and nanoseconds on one thread.
+
+    An implementation says the last; the evaluator adds what the primitive declares (``core.cost``).
+    """
 
     flops: float = 0.0
     bytes: float = 0.0

@@ -105,6 +105,6 @@ def reduction_primitive(
     kernel: made of scalar functions by ``kernels.cpu.reduce.runs.reduction``. how: ``param``, ``wide`` and ``least`` of
     ``kernels.cpu.reduce.launch.by_kernel``. The others: see ``over_axes``.
     """
-    made = by_kernel(kernel, flops=flops, dtype=dtype, **how)
+    made = by_kernel(kernel, dtype=dtype, **how)
     rules: dict[str, Any] = {"dtype": dtype, "empty": empty, "flops": flops, "scalar": kernel.scalar, "reason": reason}
     return over_axes(name, d, keeps, made, numpy, **rules)

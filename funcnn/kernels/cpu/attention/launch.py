@@ -76,10 +76,10 @@ class _Call:
         shape, chance = np.array([*self.shape, *more], np.int64), np.array(self.chance, self.dtype)
         return (Constant(nothing), self.origins, Constant(key), Constant(shape), Constant(chance))
 
-    def cost(self, products: int, *arrays: Operand) -> Cost:
-        """Returns the flops of so many multiply-adds at each score."""
+    def cost(self, products: int) -> Cost:
+        """Returns the cost of so many multiply-adds at each score."""
         flops = 2.0 * products * self.heads * self.queries * self.keys
-        return Cost(flops, sum(x.nbytes for x in arrays), flops / FLOPS_PER_NS)
+        return Cost(nanoseconds=flops / FLOPS_PER_NS)
 
 
 def _forward(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan:
@@ -91,7 +91,7 @@ def _forward(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPla
         infinite, outputs = Constant(np.full(1, np.inf, q.dtype)), (Output("zeros"), Output())[: 1 + kept]
         return LaunchPlan(fill, (ANY,) * len(operands), outputs, constants=(infinite,) * kept)
     call, inputs = _Call(q, k, v, tuple(rest), 3, params), (CONTIGUOUS,) * len(operands)
-    cost = call.cost(call.e + call.d, q, k, v, q)
+    cost = call.cost(call.e + call.d)
     scratch = (
         Scratch(q.dtype.name, call.keyed * forward.packed_size(call.keys, call.e, call.d, q.itemsize)),
         Scratch(q.dtype.name, forward.forward_scratch(call.e, call.d, q.itemsize), each_worker=True),
@@ -120,7 +120,7 @@ def _backward(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPl
         return LaunchPlan((), (ANY,) * len(operands), (Output("zeros"),) * 3)
     inputs = (CONTIGUOUS,) * len(operands)
     call = _Call(q, k, v, tuple(rest), 6, params)
-    cost = call.cost(3 * call.e + 2 * call.d, *operands, q, k, v)
+    cost = call.cost(3 * call.e + 2 * call.d)
     splits, span = _splits(call)
     places = backward.backward_scratch(call.queries, call.e, call.d, span, q.itemsize)
     scratch = [Scratch(q.dtype.name, int(places[-1]), each_worker=True)]

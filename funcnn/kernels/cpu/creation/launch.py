@@ -33,7 +33,7 @@ def _full(operands: Operands, params: dict[str, Any]) -> LaunchPlan:
     size, dtype = prod(params["shape"]), np.dtype(params["dtype"])
     launches = (filling(size, np.full((), params["value"], dtype)),) if size else ()
     moved = size * dtype.itemsize
-    return LaunchPlan(launches, (), (Output(),), cost=Cost(0.0, moved, moved * NANOSECONDS))
+    return LaunchPlan(launches, (), (Output(),), cost=Cost(nanoseconds=moved * NANOSECONDS))
 
 
 def _iota(operands: Operands, params: dict[str, Any]) -> LaunchPlan | None:
@@ -43,7 +43,7 @@ def _iota(operands: Operands, params: dict[str, Any]) -> LaunchPlan | None:
         return None
     work = Workers(size * dtype.itemsize * NANOSECONDS)
     launch = Launch(count_up, (Array(OUTPUT, 0), dtype.type(start), dtype.type(step), work))
-    cost = Cost(2.0 * size, size * dtype.itemsize, work.nanoseconds)
+    cost = Cost(nanoseconds=work.nanoseconds)
     return LaunchPlan((launch,) if size else (), (), (Output(),), cost=cost)
 
 

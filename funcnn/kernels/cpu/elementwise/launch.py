@@ -95,9 +95,9 @@ def loop_plan(loop: Loop, operands: tuple[Operand, ...], params: dict[str, Any])
     size = like.size
     if not size:
         return LaunchPlan((), (ANY,) * len(operands), (Output(),))
-    work, moved = size * loop.nanoseconds, (len(operands) + 1) * size * like.itemsize
+    work = size * loop.nanoseconds
     out = Array(OUTPUT, 0, dtype="uint8") if loop.bools or like.dtype.kind == "b" else RESULT
-    cost = Cost(loop.flops * size, moved, work)
+    cost = Cost(nanoseconds=work)
     if len(operands) == 1:  # its kernel reads as many elements as it writes
         x = Array(INPUT, 0, dtype=_bytes(like.dtype))
         launch = Launch(loop.kernel, (x, out, tuple(params.values()), Workers(work)))
@@ -165,9 +165,9 @@ def _strip_plan(
     inner = along(x.shape, y.shape)
     if not inner or not x.contiguous or x.dtype.char not in REAL:
         return None
-    work, moved = x.size * loop.nanoseconds, 2 * x.nbytes + y.nbytes
+    work = x.size * loop.nanoseconds
     launch = Launch(strip, (Array(INPUT, first), Array(INPUT, second), RESULT, inner, Workers(work)))
-    cost = Cost(loop.flops * x.size, moved, work)
+    cost = Cost(nanoseconds=work)
     return LaunchPlan((launch,), (CONTIGUOUS, CONTIGUOUS), (Output(shares=(first,)),), cost=cost)
 
 
@@ -187,10 +187,10 @@ def _select_plan(operands: tuple[Operand, ...], params: dict[str, Any]) -> Launc
     if mask.repeated:
         return None
     arguments = Arguments(operands, mask.size)
-    work, moved = mask.size * SELECT_NS, mask.size * (1 + 3 * rest[0].itemsize)
+    work = mask.size * SELECT_NS
     condition = Array(INPUT, 0, dtype="uint8")
     launch = Launch(broadcast.select, (condition, *arguments.arrays[1:], RESULT, Workers(work)))
-    return arguments.plan(launch, Cost(mask.size, moved, work))
+    return arguments.plan(launch, Cost(nanoseconds=work))
 
 
 selects = Implementation(

@@ -32,7 +32,7 @@ def _plan(
     if x.dtype.char not in READ:
         return None
     launches = (make(x, params),) if x.size else ()
-    cost = Cost(x.size, x.nbytes * (1 + 2 * len(outputs)), LOOK_NS * x.size)
+    cost = Cost(nanoseconds=LOOK_NS * x.size)
     return LaunchPlan(launches, (CONTIGUOUS,), outputs, refusals=(meaning,), cost=cost)
 
 

@@ -49,7 +49,7 @@ def _find(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan:
         Count(),
         Workers(work),
     )
-    cost = Cost(0.0, x.nbytes + 8 * x.size * x.ndim, work)
+    cost = Cost(nanoseconds=work)
     return parts.plan((Launch(kernels.nonzero, args),), (CONTIGUOUS,), (output,), cost=cost)
 
 
@@ -64,7 +64,7 @@ def _put(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan:
         Array(INPUT, 1, dtype="uint8"), Array(INPUT, 2, dtype=like), Array(OUTPUT, 0, dtype=like), _counts(parts, mask),
         Status(), Workers(work),
     )  # fmt: skip
-    inputs, cost = (Access(any=True), CONTIGUOUS, CONTIGUOUS), Cost(0.0, 3 * x.nbytes + mask.nbytes, work)
+    inputs, cost = (Access(any=True), CONTIGUOUS, CONTIGUOUS), Cost(nanoseconds=work)
     return parts.plan((Launch(kernels.masked_put, args),), inputs, (Output(0),), refusals=TOO_MANY, cost=cost)
 
 
@@ -86,9 +86,7 @@ def _take(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan:
     parts, like, work = Parts(), bytes_of(x.dtype), (LOOK_NS + FIND_NS) * mask.size
     arrays = Array(INPUT, 0, dtype=like), Array(INPUT, 1, dtype="uint8"), Array(OUTPUT, 0, dtype=like)
     launch = Launch(kernels.masked_take, (*arrays, _counts(parts, mask), Workers(work)))
-    return parts.plan(
-        (launch,), (CONTIGUOUS, CONTIGUOUS), (Output(),), cost=Cost(0.0, 2 * x.nbytes + mask.nbytes, work)
-    )
+    return parts.plan((launch,), (CONTIGUOUS, CONTIGUOUS), (Output(),), cost=Cost(nanoseconds=work))
 
 
 NONZERO = (Implementation("kernel", _find),)

@@ -76,7 +76,7 @@ def joined(
 def _cost(p: Problem, itemsize: int, started: int = 0) -> Cost:
     moved = p.moved * itemsize
     work = COPY_NS * moved if p.by_line else PICK_NS * p.moved
-    return Cost(0.0, 2.0 * moved + started, work + COPY_NS * started)
+    return Cost(nanoseconds=work + COPY_NS * started)
 
 
 def _workers(cost: Cost, chunks: int) -> Workers:

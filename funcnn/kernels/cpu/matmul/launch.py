@@ -115,9 +115,8 @@ def _room(scratch: list[Scratch], dtype: np.dtype, size: int, each_worker: bool 
     return Array(SCRATCH, len(scratch) - 1)
 
 
-def _cost(m: int, k: int, n: int, arrays: tuple[Operand, ...], each: int, times: int = 1) -> Cost:
-    flops = 2.0 * m * k * n * times
-    return Cost(flops, sum(x.nbytes for x in arrays) + times * m * n * each, FLOP_NS * flops)
+def _cost(m: int, k: int, n: int, times: int = 1) -> Cost:
+    return Cost(nanoseconds=2.0 * FLOP_NS * m * k * n * times)
 
 
 # ---- how factors lie ----------------------------------------------------------------------------------------------------
@@ -194,7 +193,7 @@ def _matmul_plan(operands: tuple[Operand, ...], params: dict[str, Any]) -> Launc
         scratch: list[Scratch] = []  # the same for all
         left, right = Matrix(arrays[0], (m, k), by_a), Matrix(arrays[1], (k, n), by_b)
         launches.append(product(left, right, arrays[2], a.dtype, scratch, times=times))
-    cost = _cost(m, k, n, operands, a.itemsize, prod(lead))
+    cost = _cost(m, k, n, prod(lead))
     return LaunchPlan(tuple(launches), (first, second), (Output(),), tuple(scratch), cost=cost)
 
 
@@ -244,7 +243,7 @@ def _linear_plan(activation: str | None, operands: tuple[Operand, ...], params: 
             launches.append(Launch(repeat_number, (Array(INPUT, 2), extra), once=True))
     launches.append(product(left, right, RESULT, x.dtype, scratch, Epilogue(extra, activation=activation)))
     accesses = (access, second, *(CONTIGUOUS for _ in biases))
-    cost = _cost(m, k, n, operands, x.itemsize)
+    cost = _cost(m, k, n)
     return LaunchPlan(tuple(launches), accesses, (Output(),), tuple(scratch), cost=cost)
 
 

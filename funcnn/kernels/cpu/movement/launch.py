@@ -54,7 +54,7 @@ def _transpose(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchP
         return None
     work = x.size * ELEMENT_NS
     launch = Launch(transpose_planes, (Array(INPUT, 0), Array(OUTPUT, 0), *sizes, Workers(work)))
-    return LaunchPlan((launch,), (Access(order=x.order),), (Output(),), cost=Cost(0.0, 2.0 * x.nbytes, work))
+    return LaunchPlan((launch,), (Access(order=x.order),), (Output(),), cost=Cost(nanoseconds=work))
 
 
 def _transposes(operands: tuple[Operand, ...], params: dict[str, Any]) -> bool:

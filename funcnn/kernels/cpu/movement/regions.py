@@ -100,7 +100,7 @@ class Copies:
     def plan(self, inputs: tuple[Access, ...], holds: str | int = "anything") -> LaunchPlan:
         """Makes the plan; holds: what the output starts with."""
         output = Output(holds, () if isinstance(holds, str) else (holds,))
-        cost = Cost(0.0, self.bytes, self.bytes * NANOSECONDS / 2)
+        cost = Cost(nanoseconds=self.bytes * NANOSECONDS / 2)
         return self.parts.plan(tuple(self.launches), inputs, (output,), cost=cost)
 
 

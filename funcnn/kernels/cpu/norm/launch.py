@@ -123,7 +123,7 @@ def _units(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan:
         Array(INPUT, 0), y, weight, bias, *stats, parts.room("float64", 3 * cut.parts, (cut.parts, 3)),
         _room(parts, x.dtype, past), parts.constant(cut.plan), eps, past, Workers(work),
     )  # fmt: skip
-    cost = Cost(7 * x.size, 2 * x.nbytes, work)
+    cost = Cost(nanoseconds=work)
     inputs = (seen.access, *(CONTIGUOUS,) * (len(operands) - 1))
     return parts.plan((Launch(planes.normalize, args), *last), inputs, (Output(),) * outs, cost=cost)
 
@@ -145,7 +145,7 @@ def _units_grad(operands: tuple[Operand, ...], params: dict[str, Any]) -> Launch
         parts.room("float64", 2 * channels), parts.room("float64", 3 * cut.dots, (cut.dots, 3)),
         _room(parts, x.dtype, past), parts.constant(cut.plan), past, Workers(work),
     )  # fmt: skip
-    cost = Cost(11 * x.size, 3 * x.nbytes, work)
+    cost = Cost(nanoseconds=work)
     inputs = (seen.access, seen.access, *(CONTIGUOUS,) * (len(operands) - 2))
     return parts.plan((Launch(planes.normalize_grad, args), *last), inputs, (Output(),) * outs, cost=cost)
 
@@ -167,7 +167,7 @@ def _scale(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan:
         *arrays, *_given(parts, 3, operands, channels), parts.room(x.dtype, channels), params["eps"], each,
         _room(parts, x.dtype, past), past, Workers(work),
     )  # fmt: skip
-    cost = Cost(2 * x.size, 2 * x.nbytes, work)
+    cost = Cost(nanoseconds=work)
     return parts.plan((Launch(scaling.scale_channels, args),), (CONTIGUOUS,) * len(operands), (Output(),), cost=cost)
 
 
@@ -186,7 +186,7 @@ def _follow(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan
         for i, scale in enumerate(scales)
     ]
     size = sum(a.size for a, _ in pairs)
-    cost = Cost(3 * size, 3 * size * first.itemsize, size)
+    cost = Cost(nanoseconds=size)
     outputs = tuple(Output(shares=(i,)) for i in range(many))
     return LaunchPlan(tuple(launches), (CONTIGUOUS,) * len(operands), outputs, cost=cost)
 
@@ -215,7 +215,7 @@ def _rows(centred: bool, operands: tuple[Operand, ...], params: dict[str, Any]) 
         Array(INPUT, 0, (n * g, k)), Array(OUTPUT, 0, (n * g, k)), *_given(parts, 1, operands, g * k), *stats,
         max(1, CHUNK_ELEMENTS // (k + UNIT_ELEMENTS)), g, params["eps"], centred, _room(parts, x.dtype, past), past, Workers(work),
     )  # fmt: skip
-    cost = Cost(7 * x.size, 2 * x.nbytes, work)
+    cost = Cost(nanoseconds=work)
     launch = Launch(layer_norm.normalize_rows, args)
     return parts.plan((launch,), (CONTIGUOUS,) * len(operands), (Output(),) * outs, cost=cost)
 
@@ -237,7 +237,7 @@ def _rows_grad(centred: bool, operands: tuple[Operand, ...], params: dict[str, A
         *grads, parts.room("float64", 2 * g * k), parts.room(x.dtype, 2 * blocks * k),
         parts.each(x.dtype, layer_norm.FACTOR_ELEMENTS), each, g, centred, _room(parts, x.dtype, past), past, Workers(work),
     )  # fmt: skip
-    cost = Cost(11 * x.size, 3 * x.nbytes, work)
+    cost = Cost(nanoseconds=work)
     launch = Launch(layer_norm.normalize_rows_grad, args)
     return parts.plan((launch,), (CONTIGUOUS,) * len(operands), (Output(),) * outs, cost=cost)
 

@@ -30,7 +30,7 @@ def _forward(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPla
     base = Array(OUTPUT, 1) if kept else parts.each(x.dtype, width)
     arrays = Array(INPUT, 0, x.shape), Array(OUTPUT, 0), base
     launch = Launch(kernels.local_response, (*arrays, kept, *settings, width, Workers(work)))
-    cost = Cost(x.size * (2 * params["size"] + 30), 3 * x.nbytes, work)
+    cost = Cost(nanoseconds=work)
     return parts.plan((launch,), (CONTIGUOUS,), outputs, cost=cost)
 
 
@@ -42,7 +42,7 @@ def _backward(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPl
     arrays = Array(INPUT, 0), Array(INPUT, 1, x.shape), Array(INPUT, 2), Array(OUTPUT, 0)
     scratch = parts.each(x.dtype, (x.shape[1] + 1) * width)
     launch = Launch(kernels.local_response_grad, (*arrays, scratch, *settings, width, Workers(work)))
-    cost = Cost(x.size * (params["size"] + 35), 4 * x.nbytes, work)
+    cost = Cost(nanoseconds=work)
     return parts.plan((launch,), (CONTIGUOUS,) * 3, (Output(),), cost=cost)
 
 

@@ -34,9 +34,7 @@ def chunk_table(sizes: tuple[int, ...], models: int = 1) -> Constant:
     return Constant(np.array(rows, np.int64).reshape(-1, 4))
 
 
-def _plan(
-    kernel: Any, flops: float, flags_of: Callable, operands: tuple[Operand, ...], params: dict[str, Any]
-) -> LaunchPlan:
+def _plan(kernel: Any, flags_of: Callable, operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan:
     count, names = params["count"], params["names"]
     kinds = 2 + len(names)  # of tensors
     first = len(operands) - kinds * count
@@ -60,9 +58,8 @@ def _plan(
     )
     elements = sum(t.size for t in tensors)
     nanoseconds = BYTE_NS * dtype.itemsize * elements
-    moved = (2 * kinds - 1 - 2 * ("step" in names)) * dtype.itemsize * elements
     launch = Launch(kernel, (*args, Workers(nanoseconds)))
-    return parts.plan((launch,), accesses, outputs, cost=Cost(flops * elements, moved, nanoseconds))
+    return parts.plan((launch,), accesses, outputs, cost=Cost(nanoseconds=nanoseconds))
 
 
 def _adam_flags(names: tuple[str, ...], flags: tuple[bool, ...]) -> tuple[bool, ...]:
@@ -73,5 +70,5 @@ def _sgd_flags(names: tuple[str, ...], flags: tuple[bool, ...]) -> tuple[bool, .
     return "momentum_buffer" in names, "step" in names, *flags
 
 
-ADAM = Implementation("kernel", partial(_plan, kernels.adam_update, kernels.ADAM_FLOPS, _adam_flags))
-SGD = Implementation("kernel", partial(_plan, kernels.sgd_update, kernels.SGD_FLOPS, _sgd_flags))
+ADAM = Implementation("kernel", partial(_plan, kernels.adam_update, _adam_flags))
+SGD = Implementation("kernel", partial(_plan, kernels.sgd_update, _sgd_flags))

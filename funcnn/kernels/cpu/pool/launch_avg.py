@@ -30,9 +30,9 @@ from funcnn.kernels.plan_parts import Parts, lines
 Shape = tuple[int, int, int, int]
 
 
-def _one(parts: Parts, kernel: Any, args: tuple, moved: float, flops: float, work: float) -> LaunchPlan:
+def _one(parts: Parts, kernel: Any, args: tuple, work: float) -> LaunchPlan:
     """Returns the plan of one launch of one input and one output."""
-    return parts.plan((Launch(kernel, args),), (CONTIGUOUS,), (Output(),), cost=Cost(flops, moved, work))
+    return parts.plan((Launch(kernel, args),), (CONTIGUOUS,), (Output(),), cost=Cost(nanoseconds=work))
 
 
 # ---- rows of windows --------------------------------------------------------------------------------------------------
@@ -59,8 +59,7 @@ def rows_of_means(x: Shape, y: Shape, how: tuple, dtype: np.dtype, rows: int, pa
         Array(INPUT, 0, x), Array(OUTPUT, 0, y), parts.constant(table), parts.constant(across), parts.each(dtype, floats),
         parts.each("int64", ints), rows, past, Workers(work),
     )  # fmt: skip
-    moved = dtype.itemsize * (prod(x) + prod(y))
-    return _one(parts, kernels.avg_pool, args, moved, prod(how[0]) * prod(y), work)
+    return _one(parts, kernels.avg_pool, args, work)
 
 
 @lru_cache(256)
@@ -77,7 +76,7 @@ def windows_of_means(x: Shape, y: Shape, how: tuple, dtype: np.dtype, rows: int,
         Array(INPUT, 0, x), Array(OUTPUT, 0, y), parts.constant(bounds, bounds.array.shape), parts.constant(extents),
         parts.each(dtype, each), each, rows, Workers(work),
     )  # fmt: skip
-    return _one(parts, kernels.window_mean, args, dtype.itemsize * (prod(x) + prod(y)), prod(x), work)
+    return _one(parts, kernels.window_mean, args, work)
 
 
 def _whole(x: Operand) -> LaunchPlan:
@@ -85,7 +84,7 @@ def _whole(x: Operand) -> LaunchPlan:
     images = prod(x.shape[:2])
     n, work = x.size // images, ELEMENT_NS * x.size
     args = (Array(INPUT, 0, (images, n)), Array(OUTPUT, 0, (images,)), chunk_of(n), Workers(work))
-    return _one(Parts(), kernels.mean_rows, args, x.nbytes, x.size, work)
+    return _one(Parts(), kernels.mean_rows, args, work)
 
 
 # ---- the gradient -----------------------------------------------------------------------------------------------------
@@ -131,7 +130,7 @@ def rows_of_grads(
         Array(INPUT, 0, dy), Array(OUTPUT, 0, dx), *map(parts.constant, (table, shares, columns, weights)),
         parts.each(dtype, floats), parts.each("int64", ints), rows, past, Workers(work),
     )  # fmt: skip
-    return _one(parts, kernels.avg_pool_grad, args, dtype.itemsize * (prod(dy) + prod(dx)), 2 * prod(dx), work)
+    return _one(parts, kernels.avg_pool_grad, args, work)
 
 
 def _mean_grad_whole(dy: Operand, space: tuple) -> LaunchPlan:
@@ -139,7 +138,7 @@ def _mean_grad_whole(dy: Operand, space: tuple) -> LaunchPlan:
     images, n = dy.size, prod(space)
     work = 2 * ELEMENT_NS * images * n
     args = (Array(INPUT, 0, (images,)), Array(OUTPUT, 0, (images, n)), chunk_of(n), Workers(work))
-    return _one(Parts(), kernels.mean_rows_grad, args, images * n * dy.itemsize, images, work)
+    return _one(Parts(), kernels.mean_rows_grad, args, work)
 
 
 # ---- of primitives ----------------------------------------------------------------------------------------------------

@@ -79,8 +79,7 @@ def rows_with_places(
         Array(INPUT, 0, x), Array(OUTPUT, 0, y), Array(OUTPUT, 1, y), parts.constant(table), parts.constant(firsts),
         parts.each(dtype, floats), parts.each(index, places), rows, past, Workers(work),
     )  # fmt: skip
-    moved = size * (prod(x) + prod(y)) + index.itemsize * prod(y)
-    cost = Cost(prod(window.size) * prod(y), moved, work)
+    cost = Cost(nanoseconds=work)
     return parts.plan((Launch(kernels.max_pool, args),), (CONTIGUOUS,), (Output(), Output()), cost=cost)
 
 
@@ -104,7 +103,7 @@ def rows_of_values(
         Array(INPUT, 0, x), Array(OUTPUT, 0, y), parts.constant(table), parts.each(dtype, floats),
         parts.each("int64", ints), rows, past, Workers(work),
     )  # fmt: skip
-    cost = Cost(prod(window.size) * prod(y), dtype.itemsize * (prod(x) + prod(y)), work)
+    cost = Cost(nanoseconds=work)
     return parts.plan((Launch(value_kernels.max_values, args),), (CONTIGUOUS,), (Output(),), cost=cost)
 
 
@@ -144,8 +143,7 @@ def _window_launch(
         Array(INPUT, 0, x), Array(OUTPUT, 0, y), argmax, noted, bounds, parts.each(dtype, 2 * LANES),
         parts.each("int64", each), each, rows, Workers(work),
     )  # fmt: skip
-    moved = dtype.itemsize * (prod(x) + prod(y)) + noted * index.itemsize * prod(y)
-    return Launch(kernels.window_max, args), Cost(taps * prod(y), moved, work)
+    return Launch(kernels.window_max, args), Cost(nanoseconds=work)
 
 
 @lru_cache(256)

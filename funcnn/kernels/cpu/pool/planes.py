@@ -163,8 +163,7 @@ def _plan(kernel: Any, x: Operand, table: PlaneTable, tap_ns: float, outs: int, 
     tables = [parts.constant(table.indices), *map(parts.constant, numbers)]
     results = [Array(OUTPUT, i) for i in range(outs)]
     args = (Array(INPUT, 0), *results, *tables, table.sizes, planes, Workers(work))
-    moved = x.nbytes + outs * count * outputs * x.itemsize
-    cost = Cost(count * taps * outputs, moved, work)
+    cost = Cost(nanoseconds=work)
     return parts.plan((Launch(kernel, args),), (CONTIGUOUS,), (Output(),) * outs, cost=cost)
 
 

@@ -40,7 +40,7 @@ def _rows_plan(kernel: Any, nanoseconds: float, stream: int, keys: Operand, coun
     work = nanoseconds * rows * count
     arrays = Array(INPUT, 0, (rows, 2)), Array(OUTPUT, 0, (rows, count))
     launch = Launch(kernel, (*arrays, stream, Array(SCRATCH, 0), Workers(work)))
-    cost = Cost(20 * rows * count, 4 * rows * count, work)
+    cost = Cost(nanoseconds=work)
     return LaunchPlan((launch,), (CONTIGUOUS,), (Output(),), _room(), cost=cost)
 
 
@@ -62,7 +62,7 @@ def _fold_plan(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchP
     if data.dtype != np.int64:
         return None
     arrays = Array(INPUT, 0, (data.size, 2)), Array(INPUT, 1), Array(OUTPUT, 0, (data.size, 2))
-    cost = Cost(80 * data.size, 24 * data.size, 20.0 * data.size)
+    cost = Cost(nanoseconds=20.0 * data.size)
     return LaunchPlan((Launch(kernels.fold, (*arrays, FOLD)),), (CONTIGUOUS,) * 2, (Output(),), cost=cost)
 
 
@@ -89,7 +89,7 @@ def _dropout_plan(operands: tuple[Operand, ...], params: dict[str, Any]) -> Laun
     arrays = Array(INPUT, 1, (rows, 2)), Array(INPUT, 0, shape), Array(OUTPUT, 0, shape)
     numbers = np.uint32(level(p)), x.dtype.type(1.0 / (1.0 - p))
     launch = Launch(kernels.dropout, (*arrays, BITS, *numbers, Array(SCRATCH, 0), Workers(work)))
-    cost = Cost(21 * x.size, 2 * x.nbytes, work)
+    cost = Cost(nanoseconds=work)
     return LaunchPlan((launch,), (CONTIGUOUS,) * 2, (Output(shares=(0,)),), _room(), cost=cost)
 
 

@@ -99,7 +99,7 @@ class _Run:
         read = {*cell.reads, *(arg.number for arg in pack.args if isinstance(arg, Array) and arg.buffer == INPUT)}
         inputs = tuple(CONTIGUOUS if i in read else ANY for i in range(len(self.operands)))
         flops = 2.0 * self.models * self.steps * self.n * cell.gates * self.hidden * (self.hidden + self.inputs)
-        cost = Cost(flops, sum(self.operands[i].nbytes for i in read), FLOP_NS * flops)
+        cost = Cost(nanoseconds=FLOP_NS * flops)
         return LaunchPlan((pack, launch), inputs, (Output(),) * made, tuple(self.scratch), cost=cost)
 
 
@@ -157,7 +157,7 @@ def _weights(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPla
         Workers(FLOP_NS * flops), *(Array(SCRATCH, i) for i in range(3)),
         Array(OUTPUT, 0, (gates, inputs)), Array(OUTPUT, 1, (gates, hidden)), Array(OUTPUT, 2), Array(OUTPUT, outputs - 1),
     )  # fmt: skip
-    cost = Cost(flops, sum(t.nbytes for t in operands), FLOP_NS * flops)
+    cost = Cost(nanoseconds=FLOP_NS * flops)
     launch = Launch(weights.weights_grad, args)
     return LaunchPlan((launch,), (CONTIGUOUS,) * len(operands), (Output(),) * outputs, scratch, cost=cost)
 

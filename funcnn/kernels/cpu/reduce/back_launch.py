@@ -43,7 +43,7 @@ def argument(sign: float) -> Implementation:
         n, inner = x.shape[axis], prod(x.shape[axis + 1 :])
         work = x.size * INDEX_ELEMENT_NS + (INDEX_RESULT_NS * (x.size // n) if inner == 1 else 0.0)
         launch = Launch(indices.argument, (Array(INPUT, 0), Array(OUTPUT, 0), n, inner, sign, Workers(work)))
-        return LaunchPlan((launch,), (CONTIGUOUS,), (Output(),), cost=Cost(x.size, x.nbytes, work))
+        return LaunchPlan((launch,), (CONTIGUOUS,), (Output(),), cost=Cost(nanoseconds=work))
 
     return Implementation("kernel", plan, _index_pays)
 
@@ -67,7 +67,7 @@ def _spread(operands: Operands, params: dict[str, Any]) -> LaunchPlan | None:
     work = x.size * SPREAD_ELEMENT_NS
     launch = Launch(gradients.spread_over, (Array(INPUT, 0), Array(OUTPUT, 0), Array(CONSTANT, 0), Workers(work)))
     return LaunchPlan(
-        (launch,), (Access(repeated=x.repeated),), (Output(),), constants=(Constant(cuts),), cost=Cost(0.0, x.nbytes, work)
+        (launch,), (Access(repeated=x.repeated),), (Output(),), constants=(Constant(cuts),), cost=Cost(nanoseconds=work)
     )  # fmt: skip
 
 
@@ -88,7 +88,7 @@ def _extremum_grad(operands: Operands, params: dict[str, Any]) -> LaunchPlan | N
     work = x.size * GRADIENT_ELEMENT_NS + top.size * GRADIENT_RESULT_NS
     args = (Array(INPUT, 1), Array(INPUT, 2), Array(INPUT, 0), Array(OUTPUT, 0), Array(CONSTANT, 0), params["spoilt"])
     launch = Launch(gradients.spread_extremum, (*args, Workers(work)))
-    cost = Cost(2 * x.size, 2 * x.nbytes, work)
+    cost = Cost(nanoseconds=work)
     return LaunchPlan((launch,), (CONTIGUOUS,) * 3, (Output(),), constants=(Constant(cuts),), cost=cost)
 
 

@@ -128,7 +128,7 @@ class Steps:
         self.size = prod(x.shape[axis] for axis in self.kept)
         self.launches: list[Launch] = []
         self.parts = Parts()
-        self.read, self.nanoseconds = x.nbytes, 0.0
+        self.nanoseconds = 0.0
 
     def reduce(
         self, kernel: Any, source: Array, axes: tuple, param: float, target: Array, centre: Array | None = None
@@ -178,9 +178,9 @@ class Steps:
         laid = tuple(strides[i] for i in order), output, tuple(sizes[i] for i in order)
         self.launches.append(laid_out(self.parts, source, *laid, self.kind))
 
-    def plan(self, flops: float, outputs: int = 1) -> LaunchPlan:
+    def plan(self, outputs: int = 1) -> LaunchPlan:
         """Returns the plan made of the launches."""
-        cost = Cost(flops, self.read, self.nanoseconds)
+        cost = Cost(nanoseconds=self.nanoseconds)
         return self.parts.plan(tuple(self.launches), (self.input,), (Output(),) * outputs, cost=cost)
 
 
@@ -189,7 +189,6 @@ def by_kernel(
     param: float | Callable[[float], float] = 1.0,
     *,
     wide: bool = True,
-    flops: float = 1.0,
     dtype: DType = None,
     least: float = 0.0,
 ) -> Implementation:
@@ -197,7 +196,7 @@ def by_kernel(
 
     param: what the kernel's functions read, or a function of the count of elements that makes it; of several groups of axes
     that are reduced one after another only the last reads that, the others 1. wide: their results are float64, not the
-    data's dtype. flops: of an element. dtype: of the output, where it is not the input's. least: elements at which it pays.
+    data's dtype. dtype: of the output, where it is not the input's. least: elements at which it pays.
     """
 
     def plan(operands: Operands, params: dict[str, Any]) -> LaunchPlan | None:
@@ -215,7 +214,7 @@ def by_kernel(
                     break
         number = param(x.size / steps.size) if callable(param) else param
         steps.result(0, lambda target: steps.reduce(last, source, steps.axes, number, target))
-        return steps.plan(flops * x.size)
+        return steps.plan()
 
     def worth(operands: Operands, params: dict[str, Any]) -> bool:
         return operands[0].size >= least and pays_in_steps(operands, params)
@@ -246,7 +245,7 @@ def _moments(operands: Operands, params: dict[str, Any]) -> LaunchPlan | None:
     steps.result(1, quotients(total, float(x.size // steps.size)))
     steps.reduce(functions.deviations, Array(INPUT, 0), steps.axes, 1.0, squares, total)
     steps.result(0, quotients(squares, float(params["freedom"])))
-    return steps.plan(4.0 * x.size, 2)
+    return steps.plan(2)
 
 
 def plain_moments(ins: list, outs: list, axes: tuple, freedom: float) -> None:

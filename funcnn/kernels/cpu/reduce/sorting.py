@@ -45,7 +45,7 @@ def _inserted_top(operands: tuple[Operand, ...], params: dict[str, Any]) -> Laun
     if inner > 1:
         access = Access(order=(*range(dim), *range(dim + 1, x.ndim), dim))
         launches.append(laid_out(parts, rows, (inner * k, 1, k), Array(OUTPUT, 0), (outer, k, inner), "int64"))
-    return parts.plan(tuple(launches), (access,), (Output(),), cost=Cost(x.size, x.nbytes, work))
+    return parts.plan(tuple(launches), (access,), (Output(),), cost=Cost(nanoseconds=work))
 
 
 def _inserts(operands: tuple[Operand, ...], params: dict[str, Any]) -> bool:

@@ -30,8 +30,7 @@ def _plan(kernel: Any, images: tuple[int, ...], size: int, by_window: bool, wher
         return LaunchPlan((), (ANY,), (Output(),))
     run = max(1, CHUNK_BYTES * (counts[0] if by_window else images[2]) * planes // moved)
     args = (Array(INPUT, 0), Array(OUTPUT, 0), (*images[2:], *counts), *order, run, Workers(COPY_NS * moved))
-    adds = 0 if by_window else moved // size
-    cost = Cost(adds, moved + prod(images) * size, COPY_NS * moved)
+    cost = Cost(nanoseconds=COPY_NS * moved)
     return LaunchPlan((Launch(kernel, args),), (CONTIGUOUS,), (Output(),), cost=cost)
 
 

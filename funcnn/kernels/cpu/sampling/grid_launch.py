@@ -35,7 +35,7 @@ class Call:
         places = grid.size // grid.shape[-1]
         products = self.taps ** grid.shape[-1]
         self.work = places * (POINT_NS + TAP_NS * channels * products)
-        self.cost = Cost(2.0 * places * channels * products, places * channels * grid.itemsize, self.work)
+        self.cost = Cost(nanoseconds=self.work)
         self.parts, self.before = Parts(), []  # type: ignore[var-annotated]
 
     def images(self, number: int, x: Operand) -> tuple[Array, bool]:

@@ -67,11 +67,10 @@ def _work(shape: Folded, cost: float) -> float:
     return cost * prod(shape) + (ROW_NS * shape[0] if shape[2] == 1 else 0.0)
 
 
-def _plan(launches: list[Launch], ins: tuple[Operand, ...], work: float, flops: int, scratch: list[Scratch], outputs: int = 1,
+def _plan(launches: list[Launch], ins: tuple[Operand, ...], work: float, scratch: list[Scratch], outputs: int = 1,
           constants: tuple[Constant, ...] = ()) -> LaunchPlan:  # fmt: skip
     """Makes the plan of contiguous inputs."""
-    size = max(x.size for x in ins)
-    cost = Cost(flops * size, sum(x.nbytes for x in ins) + size * ins[0].itemsize, work)
+    cost = Cost(nanoseconds=work)
     return LaunchPlan(
         tuple(launches), (CONTIGUOUS,) * len(ins), (Output(),) * outputs, tuple(scratch), constants, cost=cost
     )
@@ -89,7 +88,7 @@ def _softmax(operands: tuple[Operand, ...], params: dict[str, Any], logarithm: b
         Scratch(DOUBLE, kernels.sums_for(cut), each_worker=True),
     ]
     args = (Array(INPUT, 0, shape), Array(OUTPUT, 0, shape), logarithm, Array(SCRATCH, 0), Array(SCRATCH, 1), cut)
-    return _plan([Launch(kernels.softmax_forward, (*args, Workers(work)))], operands, work, 8, scratch)
+    return _plan([Launch(kernels.softmax_forward, (*args, Workers(work)))], operands, work, scratch)
 
 
 def _softmax_grad(operands: tuple[Operand, ...], params: dict[str, Any], logarithm: bool) -> LaunchPlan:
@@ -101,7 +100,7 @@ def _softmax_grad(operands: tuple[Operand, ...], params: dict[str, Any], logarit
     scratch = [Scratch(kind, cut[1], each_worker=True) for kind in (y.dtype.name, DOUBLE)]
     args = (Array(INPUT, 0, shape), Array(INPUT, 1, shape), Array(OUTPUT, 0, shape), logarithm)
     launch = Launch(kernels.softmax_grad, (*args, Array(SCRATCH, 0), Array(SCRATCH, 1), cut, Workers(work)))
-    return _plan([launch], operands, work, 8 if logarithm else 4, scratch)
+    return _plan([launch], operands, work, scratch)
 
 
 def softmax(logarithm: bool) -> tuple[Implementation, ...]:
@@ -131,14 +130,14 @@ def _logsumexp(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchP
     shape = _folded(x, params["dim"])
     if not x.size:
         fill = Launch(repeat_number, (Array(CONSTANT, 0), Array(OUTPUT, 0)))
-        return _plan([fill], operands, 0.0, 0, [], constants=(Constant(np.full(1, -inf, x.dtype)),))
+        return _plan([fill], operands, 0.0, [], constants=(Constant(np.full(1, -inf, x.dtype)),))
     sides = shape[0], shape[2]
     scratch = [Scratch(x.dtype.name, prod(sides)) for _ in range(2)]
     launches = [
         _log_sums(x, shape, Array(SCRATCH, 0, sides), Array(SCRATCH, 1, sides), scratch),
         Launch(entropy.join_sums, (Array(SCRATCH, 0), Array(SCRATCH, 1), Array(OUTPUT, 0))),
     ]
-    return _plan(launches, operands, _work(shape, EXP_NS), 8, scratch)
+    return _plan(launches, operands, _work(shape, EXP_NS), scratch)
 
 
 def _logsumexp_grad(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan:
@@ -151,7 +150,7 @@ def _logsumexp_grad(operands: tuple[Operand, ...], params: dict[str, Any]) -> La
     more = (Array(OUTPUT, 0, shape), Array(CONSTANT, 0, (0, 0)), 0, _cut(shape), Workers(work))
     scratch = [Scratch(x.dtype.name, prod(sides), zeros=True)]
     no_target = Constant(np.empty((0, 0), np.int64))
-    return _plan([Launch(entropy.exponentials, (*args, *more))], operands, work, 8, scratch, constants=(no_target,))
+    return _plan([Launch(entropy.exponentials, (*args, *more))], operands, work, scratch, constants=(no_target,))
 
 
 logsumexp = (Implementation("kernel", _logsumexp),)
@@ -174,7 +173,7 @@ def _cross_entropy(operands: tuple[Operand, ...], params: dict[str, Any]) -> Lau
         launches = [look(look_at_classes, 1, target, 0, ignore)]
     if reduction != "none":
         launches.append(Launch(entropy.entropy_total, (loss, classes, ignore, reduction == "mean", Array(OUTPUT, 0))))
-    made = _plan(launches, operands, _work(shape, EXP_NS), 8, scratch, 3)
+    made = _plan(launches, operands, _work(shape, EXP_NS), scratch, 3)
     first = Output("zeros") if not x.size and reduction == "none" else Output()
     return replace(made, outputs=(first, Output(), Output()), refusals=(NO_CLASS,))
 
@@ -207,7 +206,7 @@ def _cross_entropy_grad(operands: tuple[Operand, ...], params: dict[str, Any]) -
         launches = [Launch(entropy.entropy_scale, (Array(INPUT, 2), classes, ignore, reduction == "mean", scale))]
     args = (Array(INPUT, 0, shape), Array(INPUT, 3, sides), Array(INPUT, 4, sides), scale, Array(OUTPUT, 0, shape))
     launches.append(Launch(entropy.exponentials, (*args, classes, ignore, _cut(shape), Workers(work))))
-    return _plan(launches, operands, work, 8, scratch)
+    return _plan(launches, operands, work, scratch)
 
 
 cross_entropy = (Implementation("kernel", _cross_entropy),)
