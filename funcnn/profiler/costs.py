@@ -50,7 +50,17 @@ def of(prim: Primitive, ins: list[Sized], outs: list[Sized], params: dict) -> tu
 
 
 # ---- kernels -----------------------------------------------------------------------------------------------------------
-MOVERS = ("spread", "pack", "copy", "fill", "gather")  # kernels whose names begin so only move numbers
+MOVERS = (
+    "copy",
+    "fill",
+    "gather",
+    "pack",
+    "put",
+    "repeat",
+    "spread",
+    "take",
+    "transpose",
+)  # names of kernels that only move elements
 
 
 def of_kernel(kernel: Any, args: tuple) -> float:
