@@ -41,6 +41,5 @@ FAMILIES = (
     pool,
     random,
     recurrent,
-    optim,
 )
 TABLE: list[Case] = [row for family in FAMILIES for row in family.ROWS]

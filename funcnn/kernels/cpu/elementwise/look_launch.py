@@ -31,9 +31,8 @@ def _plan(
     (x,) = operands
     if x.dtype.char not in READ:
         return None
-    launches = (make(x, params),) if x.size else ()
     cost = Cost(nanoseconds=LOOK_NS * x.size)
-    return LaunchPlan(launches, (CONTIGUOUS,), outputs, refusals=(meaning,), cost=cost)
+    return LaunchPlan((make(x, params),), (CONTIGUOUS,), outputs, refusals=(meaning,), cost=cost)
 
 
 def _ways(

@@ -81,7 +81,8 @@ def start_part(base, x, table, at, places, line):
         return
     number = base[0] if start == NUMBER else x.dtype.type(0)
     if width == apart and table[X_LINE] == 1:
-        start_line(start, base, x, at + places[0] * apart, (places[1] - places[0]) * width, number)
+        first = at + places[0] * apart + line[0]  # a part of the line where there is one place
+        start_line(start, base, x, first, (places[1] - places[0]) * width, number)
         return
     if apart == 1:
         for j in range(line[0], line[1]):
