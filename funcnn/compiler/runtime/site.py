@@ -19,7 +19,7 @@ from funcnn.kernels.launch import LaunchPlan
 from funcnn.kernels.once import Once, split
 from funcnn.kernels.refusal import Refused
 
-MANY = 4  # arrays that an equation overwrites, from which it pays to know where they lie
+ARRAYS_FOR_ADDRESSES = 4  # arrays that an equation overwrites, from which it pays to know where they lie
 Run = Callable[[list], list]  # from an equation's inputs to its outputs
 
 
@@ -101,7 +101,7 @@ class RepeatedSite(Site):
 def site_of(eq: Equation, into: tuple | None, constant: tuple[bool, ...]) -> Site:
     """The place of an equation, by whether all of its outputs come about in the memory of inputs, and how many there are."""
     whole = into is not None and len(into) == len(eq.outs) and None not in into
-    return RepeatedSite(eq, into) if whole and len(eq.outs) >= MANY else Site(eq, into, constant)
+    return RepeatedSite(eq, into) if whole and len(eq.outs) >= ARRAYS_FOR_ADDRESSES else Site(eq, into, constant)
 
 
 class Keeper:

@@ -57,7 +57,7 @@ def test_places_where_a_mask_holds(shape: tuple[int, ...]) -> None:
 
 
 def test_places_in_many_chunks() -> None:
-    mask = RNG.random((3, masks.CHUNK)) < 0.1
+    mask = RNG.random((3, masks.CHUNK_ELEMENTS)) < 0.1
     found = run(mask_launch.NONZERO, [mask], (mask.size, 2), "int64", by_axis=False)
     np.testing.assert_array_equal(found, np.argwhere(mask))
     assert (
@@ -73,7 +73,7 @@ def test_only_plans_with_a_front_count() -> None:
 
 
 @pytest.mark.parametrize("dtype", ["bool", "float16", "float32", "int64"])
-@pytest.mark.parametrize("shape", [*SHAPES, (2, masks.CHUNK)], ids=str)
+@pytest.mark.parametrize("shape", [*SHAPES, (2, masks.CHUNK_ELEMENTS)], ids=str)
 def test_elements_by_a_mask(shape: tuple[int, ...], dtype: str) -> None:
     for mask in masks_of(shape):
         x, count = RNG.integers(0, 2, shape).astype(dtype), int(mask.sum())

@@ -23,7 +23,7 @@ RUN_ROWS, RUN_COUNT, RUN_LINE = range(
 START, AXES, SEEN = range(16, 19)  # how a scatter starts; axes of rows; axes of the index as an operand
 HEAD = 19  # then size and steps (x, index, y) of each axis of rows, then size and step of each axis of the index
 OUTSIDE = 1  # the status code
-BLOCK = 1 << 13  # elements of an index in a chunk
+BLOCK_ELEMENTS = 1 << 13  # elements of an index in a chunk
 
 
 def reach(table, line, place, axis):
@@ -103,9 +103,9 @@ def refuse_first(index, table, status):
 @device_function
 def check_block(chunk, worker, index, table, status):
     """A block of ``check_places``."""
-    block, low, high = pointer(index, chunk * BLOCK), table[LEAST], table[LENGTH]
+    block, low, high = pointer(index, chunk * BLOCK_ELEMENTS), table[LEAST], table[LENGTH]
     bad = 0
-    for i in range(min(BLOCK, index.size - chunk * BLOCK)):
+    for i in range(min(BLOCK_ELEMENTS, index.size - chunk * BLOCK_ELEMENTS)):
         bad |= (block[i] < low) | (block[i] >= high)
     if bad:
         status[0] = OUTSIDE
@@ -115,7 +115,7 @@ def check_block(chunk, worker, index, table, status):
 def check_places(index, table, status, threads):
     """Refuses an index outside, where no element is moved. Once an index is refused, the next ones are not looked at."""
     if status[0] == 0:
-        parallel_for(check_block, (index.size + BLOCK - 1) // BLOCK, threads, (index, table, status))
+        parallel_for(check_block, (index.size + BLOCK_ELEMENTS - 1) // BLOCK_ELEMENTS, threads, (index, table, status))
         if status[0] != 0:
             refuse_first(index, table, status)
 

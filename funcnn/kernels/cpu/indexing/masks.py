@@ -10,19 +10,19 @@ from funcnn.kernels.cpu.build.compile import device_function, kernel
 from funcnn.kernels.cpu.build.parallel import parallel_for
 from funcnn.kernels.cpu.vector.instructions import pointer, shift
 
-CHUNK = 1 << 13
+CHUNK_ELEMENTS = 1 << 13
 
 
 def counts_of(size):
     """How many counts the chunks of so many elements need: one more than there are chunks."""
-    return -(-size // CHUNK) + 1
+    return -(-size // CHUNK_ELEMENTS) + 1
 
 
 @device_function
 def count_chunk(chunk, worker, x, counts):
     """Counts what is not zero in a chunk."""
-    p, count = pointer(x, chunk * CHUNK), 0
-    for i in range(min(CHUNK, x.size - chunk * CHUNK)):
+    p, count = pointer(x, chunk * CHUNK_ELEMENTS), 0
+    for i in range(min(CHUNK_ELEMENTS, x.size - chunk * CHUNK_ELEMENTS)):
         count += p[i] != 0
     counts[chunk + 1] = count
 
@@ -30,7 +30,7 @@ def count_chunk(chunk, worker, x, counts):
 @device_function
 def count_all(x, counts, threads):
     """Fills ``counts`` with how many elements are not zero before each chunk, and in all; the number of chunks."""
-    chunks = (x.size + CHUNK - 1) // CHUNK
+    chunks = (x.size + CHUNK_ELEMENTS - 1) // CHUNK_ELEMENTS
     counts[0] = 0
     parallel_for(count_chunk, chunks, threads, (x, counts))
     for chunk in range(chunks):
@@ -43,10 +43,10 @@ def count_all(x, counts, threads):
 def find_chunk(chunk, worker, x, sizes, out, step, apart, counts):
     """Writes the places of a chunk: flat ones first, where the last coordinate belongs, which are then taken apart."""
     first, count, axes = counts[chunk], counts[chunk + 1] - counts[chunk], sizes.size
-    p, last = pointer(x, chunk * CHUNK), pointer(out, (axes - 1) * apart)
+    p, last = pointer(x, chunk * CHUNK_ELEMENTS), pointer(out, (axes - 1) * apart)
     found, i = 0, 0
     while found < count:
-        last[(first + found) * step] = chunk * CHUNK + i
+        last[(first + found) * step] = chunk * CHUNK_ELEMENTS + i
         found += p[i] != 0
         i += 1
     for k in range(first, first + count if axes > 1 else first):
@@ -79,8 +79,8 @@ def nonzero(x, sizes, out, step, apart, counts, count, threads):
 @device_function
 def put_chunk(chunk, worker, mask, source, out, counts):
     """Puts the elements of a chunk."""
-    p, q, at = pointer(mask, chunk * CHUNK), pointer(out, chunk * CHUNK), counts[chunk]
-    for i in range(min(CHUNK, mask.size - chunk * CHUNK)):
+    p, q, at = pointer(mask, chunk * CHUNK_ELEMENTS), pointer(out, chunk * CHUNK_ELEMENTS), counts[chunk]
+    for i in range(min(CHUNK_ELEMENTS, mask.size - chunk * CHUNK_ELEMENTS)):
         if p[i]:
             q[i] = source[at]
             at += 1
@@ -108,7 +108,7 @@ def look_at_mask(mask, most, counts, status, threads):
 def take_chunk(chunk, worker, x, mask, out, counts):
     """Takes the elements of a chunk."""
     at, most = counts[chunk], min(counts[chunk + 1], out.size)
-    p, q = pointer(mask, chunk * CHUNK), pointer(x, chunk * CHUNK)
+    p, q = pointer(mask, chunk * CHUNK_ELEMENTS), pointer(x, chunk * CHUNK_ELEMENTS)
     target, i = pointer(out, 0), 0
     while at < most:
         target[at] = q[i]

@@ -13,7 +13,9 @@ from funcnn.kernels.launch import Access, Constant
 
 CHUNK_BYTES = 1 << 15  # that a chunk of a gather writes
 RANGE_BYTES = 1 << 18  # of x that a chunk of a scatter starts and puts into: a part of the second-level cache
-FEW = 8  # places: fewer of them are no loop worth having, where there is another; of a line's elements, no vector
+LEAST_LOOP = (
+    8  # places: fewer of them are no loop worth having, where there is another; of a line's elements, no vector
+)
 INDEX_NS, PUT_NS, BYTE_NS = 0.5, 1.0, 0.1  # an index read again, an element put, a byte of x started
 PARTS, RANGES = 32, 8  # at most, of lines and of places; each range reads all indices
 
@@ -124,11 +126,11 @@ class Problem(NamedTuple):
         length, place, line, rows = self.limits[0], self.place.size, self.line.size, self.outer
         size = max(1, (length * itemsize + place * (itemsize + 8)) * line)
         together = max(1, min(RANGE_BYTES // size, -(-rows // PARTS)))
-        if rows > 2 * together or line < FEW:
+        if rows > 2 * together or line < LEAST_LOOP:
             return Chunks(together, max(1, length), line)
         wanted = -(-size // RANGE_BYTES) + 1
         if not self.by_line:
-            return Chunks(together, max(1, length), max(FEW, -(-line // min(wanted, PARTS))))
+            return Chunks(together, max(1, length), max(LEAST_LOOP, -(-line // min(wanted, PARTS))))
         gain = place * line * PUT_NS + length * line * itemsize * BYTE_NS
         ranges = max(1, min(wanted, RANGES, int(gain / (INDEX_NS * max(place, 1)))))
         return Chunks(together, max(1, -(-length // ranges)), line)
@@ -145,7 +147,7 @@ def problem(
     line = Lane(1, 1, 0, 1)
     if after:
         line = after.pop()
-    elif before and place.size < min(FEW, before[-1].size):
+    elif before and place.size < min(LEAST_LOOP, before[-1].size):
         line = before.pop()
     kept = [axis for axis in range(index.ndim) if axis not in index.repeated]
     steps = contiguous_steps(index.shape)
