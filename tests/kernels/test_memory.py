@@ -136,3 +136,19 @@ def test_what_is_made_is_counted_and_the_peak_can_begin_anew(make):
     del made
     gc.collect()
     assert fn.memory_stats()["used_bytes"] == before["used_bytes"]
+
+
+def test_who_owns_memory_and_who_has_it_alone():
+    own, recycled = np.ones(4, np.float32), empty(LARGE, F4)
+    assert memory.owns(own) and memory.owns(recycled) and not memory.owns(own[1:])
+    assert memory.sole(own) and memory.sole(recycled)
+    alone = np.ones(4, np.float32).reshape(2, 2)
+    assert memory.sole(alone) and not memory.sole(own.reshape(2, 2)) and not memory.sole(alone[:1])
+
+
+def test_an_unknown_size_of_the_machine_is_taken_for_little(monkeypatch):
+    def unknown(name):
+        raise ValueError(name)
+
+    monkeypatch.setattr(memory.os, "sysconf", unknown)
+    assert memory._limit() == 1 << 30

@@ -12,7 +12,7 @@ from funcnn.core.primitive import Primitive
 from funcnn.core.tensor import Tensor
 from funcnn.kernels.cpu.elementwise.look_launch import same_numbers
 from funcnn.kernels.cpu.elementwise.looking import look_at_classes
-from funcnn.kernels.cpu.softmax.binary import binary_cross_entropy_looks, binary_cross_entropy_ways
+from funcnn.kernels.cpu.softmax.binary_launch import binary_cross_entropy_looks, binary_cross_entropy_ways
 from funcnn.kernels.cpu.softmax.launch import NO_CLASS, out_of_classes
 from funcnn.ops.base import costs
 from funcnn.ops.base.batching import all_batched

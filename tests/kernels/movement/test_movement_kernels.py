@@ -59,3 +59,9 @@ def test_axes_that_lie_one_in_the_other_are_one() -> None:
     assert collapsed((2, 3, 4), (12, 4, 1), (24, 8, 2)) == [(24, 1, 2)]
     assert collapsed((2, 1, 4), (0, 9, 1), (4, 4, 1)) == [(2, 0, 4), (4, 1, 1)]
     assert collapsed((1, 1), (5, 5), (7, 7)) == collapsed((), (), ()) == [(1, 1, 1)]
+
+
+def test_a_region_reaches_to_its_last_element() -> None:
+    table = np.array([3, 4, 8, -1, 5, 2])  # (3, 4) elements: 8 apart and backwards, to places 5 and 2 apart
+    touches = copy_strided.facts.touches
+    assert touches["x"](3, table) == 1 + 3 + 2 * 8 and touches["out"](7, table) == 1 + 7 + 2 * 5 + 3 * 2

@@ -213,3 +213,27 @@ def test_argument(shape, sign, dtype):
         out = np.full((shape[0], shape[2]), -1)
         argument.argument(x.reshape(-1), out.reshape(-1), *shape[1:], sign, threads)
         np.testing.assert_array_equal(out, (x * sign).argmax(1))
+
+
+@CASES
+@DTYPES
+def test_norms_and_what_is_not_zero(shape, dtype):
+    x = numbers(shape, dtype)
+    x[np.abs(x) < 0.3] = 0
+    exact = (x.astype(np.float64) ** 2).sum((0, 2))
+    for threads in (1, 2):
+        added = reduced(reduce.squares, x, wide=True, threads=threads)
+        np.testing.assert_allclose(added, exact, 1e-12)
+        np.testing.assert_allclose(reduced(reduce.norms, x, threads=threads), np.sqrt(exact), SINGLE)
+        np.testing.assert_array_equal(reduced(reduce.truths, x, wide=True, threads=threads), (x != 0).sum((0, 2)))
+        np.testing.assert_array_equal(reduced(reduce.some, x, threads=threads), (x != 0).any((0, 2)))
+        np.testing.assert_array_equal(reduced(reduce.every, x, threads=threads), (x != 0).all((0, 2)))
+        rooted = reduced(reduce.roots, added[None, :, None, :], threads=threads)
+        np.testing.assert_allclose(rooted, np.sqrt(exact), 1e-12)
+
+
+def test_squares_beyond_the_dtype_have_a_norm():
+    for scale in (1e25, 1e-25):  # their squares overflow and vanish in float32
+        x = (numbers((1, 2, 70, 1), "float32") * np.float32(scale)).astype(np.float32)
+        exact = np.sqrt((x.astype(np.float64) ** 2).sum((0, 2)))
+        np.testing.assert_allclose(reduced(reduce.norms, x), exact, 1e-6)

@@ -1,25 +1,13 @@
-"""Binary cross-entropy of probabilities: the loss of each element, by a loop that comes after a look at the probabilities."""
+"""Binary cross-entropy of probabilities: the loss of each element."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
-
-import numpy as np
-
 from funcnn.kernels.cpu.build.compile import exact_function
-from funcnn.kernels.cpu.elementwise.launch import Loop, loop_plan
-from funcnn.kernels.cpu.elementwise.look_launch import OTHERS, look
-from funcnn.kernels.cpu.elementwise.looking import look_at_probabilities
 from funcnn.kernels.cpu.elementwise.loops import loop2
 from funcnn.kernels.cpu.vector.bits import pick
 from funcnn.kernels.cpu.vector.functions import log, log1p
-from funcnn.kernels.implementation import ANY, CONTIGUOUS, Implementation, Operand, host
-from funcnn.kernels.launch import LaunchPlan
-from funcnn.kernels.refusal import refuse_where
 
 LEAST_LOGARITHM = -100.0  # of a logarithm, as in PyTorch
-NO_PROBABILITY = "no probability"
 
 
 @exact_function
@@ -32,39 +20,3 @@ def _entropy(p, t):
 
 
 binary_cross_entropy = loop2("binary_cross_entropy", _entropy)
-_LOOP = Loop(binary_cross_entropy, 2.0, "f", 60)
-
-
-def _plan(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan | None:
-    made = loop_plan(_LOOP, operands, params)
-    if made is None or not made.launches:
-        return made
-    first = look(look_at_probabilities, 0, operands[0])
-    return replace(made, launches=(first, *made.launches), refusals=(NO_PROBABILITY,))
-
-
-def _look(operands: tuple[Operand, ...], params: dict[str, Any]) -> LaunchPlan | None:
-    p = operands[0]
-    if p.dtype == np.float16:
-        return None
-    launches = (look(look_at_probabilities, 0, p),) if p.size else ()
-    return LaunchPlan(launches, (CONTIGUOUS, ANY), refusals=(NO_PROBABILITY,))
-
-
-def _refuse(p: np.ndarray) -> None:
-    refuse_where((p < 0) | (p > 1), 0, p, NO_PROBABILITY)
-
-
-def _half(ins: list, outs: list) -> None:
-    p, t = ins
-    _refuse(p)
-    np.multiply(t - 1, np.maximum(np.log1p(-p), LEAST_LOGARITHM), out=outs[0])
-    outs[0] -= t * np.maximum(np.log(p), LEAST_LOGARITHM)
-
-
-def _half_look(ins: list, outs: list) -> None:
-    _refuse(ins[0])
-
-
-binary_cross_entropy_ways = Implementation("kernel", _plan), host("half", _half, OTHERS)
-binary_cross_entropy_looks = Implementation("kernel", _look), host("half", _half_look, OTHERS)
