@@ -30,11 +30,12 @@ def _runs_twin(
     accumulate: bool,
 ) -> None:  # fmt: skip
     lanes = vector_bytes() // c.dtype.itemsize // (2 if half else 1)
-    for image, target in ((b, c), (b[apart:], c[beside:])):
+    runs = [(image, target, target[: length * lanes].copy()) for image, target in ((b, c), (b[apart:], c[beside:]))]
+    for image, target, before in runs:  # they may overlap: both are read before one is written
         for j in range(length):
             terms = (a[k * lanes : (k + 1) * lanes] * image[offsets[k] + j] for k in range(count))
-            before = target[j * lanes : (j + 1) * lanes] if accumulate else start[:lanes]
-            target[j * lanes : (j + 1) * lanes] = before + sum(terms)
+            first = before[j * lanes : (j + 1) * lanes] if accumulate else start[:lanes]
+            target[j * lanes : (j + 1) * lanes] = first + sum(terms)
 
 
 @intrinsic(twin=_runs_twin)
