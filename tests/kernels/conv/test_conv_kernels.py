@@ -18,7 +18,7 @@ from funcnn.kernels.cpu.vector.tiles import RUN_PRODUCTS
 from funcnn.kernels.implementation import Implementation, operand_of
 from funcnn.kernels.launch import LaunchPlan
 from tests import helpers as h
-from tests.plain import PLAIN, compiled_only, sized
+from tests.plain import compiled_only, sized
 
 # x (N, C, D, H, W), output channels, kernel, stride, padding, dilation, groups
 CASES = {
