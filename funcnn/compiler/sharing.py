@@ -8,14 +8,12 @@ from dataclasses import replace
 import numpy as np
 
 from funcnn.compiler.ir import Equation, Program, Var
+from funcnn.kernels.layouts import contiguous_steps
 
 
 def in_order(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
     """The strides of new memory, in bytes: the last dimension runs fastest."""
-    strides = [itemsize]
-    for size in shape[:0:-1]:
-        strides.append(strides[-1] * size)
-    return tuple(strides[: len(shape)][::-1])
+    return tuple(itemsize * step for step in contiguous_steps(shape))
 
 
 def _stand_in(var: Var, strides: tuple[int, ...]) -> np.ndarray:

@@ -7,7 +7,6 @@ its operands it makes where they are, by a primitive without inputs (``full``, `
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,6 +18,7 @@ from funcnn.core.aval import Tracer
 from funcnn.core.errors import DeviceError
 from funcnn.kernels.cpu import memory
 from funcnn.kernels.cpu.launching import ready
+from funcnn.kernels.layouts import contiguous_steps
 
 HOST = "cpu"
 
@@ -151,7 +151,8 @@ def viewed(
     whole = stand_in(shape, strides, dtype)
     part = view(whole)
     if part.size and not np.may_share_memory(part, whole):
-        return lambda value: of(_in_order(device, value), part.shape, _strides(part.shape, dtype.itemsize), 0)
+        strides = tuple([dtype.itemsize * step for step in contiguous_steps(part.shape)])
+        return lambda value: of(_in_order(device, value), part.shape, strides, 0)
     offset = _address(part) - _address(whole) if part.size else 0
     return lambda value: of(value, part.shape, part.strides, offset)
 
@@ -160,10 +161,6 @@ def _in_order(device: Device, value: Any) -> Any:
     fresh = device.empty(value.shape, value.dtype)
     device.copy(fresh, value)
     return fresh
-
-
-def _strides(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
-    return tuple(itemsize * math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
 
 
 def _address(array: np.ndarray) -> int:

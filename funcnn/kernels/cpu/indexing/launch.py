@@ -21,9 +21,10 @@ from funcnn.kernels.cpu.indexing.moves import (
     put_rows,
     scattering,
 )
-from funcnn.kernels.cpu.indexing.problem import Laid, Lane, Problem, contiguous_steps, laid, merged, problem
+from funcnn.kernels.cpu.indexing.problem import Lane, Problem, merged, problem
 from funcnn.kernels.implementation import ANY, CONTIGUOUS, Implementation, Operand
 from funcnn.kernels.launch import INPUT, OUTPUT, Access, Array, Constant, Launch, LaunchPlan, Output
+from funcnn.kernels.layouts import Laid, contiguous_steps, laid
 from funcnn.kernels.plan_parts import Parts
 
 

@@ -14,14 +14,13 @@ from funcnn.kernels.cpu.indexing.problem import (
     Lane,
     Problem,
     bytes_of,
-    contiguous_steps,
     empty_problem,
-    laid,
     merged,
     problem,
 )
 from funcnn.kernels.implementation import ANY, CONTIGUOUS, Operand
 from funcnn.kernels.launch import INPUT, OUTPUT, Access, Array, Cost, Launch, LaunchPlan, Output, Status, Workers
+from funcnn.kernels.layouts import contiguous_steps, laid
 from funcnn.kernels.plan_parts import Parts
 
 COPY_NS, PICK_NS = 0.15, 1.0  # nanoseconds for a byte of a line copied, and for an element that has an index of its own

@@ -9,7 +9,8 @@ import numpy as np
 
 from funcnn.kernels.cpu.indexing.scatter import THERE
 from funcnn.kernels.implementation import Operand
-from funcnn.kernels.launch import Access, Constant
+from funcnn.kernels.launch import Constant
+from funcnn.kernels.layouts import contiguous_steps
 
 CHUNK_BYTES = 1 << 15  # that a chunk of a gather writes
 RANGE_BYTES = 1 << 18  # of x that a chunk of a scatter starts and puts into: a part of the second-level cache
@@ -18,13 +19,6 @@ LEAST_LOOP = (
 )
 INDEX_NS, PUT_NS, BYTE_NS = 0.5, 1.0, 0.1  # an index read again, an element put, a byte of x started
 PARTS, RANGES = 32, 8  # at most, of lines and of places; each range reads all indices
-
-
-class Laid(NamedTuple):
-    """How an operand reaches the kernel: what is asked of its layout, and how far apart neighbours then lie, by its axes."""
-
-    access: Access
-    steps: tuple[int, ...]
 
 
 class Lane(NamedTuple):
@@ -42,26 +36,6 @@ class Chunks(NamedTuple):
     rows: int
     places: int
     line: int
-
-
-def contiguous_steps(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """How far apart neighbours along each axis lie in a contiguous array."""
-    return tuple(prod(shape[axis + 1 :]) for axis in range(len(shape)))
-
-
-def laid(x: Operand, permuted: bool = True) -> Laid:
-    """An operand as it lies, where that is without gaps: one element of repeated axes, others in any order if ``permuted``."""
-    repeated = x.repeated
-    kept = [axis for axis in range(x.ndim) if axis not in repeated]
-    seen = x.without(repeated)
-    order = seen.order if permuted and not seen.contiguous else None
-    axes = range(len(kept)) if order is None else order
-    steps = [0] * x.ndim
-    step = 1
-    for axis in reversed(axes):
-        steps[kept[axis]] = step
-        step *= seen.shape[axis]
-    return Laid(Access(order=order, repeated=repeated), tuple(steps))
 
 
 def merged(lanes: list[Lane]) -> list[Lane]:

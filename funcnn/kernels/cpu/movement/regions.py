@@ -13,8 +13,9 @@ import numpy as np
 
 from funcnn.kernels.cpu.creation.launch import bits_of, filling
 from funcnn.kernels.cpu.movement.strided import copy_strided
-from funcnn.kernels.implementation import CONTIGUOUS, Implementation, Operand
+from funcnn.kernels.implementation import Implementation, Operand
 from funcnn.kernels.launch import INPUT, OUTPUT, Access, Array, Cost, Launch, LaunchPlan, Output, Workers
+from funcnn.kernels.layouts import contiguous_steps, laid
 from funcnn.kernels.plan_parts import Parts
 
 Operands = tuple[Operand, ...]
@@ -29,11 +30,6 @@ class Region(NamedTuple):
     first: int = 0
 
 
-def in_order(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Returns the strides of contiguous elements."""
-    return tuple(prod(shape[axis + 1 :]) for axis in range(len(shape)))
-
-
 def collapsed(sizes: tuple[int, ...], source: tuple[int, ...], target: tuple[int, ...]) -> list[tuple[int, int, int]]:
     """Returns (size, stride in the source, in the target) of as few axes as cover the same elements, outermost first."""
     axes: list[tuple[int, int, int]] = []
@@ -45,17 +41,6 @@ def collapsed(sizes: tuple[int, ...], source: tuple[int, ...], target: tuple[int
         else:
             axes.append((size, step, stride))
     return axes or [(1, 1, 1)]
-
-
-def read_as(x: Operand) -> tuple[Access, tuple[int, ...]]:
-    """Returns in which layout an operand is read, so that it is not copied first where it has no gaps, and its strides there."""
-    access = Access(x.without(x.repeated).order, x.repeated) if not x.contiguous else CONTIGUOUS
-    kept = [axis for axis in range(x.ndim) if axis not in access.repeated]
-    order = range(len(kept)) if access.order is None else access.order
-    strides = [0] * x.ndim
-    for place, stride in zip(order, in_order(tuple(x.shape[kept[place]] for place in order)), strict=True):
-        strides[kept[place]] = stride
-    return access, tuple(strides)
 
 
 def copying(
@@ -72,7 +57,7 @@ def laid_out(
     """Returns the launch that makes out contiguous from elements of a dtype that have these strides in x."""
     bits, moved = bits_of(np.dtype(dtype)), prod(sizes) * np.dtype(dtype).itemsize
     x, out = x._replace(dtype=bits), out._replace(dtype=bits)
-    return copying(parts, x, Region(strides), out, Region(in_order(sizes)), sizes, moved * NANOSECONDS)
+    return copying(parts, x, Region(strides), out, Region(contiguous_steps(sizes)), sizes, moved * NANOSECONDS)
 
 
 class Copies:
@@ -108,9 +93,9 @@ class Copies:
 def _cat(operands: Operands, params: dict[str, Any]) -> LaunchPlan:
     dim, first = params["dim"], operands[0]
     out = (*first.shape[:dim], sum(x.shape[dim] for x in operands), *first.shape[dim + 1 :])
-    copies, strides, at, inputs = Copies(out, first.dtype), in_order(out), 0, []
+    copies, strides, at, inputs = Copies(out, first.dtype), contiguous_steps(out), 0, []
     for number, x in enumerate(operands):
-        access, source = read_as(x)
+        access, source = laid(x)
         copies.copy(number, x.shape, Region(source), Region(strides, at * strides[dim]))
         at += x.shape[dim]
         inputs.append(access)
@@ -119,19 +104,19 @@ def _cat(operands: Operands, params: dict[str, Any]) -> LaunchPlan:
 
 def _flip(operands: Operands, params: dict[str, Any]) -> LaunchPlan:
     (x,) = operands
-    access, strides = read_as(x)
+    access, strides = laid(x)
     copies = Copies(x.shape, x.dtype)
     last = sum((x.shape[axis] - 1) * strides[axis] for axis in params["dims"])
     turned = tuple(-stride if axis in params["dims"] else stride for axis, stride in enumerate(strides))
-    copies.copy(0, x.shape, Region(turned, last), Region(in_order(x.shape)))
+    copies.copy(0, x.shape, Region(turned, last), Region(contiguous_steps(x.shape)))
     return copies.plan((access,))
 
 
 def _pad(operands: Operands, params: dict[str, Any]) -> LaunchPlan:
     (x,), widths = operands, params["widths"]
     out = tuple(size + before + after for size, (before, after) in zip(x.shape, widths, strict=True))
-    access, source = read_as(x)
-    copies, strides = Copies(out, x.dtype), in_order(out)
+    access, source = laid(x)
+    copies, strides = Copies(out, x.dtype), contiguous_steps(out)
     if prod(out):
         copies.fill(np.full((), params["value"], x.dtype))
     begin = sum(before * stride for (before, _), stride in zip(widths, strides, strict=True))
@@ -141,22 +126,22 @@ def _pad(operands: Operands, params: dict[str, Any]) -> LaunchPlan:
 
 def _clone(operands: Operands, params: dict[str, Any]) -> LaunchPlan:
     (x,) = operands
-    access, source = read_as(x)
+    access, source = laid(x)
     copies = Copies(x.shape, x.dtype)
-    copies.copy(0, x.shape, Region(source), Region(in_order(x.shape)))
+    copies.copy(0, x.shape, Region(source), Region(contiguous_steps(x.shape)))
     return copies.plan((access,))
 
 
 # ---- slices and diagonals -----------------------------------------------------------------------------------------------
 def _slice(shape: tuple[int, ...], starts: tuple, steps: tuple) -> Region:
-    strides = in_order(shape)
+    strides = contiguous_steps(shape)
     first = sum(start * stride for start, stride in zip(starts, strides, strict=True))
     return Region(tuple(step * stride for step, stride in zip(steps, strides, strict=True)), first)
 
 
 def _slice_place(operands: Operands, params: dict[str, Any]) -> LaunchPlan:
     (x,) = operands
-    access, source = read_as(x)
+    access, source = laid(x)
     copies = Copies(params["shape"], x.dtype)
     copies.copy(0, x.shape, Region(source), _slice(params["shape"], params["starts"], params["steps"]))
     return copies.plan((access,), "zeros")
@@ -164,7 +149,7 @@ def _slice_place(operands: Operands, params: dict[str, Any]) -> LaunchPlan:
 
 def _slice_put(operands: Operands, params: dict[str, Any]) -> LaunchPlan:
     base, new = operands
-    access, source = read_as(new)
+    access, source = laid(new)
     copies = Copies(base.shape, base.dtype)
     copies.copy(1, new.shape, Region(source), _slice(base.shape, params["starts"], params["steps"]))
     return copies.plan((Access(any=True), access), 0)
@@ -172,8 +157,8 @@ def _slice_put(operands: Operands, params: dict[str, Any]) -> LaunchPlan:
 
 def _diagonal_put(operands: Operands, params: dict[str, Any]) -> LaunchPlan:
     (base, new), offset = operands, params["offset"]
-    access, source = read_as(new)
-    *lead, down, across = in_order(base.shape)
+    access, source = laid(new)
+    *lead, down, across = contiguous_steps(base.shape)
     copies = Copies(base.shape, base.dtype)
     begin = max(-offset, 0) * down + max(offset, 0) * across
     copies.copy(1, new.shape, Region(source), Region((*lead, down + across), begin))
